@@ -1,0 +1,1 @@
+//! The CPU backend of tfm: packed products, fused attention, norms and search kernels in SIMD.

@@ -1,0 +1,1 @@
+//! The encoder-decoder Transformer: configuration, checkpoints, layers, decoding state and search.

@@ -1,0 +1,1 @@
+//! Tokenisers (SentencePiece, tokenizer.json, Marian vocabularies) and the metrics BLEU and chrF.

@@ -1,0 +1,1 @@
+//! The engine for encoder-decoder Transformers: the library and the tfm command.
