@@ -1,1 +1,37 @@
-//! The graph, its passes and plan, the Backend trait, the f64 reference backend and the laws.
+//! The core of tfm: **what** to compute, and the contract of whoever computes it.
+//!
+//! Data goes one way: a [`Graph`] is recorded, the [`passes`] rewrite it, a [`Plan`] orders it and
+//! assigns memory, and a [`Session`] runs the plan on a [`Backend`]. This crate knows no backend but the
+//! f64 reference (feature `testing`), and no model.
+#![forbid(unsafe_code)]
+
+pub mod backend;
+mod dtype;
+mod dump;
+mod error;
+pub mod fused;
+mod graph;
+mod infer;
+mod layout;
+pub mod op;
+pub mod passes;
+pub mod philox;
+mod plan;
+mod session;
+mod shape;
+mod tensor;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod reference;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+
+pub use backend::{Backend, BackendError};
+pub use dtype::DType;
+pub use error::{Error, Result};
+pub use graph::{Graph, Value};
+pub use layout::Layout;
+pub use plan::Plan;
+pub use session::{CompileOptions, DeviceTensor, NoParameters, ParameterSource, Program, Session};
+pub use shape::Shape;
+pub use tensor::{HostSlice, Tensor, TensorData};

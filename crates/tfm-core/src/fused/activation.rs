@@ -1,0 +1,78 @@
+//! The element-wise activation functions.
+
+use super::{FusedOp, Operand, Results, Values, expect_floats, expect_inputs, result, value};
+use crate::{Graph, Value};
+
+/// An activation function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Activation {
+    /// `max(x, 0)`.
+    Relu,
+    /// `x·Φ(x) = x/2·(1 + erf(x/√2))` (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// `x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))`, the same paper's approximation.
+    GeluTanh,
+    /// `x·σ(x) = x/(1 + e⁻ˣ)`, also called SiLU.
+    Swish,
+    /// `tanh x`.
+    Tanh,
+}
+
+impl Activation {
+    /// Every function.
+    pub const ALL: [Activation; 5] =
+        [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Swish, Activation::Tanh];
+}
+
+/// An activation function by itself. Input and output: `x`, of any shape.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Activate(pub Activation);
+
+impl FusedOp for Activate {
+    fn name(&self) -> &'static str {
+        "activate"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["x"])?;
+        let dtype = expect_floats(&[("x", inputs[0])])?;
+        Ok(result(inputs[0].shape.clone(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let x = inputs[0];
+        value(match self.0 {
+            Activation::Relu => {
+                let zero = graph.constant_like(0.0, x);
+                graph.max(x, zero)
+            }
+            Activation::Gelu => {
+                let scaled = graph.scale(x, std::f64::consts::FRAC_1_SQRT_2);
+                let erf = graph.erf(scaled);
+                half_x_times_one_plus(graph, x, erf)
+            }
+            Activation::GeluTanh => {
+                let square = graph.mul(x, x);
+                let cube = graph.mul(square, x);
+                let correction = graph.scale(cube, 0.044715);
+                let sum = graph.add(x, correction);
+                let scaled = graph.scale(sum, (2.0 / std::f64::consts::PI).sqrt());
+                let tanh = graph.tanh(scaled);
+                half_x_times_one_plus(graph, x, tanh)
+            }
+            Activation::Swish => {
+                let negated = graph.neg(x);
+                let exp = graph.exp(negated);
+                let denominator = graph.shift(exp, 1.0);
+                graph.div(x, denominator)
+            }
+            Activation::Tanh => graph.tanh(x),
+        })
+    }
+}
+
+fn half_x_times_one_plus(graph: &mut Graph, x: Value, inner: Value) -> Value {
+    let half = graph.scale(x, 0.5);
+    let one_plus = graph.shift(inner, 1.0);
+    graph.mul(half, one_plus)
+}

@@ -1,0 +1,130 @@
+//! Scaled dot-product attention over a ragged batch.
+
+use super::{
+    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_integers, expect_rank,
+    expect_shape, result, value,
+};
+use crate::op::ReduceOp;
+use crate::{DType, Graph, Value};
+
+/// `softmax(scale·Q·Kᵀ)·V` ("Attention is all you need", eq. 1) for each sequence and head of a ragged batch.
+///
+/// Inputs: `query [tq, heads, d_head]`; `key` and `value [rows, heads, d_head]`;
+/// `query_offsets [n + 1]`: the queries of sequence s are `query_offsets[s] .. query_offsets[s + 1]`;
+/// `key_ranges [n, 2]`: its keys are the rows `start .. start + length`. Offsets ascend from 0 to tq, ranges
+/// lie inside the rows; both `I32`. Output: `[tq, heads, d_head]`.
+///
+/// With `causal`, query i of q sees key j of k where `j ≤ i + (k − q)`: both end together. A query that
+/// sees no key gives 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Attention {
+    /// The factor of the scores, 1/√d_head in the paper.
+    pub scale: f64,
+    /// Whether later keys are hidden.
+    pub causal: bool,
+}
+
+impl FusedOp for Attention {
+    fn name(&self) -> &'static str {
+        "attention"
+    }
+
+    fn labels(&self) -> &'static [&'static str] {
+        &["scores", "weights"]
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["query", "key", "value", "query_offsets", "key_ranges"])?;
+        let [query, key, v, offsets, ranges] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
+        let dtype = expect_floats(&[("query", query), ("key", key), ("value", v)])?;
+        expect_rank("query", query, 3)?;
+        expect_rank("key", key, 3)?;
+        expect_shape("key", key, &[key.shape[0], query.shape[1], query.shape[2]])?;
+        expect_shape("value", v, key.shape)?;
+        expect_integers("query_offsets", offsets)?;
+        expect_integers("key_ranges", ranges)?;
+        expect_rank("key_ranges", ranges, 2)?;
+        expect_shape("key_ranges", ranges, &[ranges.shape[0], 2])?;
+        expect_shape("query_offsets", offsets, &[ranges.shape[0] + 1])?;
+        Ok(result(query.shape.clone(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let [query, key, v, offsets, ranges] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
+        let visible = self.visible(graph, query, key, offsets, ranges); // [tq, rows]
+        let query = graph.permute(query, &[1, 0, 2]); // [heads, tq, d_head]
+        let key = graph.permute(key, &[1, 2, 0]); // [heads, d_head, rows]
+        let v = graph.permute(v, &[1, 0, 2]); // [heads, rows, d_head]
+        let products = graph.matmul(query, key);
+        let scores = graph.scale(products, self.scale); // [heads, tq, rows]
+        graph.label(scores, "scores");
+        let weights = masked_softmax(graph, scores, visible);
+        graph.label(weights, "weights");
+        let context = graph.matmul(weights, v); // [heads, tq, d_head]
+        value(graph.permute(context, &[1, 0, 2]))
+    }
+}
+
+impl Attention {
+    /// 1 where query i sees row j, else 0: `[tq, rows]`, from the offsets and ranges by arithmetic.
+    fn visible(&self, graph: &mut Graph, query: Value, key: Value, offsets: Value, ranges: Value) -> Value {
+        let (dtype, queries, rows) = (graph.dtype(query), graph.shape(query)[0], graph.shape(key)[0]);
+        let sequences = graph.shape(ranges)[0];
+        let i = graph.iota(queries);
+        let ends = graph.slice(offsets, 0, 1, sequences);
+        let starts = graph.slice(offsets, 0, 0, sequences);
+
+        // The sequence of query i: how many sequences end at or before it.
+        let i_column = graph.reshape(i, [queries, 1]);
+        let inside = graph.less(i_column, ends);
+        let ended = graph.not(inside);
+        let ended = graph.reduce(ReduceOp::Sum, ended, 1);
+        let sequence = graph.reshape(ended, [queries]);
+
+        let column = |graph: &mut Graph, table: Value| {
+            let picked = graph.gather(table, sequence);
+            graph.reshape(picked, [queries, 1])
+        };
+        let key_starts = graph.slice(ranges, 1, 0, 1);
+        let key_lengths = graph.slice(ranges, 1, 1, 1);
+        let key_start = column(graph, key_starts);
+        let key_length = column(graph, key_lengths);
+        let j = graph.iota(rows);
+        let position = graph.sub(j, key_start); // of row j among the keys of query i's sequence
+        let before = graph.shift(position, 1.0);
+        let zero = graph.constant(0.0, DType::I32);
+        let not_before = graph.less(zero, before);
+        let not_after = graph.less(position, key_length);
+        let mut visible = graph.mul(not_before, not_after);
+        if self.causal {
+            let query_start = column(graph, starts);
+            let query_end = column(graph, ends);
+            let query_length = graph.sub(query_end, query_start);
+            let own = graph.sub(i_column, query_start);
+            let lead = graph.sub(key_length, query_length);
+            let last = graph.add(own, lead);
+            let limit = graph.shift(last, 1.0);
+            let not_later = graph.less(position, limit);
+            visible = graph.mul(visible, not_later);
+        }
+        graph.cast(visible, dtype)
+    }
+}
+
+/// Softmax over the last axis among the entries where `visible` (broadcast) is 1; 0 elsewhere, and 0
+/// throughout a row where nothing is visible.
+pub(super) fn masked_softmax(graph: &mut Graph, scores: Value, visible: Value) -> Value {
+    let axis = graph.shape(scores).len() - 1;
+    // Finite, so that a row without visible entries stays free of NaN.
+    let hidden = graph.constant_like(graph.dtype(scores).lowest(), scores);
+    let masked = graph.select(visible, scores, hidden);
+    let max = graph.reduce(ReduceOp::Max, masked, axis);
+    let shifted = graph.sub(masked, max);
+    let exp = graph.exp(shifted);
+    let exp = graph.mul(exp, visible);
+    let sum = graph.reduce(ReduceOp::Sum, exp, axis);
+    let zero = graph.constant_like(0.0, sum);
+    let nothing = graph.equal(sum, zero);
+    let sum = graph.add(sum, nothing);
+    graph.div(exp, sum)
+}

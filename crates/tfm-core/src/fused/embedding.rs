@@ -1,0 +1,59 @@
+//! Token embedding with its scale and positional encoding.
+
+use super::{
+    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_integers, expect_rank,
+    expect_shape, result, value,
+};
+use crate::{Graph, Value};
+
+/// `y_t = scale·E[ids_t] + P[positions_t]`: the rows of an embedding table, scaled (by √d in the paper,
+/// section 3.4), plus the positional encoding where `positions` is set (section 3.5).
+///
+/// Inputs: `ids [t]` in `I32`, `table [v, d]`; with positions also `positions [t]` in `I32` and
+/// `position_table [p, d]`. Output: `[t, d]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Embedding {
+    /// The factor of the embedding.
+    pub scale: f64,
+    /// Whether a positional encoding is added.
+    pub positions: bool,
+}
+
+impl FusedOp for Embedding {
+    fn name(&self) -> &'static str {
+        "embedding"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        let names: &[&str] = if self.positions {
+            &["ids", "table", "positions", "position_table"]
+        } else {
+            &["ids", "table"]
+        };
+        expect_inputs(inputs, names)?;
+        let (ids, table) = (inputs[0], inputs[1]);
+        expect_integers("ids", ids)?;
+        expect_rank("ids", ids, 1)?;
+        expect_rank("table", table, 2)?;
+        let d = table.shape[1];
+        let dtype = expect_floats(&[("table", table)])?;
+        if self.positions {
+            expect_integers("positions", inputs[2])?;
+            expect_shape("positions", inputs[2], ids.shape)?;
+            expect_rank("position_table", inputs[3], 2)?;
+            expect_shape("position_table", inputs[3], &[inputs[3].shape[0], d])?;
+            expect_floats(&[("table", table), ("position_table", inputs[3])])?;
+        }
+        Ok(result([ids.shape[0], d].into(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let rows = graph.gather(inputs[1], inputs[0]);
+        let mut y = graph.scale(rows, self.scale);
+        if self.positions {
+            let encoding = graph.gather(inputs[3], inputs[2]);
+            y = graph.add(y, encoding);
+        }
+        value(y)
+    }
+}

@@ -1,0 +1,46 @@
+//! Layer normalisation.
+
+use super::{FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_shape, result, value};
+use crate::op::ReduceOp;
+use crate::{Graph, Value};
+
+/// `y = (x − μ)/√(σ² + ε)·γ + β`, with mean μ and (biased) variance σ² over the last axis
+/// (Ba, Kiros, Hinton 2016).
+///
+/// Inputs: `x [.., d]`, `weight [d]` (γ), `bias [d]` (β). Output: `[.., d]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerNorm {
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl FusedOp for LayerNorm {
+    fn name(&self) -> &'static str {
+        "layer_norm"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["x", "weight", "bias"])?;
+        let dtype = expect_floats(&[("x", inputs[0]), ("weight", inputs[1]), ("bias", inputs[2])])?;
+        let d = *inputs[0].shape.last().ok_or("x must have an axis to normalise")?;
+        expect_shape("weight", inputs[1], &[d])?;
+        expect_shape("bias", inputs[2], &[d])?;
+        Ok(result(inputs[0].shape.clone(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let axis = graph.shape(inputs[0]).len() - 1;
+        let per_element = 1.0 / graph.shape(inputs[0])[axis] as f64;
+        let sum = graph.reduce(ReduceOp::Sum, inputs[0], axis);
+        let mean = graph.scale(sum, per_element);
+        let centred = graph.sub(inputs[0], mean);
+        let squares = graph.mul(centred, centred);
+        let sum_of_squares = graph.reduce(ReduceOp::Sum, squares, axis);
+        let variance = graph.scale(sum_of_squares, per_element);
+        let shifted = graph.shift(variance, self.epsilon);
+        let deviation = graph.sqrt(shifted);
+        let normal = graph.div(centred, deviation);
+        let scaled = graph.mul(normal, inputs[1]);
+        value(graph.add(scaled, inputs[2]))
+    }
+}

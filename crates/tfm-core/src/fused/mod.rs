@@ -1,0 +1,163 @@
+//! The fused ops, one file each: the struct, its equation, the shapes it takes and its decomposition into
+//! primitives. A backend may compute a fused op in one kernel; lowering decomposes it everywhere else.
+
+mod activation;
+mod attention;
+mod embedding;
+mod layer_norm;
+mod linear;
+mod row_table_attention;
+mod softmax;
+mod top_log_probabilities;
+
+pub use activation::{Activate, Activation};
+pub use attention::Attention;
+pub use embedding::Embedding;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use row_table_attention::RowTableAttention;
+pub use softmax::Softmax;
+pub use top_log_probabilities::TopLogProbabilities;
+
+use crate::{DType, Graph, Shape, Value};
+use smallvec::SmallVec;
+
+/// Shape and type of an operand.
+#[derive(Debug, Clone, Copy)]
+pub struct Operand<'a> {
+    /// The extents.
+    pub shape: &'a Shape,
+    /// The element type.
+    pub dtype: DType,
+}
+
+/// Shapes and types of a node's results.
+pub type Results = SmallVec<[(Shape, DType); 2]>;
+
+/// The handles of a node's results.
+pub type Values = SmallVec<[Value; 2]>;
+
+/// What every fused op says about itself.
+pub trait FusedOp {
+    /// The op's name in errors and dumps.
+    fn name(&self) -> &'static str;
+
+    /// The results' shapes, or what is wrong with the operands.
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String>;
+
+    /// The same computation by other ops. Labelled values inside can be tapped.
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values;
+
+    /// The labels of the values inside the decomposition which can be tapped.
+    fn labels(&self) -> &'static [&'static str] {
+        &[]
+    }
+}
+
+macro_rules! fused_ops {
+    ($($op:ident),* $(,)?) => {
+        /// A fused op. The enum is the list of all there are.
+        #[derive(Debug, Clone, PartialEq)]
+        #[allow(missing_docs)]
+        pub enum Fused { $($op($op)),* }
+
+        impl Fused {
+            /// The names of all fused ops, for the check that every one is in the laws.
+            pub const NAMES: &'static [&'static str] = &[$(stringify!($op)),*];
+
+            fn as_op(&self) -> &dyn FusedOp {
+                match self { $(Fused::$op(op) => op),* }
+            }
+        }
+
+        $(impl From<$op> for Fused {
+            fn from(op: $op) -> Self { Fused::$op(op) }
+        })*
+    };
+}
+
+fused_ops!(
+    Linear,
+    Attention,
+    RowTableAttention,
+    LayerNorm,
+    Softmax,
+    Activate,
+    Embedding,
+    TopLogProbabilities,
+);
+
+impl FusedOp for Fused {
+    fn name(&self) -> &'static str {
+        self.as_op().name()
+    }
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        self.as_op().infer(inputs)
+    }
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        self.as_op().decompose(graph, inputs)
+    }
+    fn labels(&self) -> &'static [&'static str] {
+        self.as_op().labels()
+    }
+}
+
+/// Checks the number of operands, their names serving the message.
+fn expect_inputs(inputs: &[Operand<'_>], names: &[&str]) -> Result<(), String> {
+    if inputs.len() == names.len() {
+        return Ok(());
+    }
+    Err(format!("takes {} operands ({}), got {}", names.len(), names.join(", "), inputs.len()))
+}
+
+/// Checks one operand's shape.
+fn expect_shape(what: &str, found: Operand<'_>, expected: &[usize]) -> Result<(), String> {
+    if found.shape[..] == *expected {
+        return Ok(());
+    }
+    Err(format!("{what} must be {}, is {}", Shape::new(expected), found.shape))
+}
+
+/// Checks one operand's rank.
+fn expect_rank(what: &str, found: Operand<'_>, rank: usize) -> Result<(), String> {
+    if found.shape.len() == rank {
+        return Ok(());
+    }
+    Err(format!("{what} must have {rank} axes, is {}", found.shape))
+}
+
+/// Checks that an operand holds integers.
+fn expect_integers(what: &str, found: Operand<'_>) -> Result<(), String> {
+    if found.dtype == DType::I32 {
+        return Ok(());
+    }
+    Err(format!("{what} must be i32, is {}", found.dtype))
+}
+
+/// Checks that operands are floats of one type, which is returned.
+fn expect_floats(operands: &[(&str, Operand<'_>)]) -> Result<DType, String> {
+    let (first, dtype) = (operands[0].0, operands[0].1.dtype);
+    for (what, operand) in operands {
+        if !operand.dtype.is_float() {
+            return Err(format!("{what} must be a float type, is {}", operand.dtype));
+        }
+        if operand.dtype != dtype {
+            return Err(format!("{what} is {}, but {first} is {dtype}", operand.dtype));
+        }
+    }
+    Ok(dtype)
+}
+
+/// One result.
+fn result(shape: Shape, dtype: DType) -> Results {
+    let mut results = Results::new();
+    results.push((shape, dtype));
+    results
+}
+
+/// One value.
+fn value(value: Value) -> Values {
+    let mut values = Values::new();
+    values.push(value);
+    values
+}
