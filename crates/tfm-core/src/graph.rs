@@ -397,7 +397,18 @@ impl Graph {
             Op::Fused(fused) => fused.infer(&operands),
             primitive => infer::infer(primitive, &operands),
         };
+        drop(operands);
         self.push(op, inputs, results)
+    }
+
+    /// Adds a copy of another graph's node on operands of this one.
+    pub(crate) fn add_copy(&mut self, node: &Node, old: &Graph, inputs: &[Value]) -> SmallVec<[Value; 2]> {
+        self.set_scope(node.scope.clone());
+        if !inputs.is_empty() {
+            return self.add_all(node.op.clone(), inputs);
+        }
+        let result = |&output: &Value| (old.shape(output).clone(), old.dtype(output));
+        self.push(node.op.clone(), &[], Ok(node.outputs.iter().map(result).collect()))
     }
 
     fn push(&mut self, op: Op, inputs: &[Value], results: Result<Results, String>) -> SmallVec<[Value; 2]> {

@@ -1,7 +1,7 @@
 //! The primitive ops: few, and each backend has them all.
 
 use crate::backend::PackFormat;
-use crate::fused::Fused;
+use crate::fused::{Fused, FusedOp};
 use crate::{DType, Shape};
 
 /// What a node computes.

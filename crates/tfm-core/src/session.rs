@@ -1,0 +1,137 @@
+//! The session: parameters in device memory, compiled programs, runs. Generic inside, one type outside.
+
+mod engine;
+mod run;
+
+use crate::{Backend, DType, Graph, HostSlice, Plan, Result, Shape, Tensor};
+use std::any::Any;
+use std::sync::Arc;
+
+/// Where a session's parameters come from. Each is read when it is first needed, and once.
+pub trait ParameterSource: Send + Sync {
+    /// The tensor of that name, in the element type and shape that graphs declare for it.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    fn load(&self, name: &str) -> Result<Tensor, String>;
+}
+
+/// A source without parameters.
+#[derive(Debug, Clone, Copy)]
+pub struct NoParameters;
+
+impl ParameterSource for NoParameters {
+    fn load(&self, _: &str) -> Result<Tensor, String> {
+        Err("this session has no parameters".into())
+    }
+}
+
+/// Device memory that belongs to the caller and is passed to runs as a state.
+pub struct DeviceTensor {
+    dtype: DType,
+    shape: Shape,
+    buffer: Box<dyn Any + Send>,
+}
+
+impl DeviceTensor {
+    /// The extents.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The element type.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+}
+
+/// How a graph is compiled.
+#[derive(Debug, Clone, Default)]
+pub struct CompileOptions {
+    /// Values to return after the graph's outputs, by label; see [`Graph::label`].
+    pub taps: Vec<String>,
+    /// Decompose every fused op, also those that the backend supports.
+    pub decompose_all: bool,
+}
+
+/// A compiled graph. It can be run by the session that compiled it and by that session's forks.
+#[derive(Debug, Clone)]
+pub struct Program {
+    plan: Arc<Plan>,
+}
+
+impl Program {
+    /// The plan.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+}
+
+/// One worker on one device: it compiles graphs and runs the programs, one at a time.
+pub struct Session {
+    engine: Box<dyn AnyEngine>,
+}
+
+impl Session {
+    /// A session on `backend` with the parameters of `source`.
+    pub fn new<B: Backend>(backend: B, source: Arc<dyn ParameterSource>) -> Self {
+        Session { engine: Box::new(engine::Engine::new(backend, source)) }
+    }
+
+    /// The backend's name.
+    pub fn name(&self) -> String {
+        self.engine.name()
+    }
+
+    /// Another worker on the same device with the same parameters in memory, which may run at the same
+    /// time as this one, with `threads` threads of its own.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn fork(&self, threads: usize) -> Result<Session> {
+        Ok(Session { engine: self.engine.fork(threads)? })
+    }
+
+    /// Compiles a graph: joins, lowers, folds what depends on parameters alone, and plans.
+    ///
+    /// # Errors
+    /// The graph's first fault; a parameter that is missing or does not fit; an unknown tap; the backend's.
+    pub fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program> {
+        self.engine.compile(graph, options)
+    }
+
+    /// Device memory for a state; its content is undefined.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn allocate(&self, dtype: DType, shape: impl Into<Shape>) -> Result<DeviceTensor> {
+        self.engine.allocate(dtype, shape.into())
+    }
+
+    /// Runs a program: its outputs, then its taps.
+    ///
+    /// # Errors
+    /// An input or a state that is missing, of another shape or type, or out of its bound; the backend's.
+    pub fn run(
+        &mut self,
+        program: &Program,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+    ) -> Result<Vec<Tensor>> {
+        self.engine.run(&program.plan, inputs, states)
+    }
+}
+
+/// [`engine::Engine`] without its type.
+trait AnyEngine: Send {
+    fn name(&self) -> String;
+    fn fork(&self, threads: usize) -> Result<Box<dyn AnyEngine>>;
+    fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program>;
+    fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor>;
+    fn run(
+        &mut self,
+        plan: &Plan,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+    ) -> Result<Vec<Tensor>>;
+}

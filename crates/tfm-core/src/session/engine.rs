@@ -1,0 +1,314 @@
+//! The session's inside, generic over the backend: compilation, folding, bindings.
+
+use super::run::{Memory, Trace, run_steps};
+use super::{AnyEngine, CompileOptions, DeviceTensor, ParameterSource, Program};
+use crate::backend::{PackFormat, Signature};
+use crate::fused::Fused;
+use crate::graph::Value;
+use crate::op::Op;
+use crate::passes::{Lowered, LoweringPolicy, join_linears, lower};
+use crate::plan::{Binding, Location, owners};
+use crate::{Backend, DType, Error, Graph, HostSlice, Plan, Result, Shape, Tensor};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+pub(super) struct Engine<B: Backend> {
+    backend: B,
+    shared: Arc<Shared<B>>,
+    /// This worker's copy of the shared list, so that runs take no lock.
+    statics: Vec<Arc<B::Buffer>>,
+    slots: Vec<(DType, Vec<Option<(usize, B::Buffer)>>)>,
+    trace: Option<Trace>,
+}
+
+/// What a session and its forks have in common.
+struct Shared<B: Backend> {
+    source: Arc<dyn ParameterSource>,
+    statics: Mutex<Statics<B>>,
+}
+
+/// Parameters and folded values, numbered in the order of their making, and found by what they compute.
+struct Statics<B: Backend> {
+    numbers: HashMap<String, usize>,
+    buffers: Vec<Arc<B::Buffer>>,
+}
+
+impl<B: Backend> Engine<B> {
+    pub(super) fn new(backend: B, source: Arc<dyn ParameterSource>) -> Self {
+        let statics = Mutex::new(Statics { numbers: HashMap::new(), buffers: Vec::new() });
+        Engine {
+            backend,
+            shared: Arc::new(Shared { source, statics }),
+            statics: Vec::new(),
+            slots: Vec::new(),
+            trace: Trace::from_environment(),
+        }
+    }
+
+    fn lock(shared: &Shared<B>) -> MutexGuard<'_, Statics<B>> {
+        // A worker that panicked while it held the lock has at most not added its value.
+        shared.statics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn load_parameter(&self, name: &str, dtype: DType, shape: &Shape) -> Result<B::Buffer> {
+        let loaded = self.shared.source.load(name);
+        let tensor = loaded.map_err(|problem| Error::Parameter { name: name.into(), problem })?;
+        if tensor.dtype() != dtype || tensor.shape() != shape {
+            return Err(Error::Mismatch {
+                kind: "parameter",
+                name: name.into(),
+                expected: shape.clone(),
+                expected_dtype: dtype,
+                found: tensor.shape().clone(),
+                found_dtype: tensor.dtype(),
+            });
+        }
+        let mut buffer = self.backend.allocate(dtype, shape.elements())?;
+        self.backend.upload(tensor.as_slice(), &mut buffer)?;
+        Ok(buffer)
+    }
+
+    /// The number of each static value that a run reads: parameters are loaded, the others computed, both
+    /// once for the session and all its forks.
+    fn fold(&mut self, lowered: &Lowered) -> Result<HashMap<Value, usize>> {
+        let graph = &lowered.graph;
+        let owners = owners(lowered);
+        let mut keys: Vec<Option<String>> = vec![None; graph.values.len()];
+        let mut roots = Vec::new();
+        let mut add_root = |value: Value| {
+            let owner = owners[value.index()];
+            if lowered.statics[owner.index()] && !roots.contains(&owner) {
+                roots.push(owner);
+            }
+        };
+        for node in &graph.nodes {
+            if !lowered.statics[node.outputs[0].index()] {
+                node.inputs.iter().for_each(|&input| add_root(input));
+            }
+        }
+        graph.outputs.iter().for_each(|&output| add_root(output));
+
+        let shared = self.shared.clone();
+        let mut statics = Self::lock(&shared);
+        let mut numbers = HashMap::new();
+        for root in roots {
+            let key = key(lowered, root, &mut keys);
+            let number = match statics.numbers.get(&key) {
+                Some(&number) => number,
+                None => {
+                    let buffer = self.compute_static(lowered, root)?;
+                    let number = statics.buffers.len();
+                    statics.buffers.push(Arc::new(buffer));
+                    statics.numbers.insert(key, number);
+                    number
+                }
+            };
+            numbers.insert(root, number);
+        }
+        self.statics.extend_from_slice(&statics.buffers[self.statics.len()..]);
+        Ok(numbers)
+    }
+
+    fn compute_static(&self, lowered: &Lowered, root: Value) -> Result<B::Buffer> {
+        let graph = &lowered.graph;
+        if let Op::Parameter { name } = &graph.node_of(root).op {
+            return self.load_parameter(name, graph.dtype(root), graph.shape(root));
+        }
+        // A plan of its own, whose statics are the parameters it reads, freed when it is done.
+        let mut parameters = Vec::new();
+        let plan = Plan::new(lowered, &[root], |value| {
+            let is_parameter = matches!(graph.node_of(value).op, Op::Parameter { .. });
+            is_parameter.then(|| {
+                parameters.push(value);
+                parameters.len() - 1
+            })
+        });
+        let is_read = |number: usize| {
+            let reads = |place: &crate::plan::Place| place.location == Location::Static(number);
+            plan.steps.iter().flat_map(|step| &step.inputs).any(reads)
+        };
+        let mut statics = Vec::new();
+        for (number, &value) in parameters.iter().enumerate() {
+            let Op::Parameter { name } = &graph.node_of(value).op else { unreachable!("filtered above") };
+            statics.push(Arc::new(if is_read(number) {
+                self.load_parameter(name, graph.dtype(value), graph.shape(value))?
+            } else {
+                self.backend.allocate(graph.dtype(value), 0)?
+            }));
+        }
+        let mut slots = Vec::new();
+        self.prepare_slots(&plan, &mut slots)?;
+        let mut memory = Memory { slots: &mut slots, statics: &statics, states: Vec::new() };
+        run_steps(&self.backend, &plan, &mut memory, None)?;
+        memory.take_output(&plan, 0)
+    }
+
+    /// Makes every slot of the plan at least as large as it asks.
+    fn prepare_slots(
+        &self,
+        plan: &Plan,
+        slots: &mut Vec<(DType, Vec<Option<(usize, B::Buffer)>>)>,
+    ) -> Result<()> {
+        for (dtype, sizes) in &plan.slots {
+            if !slots.iter().any(|(other, _)| other == dtype) {
+                slots.push((*dtype, Vec::new()));
+            }
+            let slots = slots.iter_mut().find(|(other, _)| other == dtype).expect("pushed above");
+            if slots.1.len() < sizes.len() {
+                slots.1.resize_with(sizes.len(), || None);
+            }
+            for (slot, &size) in slots.1.iter_mut().zip(sizes) {
+                if slot.as_ref().is_none_or(|(capacity, _)| *capacity < size) {
+                    *slot = None; // the old memory goes before the new comes
+                    *slot = Some((size, self.backend.allocate(*dtype, size)?));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> AnyEngine for Engine<B> {
+    fn name(&self) -> String {
+        self.backend.name()
+    }
+
+    fn fork(&self, threads: usize) -> Result<Box<dyn AnyEngine>> {
+        Ok(Box::new(Engine {
+            backend: self.backend.fork(threads)?,
+            shared: self.shared.clone(),
+            statics: self.statics.clone(),
+            slots: Vec::new(),
+            trace: Trace::from_environment(),
+        }))
+    }
+
+    fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program> {
+        graph.check()?;
+        let joined = join_linears(graph);
+        joined.check()?;
+        let policy = Policy { backend: &self.backend, decompose_all: options.decompose_all };
+        let lowered = lower(&joined, &policy, &options.taps)?;
+        let numbers = self.fold(&lowered)?;
+        let outputs = lowered.graph.outputs().to_vec();
+        let plan = Plan::new(&lowered, &outputs, |value| numbers.get(&value).copied());
+        Ok(Program { plan: Arc::new(plan) })
+    }
+
+    fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor> {
+        let buffer = Box::new(self.backend.allocate(dtype, shape.elements())?);
+        Ok(DeviceTensor { dtype, shape, buffer })
+    }
+
+    fn run(
+        &mut self,
+        plan: &Plan,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+    ) -> Result<Vec<Tensor>> {
+        if self.statics.len() < Self::lock(&self.shared).buffers.len() {
+            let shared = Self::lock(&self.shared);
+            self.statics.extend_from_slice(&shared.buffers[self.statics.len()..]);
+        }
+        let mut slots = std::mem::take(&mut self.slots);
+        let outcome = self.prepare_slots(plan, &mut slots).and_then(|()| {
+            let states = bind_states::<B>(plan, states)?;
+            let mut memory = Memory { slots: &mut slots, statics: &self.statics, states };
+            for binding in &plan.inputs {
+                let data = bind_input(binding, inputs)?;
+                let Location::Slot(dtype, slot) = binding.location else {
+                    unreachable!("inputs lie in slots")
+                };
+                self.backend.upload(data, memory.slot(dtype, slot))?;
+            }
+            run_steps(&self.backend, plan, &mut memory, self.trace.as_ref())?;
+            plan.outputs
+                .iter()
+                .map(|place| Ok(self.backend.download(memory.view(place))?))
+                .collect::<Result<Vec<Tensor>>>()
+        });
+        self.slots = slots;
+        outcome
+    }
+}
+
+fn bind_input<'a>(binding: &Binding, inputs: &[(&str, HostSlice<'a>)]) -> Result<HostSlice<'a>> {
+    let name = || binding.name.clone();
+    let found = inputs.iter().find(|(input, _)| *input == binding.name);
+    let (_, data) = found.ok_or_else(|| Error::Unbound { kind: "input", name: name() })?;
+    if data.dtype() != binding.dtype || data.len() != binding.shape.elements() {
+        return Err(Error::Mismatch {
+            kind: "input",
+            name: name(),
+            expected: binding.shape.clone(),
+            expected_dtype: binding.dtype,
+            found: [data.len()].into(),
+            found_dtype: data.dtype(),
+        });
+    }
+    if let (Some(bound), HostSlice::I32(indices)) = (binding.bound, data) {
+        let outside = |&index: &i32| usize::try_from(index).is_ok_and(|index| index < bound);
+        if let Some(position) = indices.iter().position(|index| !outside(index)) {
+            return Err(Error::IndexOutOfRange { name: name(), index: indices[position], position, bound });
+        }
+    }
+    Ok(*data)
+}
+
+fn bind_states<'a, B: Backend>(
+    plan: &Plan,
+    states: &'a mut [(&str, &mut DeviceTensor)],
+) -> Result<Vec<Option<&'a mut B::Buffer>>> {
+    let mut bound: Vec<Option<&'a mut B::Buffer>> = Vec::new();
+    bound.resize_with(plan.states.len(), || None);
+    for (name, tensor) in states.iter_mut() {
+        let Some(index) = plan.states.iter().position(|binding| binding.name == *name) else { continue };
+        let binding = &plan.states[index];
+        let (found, found_dtype) = (tensor.shape.clone(), tensor.dtype);
+        let buffer = tensor.buffer.downcast_mut::<B::Buffer>();
+        if found != binding.shape || found_dtype != binding.dtype || buffer.is_none() {
+            return Err(Error::Mismatch {
+                kind: "state",
+                name: binding.name.clone(),
+                expected: binding.shape.clone(),
+                expected_dtype: binding.dtype,
+                found,
+                found_dtype,
+            });
+        }
+        bound[index] = buffer;
+    }
+    match bound.iter().position(Option::is_none) {
+        Some(index) => Err(Error::Unbound { kind: "state", name: plan.states[index].name.clone() }),
+        None => Ok(bound),
+    }
+}
+
+/// What a static value computes, written out: equal keys are equal values.
+fn key(lowered: &Lowered, value: Value, keys: &mut [Option<String>]) -> String {
+    if let Some(key) = &keys[value.index()] {
+        return key.clone();
+    }
+    let graph = &lowered.graph;
+    let node = graph.node_of(value);
+    let inputs: Vec<String> = node.inputs.iter().map(|&input| key(lowered, input, keys)).collect();
+    let position = node.outputs.iter().position(|&output| output == value).unwrap_or(0);
+    let (dtype, shape) = (graph.dtype(value), graph.shape(value));
+    let key = format!("{:?}({}).{position}:{dtype}{shape}", node.op, inputs.join(","));
+    keys[value.index()] = Some(key.clone());
+    key
+}
+
+struct Policy<'a, B> {
+    backend: &'a B,
+    decompose_all: bool,
+}
+
+impl<B: Backend> LoweringPolicy for Policy<'_, B> {
+    fn supports(&self, op: &Fused, signature: &Signature<'_>) -> bool {
+        !self.decompose_all && self.backend.supports(op, signature)
+    }
+    fn pack_format(&self, op: &Fused, operand: usize, signature: &Signature<'_>) -> Option<PackFormat> {
+        self.backend.pack_format(op, operand, signature)
+    }
+}

@@ -1,0 +1,203 @@
+//! Runs the steps of a plan: finds each operand's memory and calls the backend.
+
+use crate::backend::{Outcome, View, ViewMut};
+use crate::op::Op;
+use crate::plan::{Location, Place, Step};
+use crate::{Backend, DType, Plan, Result};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// All memory that a run touches.
+pub(super) struct Memory<'a, B: Backend> {
+    /// By type, then number: capacity and buffer. A buffer is absent only while a step writes to it.
+    pub(super) slots: &'a mut Vec<(DType, Vec<Option<(usize, B::Buffer)>>)>,
+    pub(super) statics: &'a [Arc<B::Buffer>],
+    pub(super) states: Vec<Option<&'a mut B::Buffer>>,
+}
+
+/// A destination taken out of the memory while its step runs.
+enum Taken<'a, B: Backend> {
+    Slot(usize, B::Buffer),
+    State(&'a mut B::Buffer),
+}
+
+const PRESENT: &str = "a step's sources and destinations are apart, and each exists";
+
+impl<'a, B: Backend> Memory<'a, B> {
+    fn entry(&mut self, dtype: DType, slot: usize) -> &mut Option<(usize, B::Buffer)> {
+        let slots = self.slots.iter_mut().find(|(other, _)| *other == dtype).expect(PRESENT);
+        &mut slots.1[slot]
+    }
+
+    pub(super) fn slot(&mut self, dtype: DType, slot: usize) -> &mut B::Buffer {
+        &mut self.entry(dtype, slot).as_mut().expect(PRESENT).1
+    }
+
+    pub(super) fn view<'v>(&'v self, place: &'v Place) -> View<'v, B::Buffer> {
+        let buffer = match place.location {
+            Location::Static(number) => &*self.statics[number],
+            Location::State(number) => self.states[number].as_deref().expect(PRESENT),
+            Location::Slot(dtype, slot) => {
+                let slots = self.slots.iter().find(|(other, _)| *other == dtype).expect(PRESENT);
+                &slots.1[slot].as_ref().expect(PRESENT).1
+            }
+        };
+        View { buffer, dtype: place.dtype, layout: &place.layout }
+    }
+
+    fn take(&mut self, place: &Place) -> Taken<'a, B> {
+        match place.location {
+            Location::Slot(dtype, slot) => {
+                let (capacity, buffer) = self.entry(dtype, slot).take().expect(PRESENT);
+                Taken::Slot(capacity, buffer)
+            }
+            Location::State(number) => Taken::State(self.states[number].take().expect(PRESENT)),
+            Location::Static(_) => unreachable!("no step writes to a static"),
+        }
+    }
+
+    fn put_back(&mut self, place: &Place, taken: Taken<'a, B>) {
+        match (place.location, taken) {
+            (Location::Slot(dtype, slot), Taken::Slot(capacity, buffer)) => {
+                *self.entry(dtype, slot) = Some((capacity, buffer));
+            }
+            (Location::State(number), Taken::State(buffer)) => self.states[number] = Some(buffer),
+            _ => unreachable!("`take` matches the location"),
+        }
+    }
+
+    /// The buffer of an output, which lies contiguous at the start of its slot.
+    pub(super) fn take_output(mut self, plan: &Plan, output: usize) -> Result<B::Buffer> {
+        match self.take(&plan.outputs[output]) {
+            Taken::Slot(_, buffer) => Ok(buffer),
+            Taken::State(_) => unreachable!("folding has no states"),
+        }
+    }
+}
+
+/// Runs all steps in order.
+pub(super) fn run_steps<'a, B: Backend>(
+    backend: &B,
+    plan: &Plan,
+    memory: &mut Memory<'a, B>,
+    trace: Option<&Trace>,
+) -> Result<()> {
+    for step in &plan.steps {
+        let started = trace.map(|_| Instant::now());
+        let mut taken: SmallVec<[Taken<'a, B>; 2]> =
+            step.outputs.iter().map(|place| memory.take(place)).collect();
+        let outcome = run_step(backend, step, memory, &mut taken);
+        for (place, taken) in step.outputs.iter().zip(taken) {
+            memory.put_back(place, taken);
+        }
+        outcome?;
+        if let (Some(trace), Some(started)) = (trace, started) {
+            let elapsed = started.elapsed();
+            trace.report(backend, step, memory, elapsed)?;
+        }
+    }
+    Ok(())
+}
+
+fn run_step<'a, B: Backend>(
+    backend: &B,
+    step: &Step,
+    memory: &Memory<'a, B>,
+    taken: &mut [Taken<'a, B>],
+) -> Outcome {
+    // A state written in place is its own first operand and is out of the memory now.
+    let operands = if step.op == Op::WriteRows { &step.inputs[1..] } else { &step.inputs[..] };
+    let inputs: SmallVec<[View<'_, B::Buffer>; 5]> =
+        operands.iter().map(|place| memory.view(place)).collect();
+    let mut outputs: SmallVec<[ViewMut<'_, B::Buffer>; 2]> = taken
+        .iter_mut()
+        .zip(&step.outputs)
+        .map(|(taken, place)| ViewMut {
+            buffer: match taken {
+                Taken::Slot(_, buffer) => buffer,
+                Taken::State(buffer) => buffer,
+            },
+            dtype: place.dtype,
+            layout: &place.layout,
+        })
+        .collect();
+    if let Op::Fused(op) = &step.op {
+        return backend.fused(op, &inputs, &mut outputs);
+    }
+    if let Op::TopK { k } = &step.op {
+        let indices = outputs.pop().expect(PRESENT);
+        return backend.top_k(*k, inputs[0], outputs.pop().expect(PRESENT), indices);
+    }
+    let dst = outputs.pop().expect(PRESENT);
+    match &step.op {
+        Op::Constant(number) => backend.fill(number.0, dst),
+        Op::Iota => backend.iota(dst),
+        Op::Unary(op) => backend.unary(*op, inputs[0], dst),
+        Op::Binary(op) => backend.binary(*op, inputs[0], inputs[1], dst),
+        Op::Select => backend.select(inputs[0], inputs[1], inputs[2], dst),
+        Op::Cast(_) | Op::Contiguous => backend.copy(inputs[0], dst),
+        Op::Random { stream, .. } => backend.random(*stream, inputs[0], dst),
+        Op::Reduce { op, axis } => backend.reduce(*op, *axis, inputs[0], dst),
+        Op::MatMul => backend.matmul(inputs[0], inputs[1], dst),
+        Op::Gather => backend.gather(inputs[0], inputs[1], dst),
+        Op::ScatterAdd { .. } => backend.scatter_add(inputs[0], inputs[1], dst),
+        Op::WriteRows => backend.write_rows(inputs[0], inputs[1], dst),
+        Op::Concat { axis } => {
+            let mut start = 0;
+            for input in &inputs {
+                let length = input.layout.shape()[*axis];
+                let part = dst.layout.slice(*axis, start, length);
+                backend.copy(*input, ViewMut { buffer: &mut *dst.buffer, dtype: dst.dtype, layout: &part })?;
+                start += length;
+            }
+            Ok(())
+        }
+        Op::Pack(format) => {
+            *dst.buffer = backend.pack(*format, inputs[0])?;
+            Ok(())
+        }
+        Op::Input { .. } | Op::Parameter { .. } | Op::State { .. } => unreachable!("sources have no step"),
+        Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Slice { .. } => {
+            unreachable!("views have no step")
+        }
+        Op::TopK { .. } | Op::Fused(_) => unreachable!("handled above"),
+    }
+}
+
+/// `TFM_TRACE=1`: after each step its time, and the range and NaN count of what it made, on stderr.
+pub(super) struct Trace;
+
+impl Trace {
+    pub(super) fn from_environment() -> Option<Trace> {
+        std::env::var_os("TFM_TRACE").is_some_and(|value| value != "0" && !value.is_empty()).then_some(Trace)
+    }
+
+    fn report<B: Backend>(
+        &self,
+        backend: &B,
+        step: &Step,
+        memory: &Memory<'_, B>,
+        elapsed: std::time::Duration,
+    ) -> Result<()> {
+        if matches!(step.op, Op::Pack(_) | Op::WriteRows) {
+            return Ok(()); // a backend's own storage, or a state that may hold what was never written
+        }
+        for place in &step.outputs {
+            let values = backend.download(memory.view(place))?.to_f64();
+            let nans = values.iter().filter(|value| value.is_nan()).count();
+            let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+            let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            eprintln!(
+                "{:>10.1} µs  {:<24} {:<40} {} {}  [{low:.4e}, {high:.4e}]{}",
+                elapsed.as_secs_f64() * 1e6,
+                step.op.name(),
+                step.scope,
+                place.dtype,
+                place.layout.shape(),
+                if nans > 0 { format!("  {nans} NaN") } else { String::new() },
+            );
+        }
+        Ok(())
+    }
+}
