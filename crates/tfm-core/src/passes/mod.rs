@@ -1,11 +1,14 @@
 //! The passes: graph in, graph out, each in its own file.
 //!
-//! [`join_linears`] joins products that share their operand; [`lower()`] leaves only what the backend
+//! [`join_linears`] joins products that share their operand; [`fuse_linears`] moves activations and
+//! residuals into the product before them; [`lower()`] leaves only what the backend
 //! computes. Folding of what depends on parameters alone happens in the session, by [`is_static`].
 
+mod fuse_linears;
 mod join_linears;
 mod lower;
 
+pub use fuse_linears::fuse_linears;
 pub use join_linears::join_linears;
 pub use lower::{Lowered, LoweringPolicy, lower};
 

@@ -6,7 +6,7 @@ use crate::backend::{PackFormat, Signature};
 use crate::fused::Fused;
 use crate::graph::Value;
 use crate::op::Op;
-use crate::passes::{Lowered, LoweringPolicy, join_linears, lower};
+use crate::passes::{Lowered, LoweringPolicy, fuse_linears, join_linears, lower};
 use crate::plan::{Binding, Location, owners};
 use crate::{Backend, DType, Error, Graph, HostSlice, Plan, Result, Shape, Tensor};
 use std::collections::HashMap;
@@ -185,7 +185,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
 
     fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program> {
         graph.check()?;
-        let joined = join_linears(graph);
+        let joined = fuse_linears(&join_linears(graph));
         joined.check()?;
         let policy = Policy { backend: &self.backend, decompose_all: options.decompose_all };
         let lowered = lower(&joined, &policy, &options.taps)?;
