@@ -23,6 +23,10 @@ impl Value {
     }
 }
 
+/// The scope to return to.
+#[derive(Debug)]
+pub struct OuterScope(Option<Arc<str>>);
+
 /// One op with its operands and results.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
@@ -95,14 +99,25 @@ impl Graph {
 
     /// Runs `build` inside the scope `name`, which errors, labels and dumps then show.
     pub fn scoped<R>(&mut self, name: &str, build: impl FnOnce(&mut Graph) -> R) -> R {
+        let outer = self.enter(name);
+        let result = build(self);
+        self.leave(outer);
+        result
+    }
+
+    /// Enters the scope `name` until [`Graph::leave`] is called with what this returns.
+    pub fn enter(&mut self, name: &str) -> OuterScope {
         let outer = self.scope.clone();
         self.scope = Some(match &outer {
             Some(path) if !path.is_empty() => format!("{path}.{name}").into(),
             _ => name.into(),
         });
-        let result = build(self);
-        self.scope = outer;
-        result
+        OuterScope(outer)
+    }
+
+    /// Returns to the scope before [`Graph::enter`].
+    pub fn leave(&mut self, outer: OuterScope) {
+        self.scope = outer.0;
     }
 
     /// The current scope's path, such as `decoder.layers.3`.

@@ -29,7 +29,7 @@ pub mod testing;
 pub use backend::{Backend, BackendError};
 pub use dtype::DType;
 pub use error::{Error, Result};
-pub use graph::{Graph, Value};
+pub use graph::{Graph, OuterScope, Value};
 pub use layout::Layout;
 pub use plan::Plan;
 pub use session::{CompileOptions, DeviceTensor, NoParameters, ParameterSource, Program, Session};
