@@ -1,0 +1,94 @@
+//! The Unigram model: the cut of a text whose pieces have the highest sum of log-probabilities.
+//!
+//! One pass of Viterbi over byte positions; only the best way to reach each position is kept. Sums are taken in
+//! `f32`, and of equal sums the first found stays, so that ties fall as in the reference implementation.
+
+use super::{Segment, proto::PieceKind, utf8::announced_len, vocabulary::Vocabulary};
+
+/// How much worse than the worst piece an unknown character is.
+const UNK_PENALTY: f32 = 10.0;
+
+#[derive(Debug)]
+pub(super) struct Unigram {
+    unk_score: f32,
+    /// The best score of any normal piece, but at least the least positive `f32` (sic).
+    max_score: f32,
+}
+
+/// The best way to reach a position.
+#[derive(Clone, Copy)]
+struct Best {
+    score: f32,
+    /// Where its last piece begins.
+    begin: u32,
+    id: u32,
+}
+
+const UNREACHED: u32 = u32::MAX;
+
+impl Unigram {
+    pub(super) fn new(vocabulary: &Vocabulary) -> Self {
+        let min_score =
+            vocabulary.normal_scores().fold(f32::MAX, |min, s| if s < min { s } else { min });
+        let max_score = vocabulary
+            .normal_scores()
+            .fold(f32::MIN_POSITIVE, |max, s| if max < s { s } else { max });
+        Unigram { unk_score: min_score - UNK_PENALTY, max_score }
+    }
+
+    /// Cuts normalised text, whose length fits `u32`, into segments.
+    pub(super) fn segment(&self, vocabulary: &Vocabulary, text: &[u8]) -> Vec<Segment> {
+        let trie = vocabulary.normal();
+        let mut best = vec![Best { score: 0.0, begin: UNREACHED, id: 0 }; text.len() + 1];
+        let mut begin = 0;
+        while begin < text.len() {
+            let so_far = best[begin].score;
+            let char_len = announced_len(text[begin]).min(text.len() - begin);
+            let mut char_is_a_piece = false;
+            let mut place = trie.root();
+            for (end, &byte) in text.iter().enumerate().skip(begin) {
+                let Some(next) = trie.step(place, byte) else { break };
+                place = next;
+                let Some(id) = trie.value(place) else { continue };
+                let end = end + 1;
+                let score = match vocabulary.kind(id) {
+                    PieceKind::Unused => continue,
+                    // High enough always to be chosen.
+                    PieceKind::UserDefined => {
+                        f64::from((end - begin) as f32 * self.max_score) - 0.1
+                    }
+                    _ => f64::from(vocabulary.score(id)),
+                };
+                best[end].improve(score + f64::from(so_far), begin, id);
+                char_is_a_piece |= end - begin == char_len;
+            }
+            if !char_is_a_piece {
+                let score = f64::from(self.unk_score + so_far);
+                best[begin + char_len].improve(score, begin, vocabulary.unk_id());
+            }
+            begin += char_len;
+        }
+        trace_back(&best)
+    }
+}
+
+impl Best {
+    #[inline]
+    fn improve(&mut self, score: f64, begin: usize, id: u32) {
+        if self.begin == UNREACHED || score > f64::from(self.score) {
+            *self = Best { score: score as f32, begin: begin as u32, id };
+        }
+    }
+}
+
+fn trace_back(best: &[Best]) -> Vec<Segment> {
+    let mut segments = Vec::with_capacity(best.len() / 4 + 1);
+    let mut end = best.len() - 1;
+    while end > 0 {
+        let Best { begin, id, .. } = best[end];
+        segments.push(Segment { id, begin, end: end as u32 });
+        end = begin as usize;
+    }
+    segments.reverse();
+    segments
+}
