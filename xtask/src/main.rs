@@ -1,2 +1,43 @@
-//! Development tasks.
-fn main() {}
+//! Development tasks: `cargo xtask <task>`. Each task is one module.
+
+mod golden;
+mod project;
+mod report;
+mod test;
+mod tidy;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// The tasks of tfm's developers.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Everything a change must pass: format, clippy, tests, documentation, tidy, licences.
+    Test,
+    /// The rules of the house that no compiler checks.
+    Tidy,
+    /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
+    Golden,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Test => test::run(),
+        Task::Tidy => tidy::run(),
+        Task::Golden => golden::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("error: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}

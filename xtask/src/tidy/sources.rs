@@ -1,0 +1,80 @@
+//! What a source file may hold: its length, `unsafe`, and no notes of unfinished work.
+
+use crate::project::{self, Outcome};
+use std::path::{Path, PathBuf};
+
+/// No file is longer: a file has one job, and its name tells it.
+const MOST_LINES: usize = 500;
+
+/// Where `unsafe` may stand: kernels, and the mapping of weight files.
+const UNSAFE_MAY_STAND_IN: &[&str] =
+    &["crates/tfm-cpu/src/kernels/", "crates/tfm-model/src/checkpoint/mapped.rs"];
+
+/// Signs of unfinished work, in two halves so that this file does not hold them.
+const UNFINISHED: &[(&str, &str)] = &[
+    ("TO", "DO"),
+    ("FIX", "ME"),
+    ("XX", "X"),
+    ("todo", "!"),
+    ("unimplemented", "!"),
+    ("#[igno", "re"),
+    ("dbg", "!("),
+];
+
+/// The faults.
+pub(super) fn check(files: &[PathBuf]) -> Outcome<Vec<String>> {
+    let mut faults = Vec::new();
+    for file in files {
+        let rust = has_extension(file, "rs");
+        if !rust && !has_extension(file, "py") {
+            continue;
+        }
+        let source = project::read(file)?;
+        let at = |line: usize| format!("{}:{}", file.display(), line + 1);
+        let count = source.lines().count();
+        if count > MOST_LINES {
+            faults.push(format!("{}: {count} lines; split it ({MOST_LINES} at most)", at(0)));
+        }
+        let may_be_unsafe = UNSAFE_MAY_STAND_IN.iter().any(|place| file.starts_with(place));
+        for (number, line) in source.lines().enumerate() {
+            for (half, other) in UNFINISHED {
+                if line.contains(&format!("{half}{other}")) {
+                    faults.push(format!("{}: `{half}{other}`: finish it", at(number)));
+                }
+            }
+            if rust && !may_be_unsafe && has_unsafe(line) {
+                faults.push(format!(
+                    "{}: `unsafe` may stand in kernels and mappings alone",
+                    at(number)
+                ));
+            }
+        }
+    }
+    Ok(faults)
+}
+
+fn has_extension(file: &Path, extension: &str) -> bool {
+    file.extension().is_some_and(|found| found == extension)
+}
+
+/// Whether a line of code, not of comment, opens something unsafe.
+fn has_unsafe(line: &str) -> bool {
+    let code = line.split("//").next().unwrap_or_default();
+    ["{", "fn ", "impl ", "extern ", "trait "].iter().any(|what| {
+        let keyword = ["unsafe", what].join(" ");
+        code.contains(&keyword)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_unsafe;
+
+    #[test]
+    fn tells_code_from_comments() {
+        let opening = ["unsafe", "{ read() }"].join(" ");
+        assert!(has_unsafe(&format!("let x = {opening};")));
+        assert!(!has_unsafe(&format!("// {opening}")));
+        assert!(!has_unsafe("#![deny(unsafe_op_in_unsafe_fn)]"));
+    }
+}
