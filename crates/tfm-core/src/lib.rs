@@ -21,9 +21,9 @@ mod session;
 mod shape;
 mod tensor;
 
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod reference;
-#[cfg(any(test, feature = "testing"))]
+#[cfg(feature = "testing")]
 pub mod testing;
 
 pub use backend::{Backend, BackendError};

@@ -45,6 +45,15 @@ pub(crate) struct Binding {
     pub(crate) location: Location,
 }
 
+/// What becomes of the writes to states that no output needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// They are steps of the plan: a run changes the states.
+    Keep,
+    /// They are left out: the plan only computes its outputs.
+    Drop,
+}
+
 /// The order of a graph's steps and the memory they use.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -57,11 +66,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Orders the nodes that `outputs` and writes to states need. `given` says where a value already lies
+    /// Orders the nodes that `outputs` (and, as `writes` says, writes to states) need. `given` says where a value already lies
     /// (statics); such a value's node and what only it needs are left out.
     pub(crate) fn new(
         lowered: &Lowered,
         outputs: &[Value],
+        writes: Writes,
         mut given: impl FnMut(Value) -> Option<usize>,
     ) -> Plan {
         let graph = &lowered.graph;
@@ -81,7 +91,8 @@ impl Plan {
         }
         for (index, node) in graph.nodes.iter().enumerate().rev() {
             let is_live = node.outputs.iter().any(|output| live[output.index()]);
-            if !is_live && node.op != Op::WriteRows {
+            let has_effect = node.op == Op::WriteRows && writes == Writes::Keep;
+            if !is_live && !has_effect {
                 continue;
             }
             if node.outputs.iter().any(|output| given[output.index()].is_some()) {
@@ -126,7 +137,10 @@ impl Plan {
                 }
                 // A result that nobody reads expires at its own step.
                 let last = last_use[output.index()].unwrap_or(index);
-                if last < end && matches!(location, Location::Slot(..)) {
+                // Packing replaces the slot's memory by the backend's own, of no use to others.
+                let is_reusable =
+                    matches!(location, Location::Slot(..)) && !matches!(node.op, Op::Pack(_));
+                if last < end && is_reusable {
                     expiring[last].push(output);
                 }
             }

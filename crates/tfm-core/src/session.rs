@@ -2,6 +2,7 @@
 
 mod engine;
 mod run;
+mod slots;
 
 use crate::{Backend, DType, Graph, HostSlice, Plan, Result, Shape, Tensor};
 use std::any::Any;

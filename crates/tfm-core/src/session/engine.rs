@@ -1,13 +1,14 @@
 //! The session's inside, generic over the backend: compilation, folding, bindings.
 
 use super::run::{Memory, Trace, run_steps};
+use super::slots::Slots;
 use super::{AnyEngine, CompileOptions, DeviceTensor, ParameterSource, Program};
 use crate::backend::{PackFormat, Signature};
 use crate::fused::Fused;
 use crate::graph::Value;
 use crate::op::Op;
 use crate::passes::{Lowered, LoweringPolicy, fuse_linears, join_linears, lower};
-use crate::plan::{Binding, Location, owners};
+use crate::plan::{Binding, Location, Writes, owners};
 use crate::{Backend, DType, Error, Graph, HostSlice, Plan, Result, Shape, Tensor};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ pub(super) struct Engine<B: Backend> {
     shared: Arc<Shared<B>>,
     /// This worker's copy of the shared list, so that runs take no lock.
     statics: Vec<Arc<B::Buffer>>,
-    slots: Vec<(DType, Vec<Option<(usize, B::Buffer)>>)>,
+    slots: Slots<B>,
     trace: Option<Trace>,
 }
 
@@ -40,7 +41,7 @@ impl<B: Backend> Engine<B> {
             backend,
             shared: Arc::new(Shared { source, statics }),
             statics: Vec::new(),
-            slots: Vec::new(),
+            slots: Slots::new(),
             trace: Trace::from_environment(),
         }
     }
@@ -116,7 +117,7 @@ impl<B: Backend> Engine<B> {
         }
         // A plan of its own, whose statics are the parameters it reads, freed when it is done.
         let mut parameters = Vec::new();
-        let plan = Plan::new(lowered, &[root], |value| {
+        let plan = Plan::new(lowered, &[root], Writes::Drop, |value| {
             let is_parameter = matches!(graph.node_of(value).op, Op::Parameter { .. });
             is_parameter.then(|| {
                 parameters.push(value);
@@ -136,35 +137,11 @@ impl<B: Backend> Engine<B> {
                 self.backend.allocate(graph.dtype(value), 0)?
             }));
         }
-        let mut slots = Vec::new();
-        self.prepare_slots(&plan, &mut slots)?;
+        let mut slots = Slots::new();
+        slots.prepare(&self.backend, &plan)?;
         let mut memory = Memory { slots: &mut slots, statics: &statics, states: Vec::new() };
         run_steps(&self.backend, &plan, &mut memory, None)?;
         memory.take_output(&plan, 0)
-    }
-
-    /// Makes every slot of the plan at least as large as it asks.
-    fn prepare_slots(
-        &self,
-        plan: &Plan,
-        slots: &mut Vec<(DType, Vec<Option<(usize, B::Buffer)>>)>,
-    ) -> Result<()> {
-        for (dtype, sizes) in &plan.slots {
-            if !slots.iter().any(|(other, _)| other == dtype) {
-                slots.push((*dtype, Vec::new()));
-            }
-            let slots = slots.iter_mut().find(|(other, _)| other == dtype).expect("pushed above");
-            if slots.1.len() < sizes.len() {
-                slots.1.resize_with(sizes.len(), || None);
-            }
-            for (slot, &size) in slots.1.iter_mut().zip(sizes) {
-                if slot.as_ref().is_none_or(|(capacity, _)| *capacity < size) {
-                    *slot = None; // the old memory goes before the new comes
-                    *slot = Some((size, self.backend.allocate(*dtype, size)?));
-                }
-            }
-        }
-        Ok(())
     }
 }
 
@@ -178,7 +155,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
             backend: self.backend.fork(threads)?,
             shared: self.shared.clone(),
             statics: self.statics.clone(),
-            slots: Vec::new(),
+            slots: Slots::new(),
             trace: Trace::from_environment(),
         }))
     }
@@ -191,7 +168,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
         let lowered = lower(&joined, &policy, &options.taps)?;
         let numbers = self.fold(&lowered)?;
         let outputs = lowered.graph.outputs().to_vec();
-        let plan = Plan::new(&lowered, &outputs, |value| numbers.get(&value).copied());
+        let plan = Plan::new(&lowered, &outputs, Writes::Keep, |value| numbers.get(&value).copied());
         Ok(Program { plan: Arc::new(plan) })
     }
 
@@ -210,25 +187,16 @@ impl<B: Backend> AnyEngine for Engine<B> {
             let shared = Self::lock(&self.shared);
             self.statics.extend_from_slice(&shared.buffers[self.statics.len()..]);
         }
-        let mut slots = std::mem::take(&mut self.slots);
-        let outcome = self.prepare_slots(plan, &mut slots).and_then(|()| {
-            let states = bind_states::<B>(plan, states)?;
-            let mut memory = Memory { slots: &mut slots, statics: &self.statics, states };
-            for binding in &plan.inputs {
-                let data = bind_input(binding, inputs)?;
-                let Location::Slot(dtype, slot) = binding.location else {
-                    unreachable!("inputs lie in slots")
-                };
-                self.backend.upload(data, memory.slot(dtype, slot))?;
-            }
-            run_steps(&self.backend, plan, &mut memory, self.trace.as_ref())?;
-            plan.outputs
-                .iter()
-                .map(|place| Ok(self.backend.download(memory.view(place))?))
-                .collect::<Result<Vec<Tensor>>>()
-        });
-        self.slots = slots;
-        outcome
+        self.slots.prepare(&self.backend, plan)?;
+        let states = bind_states::<B>(plan, states)?;
+        let mut memory = Memory { slots: &mut self.slots, statics: &self.statics, states };
+        for binding in &plan.inputs {
+            let data = bind_input(binding, inputs)?;
+            let Location::Slot(dtype, slot) = binding.location else { unreachable!("inputs lie in slots") };
+            self.backend.upload(data, memory.slot(dtype, slot))?;
+        }
+        run_steps(&self.backend, plan, &mut memory, self.trace.as_ref())?;
+        plan.outputs.iter().map(|place| Ok(self.backend.download(memory.view(place))?)).collect()
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs the steps of a plan: finds each operand's memory and calls the backend.
 
+use super::slots::Slots;
 use crate::backend::{Outcome, View, ViewMut};
 use crate::op::Op;
 use crate::plan::{Location, Place, Step};
@@ -10,8 +11,7 @@ use std::time::Instant;
 
 /// All memory that a run touches.
 pub(super) struct Memory<'a, B: Backend> {
-    /// By type, then number: capacity and buffer. A buffer is absent only while a step writes to it.
-    pub(super) slots: &'a mut Vec<(DType, Vec<Option<(usize, B::Buffer)>>)>,
+    pub(super) slots: &'a mut Slots<B>,
     pub(super) statics: &'a [Arc<B::Buffer>],
     pub(super) states: Vec<Option<&'a mut B::Buffer>>,
 }
@@ -25,23 +25,15 @@ enum Taken<'a, B: Backend> {
 const PRESENT: &str = "a step's sources and destinations are apart, and each exists";
 
 impl<'a, B: Backend> Memory<'a, B> {
-    fn entry(&mut self, dtype: DType, slot: usize) -> &mut Option<(usize, B::Buffer)> {
-        let slots = self.slots.iter_mut().find(|(other, _)| *other == dtype).expect(PRESENT);
-        &mut slots.1[slot]
-    }
-
     pub(super) fn slot(&mut self, dtype: DType, slot: usize) -> &mut B::Buffer {
-        &mut self.entry(dtype, slot).as_mut().expect(PRESENT).1
+        &mut self.slots.entry(dtype, slot).as_mut().expect(PRESENT).1
     }
 
     pub(super) fn view<'v>(&'v self, place: &'v Place) -> View<'v, B::Buffer> {
         let buffer = match place.location {
             Location::Static(number) => &*self.statics[number],
             Location::State(number) => self.states[number].as_deref().expect(PRESENT),
-            Location::Slot(dtype, slot) => {
-                let slots = self.slots.iter().find(|(other, _)| *other == dtype).expect(PRESENT);
-                &slots.1[slot].as_ref().expect(PRESENT).1
-            }
+            Location::Slot(dtype, slot) => self.slots.get(dtype, slot).expect(PRESENT),
         };
         View { buffer, dtype: place.dtype, layout: &place.layout }
     }
@@ -49,7 +41,7 @@ impl<'a, B: Backend> Memory<'a, B> {
     fn take(&mut self, place: &Place) -> Taken<'a, B> {
         match place.location {
             Location::Slot(dtype, slot) => {
-                let (capacity, buffer) = self.entry(dtype, slot).take().expect(PRESENT);
+                let (capacity, buffer) = self.slots.entry(dtype, slot).take().expect(PRESENT);
                 Taken::Slot(capacity, buffer)
             }
             Location::State(number) => Taken::State(self.states[number].take().expect(PRESENT)),
@@ -60,7 +52,7 @@ impl<'a, B: Backend> Memory<'a, B> {
     fn put_back(&mut self, place: &Place, taken: Taken<'a, B>) {
         match (place.location, taken) {
             (Location::Slot(dtype, slot), Taken::Slot(capacity, buffer)) => {
-                *self.entry(dtype, slot) = Some((capacity, buffer));
+                *self.slots.entry(dtype, slot) = Some((capacity, buffer));
             }
             (Location::State(number), Taken::State(buffer)) => self.states[number] = Some(buffer),
             _ => unreachable!("`take` matches the location"),
