@@ -55,15 +55,15 @@ impl Unigram {
                     PieceKind::Unused => continue,
                     // High enough always to be chosen.
                     PieceKind::UserDefined => {
-                        f64::from((end - begin) as f32 * self.max_score) - 0.1
+                        (f64::from((end - begin) as f32 * self.max_score) - 0.1) as f32
                     }
-                    _ => f64::from(vocabulary.score(id)),
+                    _ => vocabulary.score(id),
                 };
-                best[end].improve(score + f64::from(so_far), begin, id);
+                best[end].improve(score + so_far, begin, id);
                 char_is_a_piece |= end - begin == char_len;
             }
             if !char_is_a_piece {
-                let score = f64::from(self.unk_score + so_far);
+                let score = self.unk_score + so_far;
                 best[begin + char_len].improve(score, begin, vocabulary.unk_id());
             }
             begin += char_len;
@@ -74,9 +74,9 @@ impl Unigram {
 
 impl Best {
     #[inline]
-    fn improve(&mut self, score: f64, begin: usize, id: u32) {
-        if self.begin == UNREACHED || score > f64::from(self.score) {
-            *self = Best { score: score as f32, begin: begin as u32, id };
+    fn improve(&mut self, score: f32, begin: usize, id: u32) {
+        if self.begin == UNREACHED || score > self.score {
+            *self = Best { score, begin: begin as u32, id };
         }
     }
 }
