@@ -1,0 +1,127 @@
+//! The device memory of decoding: the pools of keys and values, which grow on demand, and the bans.
+
+use super::programs::{copy_rows, set_row};
+use super::ranges::FreeRanges;
+use super::rows::FreeRows;
+use crate::config::Config;
+use crate::transformer::{Network, Pools};
+use tfm_core::{DType, DeviceTensor, HostSlice, Result, Session};
+
+/// Rows of a pool at first; doubled when they don't suffice.
+const FIRST_ROWS: usize = 512;
+
+/// Keys and values of all sentences being decoded, and who has which rows.
+pub(super) struct Memory {
+    pub(super) rows: FreeRows,
+    pub(super) ranges: FreeRanges,
+    pools: Pools,
+    /// By kind and layer: name and tensor, keys and values in turn.
+    own: Vec<(String, DeviceTensor)>,
+    cross: Vec<(String, DeviceTensor)>,
+    bans: DeviceTensor,
+}
+
+impl Memory {
+    pub(super) fn new(session: &mut Session, config: &Config) -> Result<Self> {
+        let pools = Pools { own: FIRST_ROWS, cross: FIRST_ROWS };
+        let mut memory = Memory {
+            rows: FreeRows::default(),
+            ranges: FreeRanges::default(),
+            pools,
+            own: allocate(session, config, "self", pools.own)?,
+            cross: allocate(session, config, "cross", pools.cross)?,
+            bans: session.allocate(DType::F32, [1, config.target_vocabulary])?,
+        };
+        memory.rows.grow_to(pools.own);
+        memory.ranges.grow_to(pools.cross);
+        Ok(memory)
+    }
+
+    pub(super) fn pools(&self) -> Pools {
+        self.pools
+    }
+
+    /// Bans these tokens in all steps to come.
+    pub(super) fn ban(&mut self, session: &mut Session, banned: &[u32]) -> Result<()> {
+        let mut row = vec![0.0f32; self.bans.shape().elements()];
+        for &token in banned {
+            if let Some(bias) = row.get_mut(token as usize) {
+                *bias = f32::NEG_INFINITY;
+            }
+        }
+        let program = set_row(session, self.bans.shape())?;
+        let inputs = [("row", HostSlice::F32(&row)), ("ids", HostSlice::I32(&[0]))];
+        session.run(&program, &inputs, &mut [("state", &mut self.bans)])?;
+        Ok(())
+    }
+
+    /// Makes sure that `count` rows of the self-attention pools are free. Whether the pools have grown.
+    pub(super) fn reserve_rows(&mut self, session: &mut Session, config: &Config, count: usize) -> Result<bool> {
+        if self.rows.available() >= count {
+            return Ok(false);
+        }
+        let rows = (self.pools.own * 2).max(self.pools.own + count);
+        grow(session, config, "self", &mut self.own, rows)?;
+        self.pools.own = rows;
+        self.rows.grow_to(rows);
+        Ok(true)
+    }
+
+    /// A range of the cross-attention pools, and whether they have grown for it.
+    pub(super) fn take_range(
+        &mut self,
+        session: &mut Session,
+        config: &Config,
+        length: usize,
+    ) -> Result<(usize, bool)> {
+        if let Some(start) = self.ranges.take(length) {
+            return Ok((start, false));
+        }
+        let rows = (self.pools.cross * 2).max(self.pools.cross + length);
+        grow(session, config, "cross", &mut self.cross, rows)?;
+        self.pools.cross = rows;
+        self.ranges.grow_to(rows);
+        Ok((self.ranges.take(length).expect("the pool grew by at least this much"), true))
+    }
+
+    /// All states, for a run.
+    pub(super) fn states(&mut self) -> Vec<(&str, &mut DeviceTensor)> {
+        let pools = self.own.iter_mut().chain(&mut self.cross);
+        pools.map(|(name, tensor)| (name.as_str(), tensor)).chain([("bans", &mut self.bans)]).collect()
+    }
+}
+
+fn allocate(
+    session: &Session,
+    config: &Config,
+    kind: &str,
+    rows: usize,
+) -> Result<Vec<(String, DeviceTensor)>> {
+    let heads = config.decoder.heads;
+    let shape = [rows, heads, config.d_model / heads];
+    let names = (0..config.decoder.layers)
+        .flat_map(|layer| ["key", "value"].map(|what| Network::pool_name(kind, layer, what)));
+    names.map(|name| Ok((name, session.allocate(DType::F32, shape)?))).collect()
+}
+
+/// Replaces pools by larger ones with the same first rows, one pool at a time.
+fn grow(
+    session: &mut Session,
+    config: &Config,
+    kind: &str,
+    pools: &mut [(String, DeviceTensor)],
+    rows: usize,
+) -> Result<()> {
+    let heads = config.decoder.heads;
+    let shape = [rows, heads, config.d_model / heads];
+    let old_shape = pools[0].1.shape().clone();
+    let program = copy_rows(session, &old_shape, &shape.into())?;
+    let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
+    for (name, old) in pools {
+        debug_assert!(name.starts_with(kind));
+        let mut new = session.allocate(DType::F32, shape)?;
+        session.run(&program, &[("ids", HostSlice::I32(&ids))], &mut [("old", old), ("new", &mut new)])?;
+        *old = new;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! The programs of generation, each compiled once for its shape.
+
+use crate::config::Config;
+use crate::transformer::{DecoderKeys, Network, Pools, Sequences};
+use std::collections::HashMap;
+use std::hash::Hash;
+use tfm_core::{CompileOptions, DType, Program, Result, Session, Shape, Value};
+
+/// The shape of an encoding: all source tokens of the sentences admitted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct EncodeShape {
+    pub(super) tokens: usize,
+    pub(super) sequences: usize,
+    pub(super) pools: Pools,
+}
+
+/// The shape of a decoding step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct StepShape {
+    pub(super) hypotheses: usize,
+    /// The width of the row table.
+    pub(super) width: usize,
+    /// Candidates wanted of each hypothesis.
+    pub(super) candidates: usize,
+    pub(super) pools: Pools,
+}
+
+/// Compiled programs by shape.
+#[derive(Default)]
+pub(super) struct Programs {
+    encode: HashMap<EncodeShape, Program>,
+    step: HashMap<StepShape, Program>,
+}
+
+/// More programs of a kind than this are not kept; a plan is a few tens of kilobytes.
+const KEPT: usize = 512;
+
+fn cached<K: Eq + Hash + Copy>(
+    programs: &mut HashMap<K, Program>,
+    key: K,
+    compile: impl FnOnce() -> Result<Program>,
+) -> Result<Program> {
+    if let Some(program) = programs.get(&key) {
+        return Ok(program.clone());
+    }
+    if programs.len() >= KEPT {
+        programs.clear();
+    }
+    let program = compile()?;
+    programs.insert(key, program.clone());
+    Ok(program)
+}
+
+impl Programs {
+    /// Encodes sentences and writes their cross-attention keys and values to the pools. Inputs: `tokens`,
+    /// `positions`, `source_offsets`, `source_ranges`, `cross_rows`; states: the cross pools.
+    pub(super) fn encode(
+        &mut self,
+        session: &mut Session,
+        config: &Config,
+        shape: EncodeShape,
+    ) -> Result<Program> {
+        cached(&mut self.encode, shape, || {
+            let EncodeShape { tokens: t, sequences, pools } = shape;
+            let mut net = Network::new(config);
+            let tokens = net.graph.indices("tokens", config.source_vocabulary, [t]);
+            let positions = net.graph.indices("positions", config.max_positions, [t]);
+            let sources = Sequences::input(&mut net.graph, "source", sequences, t, t);
+            let memory = net.encoder(tokens, positions, sources);
+            let rows = net.graph.indices("cross_rows", pools.cross, [t]);
+            net.write_cross_keys(memory, rows, pools.cross);
+            session.compile(&net.graph, &CompileOptions::default())
+        })
+    }
+
+    /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`, `lengths`,
+    /// `cross_offsets`, `cross_ranges`; states: all pools and `bans`; outputs: the candidates'
+    /// log-probabilities and ids.
+    pub(super) fn step(&mut self, session: &mut Session, config: &Config, shape: StepShape) -> Result<Program> {
+        cached(&mut self.step, shape, || {
+            let StepShape { hypotheses: n, width, candidates, pools } = shape;
+            let mut net = Network::new(config);
+            let tokens = net.graph.indices("tokens", config.target_vocabulary, [n]);
+            let positions = net.graph.indices("positions", config.max_positions, [n]);
+            let keys = DecoderKeys::Step {
+                pools,
+                new_rows: net.graph.indices("new_rows", pools.own, [n]),
+                row_table: net.graph.indices("row_table", pools.own, [n, width]),
+                lengths: net.graph.indices("lengths", width + 1, [n]),
+                // There are at most as many sentences as hypotheses; sequences that are not there are empty.
+                // So the program does not depend on how the hypotheses are shared among the sentences.
+                cross: Sequences::input(&mut net.graph, "cross", n, n, pools.cross),
+            };
+            let logits = net.decoder(tokens, positions, keys);
+            let bans = net.graph.state("bans", DType::F32, [1, config.target_vocabulary]);
+            let bans = net.graph.reshape(bans, [config.target_vocabulary]);
+            let (values, ids) = net.graph.top_log_probabilities(logits, bans, candidates);
+            net.graph.output(values);
+            net.graph.output(ids);
+            session.compile(&net.graph, &CompileOptions::default())
+        })
+    }
+
+    /// Forgets all programs, because the pools they read have another size now.
+    pub(super) fn clear(&mut self) {
+        self.encode.clear();
+        self.step.clear();
+    }
+}
+
+/// Copies the state `old` to the first rows of the state `new`. Input: `ids`, the rows' numbers.
+pub(super) fn copy_rows(session: &mut Session, old: &Shape, new: &Shape) -> Result<Program> {
+    let mut graph = tfm_core::Graph::new();
+    let source: Value = graph.state("old", DType::F32, old.clone());
+    let target = graph.state("new", DType::F32, new.clone());
+    let ids = graph.indices("ids", old[0].max(1), [old[0]]);
+    graph.write_rows(target, source, ids);
+    session.compile(&graph, &CompileOptions::default())
+}
+
+/// Replaces the one row of the state `state` by the input `row`. Input: `ids`, which is `[0]`.
+pub(super) fn set_row(session: &mut Session, shape: &Shape) -> Result<Program> {
+    let mut graph = tfm_core::Graph::new();
+    let target = graph.state("state", DType::F32, shape.clone());
+    let row = graph.input("row", DType::F32, shape.clone());
+    let ids = graph.indices("ids", 1, [1]);
+    graph.write_rows(target, row, ids);
+    session.compile(&graph, &CompileOptions::default())
+}

@@ -1,0 +1,243 @@
+//! One worker: decodes a stream of sentences, many at a time. A sentence that ends makes room at once, and
+//! the next is admitted (continuous batching).
+
+use super::batch::{Sentence, StepInputs, reorder};
+use super::memory::Memory;
+use super::programs::{EncodeShape, Programs, StepShape};
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::search::{Advance, Hypothesis, Search, SearchOptions, static_bans};
+use std::sync::Arc;
+use tfm_core::{HostSlice, Session};
+
+/// A sentence to decode.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What the caller calls it.
+    pub id: usize,
+    /// The source's tokens, with what the model expects around them.
+    pub source: Vec<u32>,
+}
+
+/// What a source of requests answers.
+#[derive(Debug)]
+pub enum Arrival {
+    /// A sentence.
+    Request(Request),
+    /// None at the moment, but more may come. Never the answer to one who waits.
+    NothingYet,
+    /// There will be no more.
+    End,
+}
+
+/// How much a worker takes on at a time.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Hypotheses decoded together; a sentence counts as many as it has beams.
+    pub hypotheses: usize,
+    /// Source tokens encoded together.
+    pub source_tokens: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { hypotheses: 128, source_tokens: 1024 }
+    }
+}
+
+/// Decodes sentences on one session.
+pub struct Worker {
+    session: Session,
+    config: Arc<Config>,
+    programs: Programs,
+    memory: Memory,
+    inputs: StepInputs,
+    sentences: Vec<Sentence>,
+}
+
+impl Worker {
+    /// A worker for the model of `config`, whose parameters the session has.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn new(mut session: Session, config: Arc<Config>) -> Result<Self> {
+        let memory = Memory::new(&mut session, &config)?;
+        Ok(Worker {
+            session,
+            config,
+            programs: Programs::default(),
+            memory,
+            inputs: StepInputs::default(),
+            sentences: Vec::new(),
+        })
+    }
+
+    /// Decodes all that `next` yields (its argument says whether to wait for one: true when there is nothing
+    /// else to do) and hands each result to `done` as soon as it is there, in the order
+    /// of completion.
+    ///
+    /// # Errors
+    /// A source longer than the model's positions or with a token outside its vocabulary; the backend's.
+    pub fn generate(
+        &mut self,
+        options: &Arc<SearchOptions>,
+        limits: Limits,
+        next: &mut dyn FnMut(bool) -> Arrival,
+        done: &mut dyn FnMut(usize, Vec<Hypothesis>),
+    ) -> Result<()> {
+        let outcome = self.decode(options, limits, next, done);
+        for mut sentence in self.sentences.drain(..) {
+            sentence.release(&mut self.memory); // there are some only after an error
+        }
+        outcome
+    }
+
+    fn decode(
+        &mut self,
+        options: &Arc<SearchOptions>,
+        limits: Limits,
+        next: &mut dyn FnMut(bool) -> Arrival,
+        done: &mut dyn FnMut(usize, Vec<Hypothesis>),
+    ) -> Result<()> {
+        let beams = options.beams.max(1);
+        let capacity = (limits.hypotheses / beams).max(1);
+        self.memory.ban(&mut self.session, &static_bans(options))?;
+        let mut exhausted = false;
+        loop {
+            // Room is let gather to a quarter before it is filled, so that the encoder sees many rows.
+            let room = capacity - self.sentences.len();
+            if !exhausted && (room >= capacity.div_ceil(4) || self.sentences.is_empty()) {
+                exhausted = self.admit(options, room, limits.source_tokens, next)?;
+            }
+            if self.sentences.is_empty() {
+                return Ok(());
+            }
+            self.step(done)?;
+        }
+    }
+
+    /// Admits up to `room` sentences: encodes them and opens their searches. Whether no more are to come.
+    fn admit(
+        &mut self,
+        options: &Arc<SearchOptions>,
+        room: usize,
+        source_tokens: usize,
+        next: &mut dyn FnMut(bool) -> Arrival,
+    ) -> Result<bool> {
+        let mut tokens: Vec<i32> = Vec::new();
+        let mut positions: Vec<i32> = Vec::new();
+        let mut offsets = vec![0];
+        let mut ranges = Vec::new();
+        let mut cross_rows: Vec<i32> = Vec::new();
+        let mut exhausted = false;
+        let first = self.sentences.len();
+        while self.sentences.len() - first < room && tokens.len() < source_tokens {
+            let request = match next(self.sentences.is_empty()) {
+                Arrival::Request(request) => request,
+                Arrival::NothingYet => break,
+                Arrival::End => {
+                    exhausted = true;
+                    break;
+                }
+            };
+            self.check(&request)?;
+            let length = request.source.len();
+            let (start, grown) = self.memory.take_range(&mut self.session, &self.config, length)?;
+            if grown {
+                self.programs.clear();
+            }
+            ranges.extend([tokens.len() as i32, length as i32]);
+            tokens.extend(request.source.iter().map(|&token| token as i32));
+            positions.extend(0..length as i32);
+            cross_rows.extend(start as i32..(start + length) as i32);
+            offsets.push(tokens.len() as i32);
+            self.sentences.push(Sentence {
+                id: request.id,
+                search: Search::new(options),
+                cross: (start, length),
+                rows: vec![Vec::new()],
+                taken: Vec::new(),
+                position: 0,
+            });
+        }
+        if tokens.is_empty() {
+            return Ok(exhausted);
+        }
+        let shape = EncodeShape {
+            tokens: tokens.len(),
+            sequences: offsets.len() - 1,
+            pools: self.memory.pools(),
+        };
+        let program = self.programs.encode(&mut self.session, &self.config, shape)?;
+        let inputs = [
+            ("tokens", HostSlice::I32(&tokens)),
+            ("positions", HostSlice::I32(&positions)),
+            ("source_offsets", HostSlice::I32(&offsets)),
+            ("source_ranges", HostSlice::I32(&ranges)),
+            ("cross_rows", HostSlice::I32(&cross_rows)),
+        ];
+        self.session.run(&program, &inputs, &mut self.memory.states())?;
+        Ok(exhausted)
+    }
+
+    fn check(&self, request: &Request) -> Result<()> {
+        let (length, limit) = (request.source.len(), self.config.max_positions);
+        if length > limit {
+            return Err(Error::SourceTooLong { id: request.id, length, limit });
+        }
+        let vocabulary = self.config.source_vocabulary;
+        match request.source.iter().find(|&&token| token as usize >= vocabulary) {
+            Some(&token) => Err(Error::TokenOutOfVocabulary { id: request.id, token, vocabulary }),
+            None => Ok(()),
+        }
+    }
+
+    /// One step of all sentences; those that end are handed over and leave.
+    fn step(&mut self, done: &mut dyn FnMut(usize, Vec<Hypothesis>)) -> Result<()> {
+        let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
+        if self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)? {
+            self.programs.clear();
+        }
+        let needed = self.sentences.iter().map(|sentence| sentence.search.candidates_needed()).max();
+        // Few different numbers, so that programs are found again.
+        let candidates = needed.unwrap_or(1).next_power_of_two().min(self.config.target_vocabulary);
+        self.inputs.gather(&mut self.sentences, &mut self.memory);
+        let inputs = &self.inputs;
+        let shape = StepShape { hypotheses, width: inputs.width, candidates, pools: self.memory.pools() };
+        let program = self.programs.step(&mut self.session, &self.config, shape)?;
+        let bindings = [
+            ("tokens", HostSlice::I32(&inputs.tokens)),
+            ("positions", HostSlice::I32(&inputs.positions)),
+            ("new_rows", HostSlice::I32(&inputs.new_rows)),
+            ("row_table", HostSlice::I32(&inputs.row_table)),
+            ("lengths", HostSlice::I32(&inputs.lengths)),
+            ("cross_offsets", HostSlice::I32(&inputs.cross_offsets)),
+            ("cross_ranges", HostSlice::I32(&inputs.cross_ranges)),
+        ];
+        let outputs = self.session.run(&program, &bindings, &mut self.memory.states())?;
+        let (Some(values), Some(ids)) = (outputs[0].as_f32(), outputs[1].as_i32()) else {
+            unreachable!("the step's program returns f32 and i32");
+        };
+
+        let mut row = 0;
+        let memory = &mut self.memory;
+        self.sentences.retain_mut(|sentence| {
+            let live = sentence.rows.len();
+            let range = row * candidates..(row + live) * candidates;
+            row += live;
+            match sentence.search.advance(&values[range.clone()], &ids[range], candidates) {
+                Advance::Continue { parents } => {
+                    reorder(&mut sentence.rows, parents);
+                    sentence.position += 1;
+                    true
+                }
+                Advance::Finished => {
+                    sentence.release(memory);
+                    done(sentence.id, sentence.search.finish());
+                    false
+                }
+            }
+        });
+        Ok(())
+    }
+}

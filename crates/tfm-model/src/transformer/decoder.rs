@@ -1,0 +1,137 @@
+//! The decoder: masked self-attention, cross-attention and feed-forward layers, and the output projection
+//! (sections 3.1 and 3.4). One description serves training-style passes over whole targets and decoding
+//! step by step: they differ in where keys and values come from.
+
+use super::{Network, Sequences};
+use tfm_core::fused::{Attention, RowTableAttention};
+use tfm_core::{DType, Value};
+
+/// Where the decoder's attentions find their keys and values.
+#[derive(Debug, Clone, Copy)]
+pub enum DecoderKeys {
+    /// Whole targets at once: self-attention among the target's own rows, cross-attention to the
+    /// encoder's output.
+    Whole {
+        /// The targets among themselves.
+        targets: Sequences,
+        /// The encoder's output `[s, d_model]`.
+        memory: Value,
+        /// The targets' queries to the sources' keys.
+        cross: Sequences,
+    },
+    /// One step of many hypotheses, keys and values in pools.
+    Step {
+        /// Rows of each pool.
+        pools: Pools,
+        /// `[n]`: the row of the pool where each hypothesis' new key and value go.
+        new_rows: Value,
+        /// `[n, width]`: the rows each hypothesis sees, the new one included.
+        row_table: Value,
+        /// `[n]`: how many rows each sees.
+        lengths: Value,
+        /// The hypotheses of a sentence as queries to its range of the cross pool.
+        cross: Sequences,
+    },
+}
+
+/// How many rows the pools have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pools {
+    /// Rows of the self-attention pools.
+    pub own: usize,
+    /// Rows of the cross-attention pools.
+    pub cross: usize,
+}
+
+impl Network<'_> {
+    /// Logits over the target vocabulary for the target `tokens [t]` at `positions [t]`: `[t, v]`.
+    pub fn decoder(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
+        let config = self.config;
+        let x = self.scoped("decoder", |net| {
+            let mut x = net.embed("target_embedding.weight", config.target_vocabulary, tokens, positions);
+            for layer in 0..config.decoder.layers {
+                x = net.scoped(&format!("layers.{layer}"), |net| net.decoder_layer(x, layer, keys));
+            }
+            if config.final_norm { net.norm(x, "final_norm") } else { x }
+        });
+        self.scoped("output", |net| {
+            let weight = net.parameter("weight", &[config.target_vocabulary, config.d_model]);
+            let bias = config.output_bias.then(|| net.parameter("bias", &[config.target_vocabulary]));
+            let logits = net.graph.linear(x, weight, bias);
+            net.graph.label(logits, "logits");
+            logits
+        })
+    }
+
+    fn decoder_layer(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
+        let shape = self.config.decoder;
+        let x = self.residual(x, "self_attention", |net, x| net.masked_attention(x, layer, keys));
+        let x = self.residual(x, "cross_attention", |net, x| net.cross_attention(x, layer, keys));
+        self.residual(x, "feed_forward", |net, x| net.feed_forward(x, shape.ffn_dim))
+    }
+
+    /// Self-attention that sees no later token.
+    fn masked_attention(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
+        let heads = self.config.decoder.heads;
+        match keys {
+            DecoderKeys::Whole { targets, .. } => self.attend(x, x, heads, true, targets),
+            DecoderKeys::Step { pools, new_rows, row_table, lengths, .. } => {
+                let op = RowTableAttention { scale: self.score_scale(heads) };
+                self.multi_head(x, heads, |net, query| {
+                    let key = net.project(x, "key", heads);
+                    let value = net.project(x, "value", heads);
+                    let [key_pool, value_pool] = net.pool("self", layer, pools.own);
+                    let key_pool = net.graph.write_rows(key_pool, key, new_rows);
+                    let value_pool = net.graph.write_rows(value_pool, value, new_rows);
+                    let inputs = [query, key_pool, value_pool, row_table, lengths];
+                    net.graph.row_table_attention(op, inputs)
+                })
+            }
+        }
+    }
+
+    /// Attention to the encoder's output.
+    fn cross_attention(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
+        let heads = self.config.decoder.heads;
+        match keys {
+            DecoderKeys::Whole { memory, cross, .. } => self.attend(x, memory, heads, false, cross),
+            DecoderKeys::Step { pools, cross, .. } => {
+                let op = Attention { scale: self.score_scale(heads), causal: false };
+                self.multi_head(x, heads, |net, query| {
+                    let [key, value] = net.pool("cross", layer, pools.cross);
+                    net.graph.attention(op, [query, key, value, cross.query_offsets, cross.key_ranges])
+                })
+            }
+        }
+    }
+
+    /// Projects the encoder's output to every decoder layer's cross-attention keys and values and writes
+    /// them to the rows `ids [s]` of the cross pools.
+    pub fn write_cross_keys(&mut self, memory: Value, ids: Value, rows: usize) {
+        let config = self.config;
+        let heads = config.decoder.heads;
+        self.scoped("decoder", |net| {
+            for layer in 0..config.decoder.layers {
+                net.scoped(&format!("layers.{layer}.cross_attention"), |net| {
+                    let projections = ["key", "value"].map(|name| net.project(memory, name, heads));
+                    let pools = net.pool("cross", layer, rows);
+                    for (pool, projection) in pools.into_iter().zip(projections) {
+                        net.graph.write_rows(pool, projection, ids);
+                    }
+                });
+            }
+        });
+    }
+
+    /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.
+    fn pool(&mut self, kind: &str, layer: usize, rows: usize) -> [Value; 2] {
+        let heads = self.config.decoder.heads;
+        let shape = [rows, heads, self.config.d_model / heads];
+        ["key", "value"].map(|what| self.graph.state(&Self::pool_name(kind, layer, what), DType::F32, shape))
+    }
+
+    /// The name of a pool's state.
+    pub fn pool_name(kind: &str, layer: usize, what: &str) -> String {
+        format!("{kind}.{layer}.{what}")
+    }
+}

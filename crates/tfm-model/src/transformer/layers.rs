@@ -1,0 +1,94 @@
+//! The parts that encoder and decoder share: linear layers, norms, residual connections, the position-wise
+//! feed-forward network, embeddings.
+
+use crate::config::{Config, NormPlacement};
+use tfm_core::{DType, Graph, Value};
+
+/// A graph of the model under construction.
+pub struct Network<'a> {
+    /// The graph.
+    pub graph: Graph,
+    /// The model's description.
+    pub config: &'a Config,
+}
+
+impl<'a> Network<'a> {
+    /// An empty graph for the model that `config` describes.
+    pub fn new(config: &'a Config) -> Self {
+        Network { graph: Graph::new(), config }
+    }
+
+    /// Runs `build` inside the scope `name`.
+    pub fn scoped<R>(&mut self, name: &str, build: impl FnOnce(&mut Self) -> R) -> R {
+        let outer = self.graph.enter(name);
+        let result = build(self);
+        self.graph.leave(outer);
+        result
+    }
+
+    /// The parameter `name` of the current scope.
+    pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Value {
+        let path = format!("{}.{name}", self.graph.scope());
+        self.graph.parameter(path.trim_start_matches('.'), DType::F32, shape)
+    }
+
+    /// `x·Wᵀ + b` from `input` to `output` features.
+    pub(crate) fn linear(&mut self, x: Value, name: &str, input: usize, output: usize) -> Value {
+        let has_bias = self.config.linear_biases;
+        self.scoped(name, |net| {
+            let weight = net.parameter("weight", &[output, input]);
+            let bias = has_bias.then(|| net.parameter("bias", &[output]));
+            net.graph.linear(x, weight, bias)
+        })
+    }
+
+    /// Layer normalisation over the last axis.
+    pub(crate) fn norm(&mut self, x: Value, name: &str) -> Value {
+        let (d, epsilon) = (self.config.d_model, self.config.norm_epsilon);
+        self.scoped(name, |net| {
+            let (weight, bias) = (net.parameter("weight", &[d]), net.parameter("bias", &[d]));
+            net.graph.layer_norm(x, weight, bias, epsilon)
+        })
+    }
+
+    /// A sublayer with its residual connection and norm (section 3.1): `norm(x + sublayer(x))`, or
+    /// `x + sublayer(norm(x))` in the pre-norm Transformer.
+    pub(crate) fn residual(
+        &mut self,
+        x: Value,
+        name: &str,
+        sublayer: impl FnOnce(&mut Self, Value) -> Value,
+    ) -> Value {
+        let norm = format!("{name}_norm");
+        match self.config.norm_placement {
+            NormPlacement::Post => {
+                let y = self.scoped(name, |net| sublayer(net, x));
+                let sum = self.graph.add(x, y);
+                self.norm(sum, &norm)
+            }
+            NormPlacement::Pre => {
+                let normal = self.norm(x, &norm);
+                let y = self.scoped(name, |net| sublayer(net, normal));
+                self.graph.add(x, y)
+            }
+        }
+    }
+
+    /// `FFN(x) = f(x·W₁ + b₁)·W₂ + b₂` (section 3.3).
+    pub(crate) fn feed_forward(&mut self, x: Value, d_inner: usize) -> Value {
+        let d = self.config.d_model;
+        let inner = self.linear(x, "inner", d, d_inner);
+        let active = self.graph.activate(self.config.activation, inner);
+        self.linear(active, "outer", d_inner, d)
+    }
+
+    /// Scaled token embeddings plus positional encodings (sections 3.4 and 3.5): `[t, d_model]`.
+    pub(crate) fn embed(&mut self, table: &str, rows: usize, tokens: Value, positions: Value) -> Value {
+        let d = self.config.d_model;
+        let table = self.graph.parameter(table, DType::F32, [rows, d]);
+        let position_rows = self.config.max_positions;
+        let encoding = self.parameter("positions.weight", &[position_rows, d]);
+        let scale = self.config.embedding_scale;
+        self.graph.embedding(tokens, table, scale, Some((positions, encoding)))
+    }
+}

@@ -1,0 +1,48 @@
+//! Sinusoidal positional encoding (section 3.5).
+
+use crate::config::SinusoidLayout;
+
+/// The table `[rows, d]`, row-major: `sin(p/10000^(2i/d))` and `cos(p/10000^(2i/d))` for position p and
+/// i = 0 … d/2 − 1, laid out as the family does. An odd d has one sine more.
+pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
+    let mut table = vec![0.0; rows * d];
+    let sines = d.div_ceil(2);
+    for (position, row) in table.chunks_exact_mut(d.max(1)).enumerate() {
+        for pair in 0..sines {
+            let angle = position as f64 / 10_000f64.powf(2.0 * pair as f64 / d as f64);
+            let (sine, cosine) = match layout {
+                SinusoidLayout::Interleaved => (2 * pair, 2 * pair + 1),
+                SinusoidLayout::Halves => (pair, sines + pair),
+            };
+            row[sine] = angle.sin() as f32;
+            if cosine < d {
+                row[cosine] = angle.cos() as f32;
+            }
+        }
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn position_zero_is_all_sine_zero_and_cosine_one() {
+        assert_eq!(sinusoids(1, 4, SinusoidLayout::Halves), [0.0, 0.0, 1.0, 1.0]);
+        assert_eq!(sinusoids(1, 4, SinusoidLayout::Interleaved), [0.0, 1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn layouts_hold_the_same_numbers() {
+        let (halves, interleaved) =
+            (sinusoids(7, 6, SinusoidLayout::Halves), sinusoids(7, 6, SinusoidLayout::Interleaved));
+        for (halves, interleaved) in halves.chunks(6).zip(interleaved.chunks(6)) {
+            for pair in 0..3 {
+                assert_eq!(halves[pair], interleaved[2 * pair]);
+                assert_eq!(halves[3 + pair], interleaved[2 * pair + 1]);
+            }
+        }
+        assert!((halves[6] - 1f32.sin()).abs() < 1e-7);
+    }
+}
