@@ -3,10 +3,7 @@
 //! Candidates wait in a heap; one that lost a side to another merge is recognised by its length and dropped. That
 //! is `n log n` in the length of the text.
 
-use std::{
-    cmp::{Ordering, Reverse},
-    collections::{BinaryHeap, HashMap},
-};
+use std::collections::{BinaryHeap, HashMap};
 
 use super::{Segment, normalizer::Normalizer, proto::PieceKind, vocabulary::Vocabulary};
 use crate::trie::Place;
@@ -26,36 +23,22 @@ struct Symbol {
 }
 
 /// A pair of neighbours that would make a piece.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Pair {
-    score: f32,
+    /// Grows with the score, and of equal scores with nearness to the beginning: see [`priority`].
+    priority: u64,
     left: u32,
     right: u32,
     len: u32,
 }
 
-impl Ord for Pair {
-    /// The highest score first, and of equal ones the leftmost.
-    fn cmp(&self, other: &Self) -> Ordering {
-        // Adding zero makes -0 and 0 the same.
-        (self.score + 0.0)
-            .total_cmp(&(other.score + 0.0))
-            .then_with(|| Reverse(self.left).cmp(&Reverse(other.left)))
-    }
+/// The highest score first, and of equal ones the leftmost, as one number.
+fn priority(score: f32, left: u32) -> u64 {
+    // Adding zero makes -0 and 0 the same. The bits of floats of one sign are ordered like their magnitudes.
+    let bits = (score + 0.0).to_bits();
+    let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
+    u64::from(ordered) << 32 | u64::from(!left)
 }
-
-impl PartialOrd for Pair {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl PartialEq for Pair {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl Eq for Pair {}
 
 /// Cuts normalised text, whose length fits `u32`, into segments.
 pub(super) fn segment(
@@ -131,7 +114,8 @@ impl Merger<'_> {
             return;
         };
         let len = self.symbols[left as usize].len() + self.symbols[right as usize].len();
-        self.agenda.push(Pair { score: self.vocabulary.score(id), left, right, len });
+        let priority = priority(self.vocabulary.score(id), left);
+        self.agenda.push(Pair { priority, left, right, len });
         if let Some(splits) = &mut self.splits
             && self.vocabulary.kind(id) == PieceKind::Unused
         {
@@ -164,36 +148,43 @@ impl Merger<'_> {
     }
 
     fn segments(&self) -> Vec<Segment> {
-        let mut segments = Vec::new();
+        let mut segments = Vec::with_capacity(self.symbols.len() / 2 + 1);
         let mut index = if self.symbols.is_empty() { NONE } else { 0 };
         while index != NONE {
-            let symbol = &self.symbols[index as usize];
-            self.split_unused(symbol.begin, symbol.end, &mut segments);
-            index = symbol.next;
+            let &Symbol { begin, end, next, place, .. } = &self.symbols[index as usize];
+            let id = place
+                .and_then(|place| self.vocabulary.normal().value(place))
+                .unwrap_or_else(|| self.id(begin, end));
+            self.push_used(Segment { id, begin, end }, &mut segments);
+            index = next;
         }
         segments
     }
 
-    /// Adds the stretch as one segment, or if its piece is unused as the parts it was merged from.
-    fn split_unused(&self, begin: u32, end: u32, segments: &mut Vec<Segment>) {
-        let mut waiting = vec![(begin, end)];
-        while let Some((begin, end)) = waiting.pop() {
-            let piece = &self.text[begin as usize..end as usize];
-            let id = self.id(piece);
-            let split = self.splits.as_ref().and_then(|splits| splits.get(&id));
-            match split {
-                Some(&left_len) if self.vocabulary.kind(id) == PieceKind::Unused => {
-                    waiting.push((begin + left_len, end));
-                    waiting.push((begin, begin + left_len));
-                }
-                _ => segments.push(Segment { id, begin, end }),
+    /// Adds a segment, or if its piece is unused the parts it was merged from.
+    fn push_used(&self, segment: Segment, segments: &mut Vec<Segment>) {
+        let Some(splits) = &self.splits else {
+            segments.push(segment);
+            return;
+        };
+        let mut waiting = vec![segment];
+        while let Some(Segment { id, begin, end }) = waiting.pop() {
+            if self.vocabulary.kind(id) != PieceKind::Unused {
+                segments.push(Segment { id, begin, end });
+            } else if let Some(left_len) = splits.get(&id) {
+                let middle = begin + left_len;
+                waiting.push(Segment { id: self.id(middle, end), begin: middle, end });
+                waiting.push(Segment { id: self.id(begin, middle), begin, end: middle });
+            } else {
+                // A character cannot be split further.
+                segments.push(Segment { id: self.vocabulary.unk_id(), begin, end });
             }
         }
     }
 
-    fn id(&self, piece: &[u8]) -> u32 {
-        // A text may spell a control piece; like the reference, that gives its id.
-        std::str::from_utf8(piece)
+    /// The id of a stretch. A text may spell a control piece; like the reference, that gives its id.
+    fn id(&self, begin: u32, end: u32) -> u32 {
+        std::str::from_utf8(&self.text[begin as usize..end as usize])
             .ok()
             .and_then(|text| self.vocabulary.id(text))
             .unwrap_or(self.vocabulary.unk_id())
