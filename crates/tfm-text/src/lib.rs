@@ -12,6 +12,7 @@
 mod error;
 mod files;
 mod marian;
+mod metrics;
 mod sentencepiece;
 mod tokenizer;
 mod tokenizer_json;
@@ -22,6 +23,7 @@ mod whitespace;
 pub use error::Error;
 pub use files::Files;
 pub use marian::MarianTokenizer;
+pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
 pub use sentencepiece::{MAX_TEXT, SentencePiece};
 pub use tokenizer::Tokenizer;
 pub use tokenizer_json::TokenizerJson;
