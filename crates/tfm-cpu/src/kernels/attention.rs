@@ -1,0 +1,344 @@
+//! Attention over ragged batches, and over rows of a pool named by a table.
+//!
+//! Both come down to [`Attend::one`]: one query of one head over a list of keys. Its order of operations
+//! depends on the head's size and the number of keys alone, so a query's result is the same in any batch,
+//! and the same whether its keys are found by range or by table.
+
+use std::ops::Range;
+
+use super::heads::Heads;
+use super::math::exp;
+use super::simd::{Isa, Kernel, Simd};
+use super::threads::Threads;
+
+/// Where the keys of a query lie.
+#[derive(Clone, Copy, Debug)]
+pub enum KeyRows<'a> {
+    /// A ragged batch. The queries of sequence s are the rows `query_offsets[s]..query_offsets[s + 1]`, and its
+    /// keys the rows `start..start + length` for `(start, length)` in `key_ranges[2·s..2·s + 2]`.
+    Ragged {
+        /// `[n + 1]`, ascending from 0 to the number of queries.
+        query_offsets: &'a [i32],
+        /// `[n, 2]`
+        key_ranges: &'a [i32],
+        /// Whether query i of q sees only the keys j ≤ i + (k − q) of k.
+        causal: bool,
+    },
+    /// Query i sees the rows `row_table[i·width..][..lengths[i]]`.
+    Table {
+        /// `[n, width]`
+        row_table: &'a [i32],
+        /// Entries of the table for each query.
+        width: usize,
+        /// `[n]`
+        lengths: &'a [i32],
+    },
+}
+
+/// `softmax(scale·Q·Kᵀ)·V` for every query and head, into `out [queries, heads, size]`. A query that sees no
+/// key gives 0. Panics where a row that is named does not exist.
+pub fn attention(
+    isa: Isa,
+    threads: &Threads,
+    [query, key, value]: [Heads<'_>; 3],
+    rows: KeyRows<'_>,
+    scale: f32,
+    out: &mut [f32],
+) {
+    let (heads, size) = (query.heads(), query.size());
+    assert_eq!(out.len(), query.rows() * heads * size);
+    assert!([key.heads(), value.heads()] == [heads; 2] && [key.size(), value.size()] == [size; 2]);
+    assert_eq!(key.rows(), value.rows());
+    let keys = rows.average_keys(query.rows());
+    threads.rows(out, heads * size, 4 * keys * heads * size, |range, out| {
+        isa.run(Attend { query, key, value, rows, scale, range, out });
+    });
+}
+
+impl KeyRows<'_> {
+    /// About how many keys a query sees.
+    fn average_keys(&self, queries: usize) -> usize {
+        let sum: usize = match self {
+            KeyRows::Ragged { query_offsets, key_ranges, .. } => query_offsets
+                .windows(2)
+                .zip(key_ranges.chunks_exact(2))
+                .map(|(queries, range)| index(queries[1] - queries[0]) * index(range[1]))
+                .sum(),
+            KeyRows::Table { lengths, .. } => lengths.iter().map(|&length| index(length)).sum(),
+        };
+        sum / queries.max(1)
+    }
+}
+
+/// An index from outside as a `usize`; what is negative becomes out of every bound.
+#[inline(always)]
+fn index(i: i32) -> usize {
+    usize::try_from(i).unwrap_or(i32::MAX as usize)
+}
+
+/// The queries that one task attends with.
+struct Attend<'a> {
+    query: Heads<'a>,
+    key: Heads<'a>,
+    value: Heads<'a>,
+    rows: KeyRows<'a>,
+    scale: f32,
+    range: Range<usize>,
+    out: &'a mut [f32],
+}
+
+impl Kernel for Attend<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        match self.rows {
+            KeyRows::Ragged { query_offsets, key_ranges, causal } => {
+                self.ragged(s, query_offsets, key_ranges, causal);
+            }
+            KeyRows::Table { row_table, width, lengths } => {
+                let mut scores = vec![0.0; width];
+                for i in self.range.clone() {
+                    let rows = &row_table[i * width..][..index(lengths[i])];
+                    for head in 0..self.query.heads() {
+                        self.one(s, i, head, rows.len(), |j| index(rows[j]), &mut scores);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Attend<'_> {
+    /// Every head of every query in the range, sequence by sequence, so that the keys and values of one
+    /// head stay in the first-level cache for all the queries of a sequence.
+    #[inline(always)]
+    fn ragged<S: Simd>(&mut self, s: S, query_offsets: &[i32], key_ranges: &[i32], causal: bool) {
+        let mut scores = Vec::new();
+        for (queries, keys) in query_offsets.windows(2).zip(key_ranges.chunks_exact(2)) {
+            let (first, last) = (index(queries[0]), index(queries[1]));
+            let mine = first.max(self.range.start)..last.min(self.range.end);
+            if mine.is_empty() {
+                continue;
+            }
+            let (start, length) = (index(keys[0]), index(keys[1]));
+            assert!(start + length <= self.key.rows(), "keys outside the rows");
+            if scores.len() < length {
+                scores.resize(length, 0.0);
+            }
+            for head in 0..self.query.heads() {
+                for i in mine.clone() {
+                    // The last query sees all keys, the one before it one fewer.
+                    let hidden = if causal { last - 1 - i } else { 0 };
+                    let visible = length.saturating_sub(hidden);
+                    self.one(s, i, head, visible, |j| start + j, &mut scores);
+                }
+            }
+        }
+    }
+
+    /// Query `i` of `head` over the keys `row(0)..row(count)`.
+    #[inline(always)]
+    fn one<S: Simd>(
+        &mut self,
+        s: S,
+        i: usize,
+        head: usize,
+        count: usize,
+        row: impl Fn(usize) -> usize,
+        scores: &mut [f32],
+    ) {
+        let (heads, size) = (self.query.heads(), self.query.size());
+        let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
+        if count == 0 {
+            return out.fill(0.0);
+        }
+        let scores = &mut scores[..count];
+        let query = self.query.head(i, head);
+        for (group, scores) in scores.chunks_mut(4).enumerate() {
+            let last = scores.len() - 1;
+            let keys = std::array::from_fn(|j| self.key.head(row(group * 4 + j.min(last)), head));
+            let sums = dot4(s, query, keys);
+            for (score, sum) in scores.iter_mut().zip(sums) {
+                *score = sum * self.scale;
+            }
+        }
+        let sum = exponentials(s, scores);
+        let value = |j| self.value.head(row(j), head);
+        let mut at = 0;
+        while at + 4 * S::LANES <= size {
+            weighted_sum::<S, 4>(s, scores, sum, value, &mut out[at..at + 4 * S::LANES], at);
+            at += 4 * S::LANES;
+        }
+        while at < size {
+            let end = (at + S::LANES).min(size);
+            weighted_sum::<S, 1>(s, scores, sum, value, &mut out[at..end], at);
+            at = end;
+        }
+    }
+}
+
+/// The dot products of a query and four keys.
+#[inline(always)]
+fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; 4]) -> [f32; 4] {
+    let mut sums = [s.splat(0.0); 4];
+    let whole = query.len() / S::LANES * S::LANES;
+    for at in (0..whole).step_by(S::LANES) {
+        let q = s.load(&query[at..]);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum = s.fma(q, s.load(&key[at..]), *sum);
+        }
+    }
+    if whole < query.len() {
+        let q = s.load_partial(&query[whole..]);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum = s.fma(q, s.load_partial(&key[whole..]), *sum);
+        }
+    }
+    s.sum4(sums)
+}
+
+/// Replaces each score by `exp(score − max)`, and returns their sum.
+#[inline(always)]
+fn exponentials<S: Simd>(s: S, scores: &mut [f32]) -> f32 {
+    let max = super::softmax::max(s, scores);
+    let shift = s.splat(max);
+    let mut sum = s.splat(0.0);
+    let mut chunks = scores.chunks_exact_mut(S::LANES);
+    for chunk in &mut chunks {
+        let e = exp(s, s.sub(s.load(chunk), shift));
+        s.store(e, chunk);
+        sum = s.add(sum, e);
+    }
+    let tail = chunks.into_remainder();
+    if !tail.is_empty() {
+        // What lies behind the tail must add nothing.
+        s.store_partial(exp(s, s.sub(s.load_partial(tail), shift)), tail);
+        sum = s.add(sum, s.load_partial(tail));
+    }
+    s.sum(sum)
+}
+
+/// `out = Σ_j weights[j]·value(j)[at..] / sum`, for `VECTORS` whole vectors or (with one) a part of a vector.
+#[inline(always)]
+fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
+    s: S,
+    weights: &[f32],
+    sum: f32,
+    value: impl Fn(usize) -> &'v [f32],
+    out: &mut [f32],
+    at: usize,
+) {
+    let mut acc = [s.splat(0.0); VECTORS];
+    for (j, &weight) in weights.iter().enumerate() {
+        let (weight, value) = (s.splat(weight), &value(j)[at..at + out.len()]);
+        for (acc, value) in acc.iter_mut().zip(value.chunks(S::LANES)) {
+            *acc = s.fma(weight, s.load_partial(value), *acc);
+        }
+    }
+    for (acc, out) in acc.into_iter().zip(out.chunks_mut(S::LANES)) {
+        s.store_partial(s.div(acc, s.splat(sum)), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
+
+    const HEADS: usize = 3;
+
+    /// `[rows, HEADS, size]` inside rows that are five elements longer, as in a joined projection.
+    fn strided(data: &[f32], size: usize) -> Heads<'_> {
+        let stride = HEADS * size + 5;
+        Heads::new(data, [data.len() / stride, HEADS, size], [stride, size])
+    }
+
+    /// One query by the definition, in f64.
+    fn reference(query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], scale: f64) -> Vec<f64> {
+        let dot = |key: &Vec<f32>| query.iter().zip(key).map(|(&q, &k)| q as f64 * k as f64).sum();
+        let scores: Vec<f64> = keys.iter().map(dot).map(|dot: f64| dot * scale).collect();
+        let max = scores.iter().fold(f64::MIN, |max, &x| max.max(x));
+        let weights: Vec<f64> = scores.iter().map(|x| (x - max).exp()).collect();
+        let sum: f64 = weights.iter().sum();
+        let weighted = |d: usize| weights.iter().zip(values).map(move |(w, v)| w * v[d] as f64);
+        (0..query.len())
+            .map(|d| weighted(d).sum::<f64>() / if sum > 0.0 { sum } else { 1.0 })
+            .collect()
+    }
+
+    #[test]
+    fn equals_f64_over_ragged_batches_and_tables_alike() {
+        // Sequences without queries, without keys, with more queries than keys, with shared keys.
+        let query_offsets = [0, 3, 3, 8, 9, 30];
+        let key_ranges = [2, 3, 0, 4, 5, 2, 9, 0, 5, 25];
+        for size in [1, 8, 20, 64, 72, 150] {
+            let stride = HEADS * size + 5;
+            let [q, k, v] = [(1, 30), (2, 31), (3, 31)].map(|(seed, n)| noise(seed, n * stride));
+            let heads = [&q, &k, &v].map(|data| strided(data, size));
+            for causal in [false, true] {
+                let (mut want, mut table, mut lengths) = (vec![], vec![], vec![]);
+                for (sequence, range) in query_offsets.windows(2).zip(key_ranges.chunks(2)) {
+                    for i in sequence[0]..sequence[1] {
+                        let hidden = if causal { sequence[1] - 1 - i } else { 0 };
+                        let rows = range[0]..range[0] + (range[1] - hidden).max(0);
+                        lengths.push(rows.len() as i32);
+                        table.extend(rows.clone().chain(std::iter::repeat(30)).take(25));
+                        for head in 0..HEADS {
+                            let pick = |x: Heads<'_>| -> Vec<Vec<f32>> {
+                                rows.clone()
+                                    .map(|row| x.head(row as usize, head).to_vec())
+                                    .collect()
+                            };
+                            let (keys, values) = (pick(heads[1]), pick(heads[2]));
+                            let query = heads[0].head(i as usize, head);
+                            want.extend(reference(query, &keys, &values, 0.3));
+                        }
+                    }
+                }
+                everywhere(|isa, threads| {
+                    let run = |rows| {
+                        let mut out = vec![9.0; 30 * HEADS * size];
+                        attention(isa, threads, heads, rows, 0.3, &mut out);
+                        out
+                    };
+                    let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
+                    let ragged = run(KeyRows::Ragged { query_offsets, key_ranges, causal });
+                    assert_near(&ragged, &want, 2e-6);
+                    let (row_table, lengths) = (&table[..], &lengths[..]);
+                    assert_same_bits(
+                        &run(KeyRows::Table { row_table, width: 25, lengths }),
+                        &ragged,
+                    );
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn a_sequence_keeps_its_bits_in_any_company_and_with_any_threads() {
+        let (size, lengths) = (64, [5, 130, 1, 260, 77]);
+        let mut offsets = vec![0];
+        lengths.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
+        let ranges: Vec<i32> = (0..5).flat_map(|s| [offsets[s], lengths[s]]).collect();
+        let rows = offsets[5] as usize;
+        let row = HEADS * size + 5;
+        let [q, k, v] = [4, 5, 6].map(|seed| noise(seed, rows * row));
+        everywhere(|isa, threads| {
+            let run = |range: Range<usize>, query_offsets: &[i32], key_ranges: &[i32]| {
+                let parts =
+                    [&q, &k, &v].map(|x| strided(&x[range.start * row..range.end * row], size));
+                let mut out = vec![9.0; range.len() * HEADS * size];
+                let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: true };
+                attention(isa, threads, parts, rows, 0.125, &mut out);
+                out
+            };
+            let all = run(0..rows, &offsets, &ranges);
+            for s in 0..5 {
+                let mine = offsets[s] as usize..offsets[s + 1] as usize;
+                let alone = run(mine.clone(), &[0, lengths[s]], &[0, lengths[s]]);
+                assert_same_bits(&alone, &all[mine.start * HEADS * size..mine.end * HEADS * size]);
+            }
+        });
+    }
+}

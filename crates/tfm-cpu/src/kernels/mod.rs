@@ -1,0 +1,21 @@
+//! The kernels, over plain slices.
+//!
+//! **Same inputs, same bits**: an element of a result is computed in an order that depends on the
+//! extents of its own row alone: never on the number of rows, the row's place among them, or the number
+//! of threads. The instruction sets may differ from one another in the last bits.
+
+pub mod activation;
+pub mod attention;
+pub mod gemm;
+pub mod heads;
+pub mod math;
+pub mod norm;
+pub mod pack;
+pub mod rows;
+pub mod simd;
+pub mod softmax;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod threads;
+mod tile;
+pub mod top_k;

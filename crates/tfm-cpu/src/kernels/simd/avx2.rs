@@ -1,0 +1,161 @@
+//! AVX2 with FMA: 8 lanes, 16 registers.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that the CPU has AVX2 and FMA.
+#[derive(Clone, Copy)]
+pub(super) struct Avx2(());
+
+/// Whether the CPU has what [`enter`] is compiled for.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+/// Runs `kernel` compiled for AVX2 with FMA.
+///
+/// # Safety
+/// [`detected`] must have returned true.
+#[target_feature(enable = "avx2,fma")]
+pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx2(()))
+}
+
+macro_rules! has_avx2 {
+    ($($body:tt)*) => {
+        // SAFETY: an `Avx2` value is made only by `enter`, so the CPU has the instructions; no
+        // memory is touched but through slices whose length has been checked or masked.
+        unsafe { $($body)* }
+    };
+}
+
+/// The lowest `len` (at most 8) lanes.
+#[inline(always)]
+fn mask(len: usize) -> __m256i {
+    static BITS: [i32; 16] = [-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0];
+    let lanes = &BITS[8 - len..][..8];
+    has_avx2!(_mm256_loadu_si256(lanes.as_ptr().cast()))
+}
+
+/// 2ⁿ for an integral `n` in −126..=127.
+#[inline(always)]
+fn pow2(n: __m256) -> __m256 {
+    has_avx2!(
+        let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent))
+    )
+}
+
+impl Simd for Avx2 {
+    type F = __m256;
+    const LANES: usize = 8;
+    const TILE_ROWS: usize = 6;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m256 {
+        has_avx2!(_mm256_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> __m256 {
+        assert!(x.len() >= 8);
+        has_avx2!(_mm256_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> __m256 {
+        has_avx2!(_mm256_maskload_ps(x.as_ptr(), mask(x.len())))
+    }
+    #[inline(always)]
+    fn store(self, v: __m256, out: &mut [f32]) {
+        assert!(out.len() >= 8);
+        has_avx2!(_mm256_storeu_ps(out.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn store_partial(self, v: __m256, out: &mut [f32]) {
+        has_avx2!(_mm256_maskstore_ps(out.as_mut_ptr(), mask(out.len()), v))
+    }
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f32) -> __m256 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm256_loadu_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m256, b: __m256) -> __m256 {
+        has_avx2!(_mm256_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m256, b: __m256) -> __m256 {
+        has_avx2!(_mm256_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m256, b: __m256) -> __m256 {
+        has_avx2!(_mm256_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m256, b: __m256) -> __m256 {
+        has_avx2!(_mm256_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        has_avx2!(_mm256_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m256, b: __m256) -> __m256 {
+        has_avx2!(_mm256_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m256, b: __m256) -> __m256 {
+        has_avx2!(_mm256_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        has_avx2!(_mm256_andnot_ps(_mm256_set1_ps(-0.0), a))
+    }
+    #[inline(always)]
+    fn copysign(self, magnitude: __m256, sign: __m256) -> __m256 {
+        has_avx2!(
+            let bit = _mm256_set1_ps(-0.0);
+            _mm256_or_ps(_mm256_andnot_ps(bit, magnitude), _mm256_and_ps(bit, sign))
+        )
+    }
+    #[inline(always)]
+    fn round(self, a: __m256) -> __m256 {
+        has_avx2!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m256) -> __m256 {
+        has_avx2!(_mm256_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn scale2(self, a: __m256, n: __m256) -> __m256 {
+        // In two steps, because 2ⁿ alone may not be a normal number where a · 2ⁿ is one.
+        let half = self.round(self.mul(n, self.splat(0.5)));
+        self.mul(self.mul(a, pow2(half)), pow2(self.sub(n, half)))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
+        has_avx2!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
+    }
+    #[inline(always)]
+    fn any_gt(self, a: __m256, b: __m256) -> bool {
+        has_avx2!(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) != 0)
+    }
+    #[inline(always)]
+    fn sum4(self, v: [__m256; 4]) -> [f32; 4] {
+        has_avx2!(
+            let [a, b, c, d] = v.map(|v| {
+                _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v))
+            });
+            let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), sums);
+            out
+        )
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m256) -> f32 {
+        let mut lanes = [0.0; 8];
+        self.store(v, &mut lanes);
+        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+}

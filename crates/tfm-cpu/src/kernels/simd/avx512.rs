@@ -1,0 +1,156 @@
+//! AVX-512 (F, BW, DQ, VL): 16 lanes, 32 registers, masks for tails.
+
+use std::arch::x86_64::*;
+
+use super::{Kernel, Simd};
+
+/// Proof that the CPU has AVX-512.
+#[derive(Clone, Copy)]
+pub(super) struct Avx512(());
+
+/// Whether the CPU has what [`enter`] is compiled for.
+pub(super) fn detected() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+}
+
+/// Runs `kernel` compiled for AVX-512.
+///
+/// # Safety
+/// [`detected`] must have returned true.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
+pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
+    kernel.run(Avx512(()))
+}
+
+macro_rules! has_avx512 {
+    ($($body:tt)*) => {
+        // SAFETY: an `Avx512` value is made only by `enter`, so the CPU has the instructions; no
+        // memory is touched but through slices whose length has been checked or masked.
+        unsafe { $($body)* }
+    };
+}
+
+const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+
+/// The lowest `len` (at most 16) lanes.
+#[inline(always)]
+fn mask(len: usize) -> __mmask16 {
+    assert!(len <= 16);
+    ((1u32 << len) - 1) as __mmask16
+}
+
+impl Simd for Avx512 {
+    type F = __m512;
+    const LANES: usize = 16;
+    const TILE_ROWS: usize = 8;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        has_avx512!(_mm512_set1_ps(x))
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> __m512 {
+        assert!(x.len() >= 16);
+        has_avx512!(_mm512_loadu_ps(x.as_ptr()))
+    }
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> __m512 {
+        has_avx512!(_mm512_maskz_loadu_ps(mask(x.len()), x.as_ptr()))
+    }
+    #[inline(always)]
+    fn store(self, v: __m512, out: &mut [f32]) {
+        assert!(out.len() >= 16);
+        has_avx512!(_mm512_storeu_ps(out.as_mut_ptr(), v))
+    }
+    #[inline(always)]
+    fn store_partial(self, v: __m512, out: &mut [f32]) {
+        has_avx512!(_mm512_mask_storeu_ps(out.as_mut_ptr(), mask(out.len()), v))
+    }
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f32) -> __m512 {
+        // SAFETY: the caller's promise.
+        unsafe { _mm512_loadu_ps(x) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        has_avx512!(_mm512_add_ps(a, b))
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        has_avx512!(_mm512_sub_ps(a, b))
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        has_avx512!(_mm512_mul_ps(a, b))
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        has_avx512!(_mm512_div_ps(a, b))
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        has_avx512!(_mm512_fmadd_ps(a, b, c))
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        has_avx512!(_mm512_max_ps(a, b))
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        has_avx512!(_mm512_min_ps(a, b))
+    }
+    #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        has_avx512!(_mm512_abs_ps(a))
+    }
+    #[inline(always)]
+    fn copysign(self, magnitude: __m512, sign: __m512) -> __m512 {
+        has_avx512!(
+            let bit = _mm512_set1_ps(-0.0);
+            _mm512_or_ps(_mm512_andnot_ps(bit, magnitude), _mm512_and_ps(bit, sign))
+        )
+    }
+    #[inline(always)]
+    fn round(self, a: __m512) -> __m512 {
+        has_avx512!(_mm512_roundscale_ps::<ROUND>(a))
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        has_avx512!(_mm512_sqrt_ps(a))
+    }
+    #[inline(always)]
+    fn scale2(self, a: __m512, n: __m512) -> __m512 {
+        has_avx512!(_mm512_scalef_ps(a, n))
+    }
+    #[inline(always)]
+    fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
+        has_avx512!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
+    }
+    #[inline(always)]
+    fn any_gt(self, a: __m512, b: __m512) -> bool {
+        has_avx512!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0)
+    }
+    #[inline(always)]
+    fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
+        has_avx512!(
+            let [a, b, c, d] = v.map(|v| {
+                let half =
+                    _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+                _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
+            });
+            let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), sums);
+            out
+        )
+    }
+    #[inline(always)]
+    fn max_lane(self, v: __m512) -> f32 {
+        has_avx512!(_mm512_reduce_max_ps(v))
+    }
+}

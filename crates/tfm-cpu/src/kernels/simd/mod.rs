@@ -1,0 +1,242 @@
+//! Vectors of `f32` behind one trait, with the instruction set chosen at run time.
+//!
+//! A kernel is a struct with its arguments that implements [`Kernel`]: its `run` is generic over
+//! [`Simd`] and `#[inline(always)]`, and [`Isa::run`] enters it through a function compiled for the
+//! chosen instruction set. So a kernel is written once, and compiled once for each set.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+/// The vector operations of one instruction set.
+///
+/// A value of an implementing type proves that the running CPU has the instructions.
+pub trait Simd: Copy + Send + Sync {
+    /// A vector of [`LANES`](Simd::LANES) `f32`.
+    type F: Copy;
+    /// Elements in a vector.
+    const LANES: usize;
+    /// Rows that a matrix product's register tile (two vectors wide) holds without spilling.
+    const TILE_ROWS: usize;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F;
+    /// The first `LANES` elements of `x`. Panics when there are fewer.
+    fn load(self, x: &[f32]) -> Self::F;
+    /// The elements of `x` (at most `LANES` of them), the other lanes zero.
+    fn load_partial(self, x: &[f32]) -> Self::F;
+    /// Writes the first `LANES` elements of `out`. Panics when there are fewer.
+    fn store(self, v: Self::F, out: &mut [f32]);
+    /// Writes as many lanes as `out` has elements (at most `LANES`).
+    fn store_partial(self, v: Self::F, out: &mut [f32]);
+    /// `LANES` elements from `x`.
+    ///
+    /// # Safety
+    /// `x` must be readable for `LANES` elements.
+    unsafe fn load_ptr(self, x: *const f32) -> Self::F;
+
+    /// `a + b`.
+    fn add(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a - b`.
+    fn sub(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b`.
+    fn mul(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a / b`.
+    fn div(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `a · b + c`, with one rounding where the CPU can.
+    fn fma(self, a: Self::F, b: Self::F, c: Self::F) -> Self::F;
+    /// `if a > b { a } else { b }`: the second operand where either is NaN.
+    fn max(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `if a < b { a } else { b }`: the second operand where either is NaN.
+    fn min(self, a: Self::F, b: Self::F) -> Self::F;
+    /// `|a|`.
+    fn abs(self, a: Self::F) -> Self::F;
+    /// `|magnitude|` with the sign of `sign`.
+    fn copysign(self, magnitude: Self::F, sign: Self::F) -> Self::F;
+    /// The nearest integer, ties to even, for |a| < 2²².
+    fn round(self, a: Self::F) -> Self::F;
+    /// `√a`.
+    fn sqrt(self, a: Self::F) -> Self::F;
+    /// `a · 2ⁿ` for an integral `n` in −252..=254, right for subnormal results and overflow.
+    fn scale2(self, a: Self::F, n: Self::F) -> Self::F;
+    /// `if a < b { yes } else { no }`.
+    fn select_lt(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
+    /// Whether any lane has `a > b`.
+    fn any_gt(self, a: Self::F, b: Self::F) -> bool;
+
+    /// The sum of each vector's lanes, always by the same tree.
+    fn sum4(self, v: [Self::F; 4]) -> [f32; 4];
+    /// The sum of the lanes, by the tree of [`sum4`](Simd::sum4).
+    #[inline(always)]
+    fn sum(self, v: Self::F) -> f32 {
+        self.sum4([v; 4])[0]
+    }
+    /// The greatest lane; NaN lanes are unspecified.
+    fn max_lane(self, v: Self::F) -> f32;
+}
+
+/// A kernel with its arguments, to be run by [`Isa::run`].
+pub trait Kernel {
+    /// What the kernel returns.
+    type Output;
+    /// The kernel's body; implementations are `#[inline(always)]`.
+    fn run<S: Simd>(self, s: S) -> Self::Output;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+/// An instruction set that the running CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isa(Set);
+
+impl Isa {
+    /// The names that [`Isa::by_name`] knows.
+    pub const NAMES: [&'static str; 3] = ["portable", "avx2", "avx512"];
+
+    /// Every set that this CPU has, the slowest first.
+    pub fn available() -> Vec<Isa> {
+        #[allow(unused_mut)]
+        let mut all = vec![Isa(Set::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::detected() {
+                all.push(Isa(Set::Avx2));
+            }
+            if avx512::detected() {
+                all.push(Isa(Set::Avx512));
+            }
+        }
+        all
+    }
+
+    /// The fastest set that this CPU has.
+    pub fn best() -> Isa {
+        Self::available().pop().unwrap_or(Isa(Set::Portable))
+    }
+
+    /// The set of that name, if this CPU has it.
+    pub fn by_name(name: &str) -> Option<Isa> {
+        Self::available().into_iter().find(|isa| isa.name() == name)
+    }
+
+    /// The set's name, one of [`Isa::NAMES`].
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable => "portable",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => "avx512",
+        }
+    }
+
+    /// Runs `kernel` in code compiled for this set.
+    #[inline]
+    pub fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Set::Portable => kernel.run(portable::Portable),
+            // SAFETY: only `available` makes this value, after detection.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => unsafe { avx512::enter(kernel) },
+        }
+    }
+
+    /// Elements in this set's vectors.
+    pub fn lanes(self) -> usize {
+        struct Lanes;
+        impl Kernel for Lanes {
+            type Output = usize;
+            #[inline(always)]
+            fn run<S: Simd>(self, _: S) -> usize {
+                S::LANES
+            }
+        }
+        self.run(Lanes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Check;
+    impl Kernel for Check {
+        type Output = ();
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) {
+            let n = S::LANES;
+            let a: Vec<f32> = (0..n).map(|i| i as f32 * 0.75 - 3.1).collect();
+            let b: Vec<f32> = (0..n).map(|i| 2.0 - i as f32 * 0.5).collect();
+            let (va, vb) = (s.load(&a), s.load(&b));
+            let out = |v: S::F| {
+                let mut out = vec![0.0; n];
+                s.store(v, &mut out);
+                out
+            };
+            let each = |v: S::F, f: &dyn Fn(f32, f32) -> f32| {
+                let want: Vec<f32> = a.iter().zip(&b).map(|(&a, &b)| f(a, b)).collect();
+                assert_eq!(out(v), want);
+            };
+            each(s.add(va, vb), &|a, b| a + b);
+            each(s.sub(va, vb), &|a, b| a - b);
+            each(s.mul(va, vb), &|a, b| a * b);
+            each(s.div(va, s.splat(1.7)), &|a, _| a / 1.7);
+            each(s.max(va, vb), &|a, b| a.max(b));
+            each(s.min(va, vb), &|a, b| a.min(b));
+            each(s.abs(va), &|a, _| a.abs());
+            each(s.copysign(va, vb), &|a, b| a.copysign(b));
+            each(s.round(va), &|a, _| a.round_ties_even());
+            each(s.sqrt(s.abs(va)), &|a, _| a.abs().sqrt());
+            each(s.select_lt(va, vb, va, vb), &|a, b| if a < b { a } else { b });
+            each(s.scale2(va, s.splat(-3.0)), &|a, _| a / 8.0);
+            each(s.scale2(s.splat(1.5), s.splat(-148.0)), &|_, _| {
+                1.5 * 2f32.powi(-100) * 2f32.powi(-48)
+            });
+            each(s.scale2(s.splat(1.5), s.splat(128.0)), &|_, _| f32::INFINITY);
+            each(s.scale2(s.splat(0.75), s.splat(128.0)), &|_, _| 1.5 * 2f32.powi(127));
+            let fused = out(s.fma(va, vb, va));
+            for i in 0..n {
+                assert!((fused[i] - (a[i] * b[i] + a[i])).abs() < 1e-5);
+            }
+            let nan = s.splat(f32::NAN);
+            each(s.max(nan, va), &|a, _| a);
+            each(s.min(nan, va), &|a, _| a);
+            assert!(out(s.max(va, nan)).iter().all(|x| x.is_nan()));
+            for len in 0..=n {
+                let mut part = vec![9.0; n + 1];
+                s.store_partial(s.load_partial(&a[..len]), &mut part[..len]);
+                assert_eq!(part[..len], a[..len]);
+                assert_eq!(part[len], 9.0);
+                assert!(out(s.load_partial(&a[..len]))[len..].iter().all(|&x| x == 0.0));
+            }
+            let sums = s.sum4([va, vb, s.add(va, vb), s.splat(0.0)]);
+            assert_eq!(sums[0], s.sum(va));
+            assert_eq!(sums[1], s.sum(vb));
+            assert!((sums[0] - a.iter().sum::<f32>()).abs() < 1e-4);
+            assert!((sums[2] - sums[0] - sums[1]).abs() < 1e-4 && sums[3] == 0.0);
+            assert_eq!(s.max_lane(vb), 2.0);
+            assert!(s.any_gt(va, vb) && !s.any_gt(va, s.splat(100.0)));
+        }
+    }
+
+    #[test]
+    fn every_set_computes_what_scalars_compute() {
+        for isa in Isa::available() {
+            isa.run(Check);
+            assert_eq!(Isa::by_name(isa.name()), Some(isa));
+        }
+        assert_eq!(Isa::by_name("no such set"), None);
+    }
+}

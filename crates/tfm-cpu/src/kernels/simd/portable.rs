@@ -1,0 +1,132 @@
+//! Plain Rust over arrays of 8, which compilers turn into whatever vectors the target has.
+
+use super::Simd;
+
+/// The set that every CPU has.
+#[derive(Clone, Copy)]
+pub(super) struct Portable;
+
+const LANES: usize = 8;
+type F = [f32; LANES];
+
+#[inline(always)]
+fn map2(a: F, b: F, f: impl Fn(f32, f32) -> f32) -> F {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+impl Simd for Portable {
+    type F = F;
+    const LANES: usize = LANES;
+    const TILE_ROWS: usize = 4;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> F {
+        [x; LANES]
+    }
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> F {
+        std::array::from_fn(|i| x[i])
+    }
+    #[inline(always)]
+    fn load_partial(self, x: &[f32]) -> F {
+        assert!(x.len() <= LANES);
+        let mut v = [0.0; LANES];
+        v[..x.len()].copy_from_slice(x);
+        v
+    }
+    #[inline(always)]
+    fn store(self, v: F, out: &mut [f32]) {
+        out[..LANES].copy_from_slice(&v);
+    }
+    #[inline(always)]
+    fn store_partial(self, v: F, out: &mut [f32]) {
+        out.copy_from_slice(&v[..out.len()]);
+    }
+    #[inline(always)]
+    unsafe fn load_ptr(self, x: *const f32) -> F {
+        // SAFETY: the caller's promise.
+        unsafe { x.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn add(self, a: F, b: F) -> F {
+        map2(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    fn sub(self, a: F, b: F) -> F {
+        map2(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    fn mul(self, a: F, b: F) -> F {
+        map2(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    fn div(self, a: F, b: F) -> F {
+        map2(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    fn fma(self, a: F, b: F, c: F) -> F {
+        // Where the target has no such instruction, `mul_add` would be a slow library call.
+        if cfg!(any(target_arch = "aarch64", target_feature = "fma")) {
+            std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+        } else {
+            std::array::from_fn(|i| a[i] * b[i] + c[i])
+        }
+    }
+    #[inline(always)]
+    fn max(self, a: F, b: F) -> F {
+        map2(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    fn min(self, a: F, b: F) -> F {
+        map2(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    fn abs(self, a: F) -> F {
+        a.map(f32::abs)
+    }
+    #[inline(always)]
+    fn copysign(self, magnitude: F, sign: F) -> F {
+        map2(magnitude, sign, f32::copysign)
+    }
+    #[inline(always)]
+    fn round(self, a: F) -> F {
+        // Adding and taking away 1.5·2²³ leaves no room for a fraction.
+        const MAGIC: f32 = 12_582_912.0;
+        a.map(|a| (a + MAGIC) - MAGIC)
+    }
+    #[inline(always)]
+    fn sqrt(self, a: F) -> F {
+        a.map(f32::sqrt)
+    }
+    #[inline(always)]
+    fn scale2(self, a: F, n: F) -> F {
+        // In two steps, because 2ⁿ alone may not be a normal number where a · 2ⁿ is one.
+        #[inline(always)]
+        fn pow2(n: i32) -> f32 {
+            f32::from_bits(((n + 127) << 23) as u32)
+        }
+        map2(a, n, |a, n| {
+            let n = n as i32;
+            a * pow2(n >> 1) * pow2(n - (n >> 1))
+        })
+    }
+    #[inline(always)]
+    fn select_lt(self, a: F, b: F, yes: F, no: F) -> F {
+        std::array::from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
+    }
+    #[inline(always)]
+    fn any_gt(self, a: F, b: F) -> bool {
+        (0..LANES).fold(false, |any, i| any | (a[i] > b[i]))
+    }
+    #[inline(always)]
+    fn sum4(self, v: [F; 4]) -> [f32; 4] {
+        v.map(|v| {
+            let h: [f32; 4] = std::array::from_fn(|i| v[i] + v[i + 4]);
+            (h[0] + h[1]) + (h[2] + h[3])
+        })
+    }
+    #[inline(always)]
+    fn max_lane(self, v: F) -> f32 {
+        v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+}

@@ -1,0 +1,174 @@
+//! Threads: a number of tasks done by a number of workers, and nothing at all for one.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The worker threads of a backend. The calling thread is one of them.
+///
+/// Tasks are taken as workers get free, so *which* worker does a task is not determined; a kernel's
+/// result must depend on the task alone.
+#[derive(Debug)]
+pub struct Threads {
+    pool: Option<rayon::ThreadPool>,
+    count: usize,
+}
+
+/// Work below this many floating-point operations (about 50 µs) is not worth waking a thread for.
+const WORTHWHILE: usize = 2_000_000;
+
+impl Threads {
+    /// `count` threads in all, the caller's included; one (or zero) starts none.
+    pub fn new(count: usize) -> Result<Threads, rayon::ThreadPoolBuildError> {
+        let count = count.max(1);
+        let pool = match count {
+            1 => None,
+            _ => Some(
+                rayon::ThreadPoolBuilder::new()
+                    .num_threads(count - 1)
+                    .thread_name(|i| format!("tfm-cpu-{}", i + 1))
+                    .build()?,
+            ),
+        };
+        Ok(Threads { pool, count })
+    }
+
+    /// The number of threads, the caller's included.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// How many tasks `work` floating-point operations are worth dividing into, at most `limit`.
+    pub fn tasks(&self, work: usize, limit: usize) -> usize {
+        if self.count == 1 || work < WORTHWHILE {
+            return 1;
+        }
+        // A few for each worker, so that one held up by something else does not hold up all.
+        let tasks = (work / (WORTHWHILE / 2)).min(self.count * 4);
+        tasks.min(limit).max(1)
+    }
+
+    /// Calls `task` with each of `0..tasks`, once.
+    pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
+        match &self.pool {
+            Some(pool) if tasks > 1 => {
+                let next = AtomicUsize::new(0);
+                let work = || {
+                    loop {
+                        let i = next.fetch_add(1, Ordering::Relaxed);
+                        if i >= tasks {
+                            return;
+                        }
+                        task(i);
+                    }
+                };
+                pool.in_place_scope(|scope| {
+                    for _ in 1..self.count.min(tasks) {
+                        scope.spawn(|_| work());
+                    }
+                    work();
+                });
+            }
+            _ => (0..tasks).for_each(task),
+        }
+    }
+
+    /// Divides the `rows` rows of `row_len` elements of `out` among the workers: `task` gets a range of
+    /// rows and their elements, none of them empty. `row_work` is the floating-point operations of a row.
+    pub fn rows<T: Send>(
+        &self,
+        out: &mut [T],
+        row_len: usize,
+        row_work: usize,
+        task: impl Fn(Range<usize>, &mut [T]) + Sync,
+    ) {
+        let rows = out.len().checked_div(row_len).unwrap_or(0);
+        assert_eq!(rows * row_len, out.len(), "the output must be whole rows");
+        if rows == 0 {
+            return;
+        }
+        let tasks = self.tasks(rows.saturating_mul(row_work), rows);
+        if tasks == 1 {
+            return task(0..rows, out);
+        }
+        let shared = SharedMut::new(out);
+        self.run(tasks, |i| {
+            let range = share(rows, tasks, i);
+            // SAFETY: the shares of different tasks do not overlap, and each task runs once.
+            let part = unsafe { shared.slice(range.start * row_len..range.end * row_len) };
+            task(range, part);
+        });
+    }
+}
+
+/// Share `i` of `n` items divided evenly into `parts` ranges.
+pub fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
+    i * n / parts..(i + 1) * n / parts
+}
+
+/// A slice of which several threads write different parts.
+pub struct SharedMut<'a, T> {
+    start: *mut T,
+    len: usize,
+    life: std::marker::PhantomData<&'a mut [T]>,
+}
+
+// SAFETY: it is a `&mut [T]` whose parts are handed to threads, as `slice` demands, without overlaps.
+unsafe impl<T: Send> Send for SharedMut<'_, T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
+
+impl<'a, T> SharedMut<'a, T> {
+    /// Shares `slice` for as long as it is borrowed.
+    pub fn new(slice: &'a mut [T]) -> Self {
+        SharedMut { start: slice.as_mut_ptr(), len: slice.len(), life: std::marker::PhantomData }
+    }
+
+    /// The elements in `range`. Panics when it is out of bounds.
+    ///
+    /// # Safety
+    /// No two slices that live at the same time may overlap.
+    #[allow(clippy::mut_from_ref)]
+    pub unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
+        assert!(range.start <= range.end && range.end <= self.len);
+        // SAFETY: within the slice, and unaliased by the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_task_runs_once() {
+        for count in [0, 1, 2, 3] {
+            let threads = Threads::new(count).unwrap();
+            assert_eq!(threads.count(), count.max(1));
+            for tasks in [0, 1, 2, 7, 100] {
+                let done: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+                threads.run(tasks, |i| {
+                    done[i].fetch_add(1, Ordering::Relaxed);
+                });
+                assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_divided_whole() {
+        for count in [1, 2, 3] {
+            let threads = Threads::new(count).unwrap();
+            for (rows, len) in [(0, 4), (1, 4), (17, 3), (1000, 1), (5, 0)] {
+                let mut out = vec![0; rows * len];
+                threads.rows(&mut out, len, WORTHWHILE, |range, part| {
+                    assert_eq!(part.len(), range.len() * len);
+                    for (row, r) in part.chunks_mut(len.max(1)).zip(range) {
+                        row.iter_mut().for_each(|x| *x += r + 1);
+                    }
+                });
+                let want: Vec<usize> = (0..rows).flat_map(|r| vec![r + 1; len]).collect();
+                assert_eq!(out, want);
+            }
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! The k best of each row: of any numbers, and of the log-probabilities of logits.
+
+use super::rows::Rows;
+use super::simd::{Isa, Kernel, Simd};
+use super::softmax::{max, sum_of_exponentials};
+use super::threads::{SharedMut, Threads};
+
+/// The k greatest of what is offered, greatest first, the first offered first among equals. NaN ranks with
+/// the lowest.
+struct Best<'a, T> {
+    values: &'a mut [T],
+    ids: &'a mut [i32],
+    len: usize,
+}
+
+impl<T: PartialOrd + Copy> Best<'_, T> {
+    /// Takes in a candidate if it belongs to the best so far.
+    #[inline(always)]
+    fn offer(&mut self, value: T, id: usize) {
+        let full = self.len == self.values.len();
+        if full && !self.last().is_some_and(|last| beats(value, last)) {
+            return;
+        }
+        self.len += usize::from(!full);
+        let mut at = self.len - 1;
+        while at > 0 && beats(value, self.values[at - 1]) {
+            self.values[at] = self.values[at - 1];
+            self.ids[at] = self.ids[at - 1];
+            at -= 1;
+        }
+        self.values[at] = value;
+        self.ids[at] = id as i32;
+    }
+
+    /// The least of the best.
+    #[inline(always)]
+    fn last(&self) -> Option<T> {
+        self.values.last().copied()
+    }
+}
+
+/// Whether `a` ranks before `b`, which stands before it.
+#[inline(always)]
+fn beats<T: PartialOrd>(a: T, b: T) -> bool {
+    // A number beats NaN, which alone is not equal to itself.
+    #[allow(clippy::eq_op)]
+    let (a_is_number, b_is_nan) = (a == a, b != b);
+    a > b || (a_is_number && b_is_nan)
+}
+
+/// The `k` greatest of each row, greatest first, the lower index first among equals: `values [rows, k]` and
+/// `indices [rows, k]`. NaN ranks last. Panics when k exceeds the row.
+pub fn top_k<T: PartialOrd + Copy + Send + Sync>(
+    threads: &Threads,
+    x: Rows<'_, T>,
+    k: usize,
+    values: &mut [T],
+    indices: &mut [i32],
+) {
+    each_row(threads, x, k, values, indices, 2, |row, mut best| {
+        for (id, &value) in row.iter().enumerate() {
+            best.offer(value, id);
+        }
+    });
+}
+
+/// The k most probable entries of each row of logits: the top k of `log softmax(x) + bias`, in the order of
+/// [`top_k`]. Where a row's softmax is undefined (NaN or +∞ among the logits, or nothing finite), its values
+/// are NaN and its ids the lowest.
+pub fn top_log_probabilities(
+    isa: Isa,
+    threads: &Threads,
+    x: Rows<'_>,
+    bias: &[f32],
+    k: usize,
+    values: &mut [f32],
+    ids: &mut [i32],
+) {
+    assert_eq!(bias.len(), x.cols());
+    each_row(threads, x, k, values, ids, 30, |logits, best| {
+        isa.run(TopRow { logits, bias, best });
+    });
+}
+
+fn each_row<T: Copy + Send + Sync>(
+    threads: &Threads,
+    x: Rows<'_, T>,
+    k: usize,
+    values: &mut [T],
+    ids: &mut [i32],
+    work: usize,
+    row: impl Fn(&[T], Best<'_, T>) + Sync,
+) {
+    assert!(k <= x.cols() && values.len() == x.rows() * k && ids.len() == values.len());
+    if k == 0 {
+        return;
+    }
+    let ids = SharedMut::new(ids);
+    threads.rows(values, k, work * x.cols(), |range, values| {
+        for (i, values) in range.zip(values.chunks_mut(k)) {
+            // SAFETY: each row of the ids is taken once, by the task that has the row.
+            let ids = unsafe { ids.slice(i * k..(i + 1) * k) };
+            row(x.row(i), Best { values, ids, len: 0 });
+        }
+    });
+}
+
+struct TopRow<'a> {
+    logits: &'a [f32],
+    bias: &'a [f32],
+    best: Best<'a, f32>,
+}
+
+impl Kernel for TopRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let max = max(s, self.logits);
+        let log_sum = sum_of_exponentials(s, self.logits, max).ln();
+        let (shift, normaliser) = (s.splat(max), s.splat(log_sum));
+        let rows = self.logits.chunks(S::LANES).zip(self.bias.chunks(S::LANES));
+        let mut lanes = [0.0; 16];
+        let mut last = s.splat(f32::NAN);
+        for (i, (x, bias)) in rows.enumerate() {
+            let y = s.sub(s.sub(s.load_partial(x), shift), normaliser);
+            let y = s.add(y, s.load_partial(bias));
+            // Once there are k, most vectors hold nothing that beats the last of them.
+            let settled = self.best.len == self.best.values.len();
+            if settled && !log_sum.is_nan() && !s.any_gt(y, last) {
+                continue;
+            }
+            s.store(y, &mut lanes);
+            for (lane, &y) in lanes[..x.len()].iter().enumerate() {
+                self.best.offer(y, i * S::LANES + lane);
+            }
+            last = s.splat(self.best.last().unwrap_or(f32::NAN));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{assert_same_bits, everywhere, noise};
+
+    const NOT: f32 = f32::NEG_INFINITY;
+
+    #[test]
+    fn equals_a_stable_sort() {
+        for (rows, cols, k) in [(1, 1, 1), (4, 9, 9), (3, 100, 8), (50, 5000, 64), (2, 6, 0)] {
+            // Coarse, so that there are many equals.
+            let data: Vec<f32> = noise(1, rows * cols).iter().map(|x| (x * 9.0).round()).collect();
+            let x = Rows::contiguous(&data, cols);
+            let sorted = |i: usize| {
+                let mut ids: Vec<i32> = (0..cols as i32).collect();
+                ids.sort_by(|&a, &b| x.row(i)[b as usize].total_cmp(&x.row(i)[a as usize]));
+                ids.truncate(k);
+                ids
+            };
+            let want: Vec<i32> = (0..rows).flat_map(sorted).collect();
+            everywhere(|_, threads| {
+                let (mut values, mut ids) = (vec![0.0; rows * k], vec![0; rows * k]);
+                top_k(threads, x, k, &mut values, &mut ids);
+                assert_eq!(ids, want);
+                for (j, value) in values.iter().enumerate() {
+                    assert_eq!(*value, x.row(j / k)[ids[j] as usize]);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn nan_ranks_last() {
+        let threads = Threads::new(1).unwrap();
+        let (mut values, mut ids) = ([0.0; 4], [0; 4]);
+        let x = [f32::NAN, NOT, f32::NAN, 3.0];
+        top_k(&threads, Rows::contiguous(&x, 4), 4, &mut values, &mut ids);
+        assert_eq!(ids, [3, 1, 0, 2]);
+        top_k(&threads, Rows::contiguous(&x, 4), 2, &mut values[..2], &mut ids[..2]);
+        assert_eq!(ids[..2], [3, 1]);
+    }
+
+    #[test]
+    fn log_probabilities_are_the_top_of_the_log_softmax() {
+        for (rows, cols, k) in [(1, 1, 1), (3, 17, 17), (5, 100, 4), (40, 5003, 12)] {
+            let data: Vec<f32> = noise(7, rows * cols).iter().map(|x| x * 30.0).collect();
+            let x = Rows::contiguous(&data, cols);
+            let mut bias = vec![0.0; cols];
+            bias.iter_mut().step_by(5).skip(1).for_each(|b| *b = NOT);
+            everywhere(|isa, threads| {
+                let mut log_softmax = vec![0.0; rows * cols];
+                crate::kernels::softmax::softmax(isa, threads, x, true, &mut log_softmax);
+                log_softmax.iter_mut().enumerate().for_each(|(i, y)| *y += bias[i % cols]);
+                let [mut want, mut got] = [(); 2].map(|_| (vec![0.0; rows * k], vec![0; rows * k]));
+                top_k(threads, Rows::contiguous(&log_softmax, cols), k, &mut want.0, &mut want.1);
+                top_log_probabilities(isa, threads, x, &bias, k, &mut got.0, &mut got.1);
+                assert_eq!(got.1, want.1);
+                assert_same_bits(&got.0, &want.0);
+            });
+        }
+    }
+
+    #[test]
+    fn rows_with_little_to_choose_from() {
+        everywhere(|isa, threads| {
+            let run = |x: &[f32], bias: &[f32]| {
+                let (mut values, mut ids) = ([0.0; 3], [0; 3]);
+                let x = Rows::contiguous(x, bias.len());
+                top_log_probabilities(isa, threads, x, bias, 3, &mut values, &mut ids);
+                (values, ids)
+            };
+            // All but one banned: the others follow by id, all impossible.
+            let (values, ids) =
+                run(&[5.0; 40], &[[NOT; 30].as_slice(), &[0.0], &[NOT; 9]].concat());
+            assert_eq!(ids, [30, 0, 1]);
+            assert!((values[0] + 40f32.ln()).abs() < 1e-6 && values[1..] == [NOT; 2]);
+            let mut broken = [1.0; 40];
+            broken[20] = f32::NAN;
+            let (values, ids) = run(&broken, &[0.0; 40]);
+            assert!(ids == [0, 1, 2] && values.iter().all(|y| y.is_nan()));
+        });
+    }
+}
