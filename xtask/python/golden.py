@@ -1,0 +1,42 @@
+"""Make the golden fixtures again: tiny checkpoints and what their reference implementations answer for them.
+
+    pip install -r xtask/python/requirements.txt
+    python xtask/python/golden.py --out crates/tfm/tests/fixtures [--only NAME…]
+
+Marian fixtures and `bundled` are answered by Hugging Face `transformers`, `nn_transformer_*` by `torch.nn.Transformer`.
+What each file holds is written in crates/tfm/tests/fixtures/README.md. The same versions on the same kind of machine
+give the same files: every random number comes from a seed that the fixture's name fixes.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+import golden_bundled
+import golden_marian
+import golden_paper
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the folder of fixtures")
+    parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="make these alone")
+    parser.add_argument("--bundled", type=Path, default=MODELS / "marian-tatoeba-en-fr", help="the bundled checkpoint")
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    makers = {name: lambda out, spec=spec: golden_marian.make(spec, out) for name, spec in golden_marian.SPECS.items()}
+    makers |= {name: lambda out, spec=spec: golden_paper.make(spec, out) for name, spec in golden_paper.SPECS.items()}
+    makers["bundled"] = lambda out: golden_bundled.make(options.bundled, out)
+    unknown = set(options.only) - set(makers)
+    if unknown:
+        parser.error(f"no such fixture: {', '.join(sorted(unknown))} (there are {', '.join(makers)})")
+    for name in options.only or makers:
+        print(f"{name}: {makers[name](options.out / name)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

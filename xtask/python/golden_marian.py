@@ -1,0 +1,305 @@
+"""Tiny random Marian checkpoints, saved and answered by `transformers`."""
+
+import json
+import random
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import GenerationConfig, MarianConfig, MarianMTModel
+
+import golden_common as common
+
+SOURCE_LENGTHS = [1, 2, 5, 3, 9, 14]
+CANDIDATES = 8
+
+
+@dataclass
+class Spec:
+    """One checkpoint: `config` is Marian's, the rest says how it is drawn and stored.
+
+    `draw`, `eos_bias` and `embedding_std` were chosen so that searches end at many different lengths.
+    """
+
+    name: str
+    config: dict
+    draw: int
+    eos_bias: float
+    embedding_std: float
+    stored: torch.dtype = torch.float32
+    shard_size: str | None = None
+
+
+def spec(name: str, draw: int, eos_bias: float, embedding_std: float, stored=torch.float32, shard_size=None, **config) -> Spec:
+    base = dict(
+        bos_token_id=None,
+        decoder_attention_heads=config["encoder_attention_heads"],
+        decoder_layers=2,
+        decoder_start_token_id=config["pad_token_id"],
+        encoder_layers=2,
+        eos_token_id=0,
+        max_position_embeddings=64,
+        static_position_embeddings=True,
+    )
+    base |= config
+    base["forced_eos_token_id"] = base["eos_token_id"]
+    return Spec(name, base, draw, eos_bias, embedding_std, stored, shard_size)
+
+
+SPECS = {
+    s.name: s
+    for s in [
+        spec(
+            "marian_swish_tied", 0, 3.5, 0.55,
+            activation_function="swish", d_model=16, encoder_attention_heads=4, encoder_ffn_dim=32, decoder_ffn_dim=32,
+            vocab_size=48, pad_token_id=47, scale_embedding=True,
+        ),
+        spec(
+            "marian_relu_untied", 0, 3.0, 0.3, stored=torch.float16,
+            activation_function="relu", d_model=24, encoder_attention_heads=4, encoder_ffn_dim=40, decoder_ffn_dim=32,
+            vocab_size=50, pad_token_id=49, scale_embedding=True, tie_word_embeddings=False,
+        ),
+        spec(
+            "marian_relu_all_separate", 1, 4.0, 0.4,
+            activation_function="relu", d_model=16, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=40,
+            vocab_size=40, pad_token_id=39, scale_embedding=False, tie_word_embeddings=False, decoder_layers=1,
+            share_encoder_decoder_embeddings=False,
+        ),
+        spec(
+            "marian_gelu_separate_vocab", 2, 4.5, 0.5, stored=torch.bfloat16,
+            activation_function="gelu", d_model=24, encoder_attention_heads=3, encoder_ffn_dim=48, decoder_ffn_dim=48,
+            vocab_size=57, decoder_vocab_size=45, pad_token_id=44, scale_embedding=False, encoder_layers=3,
+            share_encoder_decoder_embeddings=False,
+        ),
+        spec(
+            "marian_eos_nonzero", 0, 4.0, 0.3, shard_size="24KB",
+            activation_function="swish", d_model=20, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
+            vocab_size=52, pad_token_id=51, eos_token_id=40, scale_embedding=True,
+        ),
+    ]
+}
+
+
+def make(spec: Spec, out: Path) -> str:
+    """Write the checkpoint and its goldens to `out`; returns a line about them."""
+    if out.exists():
+        shutil.rmtree(out)
+    out.mkdir(parents=True)
+    save_checkpoint(spec, out)
+
+    single = load(out, torch.float32)
+    double = load(out, torch.float64)
+    close = []
+    for seed in range(3):
+        model = load(out, torch.float32)
+        model.load_state_dict(common.nudged(single.state_dict(), seed))
+        close.append(model)
+
+    rng = random.Random(common.seed_of(spec.name))
+    config = spec.config
+    special = {config["eos_token_id"], config["pad_token_id"]}
+    source_tokens = [t for t in range(config["vocab_size"]) if t not in special]
+    target_tokens = [t for t in range(config.get("decoder_vocab_size", config["vocab_size"])) if t not in special]
+    eos = config["eos_token_id"]
+
+    tensors, teacher_forced = {}, []
+    for index, length in enumerate([1, 4, 2, 7, 11]):
+        source = common.random_sentence(rng, length, source_tokens, eos)
+        decoder = [config["decoder_start_token_id"]] + common.random_sentence(rng, 12 - length, target_tokens, None)
+        tensors |= teacher_force(single, double, index, source, decoder)
+        teacher_forced.append({"source": source, "decoder": decoder})
+    common.write_tensors(out / "golden.safetensors", tensors)
+
+    sources = [lively_source(single, spec, rng, length, source_tokens) for length in SOURCE_LENGTHS]
+    generations, dropped = [], 0
+    for options in option_sets(spec, rng, target_tokens):
+        for source in sources:
+            case = generate(single, spec, source, options)
+            if case is None or any(generate(m, spec, source, options, case) is None for m in [double, *close]):
+                dropped += 1
+            else:
+                generations.append(case)
+    defaults = default_generations(out, sources)
+    head = {"model": spec.name, "versions": common.versions(), "computed_in": "float32"}
+    lists = {"teacher_forced": teacher_forced, "generations": generations, "defaults": defaults}
+    common.write_json(out / "golden.json", head, lists)
+    return f"{len(generations)} generations kept, {dropped} dropped; {summary(generations, eos)}"
+
+
+def save_checkpoint(spec: Spec, out: Path) -> None:
+    """Draw the weights and let `transformers` save them, in the type and number of files that the spec asks for."""
+    generator = torch.Generator().manual_seed(common.seed_of(f"{spec.name}{spec.draw}"))
+    config = MarianConfig(**spec.config)
+    model = MarianMTModel(config)
+    common.randomise(model, generator, spec.embedding_std)
+    bias = 0.7 * torch.randn(model.final_logits_bias.shape, generator=generator)
+    bias[0, config.eos_token_id] += spec.eos_bias
+    model.final_logits_bias.copy_(bias)
+    if config.share_encoder_decoder_embeddings and not config.tie_word_embeddings:
+        # One input embedding under three names, as the flag says, and an output projection of its own.
+        with torch.no_grad():
+            model.model.encoder.embed_tokens.weight.copy_(model.model.shared.weight)
+            model.model.decoder.embed_tokens.weight.copy_(model.model.shared.weight)
+    model.generation_config = GenerationConfig(
+        bad_words_ids=[[config.pad_token_id]],
+        decoder_start_token_id=config.decoder_start_token_id,
+        eos_token_id=config.eos_token_id,
+        forced_eos_token_id=config.eos_token_id,
+        max_length=24,
+        num_beams=3,
+        pad_token_id=config.pad_token_id,
+    )
+    shards = {"max_shard_size": spec.shard_size} if spec.shard_size else {}
+    model.to(spec.stored).save_pretrained(out, **shards)
+    for file in out.iterdir():
+        file.chmod(0o644)
+
+
+def load(folder: Path, dtype: torch.dtype) -> MarianMTModel:
+    """The saved checkpoint, computing in `dtype`, with no generation defaults beyond the special tokens."""
+    model, info = MarianMTModel.from_pretrained(
+        folder, dtype=dtype, attn_implementation="eager", output_loading_info=True
+    )
+    if info["missing_keys"] or info["unexpected_keys"] or info["mismatched_keys"]:
+        raise SystemExit(f"{folder} does not load cleanly: {info}")
+    c = model.config
+    model.generation_config = GenerationConfig(
+        decoder_start_token_id=c.decoder_start_token_id, eos_token_id=c.eos_token_id, pad_token_id=c.pad_token_id
+    )
+    return model.eval()
+
+
+def teacher_force(single, double, index: int, source: list[int], decoder: list[int]) -> dict:
+    """Encoder output `[S, d_model]` and logits `[T, V]` of one sentence by itself."""
+    results = []
+    for model in (single, double):
+        with torch.inference_mode():
+            answer = model(
+                input_ids=torch.tensor([source]),
+                attention_mask=torch.ones(1, len(source), dtype=torch.long),
+                decoder_input_ids=torch.tensor([decoder]),
+            )
+        results.append((answer.encoder_last_hidden_state[0], answer.logits[0]))
+    for a, b in zip(*results):
+        common.check_close(f"sentence {index}", a, b)
+    return common.teacher_forced_tensors(index, source, decoder, *results[0])
+
+
+def option_sets(spec: Spec, rng: random.Random, target_tokens: list[int]) -> list[dict]:
+    """The searches each source goes through. Every set is complete: nothing is taken from generation_config.json."""
+    eos, pad = spec.config["eos_token_id"], spec.config["pad_token_id"]
+    banned = [[pad]] + [[t] for t in rng.sample(target_tokens, 3)]
+    bos = rng.choice(target_tokens)
+    end = {"forced_eos_token_id": eos}
+
+    def beam(beams: int, nbest: int, penalty: float, early, **rest) -> dict:
+        return {
+            "num_beams": beams, "num_return_sequences": nbest, "length_penalty": penalty, "early_stopping": early,
+            "bad_words_ids": [[pad]], **rest,
+        }  # fmt: skip
+
+    greedy = {"num_beams": 1, "bad_words_ids": [[pad]]}
+    sets = [
+        greedy | {"max_length": 24} | end,
+        greedy | {"max_new_tokens": 9},
+        greedy | {"max_new_tokens": 12, "min_length": 8} | end,
+        greedy | {"max_length": 16, "forced_bos_token_id": bos} | end,
+        greedy | {"max_new_tokens": 16, "bad_words_ids": banned} | end,
+        greedy | {"max_new_tokens": 16, "no_repeat_ngram_size": 2} | end,
+        greedy | {"max_new_tokens": 16, "repetition_penalty": 1.3} | end,
+    ]
+    for early in (False, True, "never"):
+        for penalty in (0.6, 1.0, 2.0):
+            sets.append(beam(4, 4, penalty, early, max_length=20, **end))
+        sets.append(beam(2, 2, 1.0, early, max_new_tokens=14))
+    sets += [
+        beam(4, 1, 1.0, False, max_new_tokens=6, **end),
+        beam(4, 1, 1.0, False, max_new_tokens=1, **end),
+        beam(4, 3, 1.0, False, max_new_tokens=1),
+        beam(3, 3, 0.0, "never", max_new_tokens=18, **end),
+        beam(4, 4, -0.5, False, max_new_tokens=18, **end),
+        beam(4, 2, 1.0, False, max_length=20, min_length=7, **end),
+        beam(4, 2, 1.0, True, max_new_tokens=18, min_new_tokens=5, **end),
+        beam(4, 4, 0.6, False, max_length=20, forced_bos_token_id=bos, **end),
+        beam(2, 2, 2.0, "never", max_length=20, forced_bos_token_id=bos, **end),
+        beam(4, 2, 1.0, False, max_new_tokens=18, **end) | {"bad_words_ids": banned},
+        beam(4, 4, 1.0, False, max_new_tokens=18, no_repeat_ngram_size=2, **end),
+        beam(4, 2, 1.0, False, max_new_tokens=18, repetition_penalty=1.3, **end),
+        beam(6, 4, 1.0, True, max_new_tokens=18, **end),
+    ]
+    return sets
+
+
+def lively_source(model, spec: Spec, rng: random.Random, length: int, tokens: list[int]) -> list[int]:
+    """Of a few random sources, the one whose n-best list depends most on how the search is told to stop."""
+    eos, pad = spec.config["eos_token_id"], spec.config["pad_token_id"]
+    options = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 18, "forced_eos_token_id": eos}
+
+    def liveliness(source: list[int]) -> int:
+        found = set()
+        for early in (False, True, "never"):
+            for penalty in (0.6, 2.0):
+                asked = {"early_stopping": early, "length_penalty": penalty, "bad_words_ids": [[pad]], **options}
+                case = generate(model, spec, source, asked)
+                if case:
+                    found |= {len(output) for output in case["outputs"]} | {str(case["outputs"])}
+        return len(found)
+
+    return max((common.random_sentence(rng, length, tokens, eos) for _ in range(CANDIDATES)), key=liveliness)
+
+
+def generate(model, spec: Spec, source: list[int], options: dict, expected: dict | None = None) -> dict | None:
+    """One source through `generate`. None if it left a place in the n-best list unfilled (which `transformers` marks
+    with a score near -1e9), or, given `expected`, if the hypotheses are not the same."""
+    with torch.inference_mode():
+        answer = model.generate(
+            torch.tensor([source]),
+            attention_mask=torch.ones(1, len(source), dtype=torch.long),
+            do_sample=False,
+            return_dict_in_generate=True,
+            output_scores=True,
+            **options,
+        )
+    outputs = [trim(ids, spec.config) for ids in answer.sequences.tolist()]
+    scores = []
+    if options["num_beams"] > 1:
+        scores = [common.rounded_score(s) for s in answer.sequences_scores.tolist()]
+        if min(scores) < -1e8:
+            return None
+    if expected is not None and outputs != expected["outputs"]:
+        return None
+    return {"source": source, "options": options, "outputs": outputs, "scores": scores}
+
+
+def default_generations(folder: Path, sources: list[list[int]]) -> list[dict]:
+    """The best output for each source when nothing is asked: generation_config.json rules."""
+    model = MarianMTModel.from_pretrained(folder, dtype=torch.float32).eval()
+    config = json.loads((folder / "config.json").read_text())
+    cases = []
+    for source in sources:
+        ids = torch.tensor([source])
+        with torch.inference_mode():
+            answer = model.generate(ids, attention_mask=torch.ones_like(ids), return_dict_in_generate=True,
+                                    output_scores=True)  # fmt: skip
+        score = common.rounded_score(answer.sequences_scores.item())
+        cases.append({"source": source, "output": trim(answer.sequences[0].tolist(), config), "score": score})
+    return cases
+
+
+def trim(ids: list[int], config: dict) -> list[int]:
+    """Without the decoder's start token and the padding behind (which no search may produce: it is banned)."""
+    ids = ids[1:]
+    while ids and ids[-1] == config["pad_token_id"]:
+        ids.pop()
+    if config["pad_token_id"] in ids:
+        raise SystemExit(f"padding inside an output: {ids}")
+    return ids
+
+
+def summary(cases: list[dict], eos: int) -> str:
+    """How rich the searches are: output lengths, and the share that ended by itself."""
+    lengths = [len(output) for case in cases for output in case["outputs"]]
+    ended = [output[-1] == eos for case in cases for output in case["outputs"]]
+    histogram = {length: lengths.count(length) for length in sorted(set(lengths))}
+    return f"lengths {histogram}, {sum(ended) / len(ended):.0%} end in eos"
