@@ -49,8 +49,12 @@ impl Layout {
         self.offset + last + 1
     }
 
-    /// Whether the elements lie row-major without gaps (at any offset). Axes of extent 1 have no say.
+    /// Whether the elements lie row-major without gaps (at any offset). Axes of extent 1 have no say, and
+    /// no elements have no gaps.
     pub fn is_contiguous(&self) -> bool {
+        if self.shape.contains(&0) {
+            return true;
+        }
         let mut expected = 1;
         for (&extent, &stride) in self.shape.iter().zip(&self.strides).rev() {
             if extent != 1 && stride != expected {

@@ -1,0 +1,108 @@
+//! The laws that every backend obeys, as property tests.
+//!
+//! Each law draws random cases and checks them on a [`Subject`]. A failure says a seed; with `TFM_SEED` set
+//! to it, only that case runs again. `TFM_CASES` multiplies the number of cases.
+
+mod harness;
+mod single_ops;
+
+use super::Subject;
+use std::fmt;
+
+/// How many cases, and which.
+#[derive(Debug, Clone, Copy)]
+pub struct Config {
+    /// Multiplies the number of cases of every check.
+    pub scale: f64,
+    /// Run the case of this seed alone.
+    pub seed: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { scale: 1.0, seed: None }
+    }
+}
+
+impl Config {
+    /// `TFM_CASES` is the scale, `TFM_SEED` the seed.
+    pub fn from_environment() -> Self {
+        fn read<T: std::str::FromStr>(name: &str) -> Option<T> {
+            std::env::var(name).ok().and_then(|text| text.parse().ok())
+        }
+        Config { scale: read("TFM_CASES").unwrap_or(1.0), seed: read("TFM_SEED") }
+    }
+}
+
+/// A law that held.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Report {
+    /// The cases that were checked.
+    pub cases: usize,
+    /// The largest share of its error bound that any element used; 0 where bits were compared.
+    pub worst: f64,
+}
+
+/// A law that was broken.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// The law's number.
+    pub law: u32,
+    /// What was checked: mostly an op.
+    pub check: String,
+    /// The backend's name.
+    pub backend: String,
+    /// Replays the case.
+    pub seed: u64,
+    /// What was found, on the smallest case.
+    pub message: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Failure { law, check, backend, seed, message } = self;
+        write!(f, "law {law} ({check}) on {backend}: {message}\n  replay: TFM_SEED={seed}")
+    }
+}
+
+/// One of the laws.
+#[derive(Clone, Copy)]
+pub struct Law {
+    /// Its number in the design.
+    pub number: u32,
+    /// What it says.
+    pub claim: &'static str,
+    run: fn(&dyn Subject, &Config) -> Result<Report, Failure>,
+}
+
+impl Law {
+    /// Checks the law.
+    ///
+    /// # Errors
+    /// The first case that breaks it, made small.
+    pub fn check(&self, subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
+        (self.run)(subject, config)
+    }
+}
+
+/// Every law there is.
+pub fn all() -> &'static [Law] {
+    &[
+        Law { number: 1, claim: "a backend agrees with the f64 reference", run: single_ops::reference },
+        Law { number: 2, claim: "a fused op agrees with its decomposition", run: single_ops::fused },
+        Law { number: 3, claim: "strided operands give what contiguous ones give", run: single_ops::layouts },
+    ]
+}
+
+/// Checks all laws; for tests.
+///
+/// # Panics
+/// If any is broken, with all that are.
+pub fn assert_all(subject: &dyn Subject, config: &Config) {
+    let failures: Vec<String> = all()
+        .iter()
+        .filter_map(|law| law.check(subject, config).err())
+        .map(|failure| failure.to_string())
+        .collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

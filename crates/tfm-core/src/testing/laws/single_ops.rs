@@ -1,0 +1,106 @@
+//! Laws 1 to 3, on problems of one op each.
+
+use super::harness::Check;
+use super::{Config, Failure, Report};
+use crate::CompileOptions;
+use crate::testing::recipe::Weights;
+use crate::testing::recipes::{self, Sameness};
+use crate::testing::{Disguise, Problem, Recipe, Subject};
+use crate::Tensor;
+
+/// How many times its derived bound an error may be: the bounds are of the decompositions, and a fused
+/// kernel may round at other places.
+pub(super) const SLACK: f64 = 2.0;
+
+/// Runs a problem in a new session under poison.
+pub(super) fn run(
+    subject: &dyn Subject,
+    problem: &Problem,
+    options: &CompileOptions,
+) -> Result<Vec<Tensor>, String> {
+    problem.run(&mut subject.poisoned_session(problem.parameters.clone(), 1), options)
+}
+
+/// Equal bits, NaN being equal to NaN.
+pub(super) fn same_bits(a: &[Tensor], b: &[Tensor]) -> Result<(), String> {
+    for (number, (a, b)) in a.iter().zip(b).enumerate() {
+        if a.shape() != b.shape() {
+            return Err(format!("output {number}: {} and {}", a.shape(), b.shape()));
+        }
+        let pairs = a.to_f64().into_iter().zip(b.to_f64()).enumerate();
+        for (index, (a, b)) in pairs {
+            if a != b && !(a.is_nan() && b.is_nan()) {
+                return Err(format!("output {number}, element {index}: {a:e} and {b:e}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Law 1.
+pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
+    let primitives = recipes::primitives(subject.dtypes());
+    let fused = recipes::fused(subject.dtypes());
+    let mut report = Report::default();
+    for family in primitives.iter().chain(&fused) {
+        let check = Check { law: 1, name: family.name, subject, config };
+        report = report.and(check.run(40, &family.recipes, |recipe: &Recipe| {
+            let mut worst: f64 = 0.0;
+            for weights in [Weights::Parameters, Weights::Inputs] {
+                let problem = recipe.problem(Disguise::None, weights);
+                let outputs = run(subject, &problem, &CompileOptions::default())?;
+                for (bounds, output) in problem.bounds()?.iter().zip(&outputs) {
+                    worst = worst.max(bounds.check(output, SLACK)?);
+                }
+            }
+            Ok(worst)
+        })?);
+    }
+    Ok(report)
+}
+
+/// Law 2.
+pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
+    let mut report = Report::default();
+    for family in recipes::fused(subject.dtypes()) {
+        let check = Check { law: 2, name: family.name, subject, config };
+        report = report.and(check.run(30, &family.recipes, |recipe: &Recipe| {
+            let problem = recipe.problem(Disguise::None, Weights::Parameters);
+            let fused = run(subject, &problem, &CompileOptions::default())?;
+            let decomposed = CompileOptions { decompose_all: true, ..CompileOptions::default() };
+            let decomposed = run(subject, &problem, &decomposed)?;
+            let bounds = problem.bounds()?;
+            for ((bounds, fused), decomposed) in bounds.iter().zip(&fused).zip(&decomposed) {
+                bounds.check_pair(fused, decomposed, SLACK)?;
+            }
+            Ok(0.0)
+        })?);
+    }
+    Ok(report)
+}
+
+/// Law 3.
+pub(super) fn layouts(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
+    let primitives = recipes::primitives(subject.dtypes());
+    let fused = recipes::fused(subject.dtypes());
+    let mut report = Report::default();
+    for family in primitives.iter().chain(&fused) {
+        let check = Check { law: 3, name: family.name, subject, config };
+        report = report.and(check.run(30, &family.recipes, |recipe: &Recipe| {
+            let plain = recipe.problem(Disguise::None, Weights::Parameters);
+            let strided = recipe.problem(Disguise::Strided, Weights::Parameters);
+            let contiguous = run(subject, &plain, &CompileOptions::default())?;
+            let strided = run(subject, &strided, &CompileOptions::default())?;
+            match family.layouts {
+                Sameness::Bits => same_bits(&contiguous, &strided)?,
+                Sameness::Bounds => {
+                    for ((bounds, a), b) in plain.bounds()?.iter().zip(&contiguous).zip(&strided) {
+                        bounds.check_pair(a, b, SLACK)?;
+                    }
+                }
+            }
+            Ok(0.0)
+        })?);
+    }
+    Ok(report)
+}

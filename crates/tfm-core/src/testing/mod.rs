@@ -1,0 +1,25 @@
+//! What a backend is tested with: the [`laws`] that every backend obeys, and the arithmetic that says how
+//! far its rounding may take it from the truth.
+//!
+//! A backend's crate puts it through them in one test:
+//!
+//! ```
+//! use tfm_core::reference::Reference;
+//! use tfm_core::testing::{Candidate, laws};
+//!
+//! laws::assert_all(&Candidate::new(Reference::<f64>::new()), &laws::Config { scale: 0.01, seed: None });
+//! ```
+
+mod bounds;
+mod data;
+pub mod laws;
+mod poison;
+mod recipe;
+pub mod recipes;
+mod subject;
+
+pub use bounds::{Bounds, Interval};
+pub use data::Data;
+pub use poison::Poisoned;
+pub use recipe::{Builder, Disguise, Parameters, Problem, Recipe};
+pub use subject::{Candidate, Subject};

@@ -1,0 +1,157 @@
+//! Attention over ragged batches and over pools.
+
+use super::{Family, Sameness, basics};
+use crate::fused::{Attention, RowTableAttention};
+use crate::testing::{Builder, Data, Recipe};
+use crate::{DType, Value};
+use proptest::prelude::*;
+use proptest::strategy::BoxedStrategy;
+
+pub(super) fn families(dtype: &BoxedStrategy<DType>) -> Vec<Family> {
+    vec![
+        Family::new("Attention", Sameness::Bounds, attention(dtype)),
+        Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(dtype)),
+    ]
+}
+
+/// Which queries and keys belong together in a ragged batch.
+#[derive(Debug, Clone)]
+pub struct Ragged {
+    /// The queries of each sequence.
+    pub queries: Vec<usize>,
+    /// First row and number of each sequence's keys.
+    pub keys: Vec<(usize, usize)>,
+    /// Rows of keys and values in all, also those that no sequence has.
+    pub rows: usize,
+}
+
+impl Ragged {
+    /// Lengths up to `queries` and `keys`. Keys lie in the order of the sequences or not, with gaps between,
+    /// and some sequences share theirs.
+    pub fn strategy(sequences: usize, queries: usize, keys: usize) -> BoxedStrategy<Ragged> {
+        let lengths = (prop_oneof![Just(0), Just(1), 0..=queries], prop_oneof![Just(0), Just(1), 0..=keys]);
+        (proptest::collection::vec(lengths, 0..=sequences), any::<u64>().no_shrink())
+            .prop_map(|(lengths, seed)| {
+                let mut data = Data::new(seed);
+                let (mut rows, mut keys): (usize, Vec<(usize, usize)>) = (data.below(3), Vec::new());
+                for &(_, length) in &lengths {
+                    let shared = data.once_in(4).then(|| keys.last().copied()).flatten();
+                    keys.push(shared.unwrap_or((rows, length)));
+                    if shared.is_none() {
+                        rows += length + if data.once_in(3) { data.below(3) } else { 0 };
+                    }
+                }
+                if data.once_in(3) {
+                    let order = data.distinct(keys.len(), keys.len());
+                    keys = order.into_iter().map(|i| keys[i as usize]).collect();
+                }
+                Ragged { queries: lengths.iter().map(|&(queries, _)| queries).collect(), keys, rows }
+            })
+            .boxed()
+    }
+
+    /// Where each sequence's queries start, and where the last ends.
+    pub fn offsets(&self) -> Vec<i32> {
+        let mut end = 0;
+        let ends = self.queries.iter().map(|&length| {
+            end += length as i32;
+            end
+        });
+        [0].into_iter().chain(ends).collect()
+    }
+
+    /// Start and length of each sequence's keys.
+    pub fn ranges(&self) -> Vec<i32> {
+        self.keys.iter().flat_map(|&(start, length)| [start as i32, length as i32]).collect()
+    }
+
+    /// All queries.
+    pub fn query_rows(&self) -> usize {
+        self.queries.iter().sum()
+    }
+
+    /// Whether any sequence has this row of keys.
+    pub fn is_used(&self, row: usize) -> bool {
+        self.keys.iter().any(|&(start, length)| (start..start + length).contains(&row))
+    }
+}
+
+/// `rows` rows of floats, those that are not `used` NaN, as `[rows, heads, d_head]` taken from a joined
+/// projection.
+fn rows(b: &mut Builder, rows: usize, heads: usize, d_head: usize, used: impl Fn(usize) -> bool) -> Value {
+    let width = heads * d_head;
+    let mut values: Vec<f64> = (0..rows * width).map(|_| b.data.number(1.0)).collect();
+    for row in (0..rows).filter(|&row| !used(row)) {
+        values[row * width..(row + 1) * width].fill(f64::NAN);
+    }
+    let joined = b.values([rows, width], values);
+    b.graph.reshape(joined, [rows, heads, d_head])
+}
+
+/// Heads, and d_head at and around the widths of vectors.
+fn heads() -> BoxedStrategy<(usize, usize)> {
+    let d_head = prop_oneof![1..=80usize, proptest::sample::select(vec![8usize, 16, 32, 64])];
+    (1..=4usize, d_head).boxed()
+}
+
+/// The factor of scores: the paper's, and one that makes them large.
+fn scale(d_head: usize, large: bool) -> f64 {
+    if large { 20.0 } else { 1.0 / (d_head as f64).sqrt() }
+}
+
+fn attention(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    (basics(dtype), Ragged::strategy(6, 20, 40), heads(), any::<[bool; 2]>())
+        .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large])| {
+            let op = Attention { scale: scale(d_head, large), causal };
+            let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let query = rows(b, ragged.query_rows(), heads, d_head, |_| true);
+                let key = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
+                let value = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
+                let sequences = ragged.queries.len();
+                let offsets = b.integers([sequences + 1], ragged.offsets());
+                let ranges = b.integers([sequences, 2], ragged.ranges());
+                let y = b.graph.attention(op, [query, key, value, offsets, ranges]);
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}
+
+/// Row tables for hypotheses of these lengths in a pool of `rows` rows: hypotheses share prefixes as after
+/// beam reorders; what is past a length is any row.
+pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize) -> Vec<i32> {
+    let mut table: Vec<i32> = (0..lengths.len() * width).map(|_| data.below(rows) as i32).collect();
+    for i in 1..lengths.len() {
+        if data.once_in(2) {
+            let shared = data.below(lengths[i].min(lengths[i - 1]) + 1);
+            table.copy_within((i - 1) * width..(i - 1) * width + shared, i * width);
+        }
+    }
+    table
+}
+
+fn row_table_attention(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    let lengths = proptest::collection::vec(0..=40usize, 0..=12);
+    (basics(dtype), lengths, heads(), (1..60usize, 0..4usize), any::<bool>())
+        .prop_map(|((dtype, seed), lengths, (heads, d_head), (pool, spare), large)| {
+            let width = lengths.iter().max().map_or(0, |most| most + spare);
+            let op = RowTableAttention { scale: scale(d_head, large) };
+            let description = format!("{op:?} of {heads}×{d_head}, {lengths:?} in {pool}, width {width}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let n = lengths.len();
+                let table = row_tables(&mut b.data, &lengths, width, pool);
+                let used = |row: usize| {
+                    (0..n).any(|i| table[i * width..i * width + lengths[i]].contains(&(row as i32)))
+                };
+                let query = rows(b, n, heads, d_head, |_| true);
+                let key = rows(b, pool, heads, d_head, used);
+                let value = rows(b, pool, heads, d_head, used);
+                let table = b.integers([n, width], table.clone());
+                let lengths = b.integers([n], lengths.iter().map(|&length| length as i32).collect());
+                let y = b.graph.row_table_attention(op, [query, key, value, table, lengths]);
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}

@@ -1,0 +1,157 @@
+//! The row-wise fused ops.
+
+use super::{Family, Sameness, basics, extent, shape, tensor};
+use crate::DType;
+use crate::fused::{Activate, Activation, Linear};
+use crate::testing::Recipe;
+use proptest::prelude::*;
+use proptest::sample::select;
+use proptest::strategy::BoxedStrategy;
+
+pub(super) fn families(dtype: &BoxedStrategy<DType>) -> Vec<Family> {
+    vec![
+        Family::new("Linear", Sameness::Bounds, linear(dtype)),
+        Family::new("LayerNorm", Sameness::Bits, layer_norm(dtype)),
+        Family::new("Softmax", Sameness::Bits, softmax(dtype)),
+        Family::new("Activate", Sameness::Bits, activate(dtype)),
+        Family::new("Embedding", Sameness::Bits, embedding(dtype)),
+        Family::new("TopLogProbabilities", Sameness::Bits, top_log_probabilities(dtype)),
+    ]
+}
+
+fn linear(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    let activation = proptest::option::of(select(&Activation::ALL[..]));
+    let sizes = (prop_oneof![extent(70), 0..4usize], extent(600), extent(90));
+    (basics(dtype), sizes, any::<[bool; 3]>(), activation)
+        .prop_map(|((dtype, seed), (m, k, n), [bias, residual, deep], activation)| {
+            let op = Linear { bias, activation, residual };
+            let description = format!("{op:?} {m}×{k}×{n}, three axes {deep}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let outer: Vec<usize> = if deep { vec![2, m / 2] } else { vec![m] };
+                let with = |n: usize| -> Vec<usize> { outer.iter().copied().chain([n]).collect() };
+                let scale = 1.0 / (k.max(1) as f64).sqrt();
+                let mut inputs = vec![b.floats(&with(k)[..], 1.0), b.weight([n, k], 2.0 * scale)];
+                if bias {
+                    inputs.push(b.weight([n], 1.0));
+                }
+                if residual {
+                    inputs.push(b.floats(&with(n)[..], 1.0));
+                }
+                let y = b.graph.fused(op, &inputs);
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}
+
+fn layer_norm(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    (basics(dtype), extent(20), extent(600), select(vec![1e-12, 1e-6, 1e-5]), -3.0..3.0)
+        .prop_map(|((dtype, seed), rows, d, epsilon, mean)| {
+            let description = format!("layer norm of {rows}×{d}, ε {epsilon}, mean about {mean}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let mut values: Vec<f64> = (0..rows * d).map(|_| b.data.number(1.0) + mean).collect();
+                if rows > 2 && b.data.once_in(4) {
+                    values[d..2 * d].fill(mean); // a row without variance
+                }
+                let x = b.values([rows, d], values);
+                let (weight, bias) = (b.weight([d], 2.0), b.weight([d], 1.0));
+                let y = b.graph.layer_norm(x, weight, bias, epsilon);
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}
+
+fn softmax(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    (basics(dtype), extent(20), extent(600), any::<bool>(), select(vec![1.0, 30.0, 1000.0]))
+        .prop_map(|((dtype, seed), rows, n, log, scale)| {
+            let description = format!("softmax of {rows}×{n}, log {log}, scale {scale}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let mut values: Vec<f64> = (0..rows * n).map(|_| b.data.number(scale)).collect();
+                for (index, value) in values.iter_mut().enumerate() {
+                    // Some are hidden; the first of a row never, so that something is left.
+                    if index % n != 0 && b.data.once_in(16) {
+                        *value = f64::NEG_INFINITY;
+                    }
+                }
+                let x = b.values([rows, n], values);
+                let y = if log { b.graph.log_softmax(x) } else { b.graph.softmax(x) };
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}
+
+fn activate(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    (basics(dtype), select(&Activation::ALL[..]), shape(9), select(vec![1.0, 6.0, 100.0]))
+        .prop_map(|((dtype, seed), activation, shape, scale)| {
+            let description = format!("{activation:?} of {shape:?}, scale {scale}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let x = b.floats(&shape[..], scale);
+                let y = b.graph.fused(Activate(activation), &[x]);
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}
+
+fn embedding(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    (basics(dtype), (0..70usize, 1..50usize, 1..40usize), extent(130), any::<bool>(), 0.5..30.0)
+        .prop_map(|((dtype, seed), (t, v, p), d, positions, scale)| {
+            let description = format!("embed {t} of {v}×{d}, {p} positions {positions}, scale {scale}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let indices = |b: &mut crate::testing::Builder, bound: usize| {
+                    let data = (0..t).map(|_| b.data.below(bound) as i32).collect();
+                    b.indices(bound, [t], data)
+                };
+                let ids = indices(b, v);
+                let table = b.weight([v, d], 0.2);
+                let encoding = positions.then(|| (indices(b, p), b.weight([p, d], 1.0)));
+                let y = b.graph.embedding(ids, table, scale, encoding);
+                b.graph.output(y);
+            })
+        })
+        .boxed()
+}
+
+fn top_log_probabilities(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+    let sizes = (extent(20), extent(600), prop_oneof![1..=8usize, 0..600usize]);
+    (basics(dtype), sizes, any::<bool>(), select(vec![1.0, 20.0, 2000.0]))
+        .prop_map(|((dtype, seed), (n, v, k), coarse, scale)| {
+            let (k, coarse) = (k.min(v), coarse && dtype == DType::F32);
+            let description = format!("top {k} of {n}×{v}, coarse {coarse}, scale {scale}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let logit = |b: &mut crate::testing::Builder| match coarse {
+                    true => b.data.below(30) as f64 - 15.0, // with ties
+                    false => b.data.number(scale),
+                };
+                let logits = (0..n * v).map(|_| logit(b)).collect();
+                let logits = b.values([n, v], logits);
+                let bias = |b: &mut crate::testing::Builder| match b.data.below(8) {
+                    0 => f64::NEG_INFINITY,
+                    1 if !coarse => b.data.number(1.0),
+                    _ => 0.0,
+                };
+                let bias = (0..v).map(|_| bias(b)).collect();
+                let bias = tensor(b.dtype, &[v], bias);
+                let bias = b.weight_of(bias);
+                let (values, ids) = b.graph.top_log_probabilities(logits, bias, k);
+                b.graph.output(values);
+                if coarse {
+                    b.graph.output(ids);
+                }
+                // Near-ties may change places, so the ids are judged by what they name.
+                let all = b.graph.log_softmax(logits);
+                let all = b.graph.add(all, bias);
+                let all = b.graph.reshape(all, [n * v]);
+                let rows = b.graph.iota(n);
+                let width = b.graph.constant(v as f64, DType::I32);
+                let starts = b.graph.mul(rows, width);
+                let starts = b.graph.reshape(starts, [n, 1]);
+                let places = b.graph.add(starts, ids);
+                let named = b.graph.gather(all, places);
+                b.graph.output(named);
+            })
+        })
+        .boxed()
+}
