@@ -1,3 +1,17 @@
 //! The CPU backend of tfm: packed products, fused attention, norms and search kernels in SIMD.
+//!
+//! [`CpuBackend`] implements [`tfm_core::Backend`]. In `f32` every fused op is one kernel; in the other
+//! float types fused ops are decomposed into primitives, which compute in `f32` and round.
+//!
+//! The instruction set is found at run time: AVX-512, AVX2 with FMA, or portable code. `TFM_CPU_ISA`
+//! (`avx512`, `avx2`, `portable`) asks for another than the best.
 
+mod backend;
+mod buffer;
+mod fused;
 pub mod kernels;
+mod primitive;
+mod strided;
+
+pub use backend::CpuBackend;
+pub use buffer::Buffer;

@@ -6,11 +6,15 @@
 
 pub mod activation;
 pub mod attention;
+pub mod elementwise;
+pub mod embedding;
 pub mod gemm;
 pub mod heads;
 pub mod math;
+pub mod matmul;
 pub mod norm;
 pub mod pack;
+pub mod reduce;
 pub mod rows;
 pub mod simd;
 pub mod softmax;

@@ -1,5 +1,6 @@
 //! Layer normalisation over rows.
 
+use super::reduce::sum_of;
 use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
@@ -59,26 +60,6 @@ impl Kernel for LayerNorm<'_> {
             }
         }
     }
-}
-
-/// Σ f(x), where the order depends on the length alone.
-#[inline(always)]
-fn sum_of<S: Simd>(s: S, x: &[f32], f: impl Fn(S::F) -> S::F) -> f32 {
-    let mut sums = [s.splat(0.0); 4];
-    let mut blocks = x.chunks_exact(4 * S::LANES);
-    for block in &mut blocks {
-        for (sum, x) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            *sum = s.add(*sum, f(s.load(x)));
-        }
-    }
-    for (sum, x) in sums.iter_mut().zip(blocks.remainder().chunks(S::LANES)) {
-        // The lanes beyond the end must add nothing, whatever f makes of 0.
-        let mut tail = [0.0; 16];
-        s.store(f(s.load_partial(x)), &mut tail);
-        *sum = s.add(*sum, s.load_partial(&tail[..x.len()]));
-    }
-    let [a, b, c, d] = sums;
-    s.sum(s.add(s.add(a, b), s.add(c, d)))
 }
 
 #[cfg(test)]

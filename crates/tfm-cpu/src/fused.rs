@@ -1,0 +1,158 @@
+//! The fused ops: which operands their kernels take, and the calls.
+
+use std::borrow::Cow;
+
+use tfm_core::backend::{Signature, View, ViewMut};
+use tfm_core::fused::{Fused, Linear};
+use tfm_core::{DType, Layout};
+
+use crate::CpuBackend;
+use crate::buffer::{Buffer, destination, from_offset, in_order};
+use crate::kernels::activation::activate;
+use crate::kernels::attention::{KeyRows, attention};
+use crate::kernels::embedding::embedding;
+use crate::kernels::gemm::{Epilogue, linear};
+use crate::kernels::heads::Heads;
+use crate::kernels::norm::layer_norm;
+use crate::kernels::rows::Rows;
+use crate::kernels::simd::{Kernel, Simd};
+use crate::kernels::softmax::softmax;
+use crate::kernels::top_k::top_log_probabilities;
+use crate::strided::as_rows;
+
+/// What a kernel asks of an operand's layout.
+enum Wanted {
+    /// Any strides.
+    Any,
+    /// Contiguous rows at one distance.
+    Rows,
+    /// `[rows, heads, size]` with contiguous heads.
+    Heads,
+    /// No gaps.
+    Contiguous,
+}
+
+/// What each operand of `op` must be like.
+fn wanted(op: &Fused, operand: usize) -> Wanted {
+    match op {
+        Fused::Linear(_) if operand == 1 => Wanted::Any,
+        Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
+        Fused::Linear(_) => Wanted::Rows,
+        Fused::Attention(_) | Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
+        Fused::Attention(_) | Fused::RowTableAttention(_) => Wanted::Contiguous,
+        Fused::LayerNorm(_) | Fused::Softmax(_) | Fused::TopLogProbabilities(_) if operand == 0 => {
+            Wanted::Rows
+        }
+        Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
+        _ => Wanted::Contiguous,
+    }
+}
+
+/// Whether [`run`] takes operands of this signature: `f32` (and `i32`), in layouts that the kernels read.
+pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
+    signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
+        let fits = match wanted(op, operand) {
+            Wanted::Any => true,
+            Wanted::Rows => as_rows(layout).is_some(),
+            Wanted::Heads => layout.has_contiguous_rows(),
+            Wanted::Contiguous => layout.is_contiguous(),
+        };
+        fits && matches!(dtype, DType::F32 | DType::I32)
+    })
+}
+
+/// Runs an op that [`supports`] accepts.
+pub(crate) fn run(
+    cpu: &CpuBackend,
+    op: &Fused,
+    inputs: &[View<'_, Buffer>],
+    outputs: &mut [ViewMut<'_, Buffer>],
+) {
+    let (isa, threads) = (cpu.isa, &cpu.threads);
+    let (first, others) = outputs.split_first_mut().expect("every op has an output");
+    let out = destination::<f32>(first);
+    match op {
+        Fused::Linear(op) => run_linear(cpu, op, inputs, out),
+        Fused::Attention(op) => {
+            let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
+            let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
+            let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.causal };
+            let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
+            attention(isa, threads, heads, rows, op.scale as f32, out);
+        }
+        Fused::RowTableAttention(op) => {
+            let (row_table, lengths) = (in_order(&inputs[3]), in_order(&inputs[4]));
+            let width = inputs[3].layout.shape()[1];
+            let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
+            let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
+            attention(isa, threads, heads, rows, op.scale as f32, out);
+        }
+        Fused::LayerNorm(op) => {
+            let (weight, bias) = (in_order(&inputs[1]), in_order(&inputs[2]));
+            layer_norm(isa, threads, rows(&inputs[0]), &weight, &bias, op.epsilon as f32, out);
+        }
+        Fused::Softmax(op) => softmax(isa, threads, rows(&inputs[0]), op.log, out),
+        Fused::Activate(op) => {
+            let x = in_order::<f32>(&inputs[0]);
+            threads.rows(out, 1, 20, |range, out| {
+                isa.run(Activations { activation: op.0, x: &x[range], out });
+            });
+        }
+        Fused::Embedding(op) => {
+            let (ids, positions) = (in_order(&inputs[0]), inputs.get(2).map(in_order));
+            let positions = positions.as_ref().map(|positions| (rows(&inputs[3]), &positions[..]));
+            embedding(rows(&inputs[1]), &ids, op.scale as f32, positions, out);
+        }
+        Fused::TopLogProbabilities(op) => {
+            let ids = destination::<i32>(&mut others[0]);
+            let bias = in_order(&inputs[1]);
+            top_log_probabilities(isa, threads, rows(&inputs[0]), &bias, op.k, out, ids);
+        }
+    }
+}
+
+fn run_linear(cpu: &CpuBackend, op: &Linear, inputs: &[View<'_, Buffer>], out: &mut [f32]) {
+    let unpacked;
+    let weight = match inputs[1].buffer {
+        Buffer::Packed(weight) => weight,
+        // Not known at load: packed for this call.
+        _ => {
+            unpacked = cpu.packed(&inputs[1]);
+            &unpacked
+        }
+    };
+    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
+    let residual = op.residual.then(|| rows(&inputs[inputs.len() - 1]));
+    let epilogue = Epilogue { bias: bias.as_deref(), activation: op.activation, residual };
+    linear(&cpu.threads, rows(&inputs[0]), weight, epilogue, out, weight.n());
+}
+
+/// A view as rows, which [`supports`] has made sure of.
+fn rows<'a>(view: &View<'a, Buffer>) -> Rows<'a> {
+    let (rows, cols, stride) = as_rows(view.layout).expect("`supports` asks for rows");
+    Rows::new(from_offset(view), rows, cols, stride)
+}
+
+/// A view `[rows, heads, size]`.
+fn heads<'a>(view: &View<'a, Buffer>) -> Heads<'a> {
+    let layout: &Layout = view.layout;
+    let (shape, strides) = (layout.shape(), layout.strides());
+    Heads::new(from_offset(view), [shape[0], shape[1], shape[2]], [strides[0], strides[1]])
+}
+
+struct Activations<'a> {
+    activation: tfm_core::fused::Activation,
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for Activations<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        for (x, out) in self.x.chunks(S::LANES).zip(self.out.chunks_mut(S::LANES)) {
+            s.store_partial(activate(s, self.activation, s.load_partial(x)), out);
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! Products of matrices neither of which is known before, by `faer`.
+
+use faer::linalg::matmul::matmul as product;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use super::threads::{SharedMut, Threads};
+
+/// A matrix whose rows or whose columns are contiguous.
+#[derive(Clone, Copy, Debug)]
+pub struct Matrix<'a> {
+    /// From the first element on.
+    pub data: &'a [f32],
+    /// The distance between the starts of neighbouring rows, or of columns.
+    pub stride: usize,
+    /// Whether it is the rows that are contiguous.
+    pub by_rows: bool,
+}
+
+impl<'a> Matrix<'a> {
+    fn view(&self, rows: usize, cols: usize) -> MatRef<'a, f32> {
+        if self.by_rows {
+            MatRef::from_row_major_slice_with_stride(self.data, rows, cols, self.stride)
+        } else {
+            MatRef::from_column_major_slice_with_stride(self.data, rows, cols, self.stride)
+        }
+    }
+}
+
+/// Rows of a product that one task computes. It must not follow from the number of threads, because
+/// `faer` chooses its order of summation by the shape.
+const BLOCK_ROWS: usize = 256;
+
+/// `out[i] = pairs[i].0 · pairs[i].1` for pairs of matrices `[m, k]` and `[k, n]`; `out [pairs, m, n]`.
+pub fn matmul(
+    threads: &Threads,
+    [m, k, n]: [usize; 3],
+    pairs: &[(Matrix<'_>, Matrix<'_>)],
+    out: &mut [f32],
+) {
+    assert_eq!(out.len(), pairs.len() * m * n);
+    if out.is_empty() || k == 0 {
+        return out.fill(0.0);
+    }
+    let blocks = m.div_ceil(BLOCK_ROWS);
+    let out = SharedMut::new(out);
+    let block = |i: usize| {
+        let (pair, first) = (i / blocks, i % blocks * BLOCK_ROWS);
+        let rows = BLOCK_ROWS.min(m - first);
+        let start = (pair * m + first) * n;
+        // SAFETY: blocks are different rows of the output, and each is computed once.
+        let out = unsafe { out.slice(start..start + rows * n) };
+        let (a, b) = pairs[pair];
+        product(
+            MatMut::from_row_major_slice_mut(out, rows, n),
+            Accum::Replace,
+            a.view(m, k).subrows(first, rows),
+            b.view(k, n),
+            1.0,
+            Par::Seq,
+        );
+    };
+    let all = pairs.len() * blocks;
+    let tasks = threads.tasks(all.saturating_mul(2 * m.min(BLOCK_ROWS) * k * n), all);
+    threads.run(tasks, |task| super::threads::share(all, tasks, task).for_each(block));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{assert_near, assert_same_bits, noise};
+
+    #[test]
+    fn equals_the_f64_product_in_all_orders_with_any_threads() {
+        for [m, k, n] in [[1, 1, 1], [7, 5, 3], [300, 64, 30], [600, 40, 70], [3, 0, 2], [0, 3, 2]]
+        {
+            let (a, b) = (noise(1, 2 * m * k), noise(2, 2 * k * n));
+            for by_rows in [(true, true), (true, false), (false, true), (false, false)] {
+                let matrix = |data, rows, cols, by_rows| Matrix {
+                    data,
+                    stride: if by_rows { cols } else { rows },
+                    by_rows,
+                };
+                let pair = |i: usize| {
+                    let (a, b) = (&a[i * m * k..(i + 1) * m * k], &b[i * k * n..(i + 1) * k * n]);
+                    (matrix(a, m, k, by_rows.0), matrix(b, k, n, by_rows.1))
+                };
+                let at = |x: &Matrix<'_>, i: usize, j: usize| {
+                    let (i, j) = if x.by_rows { (i, j) } else { (j, i) };
+                    x.data[i * x.stride + j] as f64
+                };
+                let pairs = [pair(0), pair(1)];
+                let dot = |(a, b): &(Matrix<'_>, Matrix<'_>), i, j| -> f64 {
+                    (0..k).map(|p| at(a, i, p) * at(b, p, j)).sum()
+                };
+                let want: Vec<f64> =
+                    (0..2 * m * n).map(|e| dot(&pairs[e / (m * n)], e / n % m, e % n)).collect();
+                let run = |count| {
+                    let mut out = vec![9.0; 2 * m * n];
+                    matmul(&Threads::new(count).unwrap(), [m, k, n], &pairs, &mut out);
+                    out
+                };
+                let one = run(1);
+                assert_near(&one, &want, 1e-5);
+                assert_same_bits(&run(2), &one);
+                assert_same_bits(&run(3), &one);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Walking several operands of one shape at once, each by its own strides.
+//!
+//! All slices here begin at the layout's first element: the layout's offset is not added again.
+
+use tfm_core::Layout;
+
+use crate::buffer::Element;
+
+/// Where a run of elements begins in each operand, how many there are, and how far apart.
+pub(crate) struct Run<const N: usize> {
+    pub(crate) starts: [usize; N],
+    pub(crate) strides: [usize; N],
+    pub(crate) len: usize,
+}
+
+/// Calls `f` with runs that together hold every element once, in row-major order. Axes that lie behind one
+/// another in all operands are walked as one, so contiguous operands make a single run.
+pub(crate) fn for_each_run<const N: usize>(layouts: [&Layout; N], mut f: impl FnMut(Run<N>)) {
+    let shape = layouts[0].shape();
+    if shape.contains(&0) {
+        return;
+    }
+    let mut axes: Vec<(usize, [usize; N])> = Vec::with_capacity(shape.len());
+    for (axis, &extent) in shape.iter().enumerate().filter(|&(_, &extent)| extent != 1) {
+        let strides = layouts.map(|layout| layout.strides()[axis]);
+        match axes.last_mut() {
+            Some((outer, outer_strides))
+                if (0..N).all(|i| outer_strides[i] == strides[i] * extent) =>
+            {
+                *outer *= extent;
+                *outer_strides = strides;
+            }
+            _ => axes.push((extent, strides)),
+        }
+    }
+    let (len, strides) = axes.pop().unwrap_or((1, [1; N]));
+    let mut index = vec![0; axes.len()];
+    let mut starts = [0; N];
+    'runs: loop {
+        f(Run { starts, strides, len });
+        for ((extent, strides), index) in axes.iter().zip(&mut index).rev() {
+            *index += 1;
+            if *index < *extent {
+                (0..N).for_each(|i| starts[i] += strides[i]);
+                continue 'runs;
+            }
+            *index = 0;
+            (0..N).for_each(|i| starts[i] -= strides[i] * (extent - 1));
+        }
+        return;
+    }
+}
+
+/// Copies all elements of `src` to `dst`.
+pub(crate) fn copy<T: Element>(src: &[T], src_layout: &Layout, dst: &mut [T], dst_layout: &Layout) {
+    for_each_run(
+        [src_layout, dst_layout],
+        |Run { starts: [from, to], strides, len }| match strides {
+            [1, 1] => dst[to..to + len].copy_from_slice(&src[from..from + len]),
+            [from_stride, to_stride] => {
+                for i in 0..len {
+                    dst[to + i * to_stride] = src[from + i * from_stride];
+                }
+            }
+        },
+    );
+}
+
+/// Copies all elements of `src` to `dst`, each converted.
+pub(crate) fn convert<T: Element, U: Element>(
+    src: &[T],
+    src_layout: &Layout,
+    dst: &mut [U],
+    dst_layout: &Layout,
+) {
+    for_each_run([src_layout, dst_layout], |Run { starts, strides, len }| {
+        for i in 0..len {
+            let x = src[starts[0] + i * strides[0]].to_f64();
+            dst[starts[1] + i * strides[1]] = U::from_f64(x);
+        }
+    });
+}
+
+/// The rows of a layout: how many, how long, how far apart. `None` where the last axis has gaps, or the
+/// others cannot be walked with one stride.
+pub(crate) fn as_rows(layout: &Layout) -> Option<(usize, usize, usize)> {
+    let shape = layout.shape();
+    let (&cols, outer) = shape.split_last()?;
+    if layout.is_contiguous() {
+        return Some((shape.rows(), cols, cols));
+    }
+    if !layout.has_contiguous_rows() {
+        return None;
+    }
+    let mut merged: Option<(usize, usize)> = None;
+    for (&extent, &stride) in outer.iter().zip(layout.strides()).filter(|(extent, _)| **extent != 1)
+    {
+        merged = match merged {
+            None => Some((extent, stride)),
+            Some((rows, above)) if above == stride * extent => Some((rows * extent, stride)),
+            Some(_) => return None,
+        };
+    }
+    let (rows, stride) = merged.unwrap_or((1, cols));
+    Some((rows, cols, stride))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_visit_every_element_in_order() {
+        let base = Layout::contiguous(&[3, 4, 5].into());
+        let shape = [4, 3, 2].into();
+        let views = [
+            base.permute(&[1, 0, 2]).slice(2, 1, 2),
+            Layout::contiguous(&shape),
+            Layout::contiguous(&[3, 1].into()).broadcast(&shape),
+            Layout::contiguous(&[].into()).broadcast(&shape),
+        ];
+        for view in &views {
+            for other in &views {
+                let (mut seen, mut others) = (Vec::new(), Vec::new());
+                for_each_run([view, other], |run| {
+                    for i in 0..run.len {
+                        seen.push(view.offset() + run.starts[0] + i * run.strides[0]);
+                        others.push(other.offset() + run.starts[1] + i * run.strides[1]);
+                    }
+                });
+                assert_eq!(seen, view.positions().collect::<Vec<_>>());
+                assert_eq!(others, other.positions().collect::<Vec<_>>());
+            }
+        }
+    }
+
+    #[test]
+    fn contiguous_operands_make_one_run_and_empty_ones_none() {
+        for (shape, runs) in [(vec![2, 3, 4], 1), (vec![], 1), (vec![1, 1], 1), (vec![3, 0], 0)] {
+            let layout = Layout::contiguous(&shape[..].into());
+            let mut count = 0;
+            for_each_run([&layout], |run| {
+                assert_eq!(run.len, layout.shape().elements());
+                count += 1;
+            });
+            assert_eq!(count, runs);
+        }
+    }
+
+    #[test]
+    fn rows_of_a_slice_of_joined_projections() {
+        let joined = Layout::contiguous(&[5, 24].into());
+        assert_eq!(as_rows(&joined.slice(1, 8, 8)), Some((5, 8, 24)));
+        assert_eq!(as_rows(&joined.permute(&[1, 0])), None);
+        assert_eq!(as_rows(&Layout::contiguous(&[2, 3, 4].into())), Some((6, 4, 4)));
+        assert_eq!(as_rows(&Layout::contiguous(&[3, 8, 4].into()).slice(1, 0, 2)), None);
+        assert_eq!(
+            as_rows(&Layout::contiguous(&[4].into()).broadcast(&[3, 4].into())),
+            Some((3, 4, 0))
+        );
+    }
+}
