@@ -52,6 +52,12 @@ impl FusedOp for Attention {
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let [query, key, v, offsets, ranges] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
         let visible = self.visible(graph, query, key, offsets, ranges); // [tq, rows]
+        // Rows that nobody sees may hold anything, also NaN, which a weight of 0 would not take away.
+        let rows = graph.shape(key)[0];
+        let seen = graph.reduce(ReduceOp::Max, visible, 0);
+        let seen = graph.reshape(seen, [rows, 1, 1]);
+        let zero = graph.constant_like(0.0, v);
+        let v = graph.select(seen, v, zero);
         let query = graph.permute(query, &[1, 0, 2]); // [heads, tq, d_head]
         let key = graph.permute(key, &[1, 2, 0]); // [heads, d_head, rows]
         let v = graph.permute(v, &[1, 0, 2]); // [heads, rows, d_head]

@@ -53,15 +53,19 @@ impl FusedOp for RowTableAttention {
         let key = graph.gather(key, table); // [n, width, heads, d_head]
         let v = graph.gather(v, table);
         let query = graph.reshape(query, [n, heads, 1, d_head]);
+        let j = graph.iota(width);
+        let lengths = graph.reshape(lengths, [n, 1]);
+        let visible = graph.less(j, lengths);
+        let visible = graph.cast(visible, dtype); // [n, width]
+        // Rows past the length may hold anything, also NaN, which a weight of 0 would not take away.
+        let seen = graph.reshape(visible, [n, width, 1, 1]);
+        let zero = graph.constant_like(0.0, v);
+        let v = graph.select(seen, v, zero);
         let key = graph.permute(key, &[0, 2, 3, 1]); // [n, heads, d_head, width]
         let v = graph.permute(v, &[0, 2, 1, 3]); // [n, heads, width, d_head]
         let products = graph.matmul(query, key);
         let scores = graph.scale(products, self.scale); // [n, heads, 1, width]
         graph.label(scores, "scores");
-        let j = graph.iota(width);
-        let lengths = graph.reshape(lengths, [n, 1]);
-        let visible = graph.less(j, lengths);
-        let visible = graph.cast(visible, dtype);
         let visible = graph.reshape(visible, [n, 1, 1, width]);
         let weights = masked_softmax(graph, scores, visible);
         graph.label(weights, "weights");

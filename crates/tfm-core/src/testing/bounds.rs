@@ -260,6 +260,29 @@ impl Scalar for Interval {
     }
 }
 
+/// How close the answers came to their bounds.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Tally {
+    /// Elements compared.
+    pub elements: usize,
+    /// Those of them of which the bounds say nothing, since rounding alone may bring them to any value.
+    pub unknown: usize,
+    /// The largest share of its bound that any error used.
+    pub worst: f64,
+}
+
+impl Tally {
+    /// Both together.
+    #[must_use]
+    pub fn and(self, other: Tally) -> Tally {
+        Tally {
+            elements: self.elements + other.elements,
+            unknown: self.unknown + other.unknown,
+            worst: self.worst.max(other.worst),
+        }
+    }
+}
+
 /// What a backend may answer for one output, as [`Interval`]'s download gives it.
 #[derive(Debug, Clone)]
 pub struct Bounds {
@@ -296,53 +319,58 @@ impl Bounds {
         }
     }
 
-    /// Checks an answer; the bounds are taken `slack` times as wide. Returns the largest share of its
-    /// (unwidened) bound that an element's error uses.
+    /// Checks an answer; the bounds are taken `slack` times as wide.
     ///
     /// # Errors
-    /// The first element outside.
-    pub fn check(&self, found: &Tensor, slack: f64) -> Result<f64, String> {
+    /// The first element outside. Or the reference's own answer is NaN: then the problem is no fair one.
+    pub fn check(&self, found: &Tensor, slack: f64) -> Result<Tally, String> {
         if *found.shape() != self.shape {
             return Err(format!("the shape is {}, expected {}", found.shape(), self.shape));
         }
-        let mut share: f64 = 0.0;
+        let mut tally = Tally { elements: self.shape.elements(), ..Tally::default() };
         for (index, found) in found.to_f64().into_iter().enumerate() {
             let (low, value, high) = self.at(index);
-            if low == f64::NEG_INFINITY && high == f64::INFINITY {
-                continue; // nothing is known, as after 0/0
+            if value.is_nan() {
+                return Err(format!("element {index} of {} is NaN in the reference", self.shape));
             }
-            if found == value || (low..=high).contains(&found) && !value.is_finite() {
+            if low == f64::NEG_INFINITY && high == f64::INFINITY {
+                tally.unknown += 1;
                 continue;
             }
             let error = found - value;
             let bound = if error < 0.0 { value - low } else { high - value };
-            let is_within = error.abs() <= slack * bound; // false for NaN
+            let is_within = found == value || error.abs() <= slack * bound; // false for NaN
             if !is_within {
                 return Err(format!(
                     "element {index} of {} is {found:e}, expected {value:e} within [{low:e}, {high:e}]",
                     self.shape
                 ));
             }
-            if bound.is_finite() && bound > 0.0 {
-                share = share.max(error.abs() / bound);
+            if found != value && bound.is_finite() {
+                tally.worst = tally.worst.max(error.abs() / bound);
             }
         }
-        Ok(share)
+        Ok(tally)
     }
 
     /// Checks that two answers differ by no more than both may err.
     ///
     /// # Errors
     /// The first pair of elements that differs by more.
-    pub fn check_pair(&self, a: &Tensor, b: &Tensor, slack: f64) -> Result<(), String> {
+    pub fn check_pair(&self, a: &Tensor, b: &Tensor, slack: f64) -> Result<Tally, String> {
+        let mut tally = Tally { elements: self.shape.elements(), ..Tally::default() };
         for (index, (a, b)) in a.to_f64().into_iter().zip(b.to_f64()).enumerate() {
             let (low, _, high) = self.at(index);
-            let unknown = low == f64::NEG_INFINITY && high == f64::INFINITY;
+            let is_unknown = low == f64::NEG_INFINITY && high == f64::INFINITY;
             let agree = a == b || (a - b).abs() <= slack * (high - low);
-            if !agree && !unknown {
+            if is_unknown {
+                tally.unknown += 1;
+            } else if !agree {
                 return Err(format!("element {index} of {}: {a:e} and {b:e}", self.shape));
+            } else if a != b && high - low < f64::INFINITY {
+                tally.worst = tally.worst.max((a - b).abs() / (high - low));
             }
         }
-        Ok(())
+        Ok(tally)
     }
 }

@@ -18,8 +18,8 @@ mod recipe;
 pub mod recipes;
 mod subject;
 
-pub use bounds::{Bounds, Interval};
+pub use bounds::{Bounds, Interval, Tally};
 pub use data::Data;
 pub use poison::Poisoned;
-pub use recipe::{Builder, Disguise, Parameters, Problem, Recipe};
+pub use recipe::{Builder, Disguise, Parameters, Problem, Recipe, Weights};
 pub use subject::{Candidate, Subject};

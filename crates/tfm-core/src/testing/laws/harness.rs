@@ -2,7 +2,7 @@
 
 use super::{Config, Failure, Report};
 use crate::philox::philox4x32;
-use crate::testing::Subject;
+use crate::testing::{Subject, Tally};
 use proptest::prelude::*;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config as RunnerConfig, RngAlgorithm, TestError, TestRng, TestRunner};
@@ -19,12 +19,13 @@ pub(super) struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Runs `cases` cases (times the scale; at least one). `test` returns the share of the error bound used.
+    /// Runs `cases` cases (times the scale; at least one). `test` returns how close the
+    /// answers came to their bounds.
     pub(super) fn run<T: Debug>(
         &self,
         cases: usize,
         strategy: &impl Strategy<Value = T>,
-        test: impl Fn(&T) -> Result<f64, String>,
+        test: impl Fn(&T) -> Result<Tally, String>,
     ) -> Result<Report, Failure> {
         let mut report = Report::default();
         let cases = match self.config.seed {
@@ -33,9 +34,8 @@ impl Check<'_> {
         };
         for case in 0..cases {
             let seed = self.config.seed.unwrap_or_else(|| self.seed(case));
-            let worst = self.case(seed, strategy, &test)?;
             report.cases += 1;
-            report.worst = report.worst.max(worst);
+            report.tally = report.tally.and(self.case(seed, strategy, &test)?);
         }
         Ok(report)
     }
@@ -50,8 +50,8 @@ impl Check<'_> {
         &self,
         seed: u64,
         strategy: &impl Strategy<Value = T>,
-        test: impl Fn(&T) -> Result<f64, String>,
-    ) -> Result<f64, Failure> {
+        test: impl Fn(&T) -> Result<Tally, String>,
+    ) -> Result<Tally, Failure> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
         let config =
@@ -66,20 +66,20 @@ impl Check<'_> {
             message,
         };
         let tree = strategy.new_tree(&mut runner).map_err(|reason| failure(reason.to_string()))?;
-        let worst = Cell::new(0.0);
+        let tally = Cell::new(Tally::default());
         let outcome = runner.run_one(tree, |value| {
             // A panic fails the case like any other fault, and is made small too.
             let result = catch_unwind(AssertUnwindSafe(|| test(&value)));
             match result.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
-                Ok(share) => {
-                    worst.set(share);
+                Ok(result) => {
+                    tally.set(result);
                     Ok(())
                 }
                 Err(message) => Err(TestCaseError::fail(message)),
             }
         });
         match outcome {
-            Ok(_) => Ok(worst.get()),
+            Ok(_) => Ok(tally.get()),
             Err(TestError::Abort(reason)) => Err(failure(reason.to_string())),
             Err(TestError::Fail(reason, smallest)) => Err(failure(format!("{reason}\n  for {smallest:?}"))),
         }
@@ -95,6 +95,6 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 impl Report {
     /// Both reports together.
     pub(super) fn and(self, other: Report) -> Report {
-        Report { cases: self.cases + other.cases, worst: self.worst.max(other.worst) }
+        Report { cases: self.cases + other.cases, tally: self.tally.and(other.tally) }
     }
 }

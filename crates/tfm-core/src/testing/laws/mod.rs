@@ -6,7 +6,7 @@
 mod harness;
 mod single_ops;
 
-use super::Subject;
+use super::{Subject, Tally};
 use std::fmt;
 
 /// How many cases, and which.
@@ -39,8 +39,8 @@ impl Config {
 pub struct Report {
     /// The cases that were checked.
     pub cases: usize,
-    /// The largest share of its error bound that any element used; 0 where bits were compared.
-    pub worst: f64,
+    /// How close the answers came to their bounds; empty where bits were compared.
+    pub tally: Tally,
 }
 
 /// A law that was broken.
