@@ -1,1 +1,3 @@
 //! The encoder-decoder Transformer: configuration, checkpoints, layers, decoding state and search.
+
+pub mod search;

@@ -1,0 +1,204 @@
+//! Search against Hugging Face `transformers`: the model is a table, so nothing but the search can
+//! differ. `golden/search.py` makes the file and says what is in it.
+
+use serde::Deserialize;
+use std::sync::Arc;
+use tfm_model::search::{Advance, EarlyStopping, Hypothesis, Search, SearchOptions, static_bans};
+
+#[derive(Deserialize)]
+struct Fixture {
+    tables: Vec<Table>,
+}
+
+#[derive(Deserialize)]
+struct Table {
+    vocabulary: usize,
+    log_probabilities: Vec<f32>,
+    log_sum_exps: Vec<f32>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    options: Options,
+    sources: Vec<u64>,
+    /// Of each source, the hypotheses.
+    results: Vec<Vec<Expected>>,
+}
+
+/// Options by their names in `transformers`.
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    num_beams: usize,
+    max_length: usize,
+    num_return_sequences: Option<usize>,
+    length_penalty: Option<f64>,
+    early_stopping: Option<Stopping>,
+    #[serde(default)]
+    min_length: usize,
+    forced_bos_token_id: Option<u32>,
+    forced_eos_token_id: Option<Ids>,
+    #[serde(default)]
+    bad_words_ids: Vec<Vec<u32>>,
+    #[serde(default)]
+    no_repeat_ngram_size: usize,
+    repetition_penalty: Option<f32>,
+    eos_token_id: Option<Vec<u32>>,
+    #[serde(default)]
+    prefix: Vec<u32>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+enum Stopping {
+    Bool(bool),
+    Never(String),
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+enum Ids {
+    One(u32),
+    Several(Vec<u32>),
+}
+
+/// Beam search has scores and beam indices (of the tokens after the prefix), greedy search has not.
+#[derive(Deserialize, Debug)]
+#[serde(untagged)]
+enum Expected {
+    Beam(Vec<u32>, f32, Vec<u32>),
+    Greedy([Vec<u32>; 1]),
+}
+
+const START: u32 = 1;
+const EOS: u32 = 2;
+
+impl Options {
+    fn search_options(&self) -> SearchOptions {
+        SearchOptions {
+            beams: self.num_beams,
+            n_best: self.num_return_sequences.unwrap_or(1),
+            length_penalty: self.length_penalty.unwrap_or(1.0),
+            early_stopping: match &self.early_stopping {
+                None | Some(Stopping::Bool(false)) => EarlyStopping::No,
+                Some(Stopping::Bool(true)) => EarlyStopping::Yes,
+                Some(Stopping::Never(never)) => {
+                    assert_eq!(never, "never");
+                    EarlyStopping::Never
+                }
+            },
+            min_length: self.min_length.saturating_sub(1),
+            prefix: self.prefix.clone(),
+            forced_bos: self.forced_bos_token_id,
+            forced_eos: match &self.forced_eos_token_id {
+                None => Vec::new(),
+                Some(Ids::One(token)) => vec![*token],
+                Some(Ids::Several(tokens)) => tokens.clone(),
+            },
+            banned: self.bad_words_ids.clone(),
+            no_repeat_ngram: self.no_repeat_ngram_size,
+            repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
+            ..SearchOptions::new(
+                START,
+                self.eos_token_id.clone().unwrap_or_else(|| vec![EOS]),
+                self.max_length - 1,
+            )
+        }
+    }
+}
+
+impl Table {
+    /// The row that follows `tokens`, as in `TableModel.forward`.
+    fn row(&self, tokens: &[u32], source: u64) -> usize {
+        let back = |n: usize| tokens.len().checked_sub(n).map_or(0, |i| u64::from(tokens[i]));
+        let number = 7 * back(1) + 3 * back(2) + 5 * tokens.len() as u64 + 11 * source;
+        (number % self.log_sum_exps.len() as u64) as usize
+    }
+
+    /// The best `width` candidates of a row, best first.
+    fn top(&self, row: usize, bans: &[u32], width: usize) -> Vec<(f32, i32)> {
+        let row = &self.log_probabilities[row * self.vocabulary..][..self.vocabulary];
+        let biased = |(id, &value)| {
+            let banned = bans.contains(&(id as u32));
+            (if banned { f32::NEG_INFINITY } else { value }, id as i32)
+        };
+        let mut all: Vec<_> = row.iter().enumerate().map(biased).collect();
+        all.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+        all.truncate(width);
+        all
+    }
+
+    /// Runs a search that sees `extra` candidates more than it needs.
+    fn search(&self, options: &Arc<SearchOptions>, source: u64, extra: usize) -> Vec<Hypothesis> {
+        let bans = static_bans(options);
+        let mut search = Search::new(options);
+        let mut live = vec![vec![START]];
+        loop {
+            let width = (search.candidates_needed() + extra).min(self.vocabulary);
+            let rows: Vec<_> = live.iter().map(|tokens| self.row(tokens, source)).collect();
+            let (values, ids): (Vec<f32>, Vec<i32>) =
+                rows.iter().flat_map(|&row| self.top(row, &bans, width)).unzip();
+            let sums: Vec<f32> = rows.iter().map(|&row| self.log_sum_exps[row]).collect();
+            match search.advance_with_normalizers(&values, &ids, width, &sums) {
+                Advance::Finished => return search.finish(),
+                Advance::Continue => {}
+            }
+            let continued = search.parents().iter().zip(search.last_tokens());
+            live =
+                continued.map(|(&parent, token)| [&live[parent][..], &[token]].concat()).collect();
+        }
+    }
+}
+
+fn fixture() -> Fixture {
+    serde_json::from_str(include_str!("golden/search.json")).expect("the fixture is valid")
+}
+
+#[test]
+fn equal_to_transformers() {
+    let mut cases = 0;
+    for table in &fixture().tables {
+        for case in &table.cases {
+            let options = case.options.search_options();
+            options.validate(table.vocabulary).expect("valid options");
+            let options = Arc::new(options);
+            for (&source, expected) in case.sources.iter().zip(&case.results) {
+                cases += 1;
+                let place = format!("source {source} of {:?}", case.options);
+                let hypotheses = table.search(&options, source, 0);
+                assert_eq!(
+                    hypotheses.len(),
+                    expected.len(),
+                    "{place}: {hypotheses:?}, not {expected:?}"
+                );
+                for (got, expected) in hypotheses.iter().zip(expected) {
+                    match expected {
+                        Expected::Greedy([tokens]) => assert_eq!(got.tokens, *tokens, "{place}"),
+                        Expected::Beam(tokens, score, beams) => {
+                            assert_eq!(got.tokens, *tokens, "{place}");
+                            assert_eq!(got.beam_indices[options.prefix.len()..], *beams, "{place}");
+                            assert_eq!(got.score.to_bits(), score.to_bits(), "{place}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(cases >= 600, "only {cases} cases");
+}
+
+#[test]
+fn more_candidates_change_nothing() {
+    for table in &fixture().tables {
+        for case in &table.cases {
+            let options = Arc::new(case.options.search_options());
+            for &source in &case.sources {
+                let least = table.search(&options, source, 0);
+                for extra in [1, 3, table.vocabulary] {
+                    assert_eq!(table.search(&options, source, extra), least, "{:?}", case.options);
+                }
+            }
+        }
+    }
+}
