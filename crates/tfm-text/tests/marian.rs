@@ -1,0 +1,143 @@
+//! Token ids and texts equal to those of `MarianTokenizer` in Hugging Face `transformers`.
+
+mod support;
+
+use serde_json::Value;
+use support::{bundled, golden, ids, json, strings};
+use tfm_text::{Error, Files, MarianTokenizer, Tokenizer};
+
+/// Loads a tokenizer of the fixture: the bundled one, or one whose files but for the models are in the fixture.
+fn load(files: &Value) -> MarianTokenizer {
+    let files = files.as_object().unwrap();
+    if files.is_empty() {
+        return MarianTokenizer::from_files(&Files::Folder(bundled())).unwrap();
+    }
+    let spm = std::fs::read(golden("tiny-bpe-bytes.spm")).unwrap();
+    let texts: Vec<(&str, String)> =
+        files.iter().map(|(n, file)| (n.as_str(), file.to_string())).collect();
+    let mut files: Vec<(&str, &[u8])> =
+        texts.iter().map(|(n, text)| (*n, text.as_bytes())).collect();
+    files.extend([("source.spm", &spm[..]), ("target.spm", &spm[..])]);
+    MarianTokenizer::from_files(&Files::Memory(&files)).unwrap()
+}
+
+#[test]
+fn equal_to_transformers() {
+    let fixture = json("marian.json");
+    let texts = strings(&fixture["texts"]);
+    let tokenizers = fixture["tokenizers"].as_object().unwrap();
+    assert_eq!(tokenizers.keys().collect::<Vec<_>>(), ["bundled", "joint", "separate"]);
+    for (name, expected) in tokenizers {
+        let tokenizer = load(&expected["files"]);
+        let rows = expected["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), texts.len());
+        let mut unknown_languages = 0;
+        for (text, row) in texts.iter().zip(rows) {
+            match tokenizer.encode_source(text) {
+                Ok(found) => assert_eq!(found, ids(&row[0]), "{name}: source {text:?}"),
+                Err(Error::UnknownLanguage { language, available }) => {
+                    assert!(text.contains(&language) && !available.contains(&language), "{text:?}");
+                    assert_eq!(available, ["deu", "fra"]);
+                    unknown_languages += 1;
+                    continue;
+                }
+                Err(error) => panic!("{name}: {text:?}: {error}"),
+            }
+            let Ok(target) = tokenizer.encode_target(text) else {
+                assert!(name == "separate" && text.contains(">>fra<<"), "{text:?}");
+                continue;
+            };
+            assert_eq!(target, ids(&row[1]), "{name}: target {text:?}");
+            assert_eq!(
+                tokenizer.decode_target(&target),
+                row[2].as_str().unwrap(),
+                "{name}: {text:?}"
+            );
+        }
+        assert_eq!(unknown_languages > 0, name != "bundled", "{name}");
+    }
+}
+
+#[test]
+fn languages_are_looked_up_and_listed() {
+    let fixture = json("marian.json");
+    let tokenizer = load(&fixture["tokenizers"]["joint"]["files"]);
+    assert_eq!(tokenizer.languages(), ["deu", "fra"]);
+    assert_eq!(tokenizer.language_id("fra").unwrap(), 2);
+    assert_eq!(tokenizer.language_id(">>deu<<").unwrap(), 3);
+    assert_eq!(
+        tokenizer.encode_source(">>xyz<< Hello").unwrap_err().to_string(),
+        "language \">>xyz<<\" is not in the vocabulary: use one of deu, fra"
+    );
+    // An e-mail's quotation marks are not a language.
+    assert!(tokenizer.encode_source(">> so he said << Hello").is_ok());
+
+    let bilingual = load(&fixture["tokenizers"]["bundled"]["files"]);
+    let error = bilingual.language_id("fra").unwrap_err().to_string();
+    assert!(error.ends_with("translates between two fixed languages and takes no code"), "{error}");
+}
+
+#[test]
+fn one_type_over_all_formats() {
+    let tokenizer = Tokenizer::from_dir(&bundled()).unwrap();
+    assert_eq!(tokenizer.encode_source("I'm sick.").unwrap(), [5, 3, 43, 960, 2, 0]);
+    assert_eq!(tokenizer.decode_target(&[8000, 13, 63, 988, 2, 0]).unwrap(), "Je suis malade.");
+    assert_eq!(tokenizer.decode_target(&[4_000_000_000, 13]).unwrap(), "Je");
+    assert_eq!(
+        (tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()),
+        (Some(0), Some(1), Some(8000))
+    );
+    assert_eq!((tokenizer.source_vocab_size(), tokenizer.target_vocab_size()), (8001, 8001));
+    assert_eq!(tokenizer.source_token(5).as_deref(), Some("▁I"));
+    assert_eq!(tokenizer.target_token(8001), None);
+    assert!(tokenizer.languages().is_empty() && tokenizer.bos_id().is_none());
+
+    let spm = std::fs::read(golden("tiny-bpe-bytes.spm")).unwrap();
+    let plain = Tokenizer::from_files(&Files::Memory(&[("spiece.model", &spm)])).unwrap();
+    let ids = plain.encode_target("Hello.").unwrap();
+    assert_eq!(ids.last().copied(), plain.eos_id());
+    assert_eq!(plain.decode_target(&ids).unwrap(), "Hello.");
+    assert!(matches!(plain.language_id("fra"), Err(Error::UnknownLanguage { .. })));
+
+    let pegasus: &[(&str, &[u8])] = &[
+        ("spiece.model", &spm),
+        ("tokenizer_config.json", br#"{"tokenizer_class": "PegasusTokenizer"}"#),
+    ];
+    let error = Tokenizer::from_files(&Files::Memory(pegasus)).unwrap_err().to_string();
+    assert!(error.starts_with("tokenizer.json is missing: PegasusTokenizer"), "{error}");
+}
+
+#[test]
+fn missing_and_broken_files_are_named() {
+    let spm = std::fs::read(golden("tiny-bpe-bytes.spm")).unwrap();
+    let fault = |extra: &[(&str, &[u8])]| {
+        let mut files: Vec<(&str, &[u8])> = extra.to_vec();
+        files.push(("source.spm", &spm));
+        Tokenizer::from_files(&Files::Memory(&files)).unwrap_err().to_string()
+    };
+    assert!(fault(&[]).starts_with("vocab.json is missing: "));
+    let vocab = ("vocab.json", &br#"{"</s>": 0, "<unk>": 1}"#[..]);
+    assert!(fault(&[vocab]).starts_with("target.spm is missing: "));
+    assert!(
+        fault(&[("vocab.json", b"{\"a\": 0}")])
+            .contains("the unknown token \"<unk>\" is not in it")
+    );
+    assert!(
+        fault(&[("vocab.json", b"{\"a\"")])
+            .starts_with("vocab.json is not a usable vocabulary file")
+    );
+    let broken = ("tokenizer_config.json", &b"3"[..]);
+    assert!(fault(&[vocab, broken]).starts_with("tokenizer_config.json is not a usable"));
+    let separate = ("tokenizer_config.json", &br#"{"separate_vocabs": true}"#[..]);
+    assert!(fault(&[vocab, separate]).starts_with("target_vocab.json is missing: "));
+
+    let empty = tempfile::tempdir().unwrap();
+    let error = Tokenizer::from_dir(empty.path()).unwrap_err();
+    assert!(
+        matches!(&error, Error::Missing { file, .. } if file.ends_with("source.spm")),
+        "{error}"
+    );
+    std::fs::create_dir(empty.path().join("source.spm")).unwrap();
+    let error = Tokenizer::from_dir(empty.path()).unwrap_err();
+    assert!(matches!(&error, Error::Io { file, .. } if file.ends_with("source.spm")), "{error}");
+}

@@ -1,0 +1,127 @@
+//! BLEU and chrF equal to sacreBLEU's, digit for digit as it prints them.
+
+mod support;
+
+use serde_json::Value;
+use support::{json, shared, strings};
+use tfm_text::{Bleu, BleuTokenizer, Chrf, Error, Smoothing};
+
+/// Far below the last digit that is printed, far above the rounding of sums.
+const TOLERANCE: f64 = 1e-9;
+
+fn bleu(options: &Value) -> Bleu {
+    let value = options["smooth_value"].as_f64();
+    Bleu {
+        tokenizer: BleuTokenizer::from_name(options["tokenize"].as_str().unwrap()).unwrap(),
+        smoothing: match options["smooth_method"].as_str().unwrap() {
+            "exp" => Smoothing::Exp,
+            "floor" => Smoothing::Floor(value.unwrap()),
+            "add-k" => Smoothing::AddK(value.unwrap()),
+            _ => Smoothing::None,
+        },
+        lowercase: options["lowercase"].as_bool().unwrap(),
+        effective_order: options["effective_order"].as_bool().unwrap(),
+    }
+}
+
+fn chrf(options: &Value) -> Chrf {
+    Chrf {
+        char_order: options["char_order"].as_u64().unwrap() as usize,
+        word_order: options["word_order"].as_u64().unwrap() as usize,
+        lowercase: options["lowercase"].as_bool().unwrap(),
+    }
+}
+
+/// sacreBLEU's signature, but with our name where its version is.
+fn signature(expected: &Value) -> String {
+    let (fields, _) = expected["signature"].as_str().unwrap().split_once("version:").unwrap();
+    format!("{fields}version:tfm-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Scores every sentence and compares.
+fn check_sentences(expected: &Value, place: &str, score: impl Fn(usize) -> f64) {
+    for (line, expected) in expected["sentences"].as_array().unwrap().iter().enumerate() {
+        let (score, expected) = (score(line), expected.as_f64().unwrap());
+        assert!(
+            (score - expected).abs() < TOLERANCE,
+            "{place}: sentence {line}: {score}, not {expected}"
+        );
+    }
+}
+
+#[test]
+fn equal_to_sacrebleu() {
+    let fixture = json("metrics.json");
+    let corpora = fixture["corpora"].as_object().unwrap();
+    assert_eq!(corpora.len(), 7);
+    for (name, corpus) in corpora {
+        let hypotheses = strings(&corpus["hypotheses"]);
+        let references: Vec<Vec<String>> =
+            corpus["references"].as_array().unwrap().iter().map(strings).collect();
+        let line_references =
+            |line: usize| -> Vec<&String> { references.iter().map(|r| &r[line]).collect() };
+
+        for expected in corpus["bleu"].as_array().unwrap() {
+            let place = format!("{name}: {}", expected["options"]);
+            let metric = bleu(&expected["options"]);
+            let score = metric.corpus(&hypotheses, &references).unwrap();
+            assert!(
+                (score.score - expected["score"].as_f64().unwrap()).abs() < TOLERANCE,
+                "{place}: {score}"
+            );
+            assert_eq!(score.to_string(), expected["line"].as_str().unwrap(), "{place}");
+            assert_eq!(metric.signature(references.len()), signature(expected), "{place}");
+            check_sentences(expected, &place, |line| {
+                metric.sentence(&hypotheses[line], &line_references(line)).unwrap().score
+            });
+        }
+        for expected in corpus["chrf"].as_array().unwrap() {
+            let place = format!("{name}: {}", expected["options"]);
+            let metric = chrf(&expected["options"]);
+            let score = metric.corpus(&hypotheses, &references).unwrap();
+            assert!(
+                (score.score - expected["score"].as_f64().unwrap()).abs() < TOLERANCE,
+                "{place}: {score}"
+            );
+            assert_eq!(score.to_string(), expected["line"].as_str().unwrap(), "{place}");
+            assert_eq!(metric.signature(references.len()), signature(expected), "{place}");
+            check_sentences(expected, &place, |line| {
+                metric.sentence(&hypotheses[line], &line_references(line)).unwrap().score
+            });
+        }
+    }
+}
+
+#[test]
+fn reference_translations_score_as_recorded() {
+    let Some(folder) = shared("models/marian-tatoeba-en-fr/reference") else { return };
+    let lines = |name: &str| -> Vec<String> {
+        let text = std::fs::read_to_string(folder.join(name)).unwrap();
+        text.trim_end_matches('\n').split('\n').map(str::to_owned).collect()
+    };
+    let scores = lines("scores.txt");
+    let references = [lines("target.fr")];
+    for name in ["greedy", "beam4"] {
+        let hypotheses = lines(&format!("{name}.fr"));
+        let found = format!(
+            "{name} {} {}",
+            Bleu::default().corpus(&hypotheses, &references).unwrap(),
+            Chrf::default().corpus(&hypotheses, &references).unwrap()
+        );
+        assert!(scores.contains(&found), "{found} is not in scores.txt");
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_is_an_error() {
+    let metric = Bleu::default();
+    let none: [Vec<&str>; 0] = [];
+    assert!(matches!(metric.corpus(&["a"], &none), Err(Error::NothingToScore)));
+    assert!(matches!(metric.corpus::<&str, &str>(&[], &[vec![]]), Err(Error::NothingToScore)));
+    assert!(matches!(metric.sentence::<&str>("a", &[]), Err(Error::NothingToScore)));
+    let error = Chrf::plus_plus().corpus(&["a", "b"], &[vec!["a", "b"], vec!["a"]]).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "2 hypotheses against 1 lines in reference 2: every reference must have one line for each hypothesis"
+    );
+}
