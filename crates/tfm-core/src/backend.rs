@@ -28,7 +28,9 @@ use crate::{DType, HostSlice, Layout, Tensor};
 #[non_exhaustive]
 pub enum BackendError {
     /// No memory for a buffer.
-    #[error("{backend}: out of memory: {bytes} more bytes are needed; use smaller batches or a smaller model")]
+    #[error(
+        "{backend}: out of memory: {bytes} more bytes are needed; use smaller batches or a smaller model"
+    )]
     OutOfMemory {
         /// The backend's name.
         backend: String,
@@ -124,7 +126,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn copy(&self, src: View<'_, Self::Buffer>, dst: ViewMut<'_, Self::Buffer>) -> Outcome;
 
     /// `dst = op(src)`.
-    fn unary(&self, op: UnaryOp, src: View<'_, Self::Buffer>, dst: ViewMut<'_, Self::Buffer>) -> Outcome;
+    fn unary(
+        &self,
+        op: UnaryOp,
+        src: View<'_, Self::Buffer>,
+        dst: ViewMut<'_, Self::Buffer>,
+    ) -> Outcome;
 
     /// `dst = op(a, b)`; all three of one shape and type.
     fn binary(
@@ -228,7 +235,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// How this backend wants input `operand` of `op` stored when it depends on parameters alone, or
     /// `None` to take it as it is. The packed buffer then arrives in [`Backend::fused`] with the layout
     /// that the operand had.
-    fn pack_format(&self, op: &Fused, operand: usize, signature: &Signature<'_>) -> Option<PackFormat> {
+    fn pack_format(
+        &self,
+        op: &Fused,
+        operand: usize,
+        signature: &Signature<'_>,
+    ) -> Option<PackFormat> {
         let _ = (op, operand, signature);
         None
     }

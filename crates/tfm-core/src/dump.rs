@@ -14,7 +14,8 @@ impl fmt::Display for Graph {
                 let (dtype, shape) = (self.dtype(*output), self.shape(*output));
                 write!(f, "{separator}%{}: {dtype} {shape}", output.index())?;
             }
-            let inputs: Vec<String> = node.inputs.iter().map(|i| format!("%{}", i.index())).collect();
+            let inputs: Vec<String> =
+                node.inputs.iter().map(|i| format!("%{}", i.index())).collect();
             write!(f, " = {}({})", describe(node), inputs.join(", "))?;
             match &*node.scope {
                 "" => f.write_str("\n")?,
@@ -32,7 +33,8 @@ impl Graph {
         let mut dot = String::from("digraph tfm {\n  node [shape=box, fontname=\"monospace\"];\n");
         for (index, node) in self.nodes.iter().enumerate() {
             let shape = self.shape(node.outputs[0]);
-            let label = format!("{} {shape}", describe(node)).replace('\\', "\\\\").replace('"', "\\\"");
+            let label =
+                format!("{} {shape}", describe(node)).replace('\\', "\\\\").replace('"', "\\\"");
             let _ = writeln!(dot, "  n{index} [label=\"{label}\"];");
             for input in &node.inputs {
                 let _ = writeln!(dot, "  n{} -> n{index};", self.values[input.index()].node);

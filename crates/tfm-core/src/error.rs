@@ -28,7 +28,9 @@ pub enum Error {
         name: String,
     },
     /// An input, a state or a parameter has another shape or type than the graph declared.
-    #[error("{kind} `{name}`: the graph declares {expected_dtype} {expected}, but it is {found_dtype} {found}")]
+    #[error(
+        "{kind} `{name}`: the graph declares {expected_dtype} {expected}, but it is {found_dtype} {found}"
+    )]
     Mismatch {
         /// "input", "state" or "parameter".
         kind: &'static str,

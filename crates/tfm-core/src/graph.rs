@@ -1,8 +1,8 @@
 //! The graph: what is to be computed, recorded node by node in an arena.
 
 use crate::fused::{
-    Activate, Activation, Attention, Embedding, Fused, FusedOp, LayerNorm, Linear, Operand, Results,
-    RowTableAttention, Softmax, TopLogProbabilities,
+    Activate, Activation, Attention, Embedding, Fused, FusedOp, LayerNorm, Linear, Operand,
+    Results, RowTableAttention, Softmax, TopLogProbabilities,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
 use crate::{DType, Error, Result, Shape, infer};
@@ -379,7 +379,12 @@ impl Graph {
     }
 
     /// [`TopLogProbabilities`]: log-probabilities and ids.
-    pub fn top_log_probabilities(&mut self, logits: Value, bias: Value, k: usize) -> (Value, Value) {
+    pub fn top_log_probabilities(
+        &mut self,
+        logits: Value,
+        bias: Value,
+        k: usize,
+    ) -> (Value, Value) {
         let outputs = self.add_all(Op::Fused(TopLogProbabilities { k }.into()), &[logits, bias]);
         (outputs[0], outputs[1])
     }
@@ -401,7 +406,8 @@ impl Graph {
         }
         if let Some(old) = inputs.iter().find(|value| self.superseded.contains(value)) {
             let state = self.source_name(*old);
-            let problem = format!("state `{state}` is used after write_rows replaced it; use its result");
+            let problem =
+                format!("state `{state}` is used after write_rows replaced it; use its result");
             return self.push(op, &[], Err(problem));
         }
         let operands: SmallVec<[Operand<'_>; 5]> = inputs
@@ -417,7 +423,12 @@ impl Graph {
     }
 
     /// Adds a copy of another graph's node on operands of this one.
-    pub(crate) fn add_copy(&mut self, node: &Node, old: &Graph, inputs: &[Value]) -> SmallVec<[Value; 2]> {
+    pub(crate) fn add_copy(
+        &mut self,
+        node: &Node,
+        old: &Graph,
+        inputs: &[Value],
+    ) -> SmallVec<[Value; 2]> {
         self.set_scope(node.scope.clone());
         if !inputs.is_empty() {
             return self.add_all(node.op.clone(), inputs);
@@ -426,7 +437,12 @@ impl Graph {
         self.push(node.op.clone(), &[], Ok(node.outputs.iter().map(result).collect()))
     }
 
-    fn push(&mut self, op: Op, inputs: &[Value], results: Result<Results, String>) -> SmallVec<[Value; 2]> {
+    fn push(
+        &mut self,
+        op: Op,
+        inputs: &[Value],
+        results: Result<Results, String>,
+    ) -> SmallVec<[Value; 2]> {
         let none = SmallVec::from_slice(&[Value::NONE, Value::NONE]);
         if self.error.is_some() {
             return none;
@@ -447,9 +463,11 @@ impl Graph {
                 let node = self.nodes.len() as u32;
                 let outputs: SmallVec<[Value; 2]> =
                     (0..results.len()).map(|i| Value((self.values.len() + i) as u32)).collect();
-                self.values.extend(
-                    results.into_iter().map(|(shape, dtype)| ValueInfo { shape, dtype, node }),
-                );
+                self.values.extend(results.into_iter().map(|(shape, dtype)| ValueInfo {
+                    shape,
+                    dtype,
+                    node,
+                }));
                 self.nodes.push(Node {
                     op,
                     inputs: SmallVec::from_slice(inputs),

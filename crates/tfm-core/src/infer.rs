@@ -158,7 +158,10 @@ fn same_type(a: Operand<'_>, b: Operand<'_>) -> Result<(), String> {
 }
 
 fn rows_by_index(source: Operand<'_>, ids: Operand<'_>) -> Result<(), String> {
-    if ids.dtype == DType::I32 && ids.shape.len() == 1 && source.shape.first() == Some(&ids.shape[0]) {
+    if ids.dtype == DType::I32
+        && ids.shape.len() == 1
+        && source.shape.first() == Some(&ids.shape[0])
+    {
         return Ok(());
     }
     Err(format!("rows of {} by ids {} {}", source.shape, ids.dtype, ids.shape))

@@ -44,8 +44,12 @@ impl Layout {
         if self.shape.contains(&0) {
             return 0;
         }
-        let last: usize =
-            self.shape.iter().zip(&self.strides).map(|(extent, stride)| (extent - 1) * stride).sum();
+        let last: usize = self
+            .shape
+            .iter()
+            .zip(&self.strides)
+            .map(|(extent, stride)| (extent - 1) * stride)
+            .sum();
         self.offset + last + 1
     }
 
@@ -103,7 +107,11 @@ impl Layout {
     /// The same elements in the same order under another shape, or `None` where strides can't say it.
     pub fn reshape(&self, shape: &Shape) -> Option<Self> {
         if self.is_contiguous() {
-            return Some(Layout { strides: row_major(shape), shape: shape.clone(), offset: self.offset });
+            return Some(Layout {
+                strides: row_major(shape),
+                shape: shape.clone(),
+                offset: self.offset,
+            });
         }
         // Both shapes are cut into the shortest groups of axes with equal products. A group can be
         // viewed anew if its old axes are contiguous among themselves.
@@ -130,7 +138,10 @@ impl Layout {
                 }
             }
             let group = old_start..old;
-            let joined = group.clone().filter(|&axis| self.shape[axis] != 1).collect::<SmallVec<[usize; 4]>>();
+            let joined = group
+                .clone()
+                .filter(|&axis| self.shape[axis] != 1)
+                .collect::<SmallVec<[usize; 4]>>();
             let contiguous = joined
                 .windows(2)
                 .all(|pair| self.strides[pair[0]] == self.strides[pair[1]] * self.shape[pair[1]]);
@@ -192,7 +203,10 @@ mod tests {
     fn a_transposed_value_cannot_be_flattened_by_strides() {
         let transposed = Layout::contiguous(&[3, 4].into()).permute(&[1, 0]);
         assert!(transposed.reshape(&[12].into()).is_none());
-        assert_eq!(transposed.positions().collect::<Vec<_>>(), [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]);
+        assert_eq!(
+            transposed.positions().collect::<Vec<_>>(),
+            [0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11]
+        );
     }
 
     #[test]

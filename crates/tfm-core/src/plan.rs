@@ -77,7 +77,11 @@ impl Plan {
         let graph = &lowered.graph;
         let owners = owners(lowered);
         let given: Vec<Option<usize>> = (0..graph.values.len())
-            .map(|index| if owners[index].index() == index { given(Value(index as u32)) } else { None })
+            .map(
+                |index| {
+                    if owners[index].index() == index { given(Value(index as u32)) } else { None }
+                },
+            )
             .collect();
 
         // Backwards: which nodes are needed, and the last step that reads each owner of memory.
@@ -108,7 +112,8 @@ impl Plan {
 
         // Forwards: a slot for each result, taken back after its last use.
         let mut plan = Plan::default();
-        let mut locations: Vec<Option<Location>> = given.iter().map(|i| i.map(Location::Static)).collect();
+        let mut locations: Vec<Option<Location>> =
+            given.iter().map(|i| i.map(Location::Static)).collect();
         let mut free = FreeSlots::default();
         let mut expiring: Vec<SmallVec<[Value; 4]>> = vec![SmallVec::new(); end];
         // Inputs come first: a run writes them before all steps, so none may share a slot with a value
@@ -128,8 +133,13 @@ impl Plan {
                     _ => Location::Slot(dtype, free.take(dtype, shape.elements())),
                 };
                 locations[output.index()] = Some(location);
-                let binding =
-                    |name: &String, bound| Binding { name: name.clone(), dtype, shape, bound, location };
+                let binding = |name: &String, bound| Binding {
+                    name: name.clone(),
+                    dtype,
+                    shape,
+                    bound,
+                    location,
+                };
                 match &node.op {
                     Op::Input { name, bound } => plan.inputs.push(binding(name, *bound)),
                     Op::State { name } => plan.states.push(binding(name, None)),

@@ -22,7 +22,8 @@ impl Shape {
 
     /// The number of elements, or `None` if it does not fit in an `isize`.
     pub fn checked_elements(&self) -> Option<usize> {
-        let product = self.0.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))?;
+        let product =
+            self.0.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))?;
         (product <= isize::MAX as usize).then_some(product)
     }
 

@@ -20,8 +20,13 @@ pub enum Activation {
 
 impl Activation {
     /// Every function.
-    pub const ALL: [Activation; 5] =
-        [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Swish, Activation::Tanh];
+    pub const ALL: [Activation; 5] = [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Swish,
+        Activation::Tanh,
+    ];
 }
 
 /// An activation function by itself. Input and output: `x`, of any shape.

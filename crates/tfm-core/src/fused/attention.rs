@@ -73,8 +73,16 @@ impl FusedOp for Attention {
 
 impl Attention {
     /// 1 where query i sees row j, else 0: `[tq, rows]`, from the offsets and ranges by arithmetic.
-    fn visible(&self, graph: &mut Graph, query: Value, key: Value, offsets: Value, ranges: Value) -> Value {
-        let (dtype, queries, rows) = (graph.dtype(query), graph.shape(query)[0], graph.shape(key)[0]);
+    fn visible(
+        &self,
+        graph: &mut Graph,
+        query: Value,
+        key: Value,
+        offsets: Value,
+        ranges: Value,
+    ) -> Value {
+        let (dtype, queries, rows) =
+            (graph.dtype(query), graph.shape(query)[0], graph.shape(key)[0]);
         let sequences = graph.shape(ranges)[0];
         let i = graph.iota(queries);
         let ends = graph.slice(offsets, 0, 1, sequences);

@@ -1,6 +1,8 @@
 //! Layer normalisation.
 
-use super::{FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_shape, result, value};
+use super::{
+    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_shape, result, value,
+};
 use crate::op::ReduceOp;
 use crate::{Graph, Value};
 

@@ -1,6 +1,8 @@
 //! The linear layer with what usually follows it.
 
-use super::{Activation, FusedOp, Operand, Results, Values, expect_floats, expect_shape, result, value};
+use super::{
+    Activation, FusedOp, Operand, Results, Values, expect_floats, expect_shape, result, value,
+};
 use crate::{Graph, Value};
 
 /// `y = f(x·Wᵀ + b) + r`: a product with a weight, then, as chosen, bias, activation f, residual.
@@ -33,7 +35,10 @@ impl FusedOp for Linear {
         super::expect_rank("weight", weight, 2)?;
         let (n, k) = (weight.shape[0], weight.shape[1]);
         if x.shape.last() != Some(&k) {
-            return Err(format!("x {} does not end in the {k} columns of weight {}", x.shape, weight.shape));
+            return Err(format!(
+                "x {} does not end in the {k} columns of weight {}",
+                x.shape, weight.shape
+            ));
         }
         let shape = x.shape.with_extent(x.shape.len() - 1, n);
         if self.bias {

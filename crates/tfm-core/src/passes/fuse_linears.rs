@@ -21,7 +21,9 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
     let mut is_absorbed = vec![false; graph.values.len()];
     for node in &graph.nodes {
         let output = node.outputs[0].index();
-        let single = |value: Value| (uses[value.index()] == 1).then(|| fused[value.index()].clone()).flatten();
+        let single = |value: Value| {
+            (uses[value.index()] == 1).then(|| fused[value.index()].clone()).flatten()
+        };
         let found = match &node.op {
             Op::Fused(Fused::Linear(linear)) => Some((None, *linear, node.inputs.clone())),
             Op::Fused(Fused::Activate(Activate(activation))) => single(node.inputs[0])
@@ -33,7 +35,8 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
             Op::Binary(BinaryOp::Add) => {
                 let pairs = [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])];
                 pairs.into_iter().find_map(|(product, residual)| {
-                    let (linear, mut inputs) = single(product).filter(|(linear, _)| !linear.residual)?;
+                    let (linear, mut inputs) =
+                        single(product).filter(|(linear, _)| !linear.residual)?;
                     inputs.push(residual);
                     Some((Some(product), Linear { residual: true, ..linear }, inputs))
                 })

@@ -23,7 +23,8 @@ pub fn join_linears(graph: &Graph) -> Graph {
 
     let mut groups: HashMap<(Value, bool), Vec<usize>> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        if let Op::Fused(Fused::Linear(Linear { bias, activation: None, residual: false })) = node.op
+        if let Op::Fused(Fused::Linear(Linear { bias, activation: None, residual: false })) =
+            node.op
             && node.inputs[1..].iter().all(|input| statics[input.index()])
             && !statics[node.inputs[0].index()]
         {
@@ -31,10 +32,13 @@ pub fn join_linears(graph: &Graph) -> Graph {
         }
     }
     groups.retain(|_, members| members.len() > 1);
-    let group_of: HashMap<usize, &Vec<usize>> =
-        groups.values().flat_map(|members| members.iter().map(move |&member| (member, members))).collect();
+    let group_of: HashMap<usize, &Vec<usize>> = groups
+        .values()
+        .flat_map(|members| members.iter().map(move |&member| (member, members)))
+        .collect();
 
-    let mut rebuild = Rebuild { old: graph, new: Graph::new(), map: vec![None; graph.values.len()] };
+    let mut rebuild =
+        Rebuild { old: graph, new: Graph::new(), map: vec![None; graph.values.len()] };
     for (index, node) in graph.nodes.iter().enumerate() {
         match group_of.get(&index) {
             Some(members) if members[0] == index => rebuild.join(members),
@@ -68,7 +72,8 @@ impl Rebuild<'_> {
         if self.map[node.outputs[0].index()].is_some() {
             return;
         }
-        let inputs: SmallVec<[Value; 5]> = node.inputs.iter().map(|&input| self.value(input)).collect();
+        let inputs: SmallVec<[Value; 5]> =
+            node.inputs.iter().map(|&input| self.value(input)).collect();
         let new = self.new.add_copy(node, self.old, &inputs);
         for (&old, new) in node.outputs.iter().zip(new) {
             self.map[old.index()] = Some(new);
@@ -79,7 +84,8 @@ impl Rebuild<'_> {
         let old = self.old;
         let nodes: Vec<&Node> = members.iter().map(|&member| &old.nodes[member]).collect();
         let operand = |rebuild: &mut Self, position: usize| {
-            let parts: Vec<Value> = nodes.iter().map(|node| rebuild.value(node.inputs[position])).collect();
+            let parts: Vec<Value> =
+                nodes.iter().map(|node| rebuild.value(node.inputs[position])).collect();
             rebuild.new.concat(0, &parts)
         };
         let x = self.value(nodes[0].inputs[0]);

@@ -17,7 +17,12 @@ pub trait LoweringPolicy {
     /// Whether the op runs on such operands.
     fn supports(&self, op: &Fused, signature: &Signature<'_>) -> bool;
     /// How a static operand is to be stored.
-    fn pack_format(&self, op: &Fused, operand: usize, signature: &Signature<'_>) -> Option<PackFormat>;
+    fn pack_format(
+        &self,
+        op: &Fused,
+        operand: usize,
+        signature: &Signature<'_>,
+    ) -> Option<PackFormat>;
 }
 
 /// A lowered graph, with what lowering found out about its values.
@@ -64,7 +69,11 @@ struct Lowering<'a> {
 
 impl Lowering<'_> {
     /// Lowers all nodes of `graph`, where `map` already holds the new handles of some values.
-    fn nodes(&mut self, graph: &Graph, mut map: HashMap<Value, Value>) -> Result<HashMap<Value, Value>> {
+    fn nodes(
+        &mut self,
+        graph: &Graph,
+        mut map: HashMap<Value, Value>,
+    ) -> Result<HashMap<Value, Value>> {
         for node in &graph.nodes {
             if map.contains_key(&node.outputs[0]) {
                 continue;
@@ -147,7 +156,12 @@ impl Lowering<'_> {
     }
 
     /// Lowers the op's decomposition, which may hold fused ops again.
-    fn decompose(&mut self, node: &Node, op: &Fused, inputs: &[Value]) -> Result<SmallVec<[Value; 2]>> {
+    fn decompose(
+        &mut self,
+        node: &Node,
+        op: &Fused,
+        inputs: &[Value],
+    ) -> Result<SmallVec<[Value; 2]>> {
         let mut inside = Graph::new();
         inside.set_scope(node.scope.clone());
         let outer = &self.lowered.graph;
@@ -191,13 +205,18 @@ impl Lowering<'_> {
 
     /// Records layout and staticness of new values.
     fn learn(&mut self, op: &Op, inputs: &[Value], outputs: &[Value]) {
-        let all_static = is_static(op, inputs.iter().map(|input| self.lowered.statics[input.index()]));
+        let all_static =
+            is_static(op, inputs.iter().map(|input| self.lowered.statics[input.index()]));
         for &output in outputs {
             let layout = match op {
-                Op::Reshape(shape) => self.layout(inputs[0]).reshape(shape).expect("checked by `node`"),
+                Op::Reshape(shape) => {
+                    self.layout(inputs[0]).reshape(shape).expect("checked by `node`")
+                }
                 Op::Permute(order) => self.layout(inputs[0]).permute(order),
                 Op::Broadcast(shape) => self.layout(inputs[0]).broadcast(shape),
-                Op::Slice { axis, start, length } => self.layout(inputs[0]).slice(*axis, *start, *length),
+                Op::Slice { axis, start, length } => {
+                    self.layout(inputs[0]).slice(*axis, *start, *length)
+                }
                 _ => Layout::contiguous(self.lowered.graph.shape(output)),
             };
             self.lowered.layouts.push(layout);
@@ -206,7 +225,8 @@ impl Lowering<'_> {
     }
 
     fn unknown(&self, tap: &str) -> Error {
-        let shared = |name: &&String| name.chars().zip(tap.chars()).take_while(|(a, b)| a == b).count();
+        let shared =
+            |name: &&String| name.chars().zip(tap.chars()).take_while(|(a, b)| a == b).count();
         let nearest = self.names.iter().max_by_key(shared).cloned().unwrap_or_default();
         Error::UnknownTap { name: tap.into(), nearest }
     }

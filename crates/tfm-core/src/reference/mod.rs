@@ -108,7 +108,12 @@ fn around_axis(shape: &Shape, axis: usize) -> (usize, usize, usize) {
 }
 
 /// Calls `reduce` on the elements along each line of `axis`.
-fn reduce_lines<T: Copy>(data: &[T], shape: &Shape, axis: usize, reduce: impl Fn(&[T]) -> T) -> Vec<T> {
+fn reduce_lines<T: Copy>(
+    data: &[T],
+    shape: &Shape,
+    axis: usize,
+    reduce: impl Fn(&[T]) -> T,
+) -> Vec<T> {
     let (outer, extent, inner) = around_axis(shape, axis);
     let mut line = Vec::with_capacity(extent);
     let mut results = Vec::with_capacity(outer * inner);
@@ -158,9 +163,15 @@ impl<N: Scalar> Backend for Reference<N> {
             dst.iter_mut().zip(src).for_each(|(dst, src)| *dst = convert(src));
         }
         match (src, dst) {
-            (HostSlice::F32(src), Buffer::Floats(dst)) => put(dst, src, |&x| N::exact(f64::from(x))),
-            (HostSlice::F16(src), Buffer::Floats(dst)) => put(dst, src, |&x| N::exact(f64::from(x))),
-            (HostSlice::BF16(src), Buffer::Floats(dst)) => put(dst, src, |&x| N::exact(f64::from(x))),
+            (HostSlice::F32(src), Buffer::Floats(dst)) => {
+                put(dst, src, |&x| N::exact(f64::from(x)))
+            }
+            (HostSlice::F16(src), Buffer::Floats(dst)) => {
+                put(dst, src, |&x| N::exact(f64::from(x)))
+            }
+            (HostSlice::BF16(src), Buffer::Floats(dst)) => {
+                put(dst, src, |&x| N::exact(f64::from(x)))
+            }
             (HostSlice::I32(src), Buffer::Integers(dst)) => put(dst, src, |&x| x),
             (src, _) => panic!("{} for a buffer of another kind", src.dtype()),
         }
@@ -196,7 +207,10 @@ impl<N: Scalar> Backend for Reference<N> {
             (true, true) => write_floats(dst, floats(&src).iter().map(|x| x.round(dtype))),
             (true, false) => write_integers(dst, floats(&src).iter().map(|x| x.value() as i32)),
             (false, true) => {
-                write_floats(dst, integers(&src).iter().map(|&x| N::exact(f64::from(x)).round(dtype)));
+                write_floats(
+                    dst,
+                    integers(&src).iter().map(|&x| N::exact(f64::from(x)).round(dtype)),
+                );
             }
             (false, false) => write_integers(dst, integers(&src).iter().copied()),
         }
@@ -245,12 +259,20 @@ impl<N: Scalar> Backend for Reference<N> {
             write_integers(dst, pairs.map(|(c, (a, b))| if c.value() != 0.0 { *a } else { *b }));
         } else {
             let (a, b) = (floats(&a), floats(&b));
-            write_floats(dst, condition.iter().zip(a.iter().zip(&*b)).map(|(c, (a, b))| c.choose(*a, *b)));
+            write_floats(
+                dst,
+                condition.iter().zip(a.iter().zip(&*b)).map(|(c, (a, b))| c.choose(*a, *b)),
+            );
         }
         Ok(())
     }
 
-    fn random(&self, stream: u32, key: View<'_, Buffer<N>>, dst: ViewMut<'_, Buffer<N>>) -> Outcome {
+    fn random(
+        &self,
+        stream: u32,
+        key: View<'_, Buffer<N>>,
+        dst: ViewMut<'_, Buffer<N>>,
+    ) -> Outcome {
         let key = integers(&key);
         let key = [key[0], key[1], key[2]];
         let number = |position| N::exact(f64::from(philox::uniform(key, stream, position)));
@@ -301,7 +323,8 @@ impl<N: Scalar> Backend for Reference<N> {
             for i in batch * m..(batch + 1) * m {
                 let row = &a[i * k..(i + 1) * k];
                 product.extend(
-                    (batch * n..(batch + 1) * n).map(|j| N::dot(row, &b[j * k..(j + 1) * k], dtype)),
+                    (batch * n..(batch + 1) * n)
+                        .map(|j| N::dot(row, &b[j * k..(j + 1) * k], dtype)),
                 );
             }
         }
@@ -332,11 +355,19 @@ impl<N: Scalar> Backend for Reference<N> {
         ids: View<'_, Buffer<N>>,
         dst: ViewMut<'_, Buffer<N>>,
     ) -> Outcome {
-        fn add<T: Copy>(src: &[T], ids: &[i32], sums: &mut [T], rows: usize, plus: impl Fn(T, T) -> T) {
+        fn add<T: Copy>(
+            src: &[T],
+            ids: &[i32],
+            sums: &mut [T],
+            rows: usize,
+            plus: impl Fn(T, T) -> T,
+        ) {
             let width = sums.len() / rows.max(1);
             for (i, &id) in ids.iter().enumerate() {
                 let row = row_of(id, rows) * width;
-                for (sum, &x) in sums[row..row + width].iter_mut().zip(&src[i * width..(i + 1) * width]) {
+                for (sum, &x) in
+                    sums[row..row + width].iter_mut().zip(&src[i * width..(i + 1) * width])
+                {
                     *sum = plus(*sum, x);
                 }
             }
@@ -384,7 +415,8 @@ impl<N: Scalar> Backend for Reference<N> {
         for row in (0..rows).map(|row| &src[row * width..(row + 1) * width]) {
             let mut order: Vec<usize> = (0..width).collect();
             // A stable sort keeps the lower index first among equals.
-            order.sort_by(|&i, &j| row[j].value().partial_cmp(&row[i].value()).unwrap_or(i.cmp(&j)));
+            order
+                .sort_by(|&i, &j| row[j].value().partial_cmp(&row[i].value()).unwrap_or(i.cmp(&j)));
             best_indices.extend(order[..k].iter().map(|&index| index as i32));
             best_values.extend_from_slice(&N::descending(row)[..k]);
         }

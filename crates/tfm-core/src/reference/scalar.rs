@@ -115,7 +115,8 @@ impl Scalar for f64 {
         // Eight running sums, which the compiler keeps in vector registers.
         let mut sums = [0.0; 8];
         let (a_chunks, b_chunks) = (a.chunks_exact(8), b.chunks_exact(8));
-        let rest: f64 = a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
+        let rest: f64 =
+            a_chunks.remainder().iter().zip(b_chunks.remainder()).map(|(a, b)| a * b).sum();
         for (a, b) in a_chunks.zip(b_chunks) {
             for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
                 *sum += a * b;

@@ -130,7 +130,9 @@ impl<B: Backend> Engine<B> {
         };
         let mut statics = Vec::new();
         for (number, &value) in parameters.iter().enumerate() {
-            let Op::Parameter { name } = &graph.node_of(value).op else { unreachable!("filtered above") };
+            let Op::Parameter { name } = &graph.node_of(value).op else {
+                unreachable!("filtered above")
+            };
             statics.push(Arc::new(if is_read(number) {
                 self.load_parameter(name, graph.dtype(value), graph.shape(value))?
             } else {
@@ -168,7 +170,8 @@ impl<B: Backend> AnyEngine for Engine<B> {
         let lowered = lower(&joined, &policy, &options.taps)?;
         let numbers = self.fold(&lowered)?;
         let outputs = lowered.graph.outputs().to_vec();
-        let plan = Plan::new(&lowered, &outputs, Writes::Keep, |value| numbers.get(&value).copied());
+        let plan =
+            Plan::new(&lowered, &outputs, Writes::Keep, |value| numbers.get(&value).copied());
         Ok(Program { plan: Arc::new(plan) })
     }
 
@@ -192,7 +195,9 @@ impl<B: Backend> AnyEngine for Engine<B> {
         let mut memory = Memory { slots: &mut self.slots, statics: &self.statics, states };
         for binding in &plan.inputs {
             let data = bind_input(binding, inputs)?;
-            let Location::Slot(dtype, slot) = binding.location else { unreachable!("inputs lie in slots") };
+            let Location::Slot(dtype, slot) = binding.location else {
+                unreachable!("inputs lie in slots")
+            };
             self.backend.upload(data, memory.slot(dtype, slot))?;
         }
         run_steps(&self.backend, plan, &mut memory, self.trace.as_ref())?;
@@ -217,7 +222,12 @@ fn bind_input<'a>(binding: &Binding, inputs: &[(&str, HostSlice<'a>)]) -> Result
     if let (Some(bound), HostSlice::I32(indices)) = (binding.bound, data) {
         let outside = |&index: &i32| usize::try_from(index).is_ok_and(|index| index < bound);
         if let Some(position) = indices.iter().position(|index| !outside(index)) {
-            return Err(Error::IndexOutOfRange { name: name(), index: indices[position], position, bound });
+            return Err(Error::IndexOutOfRange {
+                name: name(),
+                index: indices[position],
+                position,
+                bound,
+            });
         }
     }
     Ok(*data)
@@ -230,7 +240,9 @@ fn bind_states<'a, B: Backend>(
     let mut bound: Vec<Option<&'a mut B::Buffer>> = Vec::new();
     bound.resize_with(plan.states.len(), || None);
     for (name, tensor) in states.iter_mut() {
-        let Some(index) = plan.states.iter().position(|binding| binding.name == *name) else { continue };
+        let Some(index) = plan.states.iter().position(|binding| binding.name == *name) else {
+            continue;
+        };
         let binding = &plan.states[index];
         let (found, found_dtype) = (tensor.shape.clone(), tensor.dtype);
         let buffer = tensor.buffer.downcast_mut::<B::Buffer>();
@@ -276,7 +288,12 @@ impl<B: Backend> LoweringPolicy for Policy<'_, B> {
     fn supports(&self, op: &Fused, signature: &Signature<'_>) -> bool {
         !self.decompose_all && self.backend.supports(op, signature)
     }
-    fn pack_format(&self, op: &Fused, operand: usize, signature: &Signature<'_>) -> Option<PackFormat> {
+    fn pack_format(
+        &self,
+        op: &Fused,
+        operand: usize,
+        signature: &Signature<'_>,
+    ) -> Option<PackFormat> {
         self.backend.pack_format(op, operand, signature)
     }
 }

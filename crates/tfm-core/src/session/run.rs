@@ -140,7 +140,10 @@ fn run_step<'a, B: Backend>(
             for input in &inputs {
                 let length = input.layout.shape()[*axis];
                 let part = dst.layout.slice(*axis, start, length);
-                backend.copy(*input, ViewMut { buffer: &mut *dst.buffer, dtype: dst.dtype, layout: &part })?;
+                backend.copy(
+                    *input,
+                    ViewMut { buffer: &mut *dst.buffer, dtype: dst.dtype, layout: &part },
+                )?;
                 start += length;
             }
             Ok(())
@@ -149,7 +152,9 @@ fn run_step<'a, B: Backend>(
             *dst.buffer = backend.pack(*format, inputs[0])?;
             Ok(())
         }
-        Op::Input { .. } | Op::Parameter { .. } | Op::State { .. } => unreachable!("sources have no step"),
+        Op::Input { .. } | Op::Parameter { .. } | Op::State { .. } => {
+            unreachable!("sources have no step")
+        }
         Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Slice { .. } => {
             unreachable!("views have no step")
         }
@@ -162,7 +167,9 @@ pub(super) struct Trace;
 
 impl Trace {
     pub(super) fn from_environment() -> Option<Trace> {
-        std::env::var_os("TFM_TRACE").is_some_and(|value| value != "0" && !value.is_empty()).then_some(Trace)
+        std::env::var_os("TFM_TRACE")
+            .is_some_and(|value| value != "0" && !value.is_empty())
+            .then_some(Trace)
     }
 
     fn report<B: Backend>(

@@ -96,7 +96,10 @@ impl Interval {
         if corners.iter().any(|corner| corner.is_nan()) {
             return (f64::NAN, f64::NAN);
         }
-        (corners.into_iter().fold(f64::INFINITY, f64::min), corners.into_iter().fold(f64::NEG_INFINITY, f64::max))
+        (
+            corners.into_iter().fold(f64::INFINITY, f64::min),
+            corners.into_iter().fold(f64::NEG_INFINITY, f64::max),
+        )
     }
 
     fn quotient(self, other: Self) -> (f64, f64) {
@@ -109,7 +112,14 @@ impl Interval {
 
     /// Σ of intervals whose midpoints sum to `value`, radii to `radius` and magnitudes to `magnitude`, in
     /// any order, with `f32` accumulators.
-    fn accumulated(value: f64, middle: f64, radius: f64, magnitude: f64, n: usize, dtype: DType) -> Self {
+    fn accumulated(
+        value: f64,
+        middle: f64,
+        radius: f64,
+        magnitude: f64,
+        n: usize,
+        dtype: DType,
+    ) -> Self {
         if magnitude == 0.0 {
             return Interval::point(0.0);
         }
@@ -142,7 +152,8 @@ impl Scalar for Interval {
         let f = |x: f64| unary_f64(op, x);
         let increasing = Interval::new(f(low), f(value), f(high));
         let function = |result: Interval, has_zeros: bool| {
-            let scale = if has_zeros { FUNCTION_ABSOLUTE * U32 * self.magnitude().max(1.0) } else { 0.0 };
+            let scale =
+                if has_zeros { FUNCTION_ABSOLUTE * U32 * self.magnitude().max(1.0) } else { 0.0 };
             result.widen(|bound| FUNCTION_RELATIVE * U32 * bound.abs() + scale + underflow(dtype))
         };
         match op {
@@ -159,9 +170,8 @@ impl Scalar for Interval {
             }
             UnaryOp::Log => function(increasing, true).rounded(dtype),
             UnaryOp::Tanh | UnaryOp::Erf => {
-                let result = increasing.widen(|bound| {
-                    U32 * (FUNCTION_RELATIVE * bound.abs() + FUNCTION_ABSOLUTE)
-                });
+                let result = increasing
+                    .widen(|bound| U32 * (FUNCTION_RELATIVE * bound.abs() + FUNCTION_ABSOLUTE));
                 result.rounded(dtype)
             }
             UnaryOp::Sin | UnaryOp::Cos => {
@@ -223,7 +233,8 @@ impl Scalar for Interval {
     fn dot(a: &[Self], b: &[Self], dtype: DType) -> Self {
         let (mut value, mut middle, mut radius, mut magnitude) = (0.0, 0.0, 0.0, 0.0);
         for (a, b) in a.iter().zip(b) {
-            let ((a_middle, a_radius), (b_middle, b_radius)) = (a.middle_radius(), b.middle_radius());
+            let ((a_middle, a_radius), (b_middle, b_radius)) =
+                (a.middle_radius(), b.middle_radius());
             value += a.value * b.value;
             middle += a_middle * b_middle;
             radius += a_middle.abs() * b_radius + b_middle.abs() * a_radius + a_radius * b_radius;
@@ -233,7 +244,8 @@ impl Scalar for Interval {
     }
 
     fn max(terms: &[Self]) -> Self {
-        let largest = |part: fn(&Interval) -> f64| terms.iter().map(part).fold(f64::NEG_INFINITY, f64::max);
+        let largest =
+            |part: fn(&Interval) -> f64| terms.iter().map(part).fold(f64::NEG_INFINITY, f64::max);
         Interval { low: largest(|t| t.low), value: largest(|t| t.value), high: largest(|t| t.high) }
     }
 
@@ -245,7 +257,9 @@ impl Scalar for Interval {
             parts
         };
         let (lows, values, highs) = (sorted(|t| t.low), sorted(|t| t.value), sorted(|t| t.high));
-        (0..terms.len()).map(|i| Interval { low: lows[i], value: values[i], high: highs[i] }).collect()
+        (0..terms.len())
+            .map(|i| Interval { low: lows[i], value: values[i], high: highs[i] })
+            .collect()
     }
 
     /// Least, value and greatest, in `f32`, one after the other along a new first axis.
@@ -256,7 +270,8 @@ impl Scalar for Interval {
         let middles = values.iter().map(|interval| interval.value as f32);
         let highs = values.iter().map(|interval| up(interval.high));
         let shape: Shape = [3].into_iter().chain(shape.iter().copied()).collect();
-        Tensor::from_f32(shape, lows.chain(middles).chain(highs).collect()).expect("three an element")
+        Tensor::from_f32(shape, lows.chain(middles).chain(highs).collect())
+            .expect("three an element")
     }
 }
 

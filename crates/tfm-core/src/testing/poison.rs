@@ -26,7 +26,8 @@ impl<B: Backend> Poisoned<B> {
             return Ok(());
         }
         let value = if dst.dtype.is_float() { f64::NAN } else { -1.0 };
-        self.inner.fill(value, ViewMut { buffer: &mut *dst.buffer, dtype: dst.dtype, layout: dst.layout })
+        self.inner
+            .fill(value, ViewMut { buffer: &mut *dst.buffer, dtype: dst.dtype, layout: dst.layout })
     }
 
     fn poisoned<'a>(&self, mut dst: Target<'a, B>) -> Outcome<Target<'a, B>> {
@@ -89,13 +90,29 @@ impl<B: Backend> Backend for Poisoned<B> {
     fn random(&self, stream: u32, key: View<'_, B::Buffer>, dst: Target<'_, B>) -> Outcome {
         self.inner.random(stream, key, self.poisoned(dst)?)
     }
-    fn reduce(&self, op: ReduceOp, axis: usize, src: View<'_, B::Buffer>, dst: Target<'_, B>) -> Outcome {
+    fn reduce(
+        &self,
+        op: ReduceOp,
+        axis: usize,
+        src: View<'_, B::Buffer>,
+        dst: Target<'_, B>,
+    ) -> Outcome {
         self.inner.reduce(op, axis, src, self.poisoned(dst)?)
     }
-    fn matmul(&self, a: View<'_, B::Buffer>, b: View<'_, B::Buffer>, dst: Target<'_, B>) -> Outcome {
+    fn matmul(
+        &self,
+        a: View<'_, B::Buffer>,
+        b: View<'_, B::Buffer>,
+        dst: Target<'_, B>,
+    ) -> Outcome {
         self.inner.matmul(a, b, self.poisoned(dst)?)
     }
-    fn gather(&self, table: View<'_, B::Buffer>, ids: View<'_, B::Buffer>, dst: Target<'_, B>) -> Outcome {
+    fn gather(
+        &self,
+        table: View<'_, B::Buffer>,
+        ids: View<'_, B::Buffer>,
+        dst: Target<'_, B>,
+    ) -> Outcome {
         self.inner.gather(table, ids, self.poisoned(dst)?)
     }
     fn scatter_add(
@@ -135,7 +152,12 @@ impl<B: Backend> Backend for Poisoned<B> {
         outputs.iter_mut().try_for_each(|output| self.poison(output))?;
         self.inner.fused(op, inputs, outputs)
     }
-    fn pack_format(&self, op: &Fused, operand: usize, signature: &Signature<'_>) -> Option<PackFormat> {
+    fn pack_format(
+        &self,
+        op: &Fused,
+        operand: usize,
+        signature: &Signature<'_>,
+    ) -> Option<PackFormat> {
         self.inner.pack_format(op, operand, signature)
     }
     fn pack(&self, format: PackFormat, src: View<'_, B::Buffer>) -> Outcome<B::Buffer> {

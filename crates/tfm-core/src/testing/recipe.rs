@@ -2,8 +2,10 @@
 
 use super::{Bounds, Data, Interval};
 use crate::reference::Reference;
-use crate::{CompileOptions, DType, DeviceTensor, Graph, HostSlice, Layout, ParameterSource, Session};
-use crate::{Shape, Tensor, TensorData, Value};
+use crate::{
+    CompileOptions, DType, DeviceTensor, Graph, HostSlice, Layout, ParameterSource, Program,
+    Session, Shape, Tensor, TensorData, Value,
+};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +13,14 @@ use std::sync::Arc;
 /// Parameters in host memory, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Parameters(HashMap<String, Tensor>);
+
+impl Parameters {
+    /// The parameters of several problems, whose names differ.
+    pub fn of<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Self {
+        let entries = |problem: &Problem| problem.parameters.0.clone();
+        Parameters(problems.into_iter().flat_map(entries).collect())
+    }
+}
 
 impl ParameterSource for Parameters {
     fn load(&self, name: &str) -> Result<Tensor, String> {
@@ -55,9 +65,25 @@ impl Problem {
     ///
     /// # Errors
     /// The session's.
-    pub fn run(&self, session: &mut Session, options: &CompileOptions) -> Result<Vec<Tensor>, String> {
+    pub fn run(
+        &self,
+        session: &mut Session,
+        options: &CompileOptions,
+    ) -> Result<Vec<Tensor>, String> {
+        let program = session.compile(&self.graph, options).map_err(|error| error.to_string())?;
+        self.run_program(session, &program)
+    }
+
+    /// Runs the compiled graph, on new states.
+    ///
+    /// # Errors
+    /// The session's.
+    pub fn run_program(
+        &self,
+        session: &mut Session,
+        program: &Program,
+    ) -> Result<Vec<Tensor>, String> {
         let words = |error: crate::Error| error.to_string();
-        let program = session.compile(&self.graph, options).map_err(words)?;
         let mut states = self
             .states
             .iter()
@@ -65,7 +91,7 @@ impl Problem {
             .collect::<Result<Vec<DeviceTensor>, String>>()?;
         let mut states: Vec<(&str, &mut DeviceTensor)> =
             self.states.iter().map(|(name, _)| name.as_str()).zip(&mut states).collect();
-        session.run(&program, &self.bindings(), &mut states).map_err(words)
+        session.run(program, &self.bindings(), &mut states).map_err(words)
     }
 
     /// The inputs as a run takes them.
@@ -129,6 +155,7 @@ impl Recipe {
         let mut builder = Builder {
             graph: Graph::new(),
             dtype: self.dtype,
+            seed: self.seed,
             disguises: data.part(u32::MAX),
             data,
             disguise,
@@ -161,6 +188,7 @@ pub struct Builder {
     pub dtype: DType,
     /// Random numbers.
     pub data: Data,
+    seed: u64,
     disguises: Data,
     disguise: Disguise,
     weights: Weights,
@@ -204,7 +232,8 @@ impl Builder {
 
     /// Floats of this content, rounded to the float type.
     pub fn values(&mut self, shape: impl Into<Shape>, values: Vec<f64>) -> Value {
-        let tensor = crate::reference::tensor_from_f64(values.into_iter(), self.dtype, &shape.into());
+        let tensor =
+            crate::reference::tensor_from_f64(values.into_iter(), self.dtype, &shape.into());
         self.tensor(tensor)
     }
 
@@ -244,7 +273,8 @@ impl Builder {
         };
         let mut gap = || if self.disguises.once_in(2) { 0 } else { self.disguises.below(4) };
         let gaps: Vec<(usize, usize)> = (0..rank).map(|_| (gap(), gap())).collect();
-        let padded: Shape = (0..rank).map(|axis| gaps[axis].0 + shape[axis] + gaps[axis].1).collect();
+        let padded: Shape =
+            (0..rank).map(|axis| gaps[axis].0 + shape[axis] + gaps[axis].1).collect();
         let mut inverse = vec![0; rank];
         order.iter().enumerate().for_each(|(axis, &stored)| inverse[stored] = axis);
         let stored_shape: Shape = inverse.iter().map(|&axis| padded[axis]).collect();
@@ -276,7 +306,8 @@ impl Builder {
                 value
             }
             Weights::Parameters => {
-                let name = format!("parameter {}", self.parameters.0.len());
+                // Problems may share a session, so the name is the recipe's own.
+                let name = format!("parameter {:x}.{}", self.seed, self.parameters.0.len());
                 let value = self.graph.parameter(&name, dtype, shape);
                 self.parameters.0.insert(name, tensor);
                 value

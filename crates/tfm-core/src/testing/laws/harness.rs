@@ -41,7 +41,8 @@ impl Check<'_> {
     }
 
     fn seed(&self, case: usize) -> u64 {
-        let name = self.name.bytes().fold(self.law, |hash, byte| hash.wrapping_mul(31) ^ u32::from(byte));
+        let name =
+            self.name.bytes().fold(self.law, |hash, byte| hash.wrapping_mul(31) ^ u32::from(byte));
         let [low, high, ..] = philox4x32([case as u32, name, 0, 0], [0; 2]);
         u64::from(high) << 32 | u64::from(low)
     }
@@ -54,8 +55,11 @@ impl Check<'_> {
     ) -> Result<Tally, Failure> {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&seed.to_le_bytes());
-        let config =
-            RunnerConfig { failure_persistence: None, max_shrink_iters: 200, ..RunnerConfig::default() };
+        let config = RunnerConfig {
+            failure_persistence: None,
+            max_shrink_iters: 200,
+            ..RunnerConfig::default()
+        };
         let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
         let mut runner = TestRunner::new_with_rng(config, rng);
         let failure = |message| Failure {
@@ -81,14 +85,17 @@ impl Check<'_> {
         match outcome {
             Ok(_) => Ok(tally.get()),
             Err(TestError::Abort(reason)) => Err(failure(reason.to_string())),
-            Err(TestError::Fail(reason, smallest)) => Err(failure(format!("{reason}\n  for {smallest:?}"))),
+            Err(TestError::Fail(reason, smallest)) => {
+                Err(failure(format!("{reason}\n  for {smallest:?}")))
+            }
         }
     }
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
+    let text =
+        text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a message");
     format!("panic: {text}")
 }
 

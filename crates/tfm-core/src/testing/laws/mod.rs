@@ -88,9 +88,21 @@ impl Law {
 /// Every law there is.
 pub fn all() -> &'static [Law] {
     &[
-        Law { number: 1, claim: "a backend agrees with the f64 reference", run: single_ops::reference },
-        Law { number: 2, claim: "a fused op agrees with its decomposition", run: single_ops::fused },
-        Law { number: 3, claim: "strided operands give what contiguous ones give", run: single_ops::layouts },
+        Law {
+            number: 1,
+            claim: "a backend agrees with the f64 reference",
+            run: single_ops::reference,
+        },
+        Law {
+            number: 2,
+            claim: "a fused op agrees with its decomposition",
+            run: single_ops::fused,
+        },
+        Law {
+            number: 3,
+            claim: "strided operands give what contiguous ones give",
+            run: single_ops::layouts,
+        },
     ]
 }
 

@@ -2,9 +2,9 @@
 
 use super::harness::Check;
 use super::{Config, Failure, Report};
-use crate::{CompileOptions, Tensor};
-use crate::testing::recipes::{self, Sameness};
+use crate::testing::recipes::{self, Range, Sameness};
 use crate::testing::{Disguise, Problem, Recipe, Subject, Tally, Weights};
+use crate::{CompileOptions, Tensor};
 
 /// How many times its derived bound an error may be: the bounds are of the decompositions, and a fused
 /// kernel may round at other places.
@@ -49,8 +49,9 @@ pub(super) fn compare<'a>(
 
 /// Law 1.
 pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
-    let primitives = recipes::primitives(subject.dtypes());
-    let fused = recipes::fused(subject.dtypes());
+    let range = Range::new(subject.dtypes());
+    let primitives = recipes::primitives(&range);
+    let fused = recipes::fused(&range);
     let mut report = Report::default();
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 1, name: family.name, subject, config };
@@ -71,8 +72,9 @@ pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report
 
 /// Law 2.
 pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
+    let range = Range::new(subject.dtypes());
     let mut report = Report::default();
-    for family in recipes::fused(subject.dtypes()) {
+    for family in recipes::fused(&range) {
         let check = Check { law: 2, name: family.name, subject, config };
         report = report.and(check.run(30, &family.recipes, |recipe: &Recipe| {
             let problem = recipe.problem(Disguise::None, Weights::Parameters);
@@ -87,8 +89,9 @@ pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Fa
 
 /// Law 3.
 pub(super) fn layouts(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
-    let primitives = recipes::primitives(subject.dtypes());
-    let fused = recipes::fused(subject.dtypes());
+    let range = Range::new(subject.dtypes());
+    let primitives = recipes::primitives(&range);
+    let fused = recipes::fused(&range);
     let mut report = Report::default();
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 3, name: family.name, subject, config };

@@ -1,16 +1,16 @@
 //! Attention over ragged batches and over pools.
 
-use super::{Family, Sameness, basics};
+use super::{Family, Range, Sameness, basics, extent};
+use crate::Value;
 use crate::fused::{Attention, RowTableAttention};
 use crate::testing::{Builder, Data, Recipe};
-use crate::{DType, Value};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
-pub(super) fn families(dtype: &BoxedStrategy<DType>) -> Vec<Family> {
+pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
-        Family::new("Attention", Sameness::Bounds, attention(dtype)),
-        Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(dtype)),
+        Family::new("Attention", Sameness::Bounds, attention(range)),
+        Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(range)),
     ]
 }
 
@@ -26,14 +26,19 @@ pub struct Ragged {
 }
 
 impl Ragged {
-    /// Lengths up to `queries` and `keys`. Keys lie in the order of the sequences or not, with gaps between,
-    /// and some sequences share theirs.
-    pub fn strategy(sequences: usize, queries: usize, keys: usize) -> BoxedStrategy<Ragged> {
-        let lengths = (prop_oneof![Just(0), Just(1), 0..=queries], prop_oneof![Just(0), Just(1), 0..=keys]);
+    /// Up to `sequences` sequences of these lengths. Keys lie in the order of the sequences or not, with
+    /// gaps between, and some sequences share theirs.
+    pub fn strategy(
+        sequences: usize,
+        queries: BoxedStrategy<usize>,
+        keys: BoxedStrategy<usize>,
+    ) -> BoxedStrategy<Ragged> {
+        let lengths = (queries, keys);
         (proptest::collection::vec(lengths, 0..=sequences), any::<u64>().no_shrink())
             .prop_map(|(lengths, seed)| {
                 let mut data = Data::new(seed);
-                let (mut rows, mut keys): (usize, Vec<(usize, usize)>) = (data.below(3), Vec::new());
+                let (mut rows, mut keys): (usize, Vec<(usize, usize)>) =
+                    (data.below(3), Vec::new());
                 for &(_, length) in &lengths {
                     let shared = data.once_in(4).then(|| keys.last().copied()).flatten();
                     keys.push(shared.unwrap_or((rows, length)));
@@ -45,7 +50,11 @@ impl Ragged {
                     let order = data.distinct(keys.len(), keys.len());
                     keys = order.into_iter().map(|i| keys[i as usize]).collect();
                 }
-                Ragged { queries: lengths.iter().map(|&(queries, _)| queries).collect(), keys, rows }
+                Ragged {
+                    queries: lengths.iter().map(|&(queries, _)| queries).collect(),
+                    keys,
+                    rows,
+                }
             })
             .boxed()
     }
@@ -78,7 +87,13 @@ impl Ragged {
 
 /// `rows` rows of floats, those that are not `used` NaN, as `[rows, heads, d_head]` taken from a joined
 /// projection.
-fn rows(b: &mut Builder, rows: usize, heads: usize, d_head: usize, used: impl Fn(usize) -> bool) -> Value {
+fn rows(
+    b: &mut Builder,
+    rows: usize,
+    heads: usize,
+    d_head: usize,
+    used: impl Fn(usize) -> bool,
+) -> Value {
     let width = heads * d_head;
     let mut values: Vec<f64> = (0..rows * width).map(|_| b.data.number(1.0)).collect();
     for row in (0..rows).filter(|&row| !used(row)) {
@@ -99,8 +114,13 @@ fn scale(d_head: usize, large: bool) -> f64 {
     if large { 20.0 } else { 1.0 / (d_head as f64).sqrt() }
 }
 
-fn attention(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), Ragged::strategy(6, 20, 40), heads(), any::<[bool; 2]>())
+fn attention(range: &Range) -> BoxedStrategy<Recipe> {
+    (
+        basics(range),
+        Ragged::strategy(6, extent(range, 20), extent(range, 40)),
+        heads(),
+        any::<[bool; 2]>(),
+    )
         .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large])| {
             let op = Attention { scale: scale(d_head, large), causal };
             let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
@@ -131,13 +151,14 @@ pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize)
     table
 }
 
-fn row_table_attention(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    let lengths = proptest::collection::vec(0..=40usize, 0..=12);
-    (basics(dtype), lengths, heads(), (1..60usize, 0..4usize), any::<bool>())
+fn row_table_attention(range: &Range) -> BoxedStrategy<Recipe> {
+    let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
+    (basics(range), lengths, heads(), (1..60usize, 0..4usize), any::<bool>())
         .prop_map(|((dtype, seed), lengths, (heads, d_head), (pool, spare), large)| {
             let width = lengths.iter().max().map_or(0, |most| most + spare);
             let op = RowTableAttention { scale: scale(d_head, large) };
-            let description = format!("{op:?} of {heads}×{d_head}, {lengths:?} in {pool}, width {width}");
+            let description =
+                format!("{op:?} of {heads}×{d_head}, {lengths:?} in {pool}, width {width}");
             Recipe::new(description, dtype, seed, move |b| {
                 let n = lengths.len();
                 let table = row_tables(&mut b.data, &lengths, width, pool);
@@ -148,7 +169,8 @@ fn row_table_attention(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
                 let key = rows(b, pool, heads, d_head, used);
                 let value = rows(b, pool, heads, d_head, used);
                 let table = b.integers([n, width], table.clone());
-                let lengths = b.integers([n], lengths.iter().map(|&length| length as i32).collect());
+                let lengths =
+                    b.integers([n], lengths.iter().map(|&length| length as i32).collect());
                 let y = b.graph.row_table_attention(op, [query, key, value, table, lengths]);
                 b.graph.output(y);
             })

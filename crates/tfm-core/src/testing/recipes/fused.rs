@@ -1,6 +1,6 @@
 //! The row-wise fused ops.
 
-use super::{Family, Sameness, basics, extent, shape, tensor};
+use super::{Family, Range, Sameness, basics, extent, shape, tensor};
 use crate::DType;
 use crate::fused::{Activate, Activation, Linear};
 use crate::testing::Recipe;
@@ -8,21 +8,21 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::BoxedStrategy;
 
-pub(super) fn families(dtype: &BoxedStrategy<DType>) -> Vec<Family> {
+pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
-        Family::new("Linear", Sameness::Bounds, linear(dtype)),
-        Family::new("LayerNorm", Sameness::Bits, layer_norm(dtype)),
-        Family::new("Softmax", Sameness::Bits, softmax(dtype)),
-        Family::new("Activate", Sameness::Bits, activate(dtype)),
-        Family::new("Embedding", Sameness::Bits, embedding(dtype)),
-        Family::new("TopLogProbabilities", Sameness::Bits, top_log_probabilities(dtype)),
+        Family::new("Linear", Sameness::Bounds, linear(range)),
+        Family::new("LayerNorm", Sameness::Bits, layer_norm(range)),
+        Family::new("Softmax", Sameness::Bits, softmax(range)),
+        Family::new("Activate", Sameness::Bits, activate(range)),
+        Family::new("Embedding", Sameness::Bits, embedding(range)),
+        Family::new("TopLogProbabilities", Sameness::Bits, top_log_probabilities(range)),
     ]
 }
 
-fn linear(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+fn linear(range: &Range) -> BoxedStrategy<Recipe> {
     let activation = proptest::option::of(select(&Activation::ALL[..]));
-    let sizes = (prop_oneof![extent(70), 0..4usize], extent(600), extent(90));
-    (basics(dtype), sizes, any::<[bool; 3]>(), activation)
+    let sizes = (prop_oneof![extent(range, 70), 0..4usize], extent(range, 600), extent(range, 90));
+    (basics(range), sizes, any::<[bool; 3]>(), activation)
         .prop_map(|((dtype, seed), (m, k, n), [bias, residual, deep], activation)| {
             let op = Linear { bias, activation, residual };
             let description = format!("{op:?} {m}×{k}×{n}, three axes {deep}");
@@ -44,12 +44,19 @@ fn linear(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn layer_norm(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), extent(20), extent(600), select(vec![1e-12, 1e-6, 1e-5]), -3.0..3.0)
+fn layer_norm(range: &Range) -> BoxedStrategy<Recipe> {
+    (
+        basics(range),
+        extent(range, 20),
+        extent(range, 600),
+        select(vec![1e-12, 1e-6, 1e-5]),
+        -3.0..3.0,
+    )
         .prop_map(|((dtype, seed), rows, d, epsilon, mean)| {
             let description = format!("layer norm of {rows}×{d}, ε {epsilon}, mean about {mean}");
             Recipe::new(description, dtype, seed, move |b| {
-                let mut values: Vec<f64> = (0..rows * d).map(|_| b.data.number(1.0) + mean).collect();
+                let mut values: Vec<f64> =
+                    (0..rows * d).map(|_| b.data.number(1.0) + mean).collect();
                 if rows > 2 && b.data.once_in(4) {
                     values[d..2 * d].fill(mean); // a row without variance
                 }
@@ -62,8 +69,14 @@ fn layer_norm(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn softmax(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), extent(20), extent(600), any::<bool>(), select(vec![1.0, 30.0, 1000.0]))
+fn softmax(range: &Range) -> BoxedStrategy<Recipe> {
+    (
+        basics(range),
+        extent(range, 20),
+        extent(range, 600),
+        any::<bool>(),
+        select(vec![1.0, 30.0, 1000.0]),
+    )
         .prop_map(|((dtype, seed), rows, n, log, scale)| {
             let description = format!("softmax of {rows}×{n}, log {log}, scale {scale}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -82,8 +95,8 @@ fn softmax(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn activate(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), select(&Activation::ALL[..]), shape(9), select(vec![1.0, 6.0, 100.0]))
+fn activate(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), select(&Activation::ALL[..]), shape(range, 9), select(vec![1.0, 6.0, 100.0]))
         .prop_map(|((dtype, seed), activation, shape, scale)| {
             let description = format!("{activation:?} of {shape:?}, scale {scale}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -95,10 +108,17 @@ fn activate(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn embedding(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), (0..70usize, 1..50usize, 1..40usize), extent(130), any::<bool>(), 0.5..30.0)
+fn embedding(range: &Range) -> BoxedStrategy<Recipe> {
+    (
+        basics(range),
+        (0..70usize, 1..50usize, 1..40usize),
+        extent(range, 130),
+        any::<bool>(),
+        0.5..30.0,
+    )
         .prop_map(|((dtype, seed), (t, v, p), d, positions, scale)| {
-            let description = format!("embed {t} of {v}×{d}, {p} positions {positions}, scale {scale}");
+            let description =
+                format!("embed {t} of {v}×{d}, {p} positions {positions}, scale {scale}");
             Recipe::new(description, dtype, seed, move |b| {
                 let indices = |b: &mut crate::testing::Builder, bound: usize| {
                     let data = (0..t).map(|_| b.data.below(bound) as i32).collect();
@@ -114,9 +134,9 @@ fn embedding(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn top_log_probabilities(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    let sizes = (extent(20), extent(600), prop_oneof![1..=8usize, 0..600usize]);
-    (basics(dtype), sizes, any::<bool>(), select(vec![1.0, 20.0, 2000.0]))
+fn top_log_probabilities(range: &Range) -> BoxedStrategy<Recipe> {
+    let sizes = (extent(range, 20), extent(range, 600), prop_oneof![1..=8usize, 0..600usize]);
+    (basics(range), sizes, any::<bool>(), select(vec![1.0, 20.0, 2000.0]))
         .prop_map(|((dtype, seed), (n, v, k), coarse, scale)| {
             let (k, coarse) = (k.min(v), coarse && dtype == DType::F32);
             let description = format!("top {k} of {n}×{v}, coarse {coarse}, scale {scale}");

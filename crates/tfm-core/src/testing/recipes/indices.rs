@@ -1,22 +1,21 @@
 //! Ops that read and write rows by index, and top-k.
 
-use super::{Family, Sameness, basics, extent};
-use crate::DType;
+use super::{Family, Range, Sameness, basics, extent};
 use crate::testing::Recipe;
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
-pub(super) fn families(dtype: &BoxedStrategy<DType>) -> Vec<Family> {
+pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
-        Family::new("gather", Sameness::Bits, gather(dtype)),
-        Family::new("scatter_add", Sameness::Bits, scatter_add(dtype)),
-        Family::new("write_rows", Sameness::Bits, write_rows(dtype)),
-        Family::new("top_k", Sameness::Bits, top_k(dtype)),
+        Family::new("gather", Sameness::Bits, gather(range)),
+        Family::new("scatter_add", Sameness::Bits, scatter_add(range)),
+        Family::new("write_rows", Sameness::Bits, write_rows(range)),
+        Family::new("top_k", Sameness::Bits, top_k(range)),
     ]
 }
 
-fn gather(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), 1..20usize, proptest::collection::vec(0..9usize, 0..3), (0..9usize, 0..9usize))
+fn gather(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), 1..20usize, proptest::collection::vec(0..9usize, 0..3), (0..9usize, 0..9usize))
         .prop_map(|((dtype, seed), rows, width, (n, m))| {
             let description = format!("gather {n}×{m} of {rows} rows of {width:?}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -31,8 +30,8 @@ fn gather(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn scatter_add(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), 1..20usize, extent(40), 0..40usize)
+fn scatter_add(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), 1..20usize, extent(range, 40), 0..40usize)
         .prop_map(|((dtype, seed), rows, width, n)| {
             let description = format!("scatter {n} rows of {width} to {rows}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -46,8 +45,8 @@ fn scatter_add(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn write_rows(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), 1..20usize, (0..4usize, 0..9usize), 0..20usize)
+fn write_rows(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), 1..20usize, (0..4usize, 0..9usize), 0..20usize)
         .prop_map(|((dtype, seed), rows, (heads, width), n)| {
             let n = n.min(rows);
             let description = format!("write {n} rows of {heads}×{width} to {rows}");
@@ -68,8 +67,8 @@ fn write_rows(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn top_k(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), 0..6usize, extent(600), 0..20usize, 1..200usize)
+fn top_k(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), 0..6usize, extent(range, 600), 0..20usize, 1..200usize)
         .prop_map(|((dtype, seed), rows, width, k, levels)| {
             let k = k.min(width);
             let description = format!("top {k} of {rows}×{width} with {levels} levels");

@@ -38,48 +38,72 @@ impl Family {
     }
 }
 
+/// What the recipes are to be drawn from.
+#[derive(Debug, Clone)]
+pub struct Range {
+    /// The float types.
+    pub dtypes: Vec<DType>,
+    /// Whether every extent is 0 or 1.
+    pub tiny: bool,
+}
+
+impl Range {
+    /// All sizes.
+    pub fn new(dtypes: &[DType]) -> Self {
+        Range { dtypes: dtypes.to_vec(), tiny: false }
+    }
+
+    /// Nothing, or one of each.
+    pub fn tiny(dtypes: &[DType]) -> Self {
+        Range { dtypes: dtypes.to_vec(), tiny: true }
+    }
+}
+
 /// The recipes of all primitive ops.
-pub fn primitives(dtypes: &[DType]) -> Vec<Family> {
-    let dtype = dtype(dtypes);
-    let mut families = primitives::families(&dtype);
-    families.extend(indices::families(&dtype));
+pub fn primitives(range: &Range) -> Vec<Family> {
+    let mut families = primitives::families(range);
+    families.extend(indices::families(range));
     families
 }
 
 /// The recipes of all fused ops, each by its name.
-pub fn fused(dtypes: &[DType]) -> Vec<Family> {
-    let dtype = dtype(dtypes);
-    let mut families = fused::families(&dtype);
-    families.extend(attention::families(&dtype));
+pub fn fused(range: &Range) -> Vec<Family> {
+    let mut families = fused::families(range);
+    families.extend(attention::families(range));
     families
 }
 
-/// One of these types.
-fn dtype(dtypes: &[DType]) -> BoxedStrategy<DType> {
-    proptest::sample::select(dtypes.to_vec()).boxed()
+/// One of the float types.
+fn dtype(range: &Range) -> BoxedStrategy<DType> {
+    proptest::sample::select(range.dtypes.clone()).boxed()
 }
 
 /// A float type and the seed of the data.
-fn basics(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<(DType, u64)> {
-    (dtype.clone(), any::<u64>().no_shrink()).boxed()
+fn basics(range: &Range) -> BoxedStrategy<(DType, u64)> {
+    (dtype(range), any::<u64>().no_shrink()).boxed()
 }
 
 /// Extents at and around the widths of vectors and tiles, and anything up to `most`.
-fn extent(most: usize) -> BoxedStrategy<usize> {
-    let edges: Vec<usize> =
-        [0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 512]
-            .into_iter()
-            .filter(|&edge| edge <= most)
-            .collect();
+fn extent(range: &Range, most: usize) -> BoxedStrategy<usize> {
+    let most = if range.tiny { most.min(1) } else { most };
+    let edges: Vec<usize> = [
+        0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 127, 128, 129, 255, 256, 257, 512,
+    ]
+    .into_iter()
+    .filter(|&edge| edge <= most)
+    .collect();
     prop_oneof![proptest::sample::select(edges), 0..=most].boxed()
 }
 
 /// A shape of up to four axes, each at most `most`.
-fn shape(most: usize) -> BoxedStrategy<Vec<usize>> {
+fn shape(range: &Range, most: usize) -> BoxedStrategy<Vec<usize>> {
+    if range.tiny {
+        return proptest::collection::vec(0..=1usize, 0..=4).boxed();
+    }
     prop_oneof![
         4 => proptest::collection::vec(1..=most, 0..=4),
         1 => proptest::collection::vec(0..=most, 1..=4),
-        1 => extent(600).prop_map(|n| vec![n]),
+        1 => extent(range, 600).prop_map(|n| vec![n]),
     ]
     .boxed()
 }

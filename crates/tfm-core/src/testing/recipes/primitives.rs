@@ -1,6 +1,6 @@
 //! Element-wise ops, reductions, products and movement.
 
-use super::{Family, Sameness, basics, extent, shape};
+use super::{Family, Range, Sameness, basics, dtype, extent, shape};
 use crate::DType;
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::testing::{Builder, Recipe};
@@ -9,16 +9,16 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::BoxedStrategy;
 
-pub(super) fn families(dtype: &BoxedStrategy<DType>) -> Vec<Family> {
+pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
-        Family::new("unary", Sameness::Bits, unary(dtype)),
-        Family::new("binary", Sameness::Bits, binary(dtype)),
-        Family::new("select", Sameness::Bits, pick(dtype)),
-        Family::new("cast", Sameness::Bits, cast(dtype)),
-        Family::new("constant, iota and random", Sameness::Bits, sources(dtype)),
-        Family::new("reduce", Sameness::Bounds, reduce(dtype)),
-        Family::new("matmul", Sameness::Bounds, matmul(dtype)),
-        Family::new("movement", Sameness::Bits, movement(dtype)),
+        Family::new("unary", Sameness::Bits, unary(range)),
+        Family::new("binary", Sameness::Bits, binary(range)),
+        Family::new("select", Sameness::Bits, pick(range)),
+        Family::new("cast", Sameness::Bits, cast(range)),
+        Family::new("constant, iota and random", Sameness::Bits, sources(range)),
+        Family::new("reduce", Sameness::Bounds, reduce(range)),
+        Family::new("matmul", Sameness::Bounds, matmul(range)),
+        Family::new("movement", Sameness::Bits, movement(range)),
     ]
 }
 
@@ -32,39 +32,46 @@ fn operand(b: &mut Builder, shape: &[usize], is_integer: bool, scale: f64) -> Va
     b.integers(shape, data)
 }
 
-fn unary(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+fn unary(range: &Range) -> BoxedStrategy<Recipe> {
     let integers = any::<bool>();
-    (basics(dtype), select(&UnaryOp::ALL[..]), shape(9), integers)
+    (basics(range), select(&UnaryOp::ALL[..]), shape(range, 9), integers)
         .prop_map(|((dtype, seed), op, shape, integers)| {
             let is_integer = integers && op.takes_integers();
-            Recipe::new(format!("{op:?} of {shape:?}, integers {is_integer}"), dtype, seed, move |b| {
-                let mut x = operand(b, &shape, is_integer, 8.0);
-                match op {
-                    UnaryOp::Sqrt => x = b.graph.abs(x),
-                    UnaryOp::Log | UnaryOp::Reciprocal => {
-                        x = b.graph.abs(x);
-                        x = b.graph.shift(x, 0.0625);
+            Recipe::new(
+                format!("{op:?} of {shape:?}, integers {is_integer}"),
+                dtype,
+                seed,
+                move |b| {
+                    let mut x = operand(b, &shape, is_integer, 8.0);
+                    match op {
+                        UnaryOp::Sqrt => x = b.graph.abs(x),
+                        UnaryOp::Log | UnaryOp::Reciprocal => {
+                            x = b.graph.abs(x);
+                            x = b.graph.shift(x, 0.0625);
+                        }
+                        _ => {}
                     }
-                    _ => {}
-                }
-                let y = b.graph.unary(op, x);
-                b.graph.output(y);
-            })
+                    let y = b.graph.unary(op, x);
+                    b.graph.output(y);
+                },
+            )
         })
         .boxed()
 }
 
-fn binary(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+fn binary(range: &Range) -> BoxedStrategy<Recipe> {
     let repeats = (any::<u8>(), any::<u8>());
-    (basics(dtype), select(&BinaryOp::ALL[..]), shape(9), repeats, any::<bool>())
+    (basics(range), select(&BinaryOp::ALL[..]), shape(range, 9), repeats, any::<bool>())
         .prop_map(|((dtype, seed), op, shape, repeats, is_integer)| {
-            let description = format!("{op:?} of {shape:?}, repeats {repeats:?}, integers {is_integer}");
+            let description =
+                format!("{op:?} of {shape:?}, repeats {repeats:?}, integers {is_integer}");
             Recipe::new(description, dtype, seed, move |b| {
                 // Operands may be shorter (leading axes missing) or have axes of extent 1.
                 let part = |mask: u8| -> Vec<usize> {
                     let skipped = usize::from(mask >> 6).min(shape.len());
                     let axes = shape.iter().enumerate().skip(skipped);
-                    axes.map(|(axis, &n)| if mask >> axis & 1 == 1 && n > 0 { 1 } else { n }).collect()
+                    axes.map(|(axis, &n)| if mask >> axis & 1 == 1 && n > 0 { 1 } else { n })
+                        .collect()
                 };
                 let left = operand(b, &shape, is_integer, 4.0);
                 let mut right = operand(b, &part(repeats.0 & repeats.1), is_integer, 4.0);
@@ -79,8 +86,8 @@ fn binary(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn pick(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), shape(9), any::<bool>(), any::<bool>())
+fn pick(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), shape(range, 9), any::<bool>(), any::<bool>())
         .prop_map(|((dtype, seed), shape, integer_condition, is_integer)| {
             let description =
                 format!("select of {shape:?}, integers: condition {integer_condition}, operands {is_integer}");
@@ -101,10 +108,9 @@ fn pick(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn cast(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    let integer = Just(DType::I32);
-    let any_type = prop_oneof![3 => dtype.clone(), 1 => integer].boxed();
-    (basics(dtype), any_type, shape(9), any::<bool>())
+fn cast(range: &Range) -> BoxedStrategy<Recipe> {
+    let any_type = prop_oneof![3 => dtype(range), 1 => Just(DType::I32)];
+    (basics(range), any_type, shape(range, 9), any::<bool>())
         .prop_map(|((dtype, seed), to, shape, is_integer)| {
             let description = format!("cast of {shape:?} to {to}, integers {is_integer}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -116,8 +122,8 @@ fn cast(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn sources(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), extent(300), any::<[i32; 3]>(), any::<u32>(), -1e3..1e3)
+fn sources(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), extent(range, 300), any::<[i32; 3]>(), any::<u32>(), -1e3..1e3)
         .prop_map(|((dtype, seed), n, key, stream, number)| {
             let description = format!("{n} of iota, random {key:?} {stream} and constant {number}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -134,14 +140,14 @@ fn sources(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn reduce(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+fn reduce(range: &Range) -> BoxedStrategy<Recipe> {
     let shapes = prop_oneof![
-        3 => shape(9),
-        1 => (0..5usize, extent(600)).prop_map(|(rows, n)| vec![rows, n]),
-        1 => (extent(600), 0..5usize).prop_map(|(n, columns)| vec![n, columns]),
+        3 => shape(range, 9),
+        1 => (0..5usize, extent(range, 600)).prop_map(|(rows, n)| vec![rows, n]),
+        1 => (extent(range, 600), 0..5usize).prop_map(|(n, columns)| vec![n, columns]),
     ];
     let op = select(vec![ReduceOp::Sum, ReduceOp::Max]);
-    (basics(dtype), op, shapes, any::<proptest::sample::Index>(), any::<bool>())
+    (basics(range), op, shapes, any::<proptest::sample::Index>(), any::<bool>())
         .prop_map(|((dtype, seed), op, mut shape, axis, is_integer)| {
             if shape.is_empty() {
                 shape.push(1);
@@ -157,15 +163,17 @@ fn reduce(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn matmul(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
+fn matmul(range: &Range) -> BoxedStrategy<Recipe> {
     let outer = prop_oneof![2 => Just(vec![]), 2 => proptest::collection::vec(0..4usize, 1..=2)];
-    let sizes = (extent(70), extent(600), extent(70));
-    (basics(dtype), outer, sizes, any::<bool>())
+    let sizes = (extent(range, 70), extent(range, 600), extent(range, 70));
+    (basics(range), outer, sizes, any::<bool>())
         .prop_map(|((dtype, seed), outer, (m, k, n), transposed)| {
             let k = if outer.is_empty() { k } else { k.min(80) };
             let description = format!("matmul {outer:?} {m}×{k}×{n}, transposed {transposed}");
             Recipe::new(description, dtype, seed, move |b| {
-                let with = |last: [usize; 2]| -> Vec<usize> { outer.iter().copied().chain(last).collect() };
+                let with = |last: [usize; 2]| -> Vec<usize> {
+                    outer.iter().copied().chain(last).collect()
+                };
                 let left = b.floats(&with([m, k])[..], 1.0);
                 let right = if transposed {
                     let right = b.floats(&with([n, k])[..], 1.0);
@@ -182,8 +190,8 @@ fn matmul(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn movement(dtype: &BoxedStrategy<DType>) -> BoxedStrategy<Recipe> {
-    (basics(dtype), shape(6), 1..6usize)
+fn movement(range: &Range) -> BoxedStrategy<Recipe> {
+    (basics(range), shape(range, 6), 1..6usize)
         .prop_map(|((dtype, seed), shape, moves)| {
             Recipe::new(format!("{moves} moves of {shape:?}"), dtype, seed, move |b| {
                 let is_integer = b.data.once_in(4);
