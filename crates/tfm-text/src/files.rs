@@ -6,7 +6,8 @@ use crate::Error;
 
 /// A set of named files.
 ///
-/// A model directory on disk and a model embedded in the program (`include_bytes!`) load through the same code.
+/// A model directory on disk and a model embedded in the program (`include_bytes!`) load through
+/// the same code.
 #[derive(Debug, Clone)]
 pub enum Files<'a> {
     /// The files of this folder.

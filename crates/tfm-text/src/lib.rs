@@ -4,8 +4,9 @@
 //! text ─ Tokenizer::encode_source → ids ─ (the model) → ids ─ Tokenizer::decode_target → text ─ Bleu, Chrf → score
 //! ```
 //!
-//! Each part is equal, token for token or digit for digit, to the Python package that set the standard:
-//! `sentencepiece`, `tokenizers`, `transformers` and `sacrebleu`; `tests/` holds what they answered.
+//! Each part is equal, token for token or digit for digit, to the Python package that set the
+//! standard: `sentencepiece`, `tokenizers`, `transformers` and `sacrebleu`; `tests/` holds what
+//! they answered.
 
 #![forbid(unsafe_code)]
 

@@ -1,11 +1,14 @@
-//! The tokeniser of Marian and OPUS-MT models: SentencePiece cuts the text, `vocab.json` gives the ids.
+//! The tokeniser of Marian and OPUS-MT models: SentencePiece cuts the text, `vocab.json` gives the
+//! ids.
 //!
 //! Equal to `MarianTokenizer` of Hugging Face `transformers` 5.23, with these notes:
-//! - Moses punctuation normalisation, which `transformers` can apply where the `sacremoses` package is installed,
-//!   is not part of tokenisation there either; none is done here.
-//! - A `>>code<<` prefix that a multilingual vocabulary lacks is an error; `transformers` makes it the unknown token.
-//! - With separate vocabularies, the special ids of the target side are looked up in the target vocabulary.
-//!   `transformers` uses the source's for both; converted checkpoints agree on them except perhaps for padding.
+//! - Moses punctuation normalisation, which `transformers` can apply where the `sacremoses` package
+//!   is installed, is not part of tokenisation there either; none is done here.
+//! - A `>>code<<` prefix that a multilingual vocabulary lacks is an error; `transformers` makes it
+//!   the unknown token.
+//! - With separate vocabularies, the special ids of the target side are looked up in the target
+//!   vocabulary. `transformers` uses the source's for both; converted checkpoints agree on them
+//!   except perhaps for padding.
 
 mod added;
 mod config;
@@ -29,7 +32,7 @@ pub struct MarianTokenizer {
 /// One language side.
 #[derive(Debug)]
 struct Side {
-    spm: SentencePiece,
+    spm: Arc<SentencePiece>,
     vocab: Arc<Vocab>,
     added: Arc<AddedTokens>,
     /// The vocabulary id of every SentencePiece id.
@@ -49,15 +52,25 @@ struct Special {
 const SPM_REMEDY: &str = "a Marian model directory holds source.spm, target.spm and vocab.json; copy it from the repository the model came from";
 
 impl MarianTokenizer {
-    /// Loads `source.spm`, `target.spm`, `vocab.json` (and `target_vocab.json` where `separate_vocabs` is set), with
-    /// `tokenizer_config.json` and `special_tokens_map.json` where they are.
+    /// Loads `source.spm`, `target.spm`, `vocab.json` (and `target_vocab.json` where
+    /// `separate_vocabs` is set), with `tokenizer_config.json` and `special_tokens_map.json` where
+    /// they are.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Io`] or [`Error::Malformed`], naming the file.
     pub fn from_files(files: &Files<'_>) -> Result<Self, Error> {
         let config = Config::read(files)?;
-        let load_spm = |name| {
-            SentencePiece::from_bytes(&files.require(name, SPM_REMEDY)?, &files.display(name))
+        let source_model = files.require("source.spm", SPM_REMEDY)?;
+        let target_model = files.require("target.spm", SPM_REMEDY)?;
+        let source_spm = SentencePiece::from_bytes(&source_model, &files.display("source.spm"))?;
+        let source_spm = Arc::new(source_spm);
+        // A joint model is the same file twice.
+        let target_spm = if source_model == target_model {
+            Arc::clone(&source_spm)
+        } else {
+            let target_spm =
+                SentencePiece::from_bytes(&target_model, &files.display("target.spm"))?;
+            Arc::new(target_spm)
         };
         let load_vocab = |name, remedy| -> Result<_, Error> {
             let file = files.display(name);
@@ -76,19 +89,19 @@ impl MarianTokenizer {
             source.clone()
         };
         Ok(MarianTokenizer {
-            source: Side::new(load_spm("source.spm")?, source),
-            target: Side::new(load_spm("target.spm")?, target),
+            source: Side::new(source_spm, source),
+            target: Side::new(target_spm, target),
             languages,
             clean_up: config.clean_up_tokenization_spaces.unwrap_or(false),
         })
     }
 
-    /// The ids of a source sentence, closed by the end-of-sentence id. The sentence may begin with a language token
-    /// (`>>fra<<`).
+    /// The ids of a source sentence, closed by the end-of-sentence id. The sentence may begin with
+    /// a language token (`>>fra<<`).
     ///
     /// # Errors
-    /// [`Error::UnknownLanguage`] if it begins with the token of a language that this multilingual model lacks;
-    /// [`Error::TextTooLong`].
+    /// [`Error::UnknownLanguage`] if it begins with the token of a language that this multilingual
+    /// model lacks; [`Error::TextTooLong`].
     pub fn encode_source(&self, text: &str) -> Result<Vec<u32>, Error> {
         self.encode(&self.source, text)
     }
@@ -119,7 +132,8 @@ impl MarianTokenizer {
         Ok(ids)
     }
 
-    /// The id of a `>>code<<` found in a text. If the model has no language tokens this is just odd text.
+    /// The id of a `>>code<<` found in a text. If the model has no language tokens this is just odd
+    /// text.
     fn code_id(&self, side: &Side, code: &str) -> Result<u32, Error> {
         match side.lookup(code) {
             Some(id) => Ok(id),
@@ -148,14 +162,15 @@ impl MarianTokenizer {
         Error::UnknownLanguage { language: language.into(), available: self.languages.clone() }
     }
 
-    /// The languages that `>>code<<` tokens name, sorted; empty for a model with one target language.
+    /// The languages that `>>code<<` tokens name, sorted; empty for a model with one target
+    /// language.
     #[must_use]
     pub fn languages(&self) -> &[String] {
         &self.languages
     }
 
-    /// The text of target ids. Special tokens, the unknown one among them, are left out, and so are ids that the
-    /// vocabulary lacks.
+    /// The text of target ids. Special tokens, the unknown one among them, are left out, and so are
+    /// ids that the vocabulary lacks.
     #[must_use]
     pub fn decode_target(&self, ids: &[u32]) -> String {
         let side = &self.target;
@@ -211,7 +226,7 @@ impl MarianTokenizer {
 
 impl Side {
     fn new(
-        spm: SentencePiece,
+        spm: Arc<SentencePiece>,
         (vocab, added, special): (Arc<Vocab>, Arc<AddedTokens>, Special),
     ) -> Self {
         let mut side = Side { spm, vocab, added, ids: Vec::new(), special };
@@ -304,7 +319,8 @@ fn languages(vocab: &Vocab) -> Vec<String> {
     languages
 }
 
-/// What `clean_up_tokenization_spaces` asks for: the spaces before English punctuation and contractions removed.
+/// What `clean_up_tokenization_spaces` asks for: the spaces before English punctuation and
+/// contractions removed.
 fn clean_up_spaces(text: &str) -> String {
     const RULES: [(&str, &str); 10] = [
         (" .", "."),

@@ -11,7 +11,8 @@ pub use words::BleuTokenizer;
 
 use crate::Error;
 
-/// What the `version` field of a signature says: these scores are computed here, not by the sacreBLEU package.
+/// What the `version` field of a signature says: these scores are computed here, not by the
+/// sacreBLEU package.
 const VERSION: &str = concat!("tfm-", env!("CARGO_PKG_VERSION"));
 
 /// Checks that there is something to score and that every reference has a line for each hypothesis.

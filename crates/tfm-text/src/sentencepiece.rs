@@ -1,8 +1,8 @@
 //! SentencePiece models: text to pieces and back, equal to the `sentencepiece` package.
 //!
-//! Source: T. Kudo and J. Richardson, "SentencePiece: A simple and language independent subword tokenizer" (2018);
-//! T. Kudo, "Subword Regularization" (2018) for Unigram; R. Sennrich et al., "Neural Machine Translation of Rare
-//! Words with Subword Units" (2016) for BPE.
+//! Source: T. Kudo and J. Richardson, "SentencePiece: A simple and language independent subword
+//! tokenizer" (2018); T. Kudo, "Subword Regularization" (2018) for Unigram; R. Sennrich et al.,
+//! "Neural Machine Translation of Rare Words with Subword Units" (2016) for BPE.
 //!
 //! ```text
 //! text ─ normalizer (charsmap) → normalised bytes ─ unigram | bpe → segments ─ unknown runs joined or spelt in bytes → pieces
@@ -23,7 +23,8 @@ use proto::{ModelProto, PieceKind};
 use unigram::Unigram;
 use vocabulary::Vocabulary;
 
-/// The longest text encoded at once, in bytes. Viterbi takes 12 bytes for each byte of normalised text.
+/// The longest text encoded at once, in bytes. Viterbi takes 12 bytes for each byte of normalised
+/// text.
 pub const MAX_TEXT: usize = 64 << 20;
 
 /// A loaded SentencePiece model (`.model`, `.spm`): Unigram or BPE.
@@ -57,7 +58,8 @@ impl SentencePiece {
     /// Loads a model from the bytes of its file. `file` is the name that errors mention.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the bytes are not a SentencePiece model, or one of a kind other than Unigram and BPE.
+    /// [`Error::Malformed`] if the bytes are not a SentencePiece model, or one of a kind other than
+    /// Unigram and BPE.
     pub fn from_bytes(bytes: &[u8], file: &str) -> Result<Self, Error> {
         Self::parse(bytes).map_err(|fault| Error::Malformed {
             file: file.into(),
@@ -129,8 +131,8 @@ impl SentencePiece {
         Ok(pieces)
     }
 
-    /// Visits the pieces of `text` in order: id and bytes. The bytes of an unknown piece are the characters it
-    /// covers; those of any other are the piece as the vocabulary writes it.
+    /// Visits the pieces of `text` in order: id and bytes. The bytes of an unknown piece are the
+    /// characters it covers; those of any other are the piece as the vocabulary writes it.
     pub(crate) fn for_each_piece(
         &self,
         text: &str,

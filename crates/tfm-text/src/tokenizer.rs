@@ -54,8 +54,8 @@ impl Tokenizer {
         Ok(Tokenizer(kind))
     }
 
-    /// The ids of a source text, with the special tokens that the model expects around it. For a multilingual Marian
-    /// model the text begins with `>>code<<`.
+    /// The ids of a source text, with the special tokens that the model expects around it. For a
+    /// multilingual Marian model the text begins with `>>code<<`.
     ///
     /// # Errors
     /// [`Error::UnknownLanguage`], [`Error::TextTooLong`] or [`Error::Pipeline`].
@@ -199,7 +199,8 @@ fn encode_with_eos(spm: &SentencePiece, text: &str) -> Result<Vec<u32>, Error> {
     Ok(ids)
 }
 
-/// Refuses a bare SentencePiece model whose family shifts the ids (Pegasus, mBART, …): its ids would be wrong.
+/// Refuses a bare SentencePiece model whose family shifts the ids (Pegasus, mBART, …): its ids
+/// would be wrong.
 fn ids_are_the_models_own(files: &Files<'_>) -> Result<(), Error> {
     #[derive(serde::Deserialize)]
     struct Class {

@@ -19,7 +19,8 @@ pub struct TokenizerJson {
     pad_id: Option<u32>,
 }
 
-/// The names of special tokens in `tokenizer_config.json`, as bare text or as an object with `content`.
+/// The names of special tokens in `tokenizer_config.json`, as bare text or as an object with
+/// `content`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct SpecialNames {
@@ -37,8 +38,8 @@ enum Name {
 }
 
 impl TokenizerJson {
-    /// Loads `tokenizer.json`, and the names of the special tokens from `tokenizer_config.json` if that is there.
-    /// Truncation and padding stored in the file are switched off.
+    /// Loads `tokenizer.json`, and the names of the special tokens from `tokenizer_config.json` if
+    /// that is there. Truncation and padding stored in the file are switched off.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Io`] or [`Error::Malformed`], naming the file.
@@ -75,7 +76,8 @@ impl TokenizerJson {
         })
     }
 
-    /// The ids of `text`; with `special`, between the tokens that the file's post-processor puts around it.
+    /// The ids of `text`; with `special`, between the tokens that the file's post-processor puts
+    /// around it.
     ///
     /// # Errors
     /// [`Error::Pipeline`] with the library's message.
@@ -143,7 +145,8 @@ fn guarded<T, E: ToString>(run: impl FnOnce() -> Result<T, E>) -> Result<T, Stri
     }
 }
 
-/// Checks the length that each precompiled charsmap announces, for which the library would allocate unseen.
+/// Checks the length that each precompiled charsmap announces, for which the library would allocate
+/// unseen.
 fn check_charsmaps(json: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Outline {

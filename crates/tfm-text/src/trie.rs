@@ -1,7 +1,8 @@
 //! A trie over bytes, for finding every key that starts at a place in a text.
 //!
-//! Nodes are laid out breadth-first, so the children of a node are neighbours: a node stores where they begin and
-//! how many there are. A node with many children (the first character of a word) gets a table with one entry a byte.
+//! Nodes are laid out breadth-first, so the children of a node are neighbours: a node stores where
+//! they begin and how many there are. A node with many children (the first character of a word)
+//! gets a table with one entry a byte.
 
 /// Nodes with more children than this are looked up in a table rather than searched.
 const NARROW: usize = 8;
@@ -36,7 +37,8 @@ impl Trie {
         keys.sort_by_key(|&(key, _)| key);
 
         let mut trie = Trie { nodes: Vec::new(), labels: Vec::new(), tables: Vec::new() };
-        // What each node still has to place: its range of sorted keys, and how many bytes of them lie above it.
+        // What each node still has to place: its range of sorted keys, and how many bytes of them
+        // lie above it.
         let mut pending = vec![(0, keys.len(), 0)];
         trie.push_node(0);
         for node in 0.. {

@@ -13,11 +13,12 @@ pub struct Vocab {
 }
 
 impl Vocab {
-    /// Reads `vocab.json`. `file` is the name that errors mention. If two tokens share an id, the later one is what
-    /// the id reads as, as in Python.
+    /// Reads `vocab.json`. `file` is the name that errors mention. If two tokens share an id, the
+    /// later one is what the id reads as, as in Python.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if this is not a JSON object of numbers, is empty, or leaves most ids unused.
+    /// [`Error::Malformed`] if this is not a JSON object of numbers, is empty, or leaves most ids
+    /// unused.
     pub fn from_json(bytes: &[u8], file: &str) -> Result<Self, Error> {
         let malformed = |fault| Error::Malformed { file: file.into(), format: "vocabulary", fault };
         let Entries(entries) =
@@ -77,7 +78,8 @@ impl Vocab {
         self.tokens.iter().flatten().map(|token| &**token)
     }
 
-    /// Adds a token under a new id above all others, and returns the id. A token that is there keeps its own.
+    /// Adds a token under a new id above all others, and returns the id. A token that is there
+    /// keeps its own.
     pub(crate) fn add(&mut self, token: &str) -> u32 {
         if let Some(id) = self.id(token) {
             return id;

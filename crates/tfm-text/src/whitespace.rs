@@ -1,8 +1,8 @@
 //! Whitespace as Python's `str` methods see it.
 //!
-//! The reference implementations (sacreBLEU, the Hugging Face tokenisers) are written in Python, whose
-//! `split` and `strip` also cut at the four ASCII separators U+001C–U+001F. Those do not carry Unicode's
-//! `White_Space` property, so Rust's own methods keep them.
+//! The reference implementations (sacreBLEU, the Hugging Face tokenisers) are written in Python,
+//! whose `split` and `strip` also cut at the four ASCII separators U+001C–U+001F. Those do not
+//! carry Unicode's `White_Space` property, so Rust's own methods keep them.
 
 /// Whether Python's `str.isspace` holds for `c`.
 pub(crate) fn is_space(c: char) -> bool {

@@ -1,4 +1,5 @@
-//! Nothing from outside makes the crate panic or loop: arbitrary texts, arbitrary bytes, damaged files.
+//! Nothing from outside makes the crate panic or loop: arbitrary texts, arbitrary bytes, damaged
+//! files.
 
 mod support;
 
@@ -59,7 +60,8 @@ fn text() -> impl Strategy<Value = String> {
 proptest! {
     #[test]
     fn byte_fallback_loses_no_text(text in text()) {
-        // The rule-free model with bytes for what it does not know gives every text back, but for spaces.
+        // The rule-free model with bytes for what it does not know gives every text back, but for
+        // spaces.
         let model = &MODELS[0];
         let decoded = model.decode(&model.encode(&text).unwrap()).unwrap();
         let words = |text: &str| -> Vec<String> {

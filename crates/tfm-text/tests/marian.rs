@@ -6,7 +6,8 @@ use serde_json::Value;
 use support::{bundled, golden, ids, json, strings};
 use tfm_text::{Error, Files, MarianTokenizer, Tokenizer};
 
-/// Loads a tokenizer of the fixture: the bundled one, or one whose files but for the models are in the fixture.
+/// Loads a tokenizer of the fixture: the bundled one, or one whose files but for the models are in
+/// the fixture.
 fn load(files: &Value) -> MarianTokenizer {
     let files = files.as_object().unwrap();
     if files.is_empty() {
@@ -112,12 +113,15 @@ fn missing_and_broken_files_are_named() {
     let spm = std::fs::read(golden("tiny-bpe-bytes.spm")).unwrap();
     let fault = |extra: &[(&str, &[u8])]| {
         let mut files: Vec<(&str, &[u8])> = extra.to_vec();
-        files.push(("source.spm", &spm));
+        files.extend([("source.spm", &spm[..]), ("target.spm", &spm[..])]);
         Tokenizer::from_files(&Files::Memory(&files)).unwrap_err().to_string()
     };
+    let source_alone: &[(&str, &[u8])] = &[("source.spm", &spm)];
+    let error = Tokenizer::from_files(&Files::Memory(source_alone)).unwrap_err().to_string();
+    assert!(error.starts_with("target.spm is missing: "), "{error}");
     assert!(fault(&[]).starts_with("vocab.json is missing: "));
+    assert!(fault(&[("target.spm", b"x")]).starts_with("target.spm is not a usable SentencePiece"));
     let vocab = ("vocab.json", &br#"{"</s>": 0, "<unk>": 1}"#[..]);
-    assert!(fault(&[vocab]).starts_with("target.spm is missing: "));
     assert!(
         fault(&[("vocab.json", b"{\"a\": 0}")])
             .contains("the unknown token \"<unk>\" is not in it")

@@ -1,4 +1,5 @@
-//! The real tokenisers over whole test sets: a hash over all ids must be the one that the Python packages give.
+//! The real tokenisers over whole test sets: a hash over all ids must be the one that the Python
+//! packages give.
 
 mod support;
 

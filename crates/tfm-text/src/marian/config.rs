@@ -1,4 +1,5 @@
-//! The part of `tokenizer_config.json` (and of the older `special_tokens_map.json`) that shapes token ids.
+//! The part of `tokenizer_config.json` (and of the older `special_tokens_map.json`) that shapes
+//! token ids.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,5 @@
-//! BLEU: K. Papineni et al., "BLEU: a method for automatic evaluation of machine translation" (2002).
+//! BLEU: K. Papineni et al., "BLEU: a method for automatic evaluation of machine translation"
+//! (2002).
 //!
 //! ```text
 //! BLEU = 100 · BP · exp( 1/N · Σ_{n≤N} ln p_n ),  N = 4
@@ -23,8 +24,8 @@ const ORDER: usize = 4;
 /// What stands for the logarithm of zero.
 const LOG_ZERO: f64 = -9_999_999_999.0;
 
-/// What a precision with no match counts as (B. Chen and C. Cherry, "A systematic comparison of smoothing techniques
-/// for sentence-level BLEU", 2014).
+/// What a precision with no match counts as (B. Chen and C. Cherry, "A systematic comparison of
+/// smoothing techniques for sentence-level BLEU", 2014).
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub enum Smoothing {
     /// 1/2, 1/4, 1/8, … of a match (method 3, NIST's).
@@ -47,7 +48,8 @@ pub struct Bleu {
     pub smoothing: Smoothing,
     /// Whether upper and lower case are the same.
     pub lowercase: bool,
-    /// Whether orders longer than the hypothesis are left out of the mean; wanted for single sentences.
+    /// Whether orders longer than the hypothesis are left out of the mean; wanted for single
+    /// sentences.
     pub effective_order: bool,
 }
 
@@ -67,7 +69,8 @@ pub struct BleuScore {
     pub brevity_penalty: f64,
     /// Words in the hypotheses.
     pub hypothesis_len: u64,
-    /// Words in the references; where there are several, in the one closest in length to each hypothesis.
+    /// Words in the references; where there are several, in the one closest in length to each
+    /// hypothesis.
     pub reference_len: u64,
 }
 
@@ -81,10 +84,12 @@ struct Statistics {
 }
 
 impl Bleu {
-    /// The score of a corpus: one hypothesis a line, and one or more references with a line for each.
+    /// The score of a corpus: one hypothesis a line, and one or more references with a line for
+    /// each.
     ///
     /// # Errors
-    /// [`Error::NothingToScore`] without lines or references; [`Error::LineCount`] if their numbers differ.
+    /// [`Error::NothingToScore`] without lines or references; [`Error::LineCount`] if their numbers
+    /// differ.
     pub fn corpus<H: AsRef<str>, R: AsRef<str>>(
         &self,
         hypotheses: &[H],
@@ -116,8 +121,9 @@ impl Bleu {
         Ok(self.score(&statistics))
     }
 
-    /// How the score was computed, in sacreBLEU's notation: `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:…`.
-    /// The version names this program, which computed the score; the fields before it are those of sacreBLEU 2.
+    /// How the score was computed, in sacreBLEU's notation:
+    /// `nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:…`. The version names this program,
+    /// which computed the score; the fields before it are those of sacreBLEU 2.
     #[must_use]
     pub fn signature(&self, references: usize) -> String {
         let case = if self.lowercase { "lc" } else { "mixed" };

@@ -1,5 +1,5 @@
-//! chrF: M. Popović, "chrF: character n-gram F-score for automatic MT evaluation" (2015), and chrF++, which counts
-//! word n-grams too ("chrF++: words helping character n-grams", 2017).
+//! chrF: M. Popović, "chrF: character n-gram F-score for automatic MT evaluation" (2015), and
+//! chrF++, which counts word n-grams too ("chrF++: words helping character n-grams", 2017).
 //!
 //! ```text
 //! chrFβ = 100 · (1+β²) · P·R / (β²·P + R),  β = 2
@@ -20,7 +20,8 @@ use crate::{
 /// How many times as much recall counts as precision.
 const BETA: f64 = 2.0;
 
-/// How to compute chrF. The default is chrF2, what `sacrebleu -m chrf` does; [`Chrf::plus_plus`] is chrF2++.
+/// How to compute chrF. The default is chrF2, what `sacrebleu -m chrf` does; [`Chrf::plus_plus`] is
+/// chrF2++.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chrf {
     /// The highest order of character n-grams.
@@ -67,10 +68,12 @@ impl Chrf {
         Chrf { word_order: 2, ..Chrf::default() }
     }
 
-    /// The score of a corpus: one hypothesis a line, and one or more references with a line for each.
+    /// The score of a corpus: one hypothesis a line, and one or more references with a line for
+    /// each.
     ///
     /// # Errors
-    /// [`Error::NothingToScore`] without lines or references; [`Error::LineCount`] if their numbers differ.
+    /// [`Error::NothingToScore`] without lines or references; [`Error::LineCount`] if their numbers
+    /// differ.
     pub fn corpus<H: AsRef<str>, R: AsRef<str>>(
         &self,
         hypotheses: &[H],
@@ -105,8 +108,9 @@ impl Chrf {
         Ok(ChrfScore { score: f_score(&orders), word_order: self.word_order })
     }
 
-    /// How the score was computed, in sacreBLEU's notation: `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:…`.
-    /// The version names this program, which computed the score; the fields before it are those of sacreBLEU 2.
+    /// How the score was computed, in sacreBLEU's notation:
+    /// `nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:…`. The version names this program,
+    /// which computed the score; the fields before it are those of sacreBLEU 2.
     #[must_use]
     pub fn signature(&self, references: usize) -> String {
         let case = if self.lowercase { "lc" } else { "mixed" };

@@ -12,7 +12,8 @@ pub enum BleuTokenizer {
     /// `mteval-v13a`, the standard of WMT: punctuation apart, numbers whole, for Western scripts.
     #[default]
     V13a,
-    /// `mteval-v14` with international tokenisation: punctuation and symbols of all of Unicode apart.
+    /// `mteval-v14` with international tokenisation: punctuation and symbols of all of Unicode
+    /// apart.
     International,
     /// Every character is a word.
     Char,

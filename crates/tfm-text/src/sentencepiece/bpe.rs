@@ -1,7 +1,7 @@
 //! The BPE model: the best-scored neighbouring pair is merged, until no pair is a piece.
 //!
-//! Candidates wait in a heap; one that lost a side to another merge is recognised by its length and dropped. That
-//! is `n log n` in the length of the text.
+//! Candidates wait in a heap; one that lost a side to another merge is recognised by its length and
+//! dropped. That is `n log n` in the length of the text.
 
 use std::collections::{BinaryHeap, HashMap};
 
@@ -10,14 +10,15 @@ use crate::trie::Place;
 
 const NONE: u32 = u32::MAX;
 
-/// A stretch of text that may still merge with its neighbours. A stretch merged into its left one is empty.
+/// A stretch of text that may still merge with its neighbours. A stretch merged into its left one
+/// is empty.
 struct Symbol {
     begin: u32,
     end: u32,
     previous: u32,
     next: u32,
-    /// Where the trie of pieces is after reading this stretch; `None` if no piece begins like it, or if the
-    /// stretch is a user-defined symbol, which never merges.
+    /// Where the trie of pieces is after reading this stretch; `None` if no piece begins like it,
+    /// or if the stretch is a user-defined symbol, which never merges.
     place: Option<Place>,
     frozen: bool,
 }
@@ -34,7 +35,8 @@ struct Pair {
 
 /// The highest score first, and of equal ones the leftmost, as one number.
 fn priority(score: f32, left: u32) -> u64 {
-    // Adding zero makes -0 and 0 the same. The bits of floats of one sign are ordered like their magnitudes.
+    // Adding zero makes -0 and 0 the same. The bits of floats of one sign are ordered like their
+    // magnitudes.
     let bits = (score + 0.0).to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(!left)
@@ -87,7 +89,8 @@ struct Merger<'a> {
     text: &'a [u8],
     symbols: Vec<Symbol>,
     agenda: BinaryHeap<Pair>,
-    /// For an unused piece that came up, where its left part ends. Only kept if the model has unused pieces.
+    /// For an unused piece that came up, where its left part ends. Only kept if the model has
+    /// unused pieces.
     splits: Option<HashMap<u32, u32>>,
 }
 
@@ -182,7 +185,8 @@ impl Merger<'_> {
         }
     }
 
-    /// The id of a stretch. A text may spell a control piece; like the reference, that gives its id.
+    /// The id of a stretch. A text may spell a control piece; like the reference, that gives its
+    /// id.
     fn id(&self, begin: u32, end: u32) -> u32 {
         std::str::from_utf8(&self.text[begin as usize..end as usize])
             .ok()

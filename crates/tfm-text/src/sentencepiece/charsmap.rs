@@ -1,13 +1,14 @@
-//! The compiled normalisation rules of a SentencePiece model: longest match first, replaced by a string.
+//! The compiled normalisation rules of a SentencePiece model: longest match first, replaced by a
+//! string.
 //!
-//! The file holds them as `<u32 size><double array><replacements>`. The double array (the layout of the darts-clone
-//! library) is a trie in which the child of the node at `base` along byte `b` is at `base ^ b`; a rule's number
-//! is the offset of its NUL-terminated replacement.
+//! The file holds them as `<u32 size><double array><replacements>`. The double array (the layout of
+//! the darts-clone library) is a trie in which the child of the node at `base` along byte `b` is at
+//! `base ^ b`; a rule's number is the offset of its NUL-terminated replacement.
 
 use super::utf8::valid_len;
 
-/// The longest replacement accepted. Unicode's own longest compatibility decomposition takes 33 bytes; the bound
-/// keeps a crafted file from blowing up the text.
+/// The longest replacement accepted. Unicode's own longest compatibility decomposition takes 33
+/// bytes; the bound keeps a crafted file from blowing up the text.
 const MAX_REPLACEMENT: usize = 255;
 
 /// How far a rule may reach. A crafted array can contain cycles; this bounds the walk.
@@ -123,7 +124,8 @@ mod tests {
 
     #[test]
     fn a_hand_made_rule_matches() {
-        // Root at 0 with base 256; 'a' at 256^97 has a leaf at base 512, which points to replacement 1.
+        // Root at 0 with base 256; 'a' at 256^97 has a leaf at base 512, which points to
+        // replacement 1.
         let mut units = vec![0u32; 768];
         units[0] = 256 << 10;
         units[256 ^ 97] = ((256 ^ 97 ^ 512) << 10) | 1 << 8 | 97;

@@ -8,10 +8,10 @@ const SPACE_SYMBOL: char = '▁';
 const DEFAULT_UNK_SURFACE: &str = " \u{2047} ";
 
 impl SentencePiece {
-    /// Joins pieces to text, as `SentencePieceProcessor.decode_pieces` does: `▁` becomes a space, except at the
-    /// beginning; control pieces vanish; runs of byte pieces are read as UTF-8 (a byte that is not becomes U+FFFD);
-    /// the unknown piece becomes the model's surface for it (` ⁇ `); a piece that the model does not know
-    /// stays as it is.
+    /// Joins pieces to text, as `SentencePieceProcessor.decode_pieces` does: `▁` becomes a space,
+    /// except at the beginning; control pieces vanish; runs of byte pieces are read as UTF-8 (a
+    /// byte that is not becomes U+FFFD); the unknown piece becomes the model's surface for it (` ⁇
+    /// `); a piece that the model does not know stays as it is.
     pub fn decode_pieces<'p>(&self, pieces: impl IntoIterator<Item = &'p str>) -> String {
         let mut text = String::new();
         let mut bytes = Vec::new();

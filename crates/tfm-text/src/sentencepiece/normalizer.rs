@@ -119,13 +119,15 @@ impl Normalizer {
     fn plain_run(&self, input: &[u8]) -> usize {
         let run = input.iter().take_while(|&&byte| self.plain[usize::from(byte)]).count();
         match input.get(run) {
-            // A plain byte may still begin a rule that goes on with this one (a letter and its accent).
+            // A plain byte may still begin a rule that goes on with this one (a letter and its
+            // accent).
             Some(next) if *next >= 0x80 => run.saturating_sub(1),
             _ => run,
         }
     }
 
-    /// What the start of `input` becomes, and how many of its bytes that takes up. `([], 0)` at the end.
+    /// What the start of `input` becomes, and how many of its bytes that takes up. `([], 0)` at the
+    /// end.
     fn next<'a>(&'a self, input: &'a [u8]) -> (&'a [u8], usize) {
         if let Some((len, _)) = self.user_defined.as_ref().and_then(|s| s.longest_prefix(input)) {
             return (&input[..len], len);
@@ -139,8 +141,8 @@ impl Normalizer {
         }
     }
 
-    /// The longest user-defined symbol that `text` starts with, else one character: its length, and whether it is
-    /// such a symbol. Not for an empty text.
+    /// The longest user-defined symbol that `text` starts with, else one character: its length, and
+    /// whether it is such a symbol. Not for an empty text.
     pub(super) fn symbol_or_char(&self, text: &[u8]) -> (usize, bool) {
         match self.user_defined.as_ref().and_then(|symbols| symbols.longest_prefix(text)) {
             Some((len, _)) => (len, true),

@@ -1,7 +1,8 @@
-//! The few messages of `sentencepiece_model.proto` that a tokeniser needs, read from the protobuf wire format.
+//! The few messages of `sentencepiece_model.proto` that a tokeniser needs, read from the protobuf
+//! wire format.
 //!
-//! As in any protobuf reader, unknown fields are skipped, a repeated scalar keeps its last value and a repeated
-//! message is merged. Memory stays proportional to the file.
+//! As in any protobuf reader, unknown fields are skipped, a repeated scalar keeps its last value
+//! and a repeated message is merged. Memory stays proportional to the file.
 
 /// `ModelProto`
 #[derive(Debug, Default)]

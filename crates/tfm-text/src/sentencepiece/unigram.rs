@@ -1,7 +1,8 @@
 //! The Unigram model: the cut of a text whose pieces have the highest sum of log-probabilities.
 //!
-//! One pass of Viterbi over byte positions; only the best way to reach each position is kept. Sums are taken in
-//! `f32`, and of equal sums the first found stays, so that ties fall as in the reference implementation.
+//! One pass of Viterbi over byte positions; only the best way to reach each position is kept. Sums
+//! are taken in `f32`, and of equal sums the first found stays, so that ties fall as in the
+//! reference implementation.
 
 use super::{Segment, proto::PieceKind, utf8::announced_len, vocabulary::Vocabulary};
 

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use super::proto::{Piece, PieceKind};
 use crate::trie::Trie;
 
-/// The longest piece accepted, in bytes. Trained pieces have at most a few dozen; the bound keeps a crafted file
-/// from making every character of a text a long walk.
+/// The longest piece accepted, in bytes. Trained pieces have at most a few dozen; the bound keeps a
+/// crafted file from making every character of a text a long walk.
 const MAX_PIECE: usize = 1024;
 
 #[derive(Debug)]
@@ -106,7 +106,8 @@ impl Vocabulary {
         Some(&self.texts[begin..end])
     }
 
-    /// The id of this very piece. Control, unknown and byte pieces come before normal ones of the same text.
+    /// The id of this very piece. Control, unknown and byte pieces come before normal ones of the
+    /// same text.
     pub(super) fn id(&self, text: &str) -> Option<u32> {
         self.reserved.get(text).copied().or_else(|| self.normal.get(text.as_bytes()))
     }

@@ -24,8 +24,8 @@ pub(crate) fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/marian-tatoeba-en-fr")
 }
 
-/// A path in the folder of large reference data: `TFM_TEST_DATA`, else `shared` beside the repository. Where it
-/// is absent the test says so and passes.
+/// A path in the folder of large reference data: `TFM_TEST_DATA`, else `shared` beside the
+/// repository. Where it is absent the test says so and passes.
 pub(crate) fn shared(path: &str) -> Option<PathBuf> {
     let folder = std::env::var_os("TFM_TEST_DATA").map_or_else(
         || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared"),
@@ -47,7 +47,8 @@ pub(crate) fn gunzip_lines(path: &Path) -> Vec<String> {
     text.trim_end_matches('\n').split('\n').map(str::to_owned).collect()
 }
 
-/// Test texts by the names that `digests.json` uses: Tatoeba sentences of both sides, or one side of Multi30k.
+/// Test texts by the names that `digests.json` uses: Tatoeba sentences of both sides, or one side
+/// of Multi30k.
 pub(crate) fn texts(kind: &str, language: &str) -> Option<Vec<String>> {
     let file = match kind {
         "tatoeba" => format!("data/tatoeba/test.en-{language}.tsv.gz"),
