@@ -3,8 +3,11 @@
 //! Each law draws random cases and checks them on a [`Subject`]. A failure says a seed; with `TFM_SEED` set
 //! to it, only that case runs again. `TFM_CASES` multiplies the number of cases.
 
+mod company;
+mod decoding;
 mod harness;
 mod single_ops;
+mod whole_graphs;
 
 use super::{Subject, Tally};
 use std::fmt;
@@ -87,23 +90,26 @@ impl Law {
 
 /// Every law there is.
 pub fn all() -> &'static [Law] {
-    &[
-        Law {
-            number: 1,
-            claim: "a backend agrees with the f64 reference",
-            run: single_ops::reference,
-        },
-        Law {
-            number: 2,
-            claim: "a fused op agrees with its decomposition",
-            run: single_ops::fused,
-        },
-        Law {
-            number: 3,
-            claim: "strided operands give what contiguous ones give",
-            run: single_ops::layouts,
-        },
-    ]
+    const fn law(
+        number: u32,
+        claim: &'static str,
+        run: fn(&dyn Subject, &Config) -> Result<Report, Failure>,
+    ) -> Law {
+        Law { number, claim, run }
+    }
+    const {
+        &[
+            law(1, "a backend agrees with the f64 reference", single_ops::reference),
+            law(2, "a fused op agrees with its decomposition", single_ops::fused),
+            law(3, "strided operands give what contiguous ones give", single_ops::layouts),
+            law(5, "cached decoding gives what the full forward pass gives", decoding::cached),
+            law(6, "a beam reorder gives what recomputing gives", decoding::reorder),
+            law(7, "a sequence does not depend on its company", company::law),
+            law(9, "nothing and one of each are no special cases", whole_graphs::tiny),
+            law(10, "a replay gives what a fresh run gives", whole_graphs::replay),
+            law(11, "random whole graphs agree with the reference", whole_graphs::random),
+        ]
+    }
 }
 
 /// Checks all laws; for tests.

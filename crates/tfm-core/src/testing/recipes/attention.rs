@@ -103,8 +103,8 @@ fn rows(
     b.graph.reshape(joined, [rows, heads, d_head])
 }
 
-/// Heads, and d_head at and around the widths of vectors.
-fn heads() -> BoxedStrategy<(usize, usize)> {
+/// A number of heads, and d_head at and around the widths of vectors.
+pub fn heads() -> BoxedStrategy<(usize, usize)> {
     let d_head = prop_oneof![1..=80usize, proptest::sample::select(vec![8usize, 16, 32, 64])];
     (1..=4usize, d_head).boxed()
 }

@@ -3,6 +3,7 @@
 
 mod attention;
 mod fused;
+mod graphs;
 mod indices;
 mod primitives;
 
@@ -11,7 +12,8 @@ use crate::{DType, Tensor};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
-pub use attention::{Ragged, row_tables};
+pub use attention::{Ragged, heads, row_tables};
+pub use graphs::graphs;
 
 /// How strided operands must compare with contiguous ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
