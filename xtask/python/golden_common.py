@@ -15,6 +15,8 @@ from safetensors.torch import save_file
 NUDGE = 2e-6
 # f32 references must lie this close (relative to the largest value) to their own f64 run.
 FLOAT32_ERROR = 2e-5
+TRAINING_STEPS = 300
+EMBEDDING_STD = 0.3
 
 
 def seed_of(name: str) -> int:
@@ -22,28 +24,58 @@ def seed_of(name: str) -> int:
     return zlib.crc32(name.encode())
 
 
-def randomise(module: torch.nn.Module, generator: torch.Generator, embedding_std: float) -> None:
-    """Draw weights that make a tiny untrained model decide sharply, and that no part of it may forget.
-
-    Biases and norm weights are far from 0 and 1; matrices are scaled so that activations keep their size and attention
-    is neither flat nor one-hot.
-    """
+def randomise(module: torch.nn.Module, generator: torch.Generator) -> None:
+    """Draw weights no part of which may be forgotten: biases and norm weights are far from 0 and 1."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if "embed_positions" in name:
                 continue
             noise = torch.randn(parameter.shape, generator=generator)
             if "embed" in name or "shared" in name or "lm_head" in name or name.startswith("generator.weight"):
-                parameter.copy_(noise * embedding_std)
+                parameter.copy_(noise * EMBEDDING_STD)
             elif parameter.dim() == 2:
-                # What a block adds outweighs what its residual carries: else a model with tied embeddings says the
-                # token it has just read for ever.
-                gain = 3.0 if any(last in name for last in ("out_proj", "fc2", "linear2")) else 1.4
-                parameter.copy_(noise * gain / math.sqrt(parameter.shape[1]))
+                parameter.copy_(noise / math.sqrt(parameter.shape[1]))
             elif "norm" in name and name.endswith("weight"):
                 parameter.copy_(1.0 + 0.25 * noise)
             else:
                 parameter.copy_(0.2 * noise)
+
+
+def train_briefly(model, forward, rng: random.Random, config: dict) -> None:
+    """Some Adam steps on a toy language, so that searches are eventful: an untrained model says one token for ever.
+
+    Each token has two usual successors and sometimes gives way to the other name of a token of the source; a sentence may
+    end anywhere. `forward(source, decoder)` maps ids `[B, S]` and `[B, T]` to logits `[B, T, V]`.
+    """
+    eos, pad, start = config["eos_token_id"], config["pad_token_id"], config["decoder_start_token_id"]
+    special = {eos, pad, start}
+    source_tokens = [t for t in range(config["vocab_size"]) if t not in special]
+    target_tokens = [t for t in range(config.get("decoder_vocab_size") or config["vocab_size"]) if t not in special]
+    other_name = {token: rng.choice(target_tokens) for token in [*source_tokens, eos]}
+    successors = {token: rng.sample(target_tokens, 2) for token in [*target_tokens, start]}
+
+    def answer(source: list[int]) -> list[int]:
+        said = [other_name[source[0]]]
+        while len(said) < 20 and rng.random() > 0.12:
+            first, second = successors[said[-1]]
+            said.append(rng.choices([first, second, other_name[rng.choice(source)]], [5, 2, 3])[0])
+        return said + [eos]
+
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    adam = torch.optim.Adam(parameters, lr=5e-3)
+    for _ in range(TRAINING_STEPS):
+        length = rng.randint(1, 14)
+        sources = [random_sentence(rng, length, source_tokens, eos) for _ in range(24)]
+        targets = [answer(source) for source in sources]
+        width = max(map(len, targets))
+        labels = torch.tensor([t + [-100] * (width - len(t)) for t in targets])
+        decoder = torch.tensor([([start] + t + [pad] * width)[:width] for t in targets])
+        logits = forward(torch.tensor(sources), decoder)
+        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+        adam.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        adam.step()
 
 
 def nudged(weights: dict[str, torch.Tensor], seed: int) -> dict[str, torch.Tensor]:

@@ -1,5 +1,6 @@
-"""Tiny random Marian checkpoints, saved and answered by `transformers`."""
+"""Tiny Marian checkpoints, saved and answered by `transformers`."""
 
+import copy
 import json
 import random
 import shutil
@@ -17,21 +18,15 @@ CANDIDATES = 8
 
 @dataclass
 class Spec:
-    """One checkpoint: `config` is Marian's, the rest says how it is drawn and stored.
-
-    `draw`, `eos_bias` and `embedding_std` were chosen so that searches end at many different lengths.
-    """
+    """One checkpoint: `config` is Marian's, the rest says how it is drawn and stored."""
 
     name: str
     config: dict
-    draw: int
-    eos_bias: float
-    embedding_std: float
     stored: torch.dtype = torch.float32
     shard_size: str | None = None
 
 
-def spec(name: str, draw: int, eos_bias: float, embedding_std: float, stored=torch.float32, shard_size=None, **config) -> Spec:
+def spec(name: str, stored=torch.float32, shard_size=None, **config) -> Spec:
     base = dict(
         bos_token_id=None,
         decoder_attention_heads=config["encoder_attention_heads"],
@@ -44,36 +39,36 @@ def spec(name: str, draw: int, eos_bias: float, embedding_std: float, stored=tor
     )
     base |= config
     base["forced_eos_token_id"] = base["eos_token_id"]
-    return Spec(name, base, draw, eos_bias, embedding_std, stored, shard_size)
+    return Spec(name, base, stored, shard_size)
 
 
 SPECS = {
     s.name: s
     for s in [
         spec(
-            "marian_swish_tied", 0, 3.5, 0.55,
+            "marian_swish_tied",
             activation_function="swish", d_model=16, encoder_attention_heads=4, encoder_ffn_dim=32, decoder_ffn_dim=32,
             vocab_size=48, pad_token_id=47, scale_embedding=True,
         ),
         spec(
-            "marian_relu_untied", 0, 3.0, 0.3, stored=torch.float16,
+            "marian_relu_untied", stored=torch.float16,
             activation_function="relu", d_model=24, encoder_attention_heads=4, encoder_ffn_dim=40, decoder_ffn_dim=32,
             vocab_size=50, pad_token_id=49, scale_embedding=True, tie_word_embeddings=False,
         ),
         spec(
-            "marian_relu_all_separate", 1, 4.0, 0.4,
+            "marian_relu_all_separate",
             activation_function="relu", d_model=16, encoder_attention_heads=2, encoder_ffn_dim=24, decoder_ffn_dim=40,
             vocab_size=40, pad_token_id=39, scale_embedding=False, tie_word_embeddings=False, decoder_layers=1,
             share_encoder_decoder_embeddings=False,
         ),
         spec(
-            "marian_gelu_separate_vocab", 2, 4.5, 0.5, stored=torch.bfloat16,
+            "marian_gelu_separate_vocab", stored=torch.bfloat16,
             activation_function="gelu", d_model=24, encoder_attention_heads=3, encoder_ffn_dim=48, decoder_ffn_dim=48,
             vocab_size=57, decoder_vocab_size=45, pad_token_id=44, scale_embedding=False, encoder_layers=3,
             share_encoder_decoder_embeddings=False,
         ),
         spec(
-            "marian_eos_nonzero", 0, 4.0, 0.3, shard_size="24KB",
+            "marian_eos_nonzero", shard_size="24KB",
             activation_function="swish", d_model=20, encoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32,
             vocab_size=52, pad_token_id=51, eos_token_id=40, scale_embedding=True,
         ),
@@ -128,19 +123,25 @@ def make(spec: Spec, out: Path) -> str:
 
 
 def save_checkpoint(spec: Spec, out: Path) -> None:
-    """Draw the weights and let `transformers` save them, in the type and number of files that the spec asks for."""
-    generator = torch.Generator().manual_seed(common.seed_of(f"{spec.name}{spec.draw}"))
+    """Draw and train the weights, and let `transformers` save them, in the type and number of files that the spec asks for."""
+    generator = torch.Generator().manual_seed(common.seed_of(spec.name))
     config = MarianConfig(**spec.config)
     model = MarianMTModel(config)
-    common.randomise(model, generator, spec.embedding_std)
-    bias = 0.7 * torch.randn(model.final_logits_bias.shape, generator=generator)
-    bias[0, config.eos_token_id] += spec.eos_bias
-    model.final_logits_bias.copy_(bias)
-    if config.share_encoder_decoder_embeddings and not config.tie_word_embeddings:
-        # One input embedding under three names, as the flag says, and an output projection of its own.
-        with torch.no_grad():
-            model.model.encoder.embed_tokens.weight.copy_(model.model.shared.weight)
-            model.model.decoder.embed_tokens.weight.copy_(model.model.shared.weight)
+    common.randomise(model, generator)
+    model.final_logits_bias.copy_(0.5 * torch.randn(model.final_logits_bias.shape, generator=generator))
+    one_input_embedding = config.share_encoder_decoder_embeddings and not config.tie_word_embeddings
+    if one_input_embedding:
+        # `transformers` shares nothing at all when tie_word_embeddings is false: this is what the other flag says.
+        model.model.encoder.embed_tokens = model.model.decoder.embed_tokens = model.model.shared
+    model.eval()  # no dropout
+
+    def forward(source: torch.Tensor, decoder: torch.Tensor) -> torch.Tensor:
+        return model(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=decoder).logits
+
+    common.train_briefly(model, forward, random.Random(common.seed_of(spec.name)), spec.config)
+    if one_input_embedding:
+        model.model.encoder.embed_tokens = copy.deepcopy(model.model.shared)
+        model.model.decoder.embed_tokens = copy.deepcopy(model.model.shared)
     model.generation_config = GenerationConfig(
         bad_words_ids=[[config.pad_token_id]],
         decoder_start_token_id=config.decoder_start_token_id,

@@ -1,4 +1,4 @@
-"""Tiny random checkpoints of the paper's Transformer: `torch.nn.Transformer` between embeddings and a projection.
+"""Tiny checkpoints of the paper's Transformer: `torch.nn.Transformer` between embeddings and a projection.
 
 The weights keep torch's own names. config.json is tfm's own format for this family.
 """
@@ -31,7 +31,6 @@ COMMON = {
     "final_norm": True, "max_position_embeddings": 64, "positions": "sinusoidal_interleaved", "scale_embedding": True,
 }  # fmt: skip
 
-EMBEDDING_STD = 0.4
 MAX_NEW_TOKENS = 24
 
 
@@ -64,22 +63,29 @@ class PaperTransformer(torch.nn.Module):
         angle = position / 10000.0 ** (torch.arange(0, d, 2, dtype=torch.float64) / d)
         return torch.stack([angle.sin(), angle.cos()], dim=-1).reshape(length, d)
 
-    def embed(self, ids: list[int]) -> torch.Tensor:
-        """`[1, len(ids), d_model]`."""
-        weight = self.embedding.weight
-        vectors = self.embedding(torch.tensor([ids])) * math.sqrt(self.config["d_model"])
-        return vectors + self.positions(len(ids)).to(weight.dtype)
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """`[B, length]` to `[B, length, d_model]`."""
+        vectors = self.embedding(ids) * math.sqrt(self.config["d_model"])
+        return vectors + self.positions(ids.shape[1]).to(vectors.dtype)
+
+    def decode(self, encoded: torch.Tensor, decoder: torch.Tensor) -> torch.Tensor:
+        """`[B, S, d_model]` and `[B, T]` to logits `[B, T, vocab_size]`."""
+        target = self.embed(decoder)
+        mask = self.transformer.generate_square_subsequent_mask(decoder.shape[1], dtype=target.dtype)
+        hidden = self.transformer.decoder(target, encoded, tgt_mask=mask)
+        return hidden @ self.embedding.weight.T if self.generator is None else self.generator(hidden)
+
+    def forward(self, source: torch.Tensor, decoder: torch.Tensor) -> torch.Tensor:
+        """Logits `[B, T, vocab_size]` of sources `[B, S]` with decoder inputs `[B, T]`."""
+        return self.decode(self.transformer.encoder(self.embed(source)), decoder)
 
     def encode(self, source: list[int]) -> torch.Tensor:
         """`[1, S, d_model]`."""
-        return self.transformer.encoder(self.embed(source))
+        return self.transformer.encoder(self.embed(torch.tensor([source])))
 
     def logits(self, encoded: torch.Tensor, decoder: list[int]) -> torch.Tensor:
         """`[T, vocab_size]`."""
-        target = self.embed(decoder)
-        mask = self.transformer.generate_square_subsequent_mask(len(decoder), dtype=target.dtype)
-        hidden = self.transformer.decoder(target, encoded, tgt_mask=mask)[0]
-        return hidden @ self.embedding.weight.T if self.generator is None else self.generator(hidden)
+        return self.decode(encoded, torch.tensor([decoder]))[0]
 
     def greedy(self, source: list[int], max_new_tokens: int) -> list[int]:
         """The most probable token at each step, padding never, until eos or `max_new_tokens`."""
@@ -102,7 +108,8 @@ def make(spec: dict, out: Path) -> str:
     config = dict(sorted((COMMON | spec).items()))
     generator = torch.Generator().manual_seed(common.seed_of(out.name))
     model = PaperTransformer(config).eval()
-    common.randomise(model, generator, EMBEDDING_STD)
+    common.randomise(model, generator)
+    common.train_briefly(model, model.forward, random.Random(common.seed_of(out.name)), config)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {
         "bad_words_ids": [[config["pad_token_id"]]], "bos_token_id": config["bos_token_id"],
