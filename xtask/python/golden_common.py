@@ -45,7 +45,7 @@ def train_briefly(model, forward, rng: random.Random, config: dict) -> None:
     """Some Adam steps on a toy language, so that searches are eventful: an untrained model says one token for ever.
 
     Each token has two usual successors and sometimes gives way to the other name of a token of the source; a sentence may
-    end anywhere. `forward(source, decoder)` maps ids `[B, S]` and `[B, T]` to logits `[B, T, V]`.
+    end anywhere, and after some tokens mostly does. `forward(source, decoder)` maps ids `[B, S]` and `[B, T]` to logits `[B, T, V]`.
     """
     eos, pad, start = config["eos_token_id"], config["pad_token_id"], config["decoder_start_token_id"]
     special = {eos, pad, start}
@@ -53,10 +53,11 @@ def train_briefly(model, forward, rng: random.Random, config: dict) -> None:
     target_tokens = [t for t in range(config.get("decoder_vocab_size") or config["vocab_size"]) if t not in special]
     other_name = {token: rng.choice(target_tokens) for token in [*source_tokens, eos]}
     successors = {token: rng.sample(target_tokens, 2) for token in [*target_tokens, start]}
+    final = set(rng.sample(target_tokens, len(target_tokens) // 6))
 
     def answer(source: list[int]) -> list[int]:
         said = [other_name[source[0]]]
-        while len(said) < 20 and rng.random() > 0.12:
+        while len(said) < 20 and rng.random() > (0.7 if said[-1] in final else 0.06):
             first, second = successors[said[-1]]
             said.append(rng.choices([first, second, other_name[rng.choice(source)]], [5, 2, 3])[0])
         return said + [eos]

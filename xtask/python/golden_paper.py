@@ -20,8 +20,8 @@ SPECS = {
         "norm_eps": 1e-5, "tie_word_embeddings": True, "vocab_size": 44,
     },
     "nn_transformer_pre": {
-        "activation_function": "gelu", "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "norm_first": True,
-        "encoder_attention_heads": 3, "decoder_attention_heads": 3, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40,
+        "activation_function": "gelu", "d_model": 20, "encoder_layers": 2, "decoder_layers": 3, "norm_first": True,
+        "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
         "norm_eps": 1e-6, "tie_word_embeddings": False, "vocab_size": 41,
     },
 }  # fmt: skip
