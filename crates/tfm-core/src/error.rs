@@ -73,6 +73,9 @@ pub enum Error {
         /// The most similar name there is.
         nearest: String,
     },
+    /// A program was run by a session that neither compiled it nor is a fork of the one that did.
+    #[error("the program was compiled by another session; compile the graph in this one")]
+    ForeignProgram,
     /// Data and shape of a host tensor disagree.
     #[error("{elements} elements do not make a tensor of shape {shape}")]
     TensorSize {

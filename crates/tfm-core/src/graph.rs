@@ -1,10 +1,10 @@
 //! The graph: what is to be computed, recorded node by node in an arena.
 
-use crate::fused::{
-    Activate, Activation, Attention, Embedding, Fused, FusedOp, LayerNorm, Linear, Operand,
-    Results, RowTableAttention, Softmax, TopLogProbabilities,
-};
-use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
+mod build;
+mod rules;
+
+use crate::fused::{FusedOp, Operand, Results};
+use crate::op::Op;
 use crate::{DType, Error, Result, Shape, infer};
 use smallvec::SmallVec;
 use std::collections::HashMap;
@@ -42,6 +42,8 @@ pub(crate) struct ValueInfo {
     pub(crate) shape: Shape,
     pub(crate) dtype: DType,
     pub(crate) node: u32,
+    /// The state, or the result of a write to it, in whose memory this value lies.
+    pub(crate) state: Option<Value>,
 }
 
 /// A computation with concrete shapes.
@@ -71,7 +73,20 @@ impl Graph {
     /// # Errors
     /// That fault.
     pub fn check(&self) -> Result<()> {
-        self.error.clone().map_or(Ok(()), Err)
+        self.error.clone().map_or(Ok(()), Err)?;
+        let replaced = self.outputs.iter().find_map(|&output| self.is_replaced(output).err());
+        replaced.map_or(Ok(()), |problem| Err(self.fault("output", problem)))
+    }
+
+    fn fault(&self, op: &str, problem: String) -> Error {
+        Error::Node { op: op.into(), scope: self.scope().into(), problem }
+    }
+
+    /// Keeps a fault, if it is the first.
+    fn refuse(&mut self, op: &str, problem: String) {
+        if self.error.is_none() {
+            self.error = Some(self.fault(op, problem));
+        }
     }
 
     /// A value's extents. Empty once the graph holds an error.
@@ -131,6 +146,9 @@ impl Graph {
 
     /// Names a value inside the current scope, so that it can be tapped.
     pub fn label(&mut self, value: Value, label: &str) {
+        if value.index() >= self.values.len() {
+            return self.refuse("label", format!("{value:?} is not of this graph"));
+        }
         let scope = self.scope();
         let name = if scope.is_empty() { label.to_string() } else { format!("{scope}.{label}") };
         self.labels.insert(name, value);
@@ -145,248 +163,15 @@ impl Graph {
 
     /// Marks a value as a result of the graph. Results keep the order of these calls.
     pub fn output(&mut self, value: Value) {
+        if value.index() >= self.values.len() {
+            return self.refuse("output", format!("{value:?} is not of this graph"));
+        }
         self.outputs.push(value);
     }
 
     /// The results.
     pub fn outputs(&self) -> &[Value] {
         &self.outputs
-    }
-
-    // ---- sources ----
-
-    /// Data given at each run.
-    pub fn input(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
-        self.source(Op::Input { name: name.into(), bound: None }, dtype, shape.into())
-    }
-
-    /// Integers given at each run, each at least 0 and below `bound`; the session checks them.
-    pub fn indices(&mut self, name: &str, bound: usize, shape: impl Into<Shape>) -> Value {
-        self.source(Op::Input { name: name.into(), bound: Some(bound) }, DType::I32, shape.into())
-    }
-
-    /// A tensor of the model.
-    pub fn parameter(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
-        self.source(Op::Parameter { name: name.into() }, dtype, shape.into())
-    }
-
-    /// Device memory that the run is given and may change.
-    pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
-        self.source(Op::State { name: name.into() }, dtype, shape.into())
-    }
-
-    /// A scalar.
-    pub fn constant(&mut self, number: f64, dtype: DType) -> Value {
-        self.source(Op::Constant(Number(number)), dtype, Shape::default())
-    }
-
-    /// A scalar of the type of `value`.
-    pub fn constant_like(&mut self, number: f64, value: Value) -> Value {
-        self.constant(number, self.dtype(value))
-    }
-
-    /// `[0, 1, …, n−1]` in `I32`.
-    pub fn iota(&mut self, n: usize) -> Value {
-        self.source(Op::Iota, DType::I32, [n].into())
-    }
-
-    fn source(&mut self, op: Op, dtype: DType, shape: Shape) -> Value {
-        self.push(op, &[], Ok(Results::from_iter([(shape, dtype)])))[0]
-    }
-
-    // ---- element-wise ----
-
-    /// `op(x)`.
-    pub fn unary(&mut self, op: UnaryOp, x: Value) -> Value {
-        self.add_node(Op::Unary(op), &[x])
-    }
-
-    /// `op(a, b)`, the operands broadcast to one shape.
-    pub fn binary(&mut self, op: BinaryOp, a: Value, b: Value) -> Value {
-        let (a, b) = match self.shape(a).broadcast(self.shape(b)) {
-            Some(shape) => (self.broadcast(a, shape.clone()), self.broadcast(b, shape)),
-            None => (a, b), // inference reports it
-        };
-        self.add_node(Op::Binary(op), &[a, b])
-    }
-
-    /// `condition ≠ 0 ? a : b`, the operands broadcast to one shape.
-    pub fn select(&mut self, condition: Value, a: Value, b: Value) -> Value {
-        let all = self.shape(a).broadcast(self.shape(b));
-        let all = all.and_then(|shape| shape.broadcast(self.shape(condition)));
-        let operands = match all {
-            Some(shape) => [condition, a, b].map(|value| self.broadcast(value, shape.clone())),
-            None => [condition, a, b],
-        };
-        self.add_node(Op::Select, &operands)
-    }
-
-    /// The value in another element type.
-    pub fn cast(&mut self, x: Value, dtype: DType) -> Value {
-        if self.dtype(x) == dtype { x } else { self.add_node(Op::Cast(dtype), &[x]) }
-    }
-
-    /// Uniform numbers in [0, 1); `key [3]` is seed (low, high) and step; see [`crate::philox`].
-    pub fn random(&mut self, key: Value, stream: u32, shape: impl Into<Shape>) -> Value {
-        self.add_node(Op::Random { stream, shape: shape.into() }, &[key])
-    }
-
-    /// `factor·x`.
-    pub fn scale(&mut self, x: Value, factor: f64) -> Value {
-        if factor == 1.0 {
-            return x;
-        }
-        let factor = self.constant_like(factor, x);
-        self.mul(x, factor)
-    }
-
-    /// `x + amount`.
-    pub fn shift(&mut self, x: Value, amount: f64) -> Value {
-        let amount = self.constant_like(amount, x);
-        self.add(x, amount)
-    }
-
-    /// `1 − x`, for truth values.
-    pub fn not(&mut self, x: Value) -> Value {
-        let one = self.constant_like(1.0, x);
-        self.sub(one, x)
-    }
-
-    // ---- reductions, products, indices ----
-
-    /// Reduces `axis` to extent 1.
-    pub fn reduce(&mut self, op: ReduceOp, x: Value, axis: usize) -> Value {
-        self.add_node(Op::Reduce { op, axis }, &[x])
-    }
-
-    /// `[…, m, k] × […, k, n]`; equal outer axes.
-    pub fn matmul(&mut self, a: Value, b: Value) -> Value {
-        self.add_node(Op::MatMul, &[a, b])
-    }
-
-    /// `table[ids]`, row by row.
-    pub fn gather(&mut self, table: Value, ids: Value) -> Value {
-        self.add_node(Op::Gather, &[table, ids])
-    }
-
-    /// `rows` rows, row r the sum of `x[i]` over all i with `ids[i] = r`.
-    pub fn scatter_add(&mut self, x: Value, ids: Value, rows: usize) -> Value {
-        self.add_node(Op::ScatterAdd { rows }, &[x, ids])
-    }
-
-    /// `state` with row `ids[i]` replaced by `x[i]`, in place: `state` itself must not be used any more,
-    /// what is returned takes its place. The ids are distinct.
-    pub fn write_rows(&mut self, state: Value, x: Value, ids: Value) -> Value {
-        let written = self.add_node(Op::WriteRows, &[state, x, ids]);
-        self.superseded.push(state);
-        written
-    }
-
-    /// The `k` largest of each row of `x [n, m]` and their indices.
-    pub fn top_k(&mut self, x: Value, k: usize) -> (Value, Value) {
-        let outputs = self.add_all(Op::TopK { k }, &[x]);
-        (outputs[0], outputs[1])
-    }
-
-    // ---- movement ----
-
-    /// The operands one after the other along `axis`.
-    pub fn concat(&mut self, axis: usize, operands: &[Value]) -> Value {
-        if let [single] = operands {
-            return *single;
-        }
-        self.add_node(Op::Concat { axis }, operands)
-    }
-
-    /// The same elements under another shape.
-    pub fn reshape(&mut self, x: Value, shape: impl Into<Shape>) -> Value {
-        let shape = shape.into();
-        if *self.shape(x) == shape { x } else { self.add_node(Op::Reshape(shape), &[x]) }
-    }
-
-    /// The axes reordered: axis `a` of the result is axis `order[a]` of `x`.
-    pub fn permute(&mut self, x: Value, order: &[usize]) -> Value {
-        self.add_node(Op::Permute(order.to_vec()), &[x])
-    }
-
-    /// The elements `start .. start + length` of `axis`.
-    pub fn slice(&mut self, x: Value, axis: usize, start: usize, length: usize) -> Value {
-        self.add_node(Op::Slice { axis, start, length }, &[x])
-    }
-
-    /// `x` repeated to `shape`, aligned at the last axis.
-    pub fn broadcast(&mut self, x: Value, shape: impl Into<Shape>) -> Value {
-        let shape = shape.into();
-        if *self.shape(x) == shape { x } else { self.add_node(Op::Broadcast(shape), &[x]) }
-    }
-
-    // ---- fused ops ----
-
-    /// Adds a fused op of one result.
-    pub fn fused(&mut self, op: impl Into<Fused>, inputs: &[Value]) -> Value {
-        self.add_node(Op::Fused(op.into()), inputs)
-    }
-
-    /// [`Linear`] with bias alone, or without.
-    pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
-        let op = Linear { bias: bias.is_some(), activation: None, residual: false };
-        let inputs: SmallVec<[Value; 3]> = [x, weight].into_iter().chain(bias).collect();
-        self.fused(op, &inputs)
-    }
-
-    /// [`Activate`].
-    pub fn activate(&mut self, activation: Activation, x: Value) -> Value {
-        self.fused(Activate(activation), &[x])
-    }
-
-    /// [`LayerNorm`].
-    pub fn layer_norm(&mut self, x: Value, weight: Value, bias: Value, epsilon: f64) -> Value {
-        self.fused(LayerNorm { epsilon }, &[x, weight, bias])
-    }
-
-    /// [`Softmax`].
-    pub fn softmax(&mut self, x: Value) -> Value {
-        self.fused(Softmax { log: false }, &[x])
-    }
-
-    /// [`Softmax`], its logarithm.
-    pub fn log_softmax(&mut self, x: Value) -> Value {
-        self.fused(Softmax { log: true }, &[x])
-    }
-
-    /// [`Embedding`]; `positions` are the positions and their table.
-    pub fn embedding(
-        &mut self,
-        ids: Value,
-        table: Value,
-        scale: f64,
-        positions: Option<(Value, Value)>,
-    ) -> Value {
-        let op = Embedding { scale, positions: positions.is_some() };
-        let positions = positions.into_iter().flat_map(|(positions, table)| [positions, table]);
-        let inputs: SmallVec<[Value; 4]> = [ids, table].into_iter().chain(positions).collect();
-        self.fused(op, &inputs)
-    }
-
-    /// [`Attention`]; `inputs` are query, key, value, query offsets, key ranges.
-    pub fn attention(&mut self, op: Attention, inputs: [Value; 5]) -> Value {
-        self.fused(op, &inputs)
-    }
-
-    /// [`RowTableAttention`]; `inputs` are query, key pool, value pool, row table, lengths.
-    pub fn row_table_attention(&mut self, op: RowTableAttention, inputs: [Value; 5]) -> Value {
-        self.fused(op, &inputs)
-    }
-
-    /// [`TopLogProbabilities`]: log-probabilities and ids.
-    pub fn top_log_probabilities(
-        &mut self,
-        logits: Value,
-        bias: Value,
-        k: usize,
-    ) -> (Value, Value) {
-        let outputs = self.add_all(Op::Fused(TopLogProbabilities { k }.into()), &[logits, bias]);
-        (outputs[0], outputs[1])
     }
 
     // ---- the arena ----
@@ -404,10 +189,7 @@ impl Graph {
         if let Some(&foreign) = inputs.iter().find(|value| value.index() >= self.values.len()) {
             return self.push(op, &[], Err(format!("operand {foreign:?} is not of this graph")));
         }
-        if let Some(old) = inputs.iter().find(|value| self.superseded.contains(value)) {
-            let state = self.source_name(*old);
-            let problem =
-                format!("state `{state}` is used after write_rows replaced it; use its result");
+        if let Err(problem) = self.rules(&op, inputs) {
             return self.push(op, &[], Err(problem));
         }
         let operands: SmallVec<[Operand<'_>; 5]> = inputs
@@ -419,7 +201,10 @@ impl Graph {
             primitive => infer::infer(primitive, &operands),
         };
         drop(operands);
-        self.push(op, inputs, results)
+        let written = (op == Op::WriteRows).then(|| inputs[0]);
+        let outputs = self.push(op, inputs, results);
+        self.superseded.extend(written);
+        outputs
     }
 
     /// Adds a copy of another graph's node on operands of this one.
@@ -437,6 +222,7 @@ impl Graph {
         self.push(node.op.clone(), &[], Ok(node.outputs.iter().map(result).collect()))
     }
 
+    /// Adds a node with these results, or keeps its fault.
     fn push(
         &mut self,
         op: Op,
@@ -453,27 +239,26 @@ impl Graph {
                 None => Ok(results),
             }
         });
-        let scope = self.scope.clone().unwrap_or_else(|| "".into());
         match results {
             Err(problem) => {
-                self.error = Some(Error::Node { op: op.name(), scope: scope.to_string(), problem });
+                self.refuse(&op.name(), problem);
                 none
             }
             Ok(results) => {
                 let node = self.nodes.len() as u32;
+                let first = self.values.len();
                 let outputs: SmallVec<[Value; 2]> =
-                    (0..results.len()).map(|i| Value((self.values.len() + i) as u32)).collect();
-                self.values.extend(results.into_iter().map(|(shape, dtype)| ValueInfo {
-                    shape,
-                    dtype,
-                    node,
-                }));
-                self.nodes.push(Node {
-                    op,
-                    inputs: SmallVec::from_slice(inputs),
-                    outputs: outputs.clone(),
-                    scope,
-                });
+                    (first..first + results.len()).map(|index| Value(index as u32)).collect();
+                let state = match &op {
+                    Op::State { .. } | Op::WriteRows => Some(outputs[0]),
+                    op if op.is_movement() => self.values[inputs[0].index()].state,
+                    _ => None,
+                };
+                let info = |(shape, dtype)| ValueInfo { shape, dtype, node, state };
+                self.values.extend(results.into_iter().map(info));
+                let scope = self.scope.clone().unwrap_or_else(|| "".into());
+                let inputs = SmallVec::from_slice(inputs);
+                self.nodes.push(Node { op, inputs, outputs: outputs.clone(), scope });
                 outputs
             }
         }
@@ -482,53 +267,4 @@ impl Graph {
     pub(crate) fn node_of(&self, value: Value) -> &Node {
         &self.nodes[self.values[value.index()].node as usize]
     }
-
-    fn source_name(&self, value: Value) -> String {
-        match &self.node_of(value).op {
-            Op::State { name } | Op::Parameter { name } | Op::Input { name, .. } => name.clone(),
-            op => op.name(),
-        }
-    }
 }
-
-macro_rules! element_wise {
-    ($($name:ident = $op:ident, $equation:literal;)*) => {
-        impl Graph {
-            $(#[doc = $equation]
-            pub fn $name(&mut self, x: Value) -> Value {
-                self.unary(UnaryOp::$op, x)
-            })*
-        }
-    };
-    (binary $($name:ident = $op:ident, $equation:literal;)*) => {
-        impl Graph {
-            $(#[doc = $equation]
-            pub fn $name(&mut self, a: Value, b: Value) -> Value {
-                self.binary(BinaryOp::$op, a, b)
-            })*
-        }
-    };
-}
-
-element_wise!(
-    neg = Neg, "`−x`.";
-    abs = Abs, "`|x|`.";
-    exp = Exp, "`eˣ`.";
-    log = Log, "`ln x`.";
-    sqrt = Sqrt, "`√x`.";
-    reciprocal = Reciprocal, "`1/x`.";
-    sin = Sin, "`sin x`.";
-    cos = Cos, "`cos x`.";
-    tanh = Tanh, "`tanh x`.";
-    erf = Erf, "The error function of x.";
-);
-element_wise!(binary
-    add = Add, "`a + b`, broadcast.";
-    sub = Sub, "`a − b`, broadcast.";
-    mul = Mul, "`a·b`, broadcast.";
-    div = Div, "`a/b`, broadcast.";
-    max = Max, "The larger, broadcast.";
-    min = Min, "The smaller, broadcast.";
-    less = Less, "1 where a < b, else 0, broadcast.";
-    equal = Equal, "1 where a = b, else 0, broadcast.";
-);

@@ -59,6 +59,8 @@ pub struct CompileOptions {
 #[derive(Debug, Clone)]
 pub struct Program {
     plan: Arc<Plan>,
+    /// Whose statics the plan reads: equal to the session's own, by address.
+    owner: Arc<()>,
 }
 
 impl Program {
@@ -112,14 +114,15 @@ impl Session {
     /// Runs a program: its outputs, then its taps.
     ///
     /// # Errors
-    /// An input or a state that is missing, of another shape or type, or out of its bound; the backend's.
+    /// An input or a state that is missing, of another shape or type, or out of its bound; a program of
+    /// another session; the backend's.
     pub fn run(
         &mut self,
         program: &Program,
         inputs: &[(&str, HostSlice<'_>)],
         states: &mut [(&str, &mut DeviceTensor)],
     ) -> Result<Vec<Tensor>> {
-        self.engine.run(&program.plan, inputs, states)
+        self.engine.run(program, inputs, states)
     }
 }
 
@@ -131,7 +134,7 @@ trait AnyEngine: Send {
     fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor>;
     fn run(
         &mut self,
-        plan: &Plan,
+        program: &Program,
         inputs: &[(&str, HostSlice<'_>)],
         states: &mut [(&str, &mut DeviceTensor)],
     ) -> Result<Vec<Tensor>>;

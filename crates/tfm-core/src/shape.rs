@@ -20,11 +20,12 @@ impl Shape {
         self.0.iter().product()
     }
 
-    /// The number of elements, or `None` if it does not fit in an `isize`.
+    /// The number of elements, or `None` if they, or the strides between them, do not fit in an `isize`.
     pub fn checked_elements(&self) -> Option<usize> {
-        let product =
-            self.0.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent))?;
-        (product <= isize::MAX as usize).then_some(product)
+        // An extent of 0 leaves no elements, but the others must still make strides.
+        let most =
+            self.0.iter().try_fold(1usize, |most, &extent| most.checked_mul(extent.max(1)))?;
+        (most <= isize::MAX as usize).then(|| self.elements())
     }
 
     /// The last extent; 1 for a scalar.

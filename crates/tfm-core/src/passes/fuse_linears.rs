@@ -25,7 +25,12 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
             (uses[value.index()] == 1).then(|| fused[value.index()].clone()).flatten()
         };
         let found = match &node.op {
-            Op::Fused(Fused::Linear(linear)) => Some((None, *linear, node.inputs.clone())),
+            // The layer moves to where its result is used; a state may be written in between.
+            Op::Fused(Fused::Linear(linear)) => {
+                let in_state = |input: &Value| graph.values[input.index()].state.is_some();
+                let stays = node.inputs.iter().any(in_state);
+                (!stays).then(|| (None, *linear, node.inputs.clone()))
+            }
             Op::Fused(Fused::Activate(Activate(activation))) => single(node.inputs[0])
                 .filter(|(linear, _)| linear.activation.is_none() && !linear.residual)
                 .map(|(linear, inputs)| {

@@ -25,6 +25,8 @@ pub(super) struct Engine<B: Backend> {
 /// What a session and its forks have in common.
 struct Shared<B: Backend> {
     source: Arc<dyn ParameterSource>,
+    /// Told apart by address: what programs compiled here have in common.
+    identity: Arc<()>,
     statics: Mutex<Statics<B>>,
 }
 
@@ -39,7 +41,7 @@ impl<B: Backend> Engine<B> {
         let statics = Mutex::new(Statics { numbers: HashMap::new(), buffers: Vec::new() });
         Engine {
             backend,
-            shared: Arc::new(Shared { source, statics }),
+            shared: Arc::new(Shared { source, identity: Arc::new(()), statics }),
             statics: Vec::new(),
             slots: Slots::new(),
             trace: Trace::from_environment(),
@@ -172,7 +174,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
         let outputs = lowered.graph.outputs().to_vec();
         let plan =
             Plan::new(&lowered, &outputs, Writes::Keep, |value| numbers.get(&value).copied());
-        Ok(Program { plan: Arc::new(plan) })
+        Ok(Program { plan: Arc::new(plan), owner: self.shared.identity.clone() })
     }
 
     fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor> {
@@ -182,10 +184,14 @@ impl<B: Backend> AnyEngine for Engine<B> {
 
     fn run(
         &mut self,
-        plan: &Plan,
+        program: &Program,
         inputs: &[(&str, HostSlice<'_>)],
         states: &mut [(&str, &mut DeviceTensor)],
     ) -> Result<Vec<Tensor>> {
+        let plan = &*program.plan;
+        if !Arc::ptr_eq(&program.owner, &self.shared.identity) {
+            return Err(Error::ForeignProgram);
+        }
         if self.statics.len() < Self::lock(&self.shared).buffers.len() {
             let shared = Self::lock(&self.shared);
             self.statics.extend_from_slice(&shared.buffers[self.statics.len()..]);

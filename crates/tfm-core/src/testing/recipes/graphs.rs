@@ -125,7 +125,7 @@ fn grow(b: &mut Builder, x: Value, other: Value) -> Vec<Value> {
         17 => {
             let (x, rows, _) = flat(b, x);
             let n = if rows == 0 { 0 } else { b.data.below(7) };
-            let picked = ids(b, n, rows.max(1));
+            let picked = ids(b, n, rows);
             let gathered = b.graph.gather(x, picked);
             let back = ids(b, n, 5);
             let summed = b.graph.scatter_add(gathered, back, 5);

@@ -1,0 +1,97 @@
+//! What a node must obey beyond the shapes of its operands: states are written one after the other, and
+//! indices stay inside what they index.
+
+use super::{Graph, Value};
+use crate::fused::Fused;
+use crate::op::Op;
+use smallvec::SmallVec;
+
+impl Graph {
+    /// Checks a node on operands of this graph, or says what is wrong.
+    pub(super) fn rules(&self, op: &Op, inputs: &[Value]) -> Result<(), String> {
+        if !self.superseded.is_empty() {
+            inputs.iter().try_for_each(|&input| self.is_replaced(input))?;
+        }
+        if let (Op::WriteRows, [state, source, ..]) = (op, inputs) {
+            self.write_rule(*state, *source)?;
+        }
+        for (ids, limit) in self.index_limits(op, inputs) {
+            if let Some(bound) = self.bound(ids).filter(|&bound| bound > limit) {
+                return Err(format!(
+                    "indices declared below {bound}, where only {limit} are allowed"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// A fault if the value lies in a state that was written since.
+    pub(super) fn is_replaced(&self, value: Value) -> Result<(), String> {
+        match self.values[value.index()].state {
+            Some(state) if self.superseded.contains(&state) => {
+                let name = self.state_name(state);
+                Err(format!("state `{name}` is used after write_rows replaced it; use its result"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn write_rule(&self, state: Value, source: Value) -> Result<(), String> {
+        if self.values[state.index()].state != Some(state) {
+            return Err("only a state, or the result of writing to one, can be written to".into());
+        }
+        let root = |value: Value| self.values[value.index()].state.map(|state| self.root(state));
+        if root(source) == root(state) {
+            let name = self.state_name(state);
+            return Err(format!(
+                "state `{name}` is written with a view of itself; gather its rows"
+            ));
+        }
+        Ok(())
+    }
+
+    /// The state that a chain of writes began with.
+    fn root(&self, mut state: Value) -> Value {
+        while self.node_of(state).op == Op::WriteRows {
+            state = self.node_of(state).inputs[0];
+        }
+        state
+    }
+
+    fn state_name(&self, state: Value) -> &str {
+        match &self.node_of(self.root(state)).op {
+            Op::State { name } => name,
+            _ => "",
+        }
+    }
+
+    /// Operands that hold indices, each with the exclusive limit of what they may be.
+    fn index_limits(&self, op: &Op, inputs: &[Value]) -> SmallVec<[(Value, usize); 2]> {
+        let rows = |table: usize| self.shape(inputs[table]).first().copied().unwrap_or(0);
+        let limits: &[(usize, usize)] = match (op, inputs.len()) {
+            (Op::Gather, 2) => &[(1, rows(0))],
+            (Op::ScatterAdd { rows }, 2) => &[(1, *rows)],
+            (Op::WriteRows, 3) => &[(2, rows(0))],
+            (Op::Fused(Fused::Embedding(_)), 2) => &[(0, rows(1))],
+            (Op::Fused(Fused::Embedding(_)), 4) => &[(0, rows(1)), (2, rows(3))],
+            (Op::Fused(Fused::RowTableAttention(_)), 5) => {
+                let width = self.shape(inputs[3]).last_extent();
+                &[(3, rows(1)), (4, width.saturating_add(1))]
+            }
+            _ => &[],
+        };
+        limits.iter().map(|&(position, limit)| (inputs[position], limit)).collect()
+    }
+
+    /// The declared bound of an input, also through movement ops.
+    fn bound(&self, mut value: Value) -> Option<usize> {
+        loop {
+            let node = self.node_of(value);
+            match &node.op {
+                Op::Input { bound, .. } => return *bound,
+                op if op.is_movement() => value = node.inputs[0],
+                _ => return None,
+            }
+        }
+    }
+}
