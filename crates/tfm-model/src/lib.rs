@@ -1,3 +1,20 @@
 //! The encoder-decoder Transformer: configuration, checkpoints, layers, decoding state and search.
 
+pub mod checkpoint;
+pub mod config;
+pub mod decoding;
+mod error;
+mod forced;
+mod generator;
+mod names;
+mod parameters;
 pub mod search;
+pub mod transformer;
+
+pub use checkpoint::Checkpoint;
+pub use config::{Config, GenerationDefaults};
+pub use error::{Error, Result};
+pub use forced::*;
+pub use generator::*;
+pub use names::canonical;
+pub use parameters::Parameters;

@@ -1,0 +1,143 @@
+//! Elements as they lie in files, little-endian and not aligned: to f32, and whether they are numbers.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use safetensors::Dtype;
+
+/// The element types that weights are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ElementType {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// bfloat16.
+    BF16,
+}
+
+impl ElementType {
+    /// Every type.
+    pub const ALL: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::BF16];
+
+    pub(super) fn from_dtype(dtype: Dtype) -> Option<Self> {
+        match dtype {
+            Dtype::F32 => Some(ElementType::F32),
+            Dtype::F16 => Some(ElementType::F16),
+            Dtype::BF16 => Some(ElementType::BF16),
+            _ => None,
+        }
+    }
+
+    pub(super) fn dtype(self) -> Dtype {
+        match self {
+            ElementType::F32 => Dtype::F32,
+            ElementType::F16 => Dtype::F16,
+            ElementType::BF16 => Dtype::BF16,
+        }
+    }
+
+    /// Bytes of one element.
+    pub fn size(self) -> usize {
+        match self {
+            ElementType::F32 => 4,
+            ElementType::F16 | ElementType::BF16 => 2,
+        }
+    }
+}
+
+/// Elements converted at a time, on the stack.
+const CHUNK: usize = 1024;
+
+/// Elements of a file as f32, which holds each exactly.
+pub(super) fn to_f32(stored: ElementType, bytes: &[u8]) -> Vec<f32> {
+    match stored {
+        ElementType::F32 => words(bytes).map(f32::from_le_bytes).collect(),
+        ElementType::BF16 => words(bytes).map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
+        ElementType::F16 => {
+            // The processor converts whole slices at once.
+            let mut values = vec![0.0; bytes.len() / 2];
+            let mut halves = [f16::ZERO; CHUNK];
+            for (values, bytes) in values.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
+                let halves = &mut halves[..values.len()];
+                halves
+                    .iter_mut()
+                    .zip(words(bytes))
+                    .for_each(|(half, word)| *half = f16::from_le_bytes(word));
+                halves.convert_to_f32_slice(values);
+            }
+            values
+        }
+    }
+}
+
+/// Writes f32 elements as they lie in files, rounded to nearest.
+pub(super) fn from_f32(stored: ElementType, values: &[f32], bytes: &mut Vec<u8>) {
+    bytes.reserve(values.len() * stored.size());
+    match stored {
+        ElementType::F32 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
+        ElementType::F16 => {
+            values.iter().for_each(|&value| bytes.extend(f16::from_f32(value).to_le_bytes()))
+        }
+        ElementType::BF16 => {
+            values.iter().for_each(|&value| bytes.extend(bf16::from_f32(value).to_le_bytes()))
+        }
+    }
+}
+
+/// How many elements are NaN, and how many infinite.
+pub(super) fn not_finite(stored: ElementType, bytes: &[u8]) -> (usize, usize) {
+    match stored {
+        ElementType::F32 => count(words(bytes).map(u32::from_le_bytes), 0x7f80_0000, 0x7fff_ffff),
+        ElementType::F16 => {
+            count(words(bytes).map(|word| u16::from_le_bytes(word).into()), 0x7c00, 0x7fff)
+        }
+        ElementType::BF16 => {
+            count(words(bytes).map(|word| u16::from_le_bytes(word).into()), 0x7f80, 0x7fff)
+        }
+    }
+}
+
+/// Without its sign, NaN is above the bits of infinity.
+fn count(words: impl Iterator<Item = u32>, infinity: u32, magnitude: u32) -> (usize, usize) {
+    words.fold((0, 0), |(nan, infinite), word| {
+        let word = word & magnitude;
+        (nan + usize::from(word > infinity), infinite + usize::from(word == infinity))
+    })
+}
+
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
+    bytes.as_chunks::<N>().0.iter().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_half_becomes_the_f32_of_the_half_crate() {
+        let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
+        let f16s = to_f32(ElementType::F16, &bytes);
+        let bf16s = to_f32(ElementType::BF16, &bytes);
+        for bits in 0..=u16::MAX {
+            let (a, b) = (f16::from_bits(bits), bf16::from_bits(bits));
+            let same = |found: f32, expected: f32| {
+                found.to_bits() == expected.to_bits() || found.is_nan() && expected.is_nan()
+            };
+            assert!(same(f16s[usize::from(bits)], a.to_f32()), "f16 {bits:04x}");
+            assert!(same(bf16s[usize::from(bits)], b.to_f32()), "bf16 {bits:04x}");
+        }
+    }
+
+    #[test]
+    fn nan_and_infinity_are_counted_apart() {
+        let values = [1.0, f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN, f32::MAX, 0.0];
+        for stored in [ElementType::F32, ElementType::F16, ElementType::BF16] {
+            let values: Vec<f32> = values.iter().map(|&value| value.clamp(-6e4, 6e4)).collect();
+            let special = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -f32::NAN];
+            let mut bytes = Vec::new();
+            from_f32(stored, &[values, special.to_vec()].concat(), &mut bytes);
+            // The clamp leaves the two NaN and no infinity of the first list.
+            assert_eq!(not_finite(stored, &bytes), (4, 2), "{stored:?}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The fields of a JSON object, read with all their faults collected.
+
+use crate::checkpoint::Fault;
+use serde_json::{Map, Value};
+
+/// The largest configuration file that is read.
+const LARGEST_FILE: usize = 1 << 20;
+
+/// A JSON object from a file, and what was found wrong with it so far. A getter that finds a fault notes it
+/// and answers as if the field were absent.
+pub(super) struct Fields {
+    file: &'static str,
+    object: Map<String, Value>,
+    pub(super) faults: Vec<Fault>,
+}
+
+impl Fields {
+    /// Parses a file. One that is no JSON object is a fault and has no fields.
+    pub(super) fn parse(file: &'static str, json: &[u8]) -> Self {
+        let (object, problem) = match json {
+            long if long.len() > LARGEST_FILE => {
+                let (length, most) = (long.len(), LARGEST_FILE);
+                (Map::new(), Some(format!("has {length} bytes; {most} is the most")))
+            }
+            json => match serde_json::from_slice(json) {
+                Ok(Value::Object(object)) => (object, None),
+                Ok(_) => (Map::new(), Some("is not a JSON object".into())),
+                Err(error) => (Map::new(), Some(format!("is not valid JSON: {error}"))),
+            },
+        };
+        let faults = problem.map(|problem| Fault::file(file, problem)).into_iter().collect();
+        Fields { file, object, faults }
+    }
+
+    /// Whether the file could be parsed.
+    pub(super) fn is_object(&self) -> bool {
+        !self.faults.iter().any(|fault| matches!(fault, Fault::File { .. }))
+    }
+
+    pub(super) fn fault(&mut self, field: &str, problem: impl Into<String>) {
+        let (file, field) = (self.file.into(), field.into());
+        self.faults.push(Fault::Field { file, field, problem: problem.into() });
+    }
+
+    /// The field's value; `null` is as good as absent.
+    pub(super) fn get(&self, field: &str) -> Option<&Value> {
+        self.object.get(field).filter(|value| !value.is_null())
+    }
+
+    /// What `read` makes of the field's value; where it makes nothing, that is a fault.
+    fn read<T>(
+        &mut self,
+        field: &str,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.get(field)?;
+        let result = read(value);
+        if result.is_none() {
+            let problem = format!("is {}, but must be {expected}", excerpt(value));
+            self.fault(field, problem);
+        }
+        result
+    }
+
+    /// A size or a count.
+    pub(super) fn count(&mut self, field: &str) -> Option<usize> {
+        self.read(field, "a whole number", |value| usize::try_from(value.as_u64()?).ok())
+    }
+
+    /// A size that must be there; 0, which no check lets pass, if it is not.
+    pub(super) fn required_count(&mut self, field: &str) -> usize {
+        if self.get(field).is_none() {
+            self.fault(field, "is missing");
+        }
+        self.count(field).unwrap_or(0)
+    }
+
+    pub(super) fn flag(&mut self, field: &str) -> Option<bool> {
+        self.read(field, "true or false", Value::as_bool)
+    }
+
+    /// A finite number.
+    pub(super) fn number(&mut self, field: &str) -> Option<f64> {
+        self.read(field, "a number", |value| value.as_f64().filter(|number| number.is_finite()))
+    }
+
+    pub(super) fn text(&mut self, field: &str) -> Option<String> {
+        self.read(field, "a text", |value| value.as_str().map(String::from))
+    }
+
+    pub(super) fn token(&mut self, field: &str) -> Option<u32> {
+        self.read(field, "a token id", token)
+    }
+
+    /// One token or a list of them.
+    pub(super) fn tokens(&mut self, field: &str) -> Option<Vec<u32>> {
+        self.read(field, "a token id or a list of them", |value| match value {
+            Value::Array(list) => list.iter().map(token).collect(),
+            one => Some(vec![token(one)?]),
+        })
+    }
+
+    /// A list of lists of tokens.
+    pub(super) fn token_lists(&mut self, field: &str) -> Option<Vec<Vec<u32>>> {
+        self.read(field, "a list of lists of token ids", |value| {
+            let list = |value: &Value| value.as_array()?.iter().map(token).collect();
+            value.as_array()?.iter().map(list).collect()
+        })
+    }
+}
+
+fn token(value: &Value) -> Option<u32> {
+    u32::try_from(value.as_u64()?).ok()
+}
+
+/// The value as JSON, cut where it is long.
+fn excerpt(value: &Value) -> String {
+    const LONGEST: usize = 60;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}

@@ -1,0 +1,178 @@
+//! Whole checkpoints: the fixtures of `transformers` and torch, and the bundled model, are read, and written
+//! and read again without a number changing.
+
+use std::path::{Path, PathBuf};
+use tfm_core::ParameterSource;
+use tfm_model::Checkpoint;
+use tfm_model::checkpoint::{ElementType, export};
+use tfm_model::config::{Activation, Family, NormPlacement, Positions, SinusoidLayout, Stack};
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn fixture(name: &str) -> Checkpoint {
+    let folder = repository().join("crates/tfm/tests/fixtures").join(name);
+    Checkpoint::open(&folder).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn bundled() -> PathBuf {
+    repository().join("models/marian-tatoeba-en-fr")
+}
+
+const FIXTURES: [&str; 7] = [
+    "marian_swish_tied",
+    "marian_relu_untied",
+    "marian_relu_all_separate",
+    "marian_gelu_separate_vocab",
+    "marian_eos_nonzero",
+    "nn_transformer_post",
+    "nn_transformer_pre",
+];
+
+#[test]
+fn the_bundled_model_is_described() {
+    let checkpoint = Checkpoint::open(bundled()).unwrap();
+    let config = checkpoint.config();
+    assert_eq!(config.family, Family::Marian);
+    assert_eq!(config.d_model, 256);
+    assert_eq!(config.encoder, Stack { layers: 3, heads: 4, ffn_dim: 512 });
+    assert_eq!(config.decoder, config.encoder);
+    assert_eq!((config.source_vocabulary, config.target_vocabulary), (8001, 8001));
+    assert_eq!((config.norm_placement, config.final_norm), (NormPlacement::Post, false));
+    assert_eq!(config.positions, Positions::Sinusoidal(SinusoidLayout::Halves));
+    assert_eq!((config.max_positions, config.embedding_scale), (256, 16.0));
+    assert_eq!(config.activation, Activation::Swish);
+    assert!(config.shared_embeddings && config.tied_output && config.output_bias);
+    assert_eq!((config.special.bos, config.special.pad), (None, Some(8000)));
+    assert_eq!((config.special.decoder_start, &config.special.eos[..]), (8000, &[0][..]));
+    let generation = checkpoint.generation();
+    assert_eq!((generation.num_beams, generation.max_length), (4, Some(128)));
+    assert_eq!(generation.bad_words, [[8000]]);
+    assert_eq!(generation.forced_eos, [0]);
+    // One table, 16 tensors in each encoder layer and 26 in each decoder layer, one bias.
+    assert_eq!(checkpoint.parameters().count(), 1 + 3 * 16 + 3 * 26 + 1);
+    assert!(checkpoint.notes().is_empty(), "{:?}", checkpoint.notes());
+}
+
+#[test]
+fn the_same_bytes_in_memory_are_the_same_model() {
+    let read = |name: &str| std::fs::read(bundled().join(name)).unwrap();
+    let config = read("config.json");
+    let generation = read("generation_config.json");
+    let weights = read("model.safetensors");
+    let memory = Checkpoint::from_files("memory", &config, Some(&generation), weights).unwrap();
+    let folder = Checkpoint::open(bundled()).unwrap();
+    assert_eq!((memory.config(), memory.generation()), (folder.config(), folder.generation()));
+    assert_same_parameters(&memory, &folder);
+}
+
+#[test]
+fn tied_tables_are_known_by_each_name() {
+    let tied = fixture("marian_swish_tied");
+    let table = tied.tensor("source_embedding.weight").unwrap();
+    assert_eq!(tied.tensor("target_embedding.weight").unwrap(), table);
+    assert_eq!(tied.tensor("output.weight").unwrap(), table);
+
+    let untied = fixture("marian_relu_untied");
+    let table = untied.tensor("source_embedding.weight").unwrap();
+    assert_eq!(untied.tensor("target_embedding.weight").unwrap(), table);
+    assert_ne!(untied.tensor("output.weight").unwrap(), table);
+
+    let separate = fixture("marian_gelu_separate_vocab");
+    assert_eq!(separate.shape("source_embedding.weight").unwrap()[..], [57, 24]);
+    assert_eq!(separate.shape("output.weight").unwrap()[..], [45, 24]);
+    assert_eq!(
+        separate.tensor("output.weight").unwrap(),
+        separate.tensor("target_embedding.weight").unwrap()
+    );
+    assert!(separate.tensor("no.such.weight").is_err());
+}
+
+#[test]
+fn joined_projections_of_torch_are_taken_apart() {
+    let checkpoint = fixture("nn_transformer_pre");
+    let bytes = std::fs::read(
+        repository().join("crates/tfm/tests/fixtures/nn_transformer_pre/model.safetensors"),
+    )
+    .unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let joined = file.tensor("transformer.decoder.layers.2.multihead_attn.in_proj_weight").unwrap();
+    assert_eq!(joined.shape(), [72, 24]);
+    let joined: Vec<f32> =
+        joined.data().chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
+    for (number, projection) in ["query", "key", "value"].into_iter().enumerate() {
+        let name = format!("decoder.layers.2.cross_attention.{projection}.weight");
+        let tensor = checkpoint.tensor(&name).unwrap();
+        let size = 24 * 24;
+        assert_eq!(tensor.as_f32().unwrap(), &joined[number * size..(number + 1) * size], "{name}");
+    }
+    let config = checkpoint.config();
+    assert_eq!((config.norm_placement, config.final_norm), (NormPlacement::Pre, true));
+    assert_eq!((config.norm_epsilon, config.output_bias), (1e-6, true));
+    assert!(!fixture("nn_transformer_post").config().output_bias);
+}
+
+#[test]
+fn what_is_written_reads_the_same() {
+    for name in FIXTURES {
+        let original = fixture(name);
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().join("made/here");
+        export(&folder, original.config(), original.generation(), &original, ElementType::F32).unwrap();
+        let read = Checkpoint::open(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((read.config(), read.generation()), (original.config(), original.generation()));
+        assert_same_parameters(&read, &original);
+        let mut files: Vec<_> =
+            folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        files.sort();
+        assert_eq!(files, ["config.json", "generation_config.json", "model.safetensors"]);
+    }
+}
+
+#[test]
+fn half_precision_survives_as_it_was_stored() {
+    for (name, element_type) in
+        [("marian_relu_untied", ElementType::F16), ("marian_gelu_separate_vocab", ElementType::BF16)]
+    {
+        let original = fixture(name);
+        assert!(original.parameters().all(|parameter| parameter.stored.unwrap().1 == element_type));
+        let folder = tempfile::tempdir().unwrap();
+        export(folder.path(), original.config(), original.generation(), &original, element_type).unwrap();
+        let read = Checkpoint::open(folder.path()).unwrap();
+        assert!(read.parameters().all(|parameter| parameter.stored.unwrap().1 == element_type));
+        assert_same_parameters(&read, &original);
+    }
+}
+
+#[test]
+fn written_files_are_valid_for_the_safetensors_crate() {
+    let original = fixture("nn_transformer_pre");
+    let folder = tempfile::tempdir().unwrap();
+    export(folder.path(), original.config(), original.generation(), &original, ElementType::BF16).unwrap();
+    let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let before = std::fs::read(
+        repository().join("crates/tfm/tests/fixtures/nn_transformer_pre/model.safetensors"),
+    )
+    .unwrap();
+    let before = safetensors::SafeTensors::deserialize(&before).unwrap();
+    let names = |file: &safetensors::SafeTensors<'_>| {
+        let mut names: Vec<String> = file.names().into_iter().map(String::from).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names(&file), names(&before));
+}
+
+fn assert_same_parameters(a: &Checkpoint, b: &Checkpoint) {
+    let names = |checkpoint: &Checkpoint| -> Vec<String> {
+        checkpoint.parameters().map(|parameter| parameter.name.to_owned()).collect()
+    };
+    assert_eq!(names(a), names(b));
+    assert!(a.parameters().count() > 30);
+    for name in names(a) {
+        assert_eq!(a.load(&name).unwrap(), b.load(&name).unwrap(), "{name}");
+        assert_eq!(a.shape(&name).unwrap(), a.load(&name).unwrap().shape(), "{name}");
+    }
+}
