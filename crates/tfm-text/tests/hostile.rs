@@ -18,6 +18,13 @@ static MODELS: LazyLock<Vec<SentencePiece>> = LazyLock::new(|| {
     FILES.iter().map(|file| SentencePiece::from_bytes(file, "tiny").unwrap()).collect()
 });
 static MARIAN: LazyLock<Tokenizer> = LazyLock::new(|| Tokenizer::from_dir(&bundled()).unwrap());
+/// A `tokenizer.json` with most of its vocabulary cut, so that damage hits the rest.
+static JSON: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut file = support::json("tokenizer_json.json")["file"].clone();
+    file["model"]["merges"].as_array_mut().unwrap().truncate(4);
+    file["model"]["vocab"].as_object_mut().unwrap().retain(|_, id| id.as_u64() < Some(270));
+    file.to_string().into_bytes()
+});
 static BUNDLED: LazyLock<Vec<u8>> =
     LazyLock::new(|| std::fs::read(bundled().join("source.spm")).unwrap());
 
@@ -122,6 +129,23 @@ proptest! {
             let ids = model.encode(&text).unwrap();
             model.encode_pieces(&text).unwrap();
             model.decode(&ids).unwrap();
+        }
+    }
+
+    #[test]
+    fn damaged_tokenizer_json_works_or_is_an_error(
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+        text in text(),
+    ) {
+        let mut bytes = JSON.clone();
+        for (at, byte) in &damage {
+            let at = at.index(bytes.len());
+            bytes[at] = *byte;
+        }
+        if let Ok(tokenizer) = Tokenizer::from_files(&Files::Memory(&[("tokenizer.json", &bytes)]))
+            && let Ok(ids) = tokenizer.encode_source(&text)
+        {
+            let _ = tokenizer.decode_target(&ids);
         }
     }
 
