@@ -157,7 +157,10 @@ impl Attend<'_> {
         let query = self.query.head(i, head);
         for (group, scores) in scores.chunks_mut(4).enumerate() {
             let last = scores.len() - 1;
-            let keys = std::array::from_fn(|j| self.key.head(row(group * 4 + j.min(last)), head));
+            let mut keys = [&query[..0]; 4];
+            for (j, key) in keys.iter_mut().enumerate() {
+                *key = self.key.head(row(group * 4 + j.min(last)), head);
+            }
             let sums = dot4(s, query, keys);
             for (score, sum) in scores.iter_mut().zip(sums) {
                 *score = sum * self.scale;
@@ -219,7 +222,7 @@ fn exponentials<S: Simd>(s: S, scores: &mut [f32]) -> f32 {
     s.sum(sum)
 }
 
-/// `out = Σ_j weights[j]·value(j)[at..] / sum`, for `VECTORS` whole vectors or (with one) a part of a vector.
+/// `out = Σ_j weights[j]·value(j)[at..] / sum`, for `VECTORS` whole vectors, or a part of one vector.
 #[inline(always)]
 fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
     s: S,
@@ -230,10 +233,17 @@ fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
     at: usize,
 ) {
     let mut acc = [s.splat(0.0); VECTORS];
-    for (j, &weight) in weights.iter().enumerate() {
-        let (weight, value) = (s.splat(weight), &value(j)[at..at + out.len()]);
-        for (acc, value) in acc.iter_mut().zip(value.chunks(S::LANES)) {
-            *acc = s.fma(weight, s.load_partial(value), *acc);
+    if out.len() == VECTORS * S::LANES {
+        for (j, &weight) in weights.iter().enumerate() {
+            let (weight, value) = (s.splat(weight), &value(j)[at..at + VECTORS * S::LANES]);
+            for (v, acc) in acc.iter_mut().enumerate() {
+                *acc = s.fma(weight, s.load(&value[v * S::LANES..]), *acc);
+            }
+        }
+    } else {
+        for (j, &weight) in weights.iter().enumerate() {
+            let value = s.load_partial(&value(j)[at..at + out.len()]);
+            acc[0] = s.fma(s.splat(weight), value, acc[0]);
         }
     }
     for (acc, out) in acc.into_iter().zip(out.chunks_mut(S::LANES)) {

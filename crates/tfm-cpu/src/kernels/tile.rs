@@ -70,9 +70,11 @@ fn fixed<S: Simd, const ROWS: usize, const PANELS: usize>(
     for p in 0..k {
         for q in 0..PANELS {
             let at = panels[q].wrapping_add(p * width);
-            // SAFETY: p < k, and each panel has k·width elements, as asserted.
-            let w: [S::F; PANEL_VECTORS] =
-                std::array::from_fn(|v| unsafe { s.load_ptr(at.add(v * S::LANES)) });
+            let mut w = [s.splat(0.0); PANEL_VECTORS];
+            for (v, w) in w.iter_mut().enumerate() {
+                // SAFETY: p < k, and each panel has k·width elements, as asserted.
+                *w = unsafe { s.load_ptr(at.add(v * S::LANES)) };
+            }
             for r in 0..ROWS {
                 // SAFETY: p < k, the length of every row.
                 let x = s.splat(unsafe { *x[r].add(p) });

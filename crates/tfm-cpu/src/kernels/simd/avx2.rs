@@ -47,6 +47,12 @@ fn pow2(n: __m256) -> __m256 {
     )
 }
 
+/// The sums of the lanes at each place of the two halves.
+#[inline(always)]
+fn half(v: __m256) -> __m128 {
+    has_avx2!(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))
+}
+
 impl Simd for Avx2 {
     type F = __m256;
     const LANES: usize = 8;
@@ -143,9 +149,7 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn sum4(self, v: [__m256; 4]) -> [f32; 4] {
         has_avx2!(
-            let [a, b, c, d] = v.map(|v| {
-                _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v))
-            });
+            let [a, b, c, d] = [half(v[0]), half(v[1]), half(v[2]), half(v[3])];
             let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
             let mut out = [0.0; 4];
             _mm_storeu_ps(out.as_mut_ptr(), sums);

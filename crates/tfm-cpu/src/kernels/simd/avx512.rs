@@ -44,6 +44,15 @@ fn mask(len: usize) -> __mmask16 {
     ((1u32 << len) - 1) as __mmask16
 }
 
+/// The sums of the lanes at each place of the four quarters.
+#[inline(always)]
+fn quarter(v: __m512) -> __m128 {
+    has_avx512!(
+        let half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
+        _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
+    )
+}
+
 impl Simd for Avx512 {
     type F = __m512;
     const LANES: usize = 16;
@@ -138,11 +147,7 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
         has_avx512!(
-            let [a, b, c, d] = v.map(|v| {
-                let half =
-                    _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-                _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
-            });
+            let [a, b, c, d] = [quarter(v[0]), quarter(v[1]), quarter(v[2]), quarter(v[3])];
             let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
             let mut out = [0.0; 4];
             _mm_storeu_ps(out.as_mut_ptr(), sums);

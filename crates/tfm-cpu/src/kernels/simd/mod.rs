@@ -3,6 +3,9 @@
 //! A kernel is a struct with its arguments that implements [`Kernel`]: its `run` is generic over
 //! [`Simd`] and `#[inline(always)]`, and [`Isa::run`] enters it through a function compiled for the
 //! chosen instruction set. So a kernel is written once, and compiled once for each set.
+//!
+//! Everything that handles a vector must be inlined into that function. Loops and `#[inline(always)]` are;
+//! closures given to `array::map`, `array::from_fn` and the like may not be, and are then very slow.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

@@ -1,0 +1,63 @@
+//! Attention with 8 heads of 64: a batch of sentences, and decoding steps. FLOP/s are elements per second.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tfm_cpu::kernels::attention::{KeyRows, attention};
+use tfm_cpu::kernels::heads::Heads;
+use tfm_cpu::kernels::simd::Isa;
+use tfm_cpu::kernels::threads::Threads;
+
+const D: usize = 512;
+const HEADS: usize = 8;
+
+fn heads(data: &[f32]) -> Heads<'_> {
+    Heads::new(data, [data.len() / D, HEADS, D / HEADS], [D, D / HEADS])
+}
+
+fn bench(c: &mut Criterion) {
+    let mut group = c.benchmark_group("attention");
+    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
+    group.sample_size(20);
+    let threads = Threads::new(1).expect("one thread needs nothing");
+    let numbers = |n: usize| -> Vec<f32> {
+        (0..n * D).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5).collect()
+    };
+    // Sequences, queries of each, keys of each.
+    for (sequences, queries, length) in [(32, 30, 30), (2, 512, 512), (8, 4, 30)] {
+        let (q, kv) = (numbers(sequences * queries), numbers(sequences * length));
+        let query_offsets: Vec<i32> = (0..=sequences).map(|s| (s * queries) as i32).collect();
+        let key_ranges: Vec<i32> =
+            (0..sequences).flat_map(|s| [(s * length) as i32, length as i32]).collect();
+        let mut out = vec![0.0; q.len()];
+        group.throughput(Throughput::Elements((4 * sequences * queries * length * D) as u64));
+        group.bench_function(format!("{sequences} sequences, {queries} on {length}"), |b| {
+            b.iter(|| {
+                let rows = KeyRows::Ragged {
+                    query_offsets: &query_offsets,
+                    key_ranges: &key_ranges,
+                    causal: false,
+                };
+                let [q, kv] = [heads(&q), heads(&kv)];
+                attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
+            });
+        });
+    }
+    let (n, length, width) = (32, 15, 64);
+    let (q, pool) = (numbers(n), numbers(n * width));
+    let row_table: Vec<i32> = (0..n * width).map(|i| (i * 37 % (n * width)) as i32).collect();
+    let lengths = vec![length as i32; n];
+    let mut out = vec![0.0; q.len()];
+    group.throughput(Throughput::Elements((4 * n * length * D) as u64));
+    group.bench_function(format!("row table, {n} on {length}"), |b| {
+        b.iter(|| {
+            let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
+            let [q, kv] = [heads(&q), heads(&pool)];
+            attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
+        });
+    });
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

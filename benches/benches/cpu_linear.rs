@@ -1,0 +1,57 @@
+//! The linear layer with a packed weight, and the same product by `faer`, by rows of input: GFLOP/s are
+//! elements per second (2·m·n·k elements a call).
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use tfm_cpu::kernels::gemm::{Epilogue, linear};
+use tfm_cpu::kernels::pack::PackedWeight;
+use tfm_cpu::kernels::rows::Rows;
+use tfm_cpu::kernels::simd::Isa;
+use tfm_cpu::kernels::threads::Threads;
+
+fn numbers(n: usize) -> Vec<f32> {
+    (0..n).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5).collect()
+}
+
+fn bench(c: &mut Criterion) {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    for (k, n) in [(512, 512), (512, 2048), (2048, 512)] {
+        let mut group = c.benchmark_group(format!("linear {k}x{n}"));
+        group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
+        group.sample_size(20);
+        let weight = numbers(n * k);
+        for m in [1, 8, 32, 128, 1024] {
+            let (x, mut y) = (numbers(m * k), vec![0.0; m * n]);
+            group.throughput(Throughput::Elements((2 * m * n * k) as u64));
+            for isa in Isa::available() {
+                let packed = PackedWeight::new(isa, &weight, (n, k), (k, 1));
+                for count in [1, cores] {
+                    let threads = Threads::new(count).expect("threads start");
+                    let name = format!("tfm {} {count} threads", isa.name());
+                    group.bench_function(BenchmarkId::new(name, m), |b| {
+                        let x = Rows::contiguous(&x, k);
+                        b.iter(|| {
+                            linear(&threads, x, &packed, Epilogue::default(), black_box(&mut y), n)
+                        });
+                    });
+                }
+            }
+            for (count, par) in [(1, Par::Seq), (cores, Par::rayon(cores))] {
+                group.bench_function(BenchmarkId::new(format!("faer {count} threads"), m), |b| {
+                    b.iter(|| {
+                        let out = MatMut::from_row_major_slice_mut(black_box(&mut y[..]), m, n);
+                        let x = MatRef::from_row_major_slice(&x, m, k);
+                        let weight = MatRef::from_row_major_slice(&weight, n, k);
+                        matmul(out, Accum::Replace, x, weight.transpose(), 1.0, par);
+                    });
+                });
+            }
+        }
+    }
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);

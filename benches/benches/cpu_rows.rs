@@ -1,0 +1,56 @@
+//! Kernels over rows: layer norm, softmax, and the search's choice of candidates, on one thread.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tfm_cpu::kernels::norm::layer_norm;
+use tfm_cpu::kernels::rows::Rows;
+use tfm_cpu::kernels::simd::Isa;
+use tfm_cpu::kernels::softmax::softmax;
+use tfm_cpu::kernels::threads::Threads;
+use tfm_cpu::kernels::top_k::top_log_probabilities;
+
+fn bench(c: &mut Criterion) {
+    let mut group = c.benchmark_group("rows");
+    group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
+    group.sample_size(20);
+    let threads = Threads::new(1).expect("one thread needs nothing");
+    let isa = Isa::best();
+    let numbers = |n: usize| -> Vec<f32> {
+        (0..n as u64).map(|i| (i * 2_654_435_761 % 100_003) as f32 / 5000.0).collect()
+    };
+
+    let (rows, d) = (32, 512);
+    let (x, weight, mut out) = (numbers(rows * d), numbers(d), vec![0.0; rows * d]);
+    group.throughput(Throughput::Elements((rows * d) as u64));
+    group.bench_function(format!("layer norm {rows}x{d}"), |b| {
+        b.iter(|| {
+            let x = Rows::contiguous(&x, d);
+            layer_norm(isa, &threads, x, &weight, &weight, 1e-5, black_box(&mut out));
+        });
+    });
+
+    for v in [8_000, 58_101] {
+        let (logits, bias, mut out) = (numbers(rows * v), vec![0.0; v], vec![0.0; rows * v]);
+        group.throughput(Throughput::Elements((rows * v) as u64));
+        group.bench_function(format!("log softmax {rows}x{v}"), |b| {
+            b.iter(|| {
+                softmax(isa, &threads, Rows::contiguous(&logits, v), true, black_box(&mut out));
+            });
+        });
+        for k in [8, 64] {
+            let (mut values, mut ids) = (vec![0.0; rows * k], vec![0; rows * k]);
+            group.bench_function(format!("top {k} log-probabilities {rows}x{v}"), |b| {
+                b.iter(|| {
+                    let logits = Rows::contiguous(&logits, v);
+                    let out = black_box((&mut values, &mut ids));
+                    top_log_probabilities(isa, &threads, logits, &bias, k, out.0, out.1);
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, bench);
+criterion_main!(benches);
