@@ -5,12 +5,13 @@ use std::path::Path;
 use std::process::Command;
 
 const REQUIREMENTS: &str = "xtask/python/requirements.txt";
+const FIXTURES: &str = "crates/tfm/tests/fixtures";
 const SCRIPT: &str = "xtask/python/golden.py";
 
 /// Makes the fixtures, with the pinned packages in `.venv`.
 pub(crate) fn run() -> Outcome {
     let python = environment()?;
-    project::run(Command::new(python).current_dir(root()).arg(SCRIPT))
+    project::run(Command::new(python).current_dir(root()).args([SCRIPT, "--out", FIXTURES]))
 }
 
 /// The Python of `.venv`, with the packages of the requirements; made where it is missing or out of date.

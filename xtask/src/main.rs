@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask <task>`. Each task is one module.
 
 mod golden;
+mod parity;
 mod project;
 mod report;
 mod test;
@@ -23,6 +24,8 @@ enum Task {
     Test,
     /// The rules of the house that no compiler checks.
     Tidy,
+    /// The laws, on every backend there is: a line for each.
+    Parity(parity::Parity),
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
 }
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
+        Task::Parity(arguments) => parity::run(&arguments),
         Task::Golden => golden::run(),
     };
     match outcome {

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::decoding::{Arrival, Limits, Request, Worker};
 use crate::error::Result;
 use crate::search::{Hypothesis, SearchOptions};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use tfm_core::Session;
@@ -30,7 +31,9 @@ impl Generator {
 
     /// Decodes the requests and hands each result to `done`, in the order of completion, on this thread.
     /// A request's result does not depend on the others. `requests` is called from the workers' threads,
-    /// one at a time; its argument says whether the worker has nothing else to do and may wait.
+    /// also at the same time: one that waits must not keep the others from their work. Its argument says whether
+    /// the worker has nothing else to do and may wait; after a while it is to answer
+    /// [`Arrival::NothingYet`] even so, for another worker may have failed. It is then asked again.
     ///
     /// # Errors
     /// As [`Worker::generate`]; the first one. What was done before it has been handed over.
@@ -38,34 +41,29 @@ impl Generator {
         &mut self,
         options: &Arc<SearchOptions>,
         limits: Limits,
-        requests: impl FnMut(bool) -> Arrival + Send,
+        requests: impl Fn(bool) -> Arrival + Sync,
         mut done: impl FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
-        let mut requests = requests;
         if let [worker] = &mut self.workers[..] {
-            return worker.generate(options, limits, &mut requests, &mut done);
+            return worker.generate(options, limits, &mut |wait| ask(&requests, wait, None), &mut done);
         }
-        let requests = Mutex::new((requests, false));
+        let stopped = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let (send, results) = mpsc::channel();
             let workers: Vec<_> = self
                 .workers
                 .iter_mut()
                 .map(|worker| {
-                    let (send, requests) = (send.clone(), &requests);
+                    let (send, requests, stopped) = (send.clone(), &requests, &stopped);
                     scope.spawn(move || {
-                        let mut next = |wait| {
-                            let mut guard = requests.lock().unwrap_or_else(PoisonError::into_inner);
-                            let (requests, stopped) = &mut *guard;
-                            if *stopped { Arrival::End } else { requests(wait) }
-                        };
+                        let mut next = |wait| ask(requests, wait, Some(stopped));
                         let mut done = |id, hypotheses| {
                             // The receiver outlives the workers; a send can't fail.
                             let _ = send.send((id, hypotheses));
                         };
                         let outcome = worker.generate(options, limits, &mut next, &mut done);
                         if outcome.is_err() {
-                            requests.lock().unwrap_or_else(PoisonError::into_inner).1 = true;
+                            stopped.store(true, Ordering::Relaxed);
                         }
                         outcome
                     })
@@ -92,13 +90,26 @@ impl Generator {
         limits: Limits,
         sources: &[Vec<u32>],
     ) -> Result<Vec<Vec<Hypothesis>>> {
-        let mut queue = sources.iter().enumerate();
-        let requests = move |_| match queue.next() {
+        let queue = Mutex::new(sources.iter().enumerate());
+        let requests = |_| match queue.lock().unwrap_or_else(PoisonError::into_inner).next() {
             Some((id, source)) => Arrival::Request(Request { id, source: source.clone() }),
             None => Arrival::End,
         };
         let mut results = vec![Vec::new(); sources.len()];
         self.generate(options, limits, requests, |id, hypotheses| results[id] = hypotheses)?;
         Ok(results)
+    }
+}
+
+/// Asks for a request until there is an answer that the worker can use.
+fn ask(requests: &impl Fn(bool) -> Arrival, wait: bool, stopped: Option<&AtomicBool>) -> Arrival {
+    loop {
+        if stopped.is_some_and(|stopped| stopped.load(Ordering::Relaxed)) {
+            return Arrival::End;
+        }
+        match requests(wait) {
+            Arrival::NothingYet if wait => {}
+            answer => return answer,
+        }
     }
 }

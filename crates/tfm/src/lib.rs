@@ -1,1 +1,43 @@
-//! The engine for encoder-decoder Transformers: the library and the tfm command.
+//! The engine for encoder-decoder Transformers ("Attention is all you need"): models in Hugging Face's
+//! layout are loaded and translate.
+//!
+//! ```
+//! use tfm::{Device, Model, Options, Translator};
+//!
+//! # fn main() -> Result<(), tfm::Error> {
+//! let model = Model::bundled()?; // or Model::open("opus-mt-en-de")?
+//! let translator = Translator::new(&model, Device::auto(), &Options::default())?;
+//!
+//! let translation = translator.translate("The cat sleeps.")?;
+//! assert_eq!(translation.text, "Le chat dort.");
+//!
+//! let lines = ["Thank you.", "", "See you tomorrow."].map(|line| Ok(line.to_owned()));
+//! for translation in translator.translate_lines(lines) {
+//!     println!("{}", translation?.text);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod bundled;
+mod device;
+mod engine;
+mod error;
+mod model;
+mod options;
+mod stream;
+mod translation;
+mod translator;
+
+pub use device::Device;
+pub use error::{Error, Result};
+pub use model::Model;
+pub use options::Options;
+pub use stream::Translations;
+pub use translation::{Alignment, Alternative, Score, Translation};
+pub use translator::Translator;
+
+/// Scores of translations: BLEU and chrF, with sacreBLEU's numbers and signatures.
+pub mod metrics {
+    pub use tfm_text::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
+}

@@ -1,2 +1,10 @@
-//! The tfm command.
-fn main() {}
+//! The `tfm` command. Results go to stdout, everything else to stderr; the exit status is 0, or 1 when the
+//! work failed, or 2 when it was asked for in a wrong way.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

@@ -1,0 +1,171 @@
+//! What the command line takes.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Translates and scores text with encoder-decoder Transformers.
+#[derive(Debug, Parser)]
+#[command(name = "tfm", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Translate text: line in, line out, in order.
+    Translate(Translate),
+    /// The log-probability that the model gives to known translations.
+    Score(Score),
+    /// BLEU and chrF of a translation, or of the model itself.
+    Evaluate(Evaluate),
+    /// What a model is made of: configuration, vocabulary, parameters, graphs.
+    Inspect(Inspect),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Translate {
+    /// What to translate, one sentence an argument; without it, lines are read from --input
+    #[arg(value_name = "TEXT", conflicts_with = "input")]
+    pub(crate) text: Vec<String>,
+    /// Read lines from this file; - is standard input
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub(crate) input: PathBuf,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) model: ModelChoice,
+    #[command(flatten)]
+    pub(crate) search: Search,
+    /// Show the best K translations of each line, at most as many as --beam
+    #[arg(long, value_name = "K", help_heading = "Results")]
+    pub(crate) n_best: Option<NonZeroUsize>,
+    /// Show each translation's score: its log-probability over its length to the length penalty
+    #[arg(long, help_heading = "Results")]
+    pub(crate) scores: bool,
+    /// Show which source token each target token attends to most (jsonl: all weights)
+    #[arg(long, help_heading = "Results")]
+    pub(crate) alignments: bool,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Score {
+    /// Source lines
+    #[arg(long, value_name = "FILE", requires = "target")]
+    pub(crate) source: Option<PathBuf>,
+    /// Target lines; without --source and --target, `source TAB target` lines are read from standard input
+    #[arg(long, value_name = "FILE", requires = "source")]
+    pub(crate) target: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) model: ModelChoice,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Evaluate {
+    /// Lines to judge
+    #[arg(long, value_name = "FILE", required_unless_present = "source", conflicts_with = "source")]
+    pub(crate) hypothesis: Option<PathBuf>,
+    /// Lines to translate with the model, and then to judge
+    #[arg(long, value_name = "FILE")]
+    pub(crate) source: Option<PathBuf>,
+    /// What the lines should be; may be given several times
+    #[arg(long, value_name = "FILE", required = true)]
+    pub(crate) reference: Vec<PathBuf>,
+    /// Which metrics, in this order
+    #[arg(long, value_name = "METRIC", value_enum, value_delimiter = ',', default_value = "bleu,chrf")]
+    pub(crate) metrics: Vec<Metric>,
+    /// Write the model's translations of --source to this file
+    #[arg(long, value_name = "FILE", requires = "source")]
+    pub(crate) save: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) model: ModelChoice,
+    #[command(flatten)]
+    pub(crate) search: Search,
+    /// One line of text, or one JSON object, a metric
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Inspect {
+    /// The model's folder; without it, the bundled model
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// List every parameter with its shape, type and size
+    #[arg(long)]
+    pub(crate) parameters: bool,
+}
+
+/// Where results go, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Write results to this file, which takes its name when all are there; - is standard output
+    #[arg(short, long = "output", value_name = "FILE", default_value = "-")]
+    pub(crate) path: PathBuf,
+    /// One line of text, or one JSON object, a result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+/// Which model, where it runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and device")]
+pub(crate) struct ModelChoice {
+    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
+    #[arg(short, long = "model", value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Where to compute: auto or cpu
+    #[arg(long, value_name = "DEVICE", default_value = "auto")]
+    pub(crate) device: tfm::Device,
+    /// How many threads compute; without it, as many as there are processors
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+/// How translations are searched for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Search")]
+pub(crate) struct Search {
+    /// Hypotheses kept at each step; 1 is greedy search. Without it, the model's own setting
+    #[arg(long, value_name = "N")]
+    pub(crate) beam: Option<NonZeroUsize>,
+    /// Scores are divided by length to this power: more than 0 favours long translations
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub(crate) length_penalty: Option<f32>,
+    /// End a translation at this many tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) max_new_tokens: Option<NonZeroUsize>,
+    /// Don't end a translation before this many tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) min_new_tokens: Option<usize>,
+    /// The language to translate to, for models that know several (such as fra)
+    #[arg(long, value_name = "LANG")]
+    pub(crate) target_lang: Option<String>,
+    /// Source tokens encoded together: more is faster, less takes less memory
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_tokens: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Metric {
+    Bleu,
+    Chrf,
+}

@@ -1,0 +1,59 @@
+//! The command: from arguments to an exit status.
+
+mod args;
+mod evaluate;
+mod failure;
+mod inspect;
+mod lines;
+mod output;
+mod progress;
+mod render;
+mod score;
+mod translate;
+
+use args::{Arguments, Command, ModelChoice, Search};
+use clap::Parser;
+use failure::{Failure, Outcome};
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use tfm::{Device, Model, Options};
+
+/// Does what the command line asks for.
+pub(crate) fn run() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Translate(arguments) => translate::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+    };
+    outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
+}
+
+impl ModelChoice {
+    fn model(&self) -> Outcome<Model> {
+        open(self.folder.as_deref())
+    }
+
+    fn device(&self) -> Device {
+        self.threads.map_or(self.device, |threads| self.device.with_threads(threads))
+    }
+}
+
+/// The model of a folder, or the bundled one.
+fn open(folder: Option<&std::path::Path>) -> Outcome<Model> {
+    Ok(folder.map_or_else(Model::bundled, Model::open)?)
+}
+
+impl Search {
+    fn options(&self) -> Options {
+        Options {
+            beams: self.beam.map(NonZeroUsize::get),
+            length_penalty: self.length_penalty,
+            max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
+            min_new_tokens: self.min_new_tokens,
+            target_language: self.target_lang.clone(),
+            batch_tokens: self.batch_tokens.map(NonZeroUsize::get),
+            ..Options::default()
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! A model on a device: tokens in, hypotheses out, and the way from text to tokens and back.
+
+use crate::translation::{Alignment, Alternative};
+use crate::{Device, Error, Model, Options, Result, Score, Translation};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tfm_model::decoding::{Arrival, Limits};
+use tfm_model::search::{Hypothesis, SearchOptions};
+use tfm_model::{Forced, Generator, Pair, Parameters};
+
+/// What a translator shares with its streams.
+pub(crate) struct Engine {
+    model: Model,
+    search: Arc<SearchOptions>,
+    limits: Limits,
+    alignments: bool,
+    /// The token that asks for the target language, before every source.
+    language: Option<u32>,
+    generator: Mutex<Generator>,
+    forced: Mutex<Forced>,
+}
+
+/// A tokenised source sentence.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Source {
+    /// None for a blank sentence.
+    pub(crate) tokens: Vec<u32>,
+    /// How many tokens did not fit the model.
+    truncated: usize,
+}
+
+impl Engine {
+    pub(crate) fn new(model: &Model, device: Device, options: &Options) -> Result<Self> {
+        let search = Arc::new(options.search(model)?);
+        let language = match &options.target_language {
+            Some(language) => Some(model.tokenizer.language_id(language)?),
+            None => None,
+        };
+        let mut limits = Limits::default();
+        if let Some(tokens) = options.batch_tokens {
+            limits.source_tokens = tokens;
+        }
+        let parameters = Arc::new(Parameters::new(model.checkpoint.clone()));
+        let session = device.session(parameters).map_err(tfm_model::Error::from)?;
+        let config = &model.config;
+        // A worker for each processor, and not several threads for a worker: sentences wait for nobody.
+        let generator = Generator::new(&session, config, device.threads(), 1)?;
+        let forced = Forced::new(session, config.clone());
+        Ok(Engine {
+            model: model.clone(),
+            search,
+            limits,
+            alignments: options.alignments,
+            language,
+            generator: Mutex::new(generator),
+            forced: Mutex::new(forced),
+        })
+    }
+
+    fn forced(&self) -> MutexGuard<'_, Forced> {
+        self.forced.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The tokens of a sentence, as many as the model has positions for.
+    pub(crate) fn source(&self, text: &str) -> Result<Source> {
+        if text.trim().is_empty() {
+            return Ok(Source::default());
+        }
+        let mut tokens = self.model.tokenizer.encode_source(text)?;
+        tokens.splice(0..0, self.language);
+        let limit = self.model.config.max_positions;
+        let truncated = tokens.len().saturating_sub(limit);
+        if truncated > 0 {
+            // The end token stays, so that the model sees a sentence that ends.
+            tokens.drain(limit - 1..tokens.len() - 1);
+        }
+        Ok(Source { tokens, truncated })
+    }
+
+    /// Searches for translations of `requests`; see [`Generator::generate`].
+    pub(crate) fn generate(
+        &self,
+        requests: impl Fn(bool) -> Arrival + Sync,
+        done: impl FnMut(usize, Vec<Hypothesis>),
+    ) -> Result<()> {
+        let mut generator = self.generator.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(generator.generate(&self.search, self.limits, requests, done)?)
+    }
+}
+
+impl Engine {
+    /// The text of the hypotheses, the best of them first.
+    pub(crate) fn translation(&self, source: &Source, found: Vec<Hypothesis>) -> Result<Translation> {
+        let tokenizer = &self.model.tokenizer;
+        let mut found = found.into_iter();
+        let Some(best) = found.next() else { return Ok(Translation::default()) };
+        let alternatives = found.map(|other| {
+            Ok(Alternative { text: tokenizer.decode_target(&other.tokens)?, score: other.score })
+        });
+        Ok(Translation {
+            text: tokenizer.decode_target(&best.tokens)?,
+            score: best.score,
+            tokens: self.target_tokens(&best.tokens),
+            alternatives: alternatives.collect::<Result<_>>()?,
+            alignment: if self.alignments { Some(self.align(source, &best.tokens)?) } else { None },
+            truncated: source.truncated,
+        })
+    }
+
+    fn target_tokens(&self, ids: &[u32]) -> Vec<String> {
+        let token = |&id| self.model.tokenizer.target_token(id).unwrap_or_default().into_owned();
+        ids.iter().map(token).collect()
+    }
+
+    /// The attention of the last decoder layer while it wrote `target`.
+    fn align(&self, source: &Source, target: &[u32]) -> Result<Alignment> {
+        let tokenizer = &self.model.tokenizer;
+        let names = source.tokens.iter();
+        let names = names.map(|&id| tokenizer.source_token(id).unwrap_or_default().into_owned());
+        let input = self.decoder_input(target);
+        let pair = Pair { source: &source.tokens, target: &input };
+        let last = self.model.config.decoder.layers.saturating_sub(1);
+        let weights = self.forced().alignment(pair, last)?;
+        let rows = weights.chunks(source.tokens.len().max(1)).map(<[f32]>::to_vec);
+        Ok(Alignment { source: names.collect(), weights: rows.collect() })
+    }
+
+    /// What the decoder reads to write `target`: the start token, and each token but the last.
+    fn decoder_input(&self, target: &[u32]) -> Vec<u32> {
+        let written = &target[..target.len().saturating_sub(1)];
+        std::iter::once(self.search.decoder_start).chain(written.iter().copied()).collect()
+    }
+
+    /// How probable each second text is as a translation of the first.
+    pub(crate) fn score(&self, pairs: &[(&str, &str)]) -> Result<Vec<Score>> {
+        let tokenizer = &self.model.tokenizer;
+        let limit = self.model.config.max_positions;
+        let mut encoded = Vec::with_capacity(pairs.len());
+        for &(source, target) in pairs {
+            let mut source = tokenizer.encode_source(source)?;
+            source.splice(0..0, self.language);
+            let target = tokenizer.encode_target(target)?;
+            for (side, tokens) in [("source", source.len()), ("target", target.len())] {
+                if tokens > limit {
+                    return Err(Error::TooLong { side, tokens, limit });
+                }
+            }
+            encoded.push((source, self.decoder_input(&target), target));
+        }
+        let inputs: Vec<Pair<'_>> =
+            encoded.iter().map(|(source, input, _)| Pair { source, target: input }).collect();
+        let next: Vec<u32> = encoded.iter().flat_map(|(_, _, target)| target.clone()).collect();
+        let mut log_probabilities = self.forced().log_probabilities(&inputs, &next)?.into_iter();
+        let scores = encoded.iter().map(|(_, _, target)| {
+            let tokens: Vec<(String, f32)> =
+                self.target_tokens(target).into_iter().zip(log_probabilities.by_ref()).collect();
+            // In f64: the sum of many f32 would depend on their order in the last digits shown.
+            let sum: f64 = tokens.iter().map(|(_, log_probability)| f64::from(*log_probability)).sum();
+            Score { log_probability: sum as f32, tokens }
+        });
+        Ok(scores.collect())
+    }
+}

@@ -1,0 +1,95 @@
+//! A model: its checkpoint and its tokeniser.
+
+use crate::{Error, Result, bundled};
+use std::path::Path;
+use std::sync::Arc;
+use tfm_model::Checkpoint;
+use tfm_model::config::{Config, GenerationDefaults};
+use tfm_text::{Files, Tokenizer};
+
+/// A model that has been loaded. Cheap to clone; the weights are read when a device first needs them.
+#[derive(Clone)]
+pub struct Model {
+    pub(crate) checkpoint: Arc<Checkpoint>,
+    pub(crate) config: Arc<Config>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    name: Arc<str>,
+}
+
+impl Model {
+    /// The model of a directory as Hugging Face lays it out: `config.json`, `model.safetensors` (or shards
+    /// with an index), the tokeniser's files, and `generation_config.json` if there is one.
+    ///
+    /// # Errors
+    /// All that is wrong with the files, at once.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
+        let folder = folder.as_ref();
+        let checkpoint = Checkpoint::open(folder)?;
+        let tokenizer = Tokenizer::from_dir(folder)?;
+        Self::new(checkpoint, tokenizer, folder.display().to_string())
+    }
+
+    /// The English-French model that this library carries: small, and good for short everyday sentences.
+    ///
+    /// # Errors
+    /// None, unless this library was built wrong.
+    pub fn bundled() -> Result<Self> {
+        let [config, generation, weights] =
+            ["config.json", "generation_config.json", "model.safetensors"].map(bundled::file);
+        let checkpoint = Checkpoint::from_files(bundled::NAME, config, Some(generation), weights)?;
+        let tokenizer = Tokenizer::from_files(&Files::Memory(bundled::FILES))?;
+        Self::new(checkpoint, tokenizer, bundled::NAME.into())
+    }
+
+    fn new(checkpoint: Checkpoint, tokenizer: Tokenizer, name: String) -> Result<Self> {
+        let config = checkpoint.config();
+        for (side, tokens, rows) in [
+            ("source", tokenizer.source_vocab_size(), config.source_vocabulary),
+            ("target", tokenizer.target_vocab_size(), config.target_vocabulary),
+        ] {
+            if tokens > rows {
+                let problem = format!(
+                    "{name}: the tokeniser has {tokens} {side} tokens, but the model knows {rows}; \
+                     they belong to different models"
+                );
+                return Err(Error::Mismatch { problem });
+            }
+        }
+        Ok(Model {
+            config: Arc::new(config.clone()),
+            checkpoint: Arc::new(checkpoint),
+            tokenizer: Arc::new(tokenizer),
+            name: name.into(),
+        })
+    }
+
+    /// The folder, or the name of the bundled model.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What the model is.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// How its makers generate with it; what [`Options`](crate::Options) leave open follows these.
+    pub fn generation(&self) -> &GenerationDefaults {
+        self.checkpoint.generation()
+    }
+
+    /// The weights.
+    pub fn checkpoint(&self) -> &Arc<Checkpoint> {
+        &self.checkpoint
+    }
+
+    /// The tokeniser.
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The languages it can be asked to translate to, for models that know several.
+    pub fn languages(&self) -> &[String] {
+        self.tokenizer.languages()
+    }
+}

@@ -1,0 +1,83 @@
+//! What a user may ask of a translator.
+
+use crate::{Error, Model, Result};
+use tfm_model::search::SearchOptions;
+
+/// More beams than this are a mistake, and their memory is not there.
+const MOST_BEAMS: usize = 1024;
+
+/// How to translate. What is not set follows the model's own generation settings.
+///
+/// ```
+/// let options = tfm::Options { beams: Some(1), ..tfm::Options::default() };
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// Hypotheses kept at each step; 1 is greedy search.
+    pub beams: Option<usize>,
+    /// How many translations to return for each sentence, the best first; at most as many as beams.
+    pub n_best: usize,
+    /// Scores are divided by length to this power: more than 0 favours long translations.
+    pub length_penalty: Option<f32>,
+    /// A translation ends at this many tokens, its end token among them.
+    pub max_new_tokens: Option<usize>,
+    /// A translation does not end before this many tokens.
+    pub min_new_tokens: Option<usize>,
+    /// The language to translate to, for models that know several: a code of
+    /// [`Model::languages`](crate::Model::languages).
+    pub target_language: Option<String>,
+    /// Source tokens encoded together: more is faster, less takes less memory.
+    pub batch_tokens: Option<usize>,
+    /// Return with each translation which source tokens its tokens attended to.
+    pub alignments: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            beams: None,
+            n_best: 1,
+            length_penalty: None,
+            max_new_tokens: None,
+            min_new_tokens: None,
+            target_language: None,
+            batch_tokens: None,
+            alignments: false,
+        }
+    }
+}
+
+impl Options {
+    /// What to search for: these options, and the model's own settings where they leave it open.
+    ///
+    /// # Errors
+    /// [`Error::Option`], for what makes no sense with this model.
+    pub(crate) fn search(&self, model: &Model) -> Result<SearchOptions> {
+        let config = model.config();
+        let mut options = SearchOptions::from_generation(model.generation(), config);
+        if let Some(beams) = self.beams {
+            options.beams = beams;
+        }
+        if options.beams > MOST_BEAMS {
+            let problem = format!("{} are too many: at most {MOST_BEAMS}", options.beams);
+            return Err(Error::Option { option: "beams", problem });
+        }
+        options.n_best = self.n_best;
+        if let Some(penalty) = self.length_penalty {
+            options.length_penalty = f64::from(penalty);
+        }
+        if let Some(most) = self.max_new_tokens {
+            if most > config.max_positions {
+                let problem = format!("{most}, but the model has {} positions", config.max_positions);
+                return Err(Error::Option { option: "max_new_tokens", problem });
+            }
+            options.max_length = most;
+            options.min_length = options.min_length.min(most);
+        }
+        if let Some(least) = self.min_new_tokens {
+            options.min_length = least;
+        }
+        options.validate(config.target_vocabulary)?;
+        Ok(options)
+    }
+}
