@@ -19,6 +19,8 @@ impl<'a> Heads<'a> {
         [rows, heads, size]: [usize; 3],
         [row_stride, head_stride]: [usize; 2],
     ) -> Self {
+        // Heads without elements lie nowhere, whatever their strides.
+        let [row_stride, head_stride] = if size == 0 { [0; 2] } else { [row_stride, head_stride] };
         if rows > 0 && heads > 0 {
             let needed = (rows - 1) * row_stride + (heads - 1) * head_stride + size;
             assert!(data.len() >= needed, "the heads need {needed} elements, not {}", data.len());

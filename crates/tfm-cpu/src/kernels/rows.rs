@@ -14,6 +14,8 @@ pub struct Rows<'a, T = f32> {
 impl<'a, T> Rows<'a, T> {
     /// Panics when `data` is too short for the last row.
     pub fn new(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Self {
+        // Rows without elements lie nowhere, whatever their stride.
+        let stride = if cols == 0 { 0 } else { stride };
         let needed = if rows == 0 { 0 } else { (rows - 1) * stride + cols };
         assert!(data.len() >= needed, "{rows} rows need {needed} elements, not {}", data.len());
         Rows { data, rows, cols, stride }
