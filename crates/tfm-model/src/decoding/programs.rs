@@ -22,6 +22,10 @@ pub(super) struct StepShape {
     pub(super) width: usize,
     /// Candidates wanted of each hypothesis.
     pub(super) candidates: usize,
+    /// Whether the bans go before the softmax.
+    pub(super) renormalize: bool,
+    /// Whether the softmax's normalisers are wanted too.
+    pub(super) normalizers: bool,
     pub(super) pools: Pools,
 }
 
@@ -75,12 +79,13 @@ impl Programs {
 
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`, `lengths`,
     /// `cross_offsets`, `cross_ranges`; states: all pools and `bans`; outputs: the candidates'
-    /// log-probabilities and ids.
+    /// log-probabilities and ids, then the normalisers if wanted.
     pub(super) fn step(&mut self, session: &mut Session, config: &Config, shape: StepShape) -> Result<Program> {
         cached(&mut self.step, shape, || {
-            let StepShape { hypotheses: n, width, candidates, pools } = shape;
+            let StepShape { hypotheses: n, width, candidates, pools, .. } = shape;
+            let vocabulary = config.target_vocabulary;
             let mut net = Network::new(config);
-            let tokens = net.graph.indices("tokens", config.target_vocabulary, [n]);
+            let tokens = net.graph.indices("tokens", vocabulary, [n]);
             let positions = net.graph.indices("positions", config.max_positions, [n]);
             let keys = DecoderKeys::Step {
                 pools,
@@ -91,12 +96,25 @@ impl Programs {
                 // So the program does not depend on how the hypotheses are shared among the sentences.
                 cross: Sequences::input(&mut net.graph, "cross", n, n, pools.cross),
             };
-            let logits = net.decoder(tokens, positions, keys);
-            let bans = net.graph.state("bans", DType::F32, [1, config.target_vocabulary]);
-            let bans = net.graph.reshape(bans, [config.target_vocabulary]);
-            let (values, ids) = net.graph.top_log_probabilities(logits, bans, candidates);
-            net.graph.output(values);
-            net.graph.output(ids);
+            let mut logits = net.decoder(tokens, positions, keys);
+            let graph = &mut net.graph;
+            let bans = graph.state("bans", DType::F32, [1, vocabulary]);
+            let mut bias = graph.reshape(bans, [vocabulary]);
+            if shape.renormalize {
+                logits = graph.add(logits, bias);
+                bias = graph.constant(0.0, DType::F32);
+                bias = graph.broadcast(bias, [vocabulary]);
+            }
+            let (values, ids) = graph.top_log_probabilities(logits, bias, candidates);
+            graph.output(values);
+            graph.output(ids);
+            if shape.normalizers {
+                // log Σ exp x = x₀ − log softmax(x)₀
+                let log_probabilities = graph.log_softmax(logits);
+                let firsts = [logits, log_probabilities].map(|x| graph.slice(x, 1, 0, 1));
+                let normalizers = graph.sub(firsts[0], firsts[1]);
+                graph.output(normalizers);
+            }
             session.compile(&net.graph, &CompileOptions::default())
         })
     }

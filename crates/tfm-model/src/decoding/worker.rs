@@ -99,8 +99,8 @@ impl Worker {
         next: &mut dyn FnMut(bool) -> Arrival,
         done: &mut dyn FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
-        let beams = options.beams.max(1);
-        let capacity = (limits.hypotheses / beams).max(1);
+        options.validate(self.config.target_vocabulary)?;
+        let capacity = (limits.hypotheses / options.beams).max(1);
         self.memory.ban(&mut self.session, &static_bans(options))?;
         let mut exhausted = false;
         loop {
@@ -112,7 +112,7 @@ impl Worker {
             if self.sentences.is_empty() {
                 return Ok(());
             }
-            self.step(done)?;
+            self.step(options, done)?;
         }
     }
 
@@ -193,7 +193,7 @@ impl Worker {
     }
 
     /// One step of all sentences; those that end are handed over and leave.
-    fn step(&mut self, done: &mut dyn FnMut(usize, Vec<Hypothesis>)) -> Result<()> {
+    fn step(&mut self, options: &SearchOptions, done: &mut dyn FnMut(usize, Vec<Hypothesis>)) -> Result<()> {
         let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
         if self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)? {
             self.programs.clear();
@@ -203,7 +203,15 @@ impl Worker {
         let candidates = needed.unwrap_or(1).next_power_of_two().min(self.config.target_vocabulary);
         self.inputs.gather(&mut self.sentences, &mut self.memory);
         let inputs = &self.inputs;
-        let shape = StepShape { hypotheses, width: inputs.width, candidates, pools: self.memory.pools() };
+        let shape = StepShape {
+            hypotheses,
+            width: inputs.width,
+            candidates,
+            renormalize: options.renormalize,
+            // Greedy search penalises logits, as `transformers` does there.
+            normalizers: options.beams <= 1 && options.repetition_penalty != 1.0,
+            pools: self.memory.pools(),
+        };
         let program = self.programs.step(&mut self.session, &self.config, shape)?;
         let bindings = [
             ("tokens", HostSlice::I32(&inputs.tokens)),
@@ -219,15 +227,19 @@ impl Worker {
             unreachable!("the step's program returns f32 and i32");
         };
 
+        let normalizers = outputs.get(2).and_then(tfm_core::Tensor::as_f32);
         let mut row = 0;
         let memory = &mut self.memory;
         self.sentences.retain_mut(|sentence| {
             let live = sentence.rows.len();
-            let range = row * candidates..(row + live) * candidates;
+            let rows = row..row + live;
+            let range = rows.start * candidates..rows.end * candidates;
             row += live;
-            match sentence.search.advance(&values[range.clone()], &ids[range], candidates) {
-                Advance::Continue { parents } => {
-                    reorder(&mut sentence.rows, parents);
+            let (values, ids) = (&values[range.clone()], &ids[range]);
+            let normalizers = normalizers.map_or(&[][..], |normalizers| &normalizers[rows]);
+            match sentence.search.advance_with_normalizers(values, ids, candidates, normalizers) {
+                Advance::Continue => {
+                    reorder(&mut sentence.rows, sentence.search.parents());
                     sentence.position += 1;
                     true
                 }

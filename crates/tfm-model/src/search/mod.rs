@@ -10,6 +10,7 @@
 //! probable token, then the lower id; and where fewer continuations exist than beams, there are
 //! fewer hypotheses, while `transformers` fills up with copies scored -10⁹.
 
+mod defaults;
 mod history;
 mod options;
 mod processors;

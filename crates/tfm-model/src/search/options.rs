@@ -58,6 +58,10 @@ pub struct SearchOptions {
     /// Log-probabilities of tokens that occurred are multiplied by this; at least 1, which changes
     /// nothing.
     pub repetition_penalty: f32,
+    /// Whether log-probabilities are normalised again among the tokens that are not banned outright
+    /// (`renormalize_logits`). Whoever computes a step's candidates sees to it: the bans of
+    /// [`static_bans`] then go before the softmax.
+    pub renormalize: bool,
 }
 
 impl SearchOptions {
@@ -78,6 +82,7 @@ impl SearchOptions {
             banned: Vec::new(),
             no_repeat_ngram: 0,
             repetition_penalty: 1.0,
+            renormalize: false,
         }
     }
 
@@ -178,9 +183,7 @@ pub enum SearchError {
         beams: usize,
     },
     /// Not a finite number.
-    #[error(
-        "the length penalty is {0}: give a finite number (1 divides by the length, 0 not at all)"
-    )]
+    #[error("the length penalty is {0}: give a finite number (1: by the length, 0: not at all)")]
     LengthPenalty(f64),
     /// Less than 1 or not finite.
     #[error(
@@ -198,9 +201,7 @@ pub enum SearchError {
         prefix: usize,
     },
     /// A minimum above the maximum.
-    #[error(
-        "the minimum length is {min}, above the maximum length, {max}: lower it or raise the maximum"
-    )]
+    #[error("the minimum length is {min}, above the maximum length {max}: lower it or raise that")]
     MinLength {
         /// The minimum length.
         min: usize,

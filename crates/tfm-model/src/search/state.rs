@@ -2,7 +2,7 @@
 
 use super::history::{History, Node};
 use super::options::{EarlyStopping, SearchOptions};
-use super::processors::{RowEdits, penalise};
+use super::processors::{RENORMALISING_MARGIN, RowEdits, RowRules};
 use super::ranking::{Candidate, Ranking};
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -129,7 +129,9 @@ impl Search {
         let eos = self.options.eos.len();
         let eos = if self.options.beams > 1 || self.eos_banned() { eos } else { 0 };
         let edits = self.edits.iter().map(RowEdits::len).max().unwrap_or(0);
-        self.options.beams.max(1) + eos + edits
+        let edited = edits > 0 || self.eos_banned();
+        let margin = if self.options.renormalize && edited { RENORMALISING_MARGIN } else { 0 };
+        self.options.beams.max(1) + eos + edits + margin
     }
 
     /// Takes a step. `log_probabilities` and `ids` have a row of `width` candidates for each live
@@ -213,29 +215,28 @@ impl Search {
 
     /// Offers the candidates of one row.
     fn rank(&mut self, beam: usize, log_probabilities: &[f32], ids: &[i32], log_sum_exp: f32) {
-        let (base, eos_banned) = (self.live[beam].sum, self.eos_banned());
-        let (options, edits) = (&self.options, self.edits.get(beam));
+        let base = self.live[beam].sum;
+        let seen = self.candidates_needed().min(log_probabilities.len());
+        let row = RowRules {
+            options: &self.options,
+            edits: self.edits.get(beam),
+            eos_banned: self.eos_banned(),
+            log_sum_exp,
+        };
+        let shift = row.normalizer(&log_probabilities[..seen], ids);
         for (&log_probability, &id) in log_probabilities.iter().zip(ids) {
             if !log_probability.is_finite() {
                 continue;
             }
-            if !self.ranking.admits(base + log_probability) {
+            if !self.ranking.admits(base + (log_probability - shift)) {
                 break; // the rest is no more probable, and edits never raise
             }
             let token = id as u32;
-            let banned = edits.is_some_and(|edits| edits.bans(token))
-                || eos_banned && options.eos.contains(&token);
-            if banned {
-                continue;
+            let log_probability = row.edit(token, log_probability) - shift;
+            if log_probability.is_finite() {
+                let (sum, beam) = (base + log_probability, beam as u32);
+                self.ranking.offer(Candidate { sum, log_probability, token, beam });
             }
-            let log_probability = match edits {
-                Some(edits) if edits.repeats(token) => {
-                    penalise(log_probability, log_sum_exp, options.repetition_penalty)
-                }
-                _ => log_probability,
-            };
-            let sum = base + log_probability;
-            self.ranking.offer(Candidate { sum, log_probability, token, beam: beam as u32 });
         }
     }
 
