@@ -1,0 +1,120 @@
+//! A sentence does not depend on its company: its result has the same bits alone, in any batch, in any
+//! order, and with any number of threads and workers.
+
+mod common;
+
+use common::{cpu, fixture, open, root};
+use std::sync::Arc;
+use tfm_model::decoding::Limits;
+use tfm_model::search::{Hypothesis, SearchOptions};
+use tfm_model::{Forced, Generator, Pair};
+
+const BUNDLED: &str = "models/marian-tatoeba-en-fr";
+
+/// The 24 sentences of the bundled golden, as token ids.
+fn sources() -> Vec<Vec<u32>> {
+    let text = std::fs::read_to_string(fixture("bundled.json")).unwrap();
+    let golden: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let lines = golden["lines"].as_array().unwrap().iter();
+    let ids = |line: &serde_json::Value| -> Vec<u32> {
+        serde_json::from_value(line["source"].clone()).unwrap()
+    };
+    lines.map(ids).collect()
+}
+
+/// Everything of a result that has bits.
+fn bits(results: &[Hypothesis]) -> Vec<(Vec<u32>, u32, Vec<u32>)> {
+    let probabilities = |hypothesis: &Hypothesis| {
+        hypothesis.token_log_probabilities.iter().map(|p| p.to_bits()).collect::<Vec<u32>>()
+    };
+    results.iter().map(|h| (h.tokens.clone(), h.score.to_bits(), probabilities(h))).collect()
+}
+
+#[test]
+fn translations_have_the_same_bits_in_any_company() {
+    let checkpoint = open(root().join(BUNDLED));
+    let config = Arc::new(checkpoint.config().clone());
+    let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
+    let options = Arc::new(SearchOptions { n_best: 4, ..defaults });
+    let sources = sources();
+    let session = cpu(&checkpoint, 1);
+    let mut alone = Generator::new(&session, &config, 1, 1).unwrap();
+    let expected: Vec<_> = sources
+        .iter()
+        .map(|source| {
+            let results =
+                alone.generate_all(&options, Limits::default(), std::slice::from_ref(source));
+            bits(&results.unwrap()[0])
+        })
+        .collect();
+    // Hypotheses together, workers, threads each; room for few sentences makes them come and go.
+    for (hypotheses, workers, threads) in
+        [(128, 1, 1), (128, 1, 2), (12, 1, 1), (20, 2, 1), (8, 1, 3)]
+    {
+        let mut generator = Generator::new(&session, &config, workers, threads).unwrap();
+        let limits = Limits { hypotheses, ..Limits::default() };
+        for reversed in [false, true] {
+            let mut order: Vec<usize> = (0..sources.len()).collect();
+            if reversed {
+                order.reverse();
+            }
+            let shuffled: Vec<Vec<u32>> = order.iter().map(|&i| sources[i].clone()).collect();
+            let results = generator.generate_all(&options, limits, &shuffled).unwrap();
+            for (&i, result) in order.iter().zip(&results) {
+                assert_eq!(
+                    bits(result),
+                    expected[i],
+                    "sentence {i}: {hypotheses}, {workers}, {threads}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_have_the_same_bits_alone_and_in_a_batch() {
+    let checkpoint = open(root().join(BUNDLED));
+    let config = Arc::new(checkpoint.config().clone());
+    let sources = sources();
+    let target = [config.special.decoder_start, 13, 63, 988];
+    let pairs: Vec<Pair<'_>> =
+        sources.iter().map(|source| Pair { source, target: &target }).collect();
+    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone());
+    let together = forced.logits(&pairs).unwrap();
+    let size = target.len() * config.target_vocabulary;
+    for (pair, together) in pairs.iter().zip(together.as_f32().unwrap().chunks(size)) {
+        let alone = forced.logits(&[*pair]).unwrap();
+        assert!(
+            alone.as_f32().unwrap().iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits())
+        );
+    }
+}
+
+/// Law 5 and 6 for the whole model: the log-probabilities that decoding step by step found, its beams
+/// reordered all the time, are those of one pass over the whole target.
+#[test]
+fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
+    let checkpoint = open(root().join(BUNDLED));
+    let config = Arc::new(checkpoint.config().clone());
+    let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
+    let options = Arc::new(SearchOptions { n_best: 4, ..defaults });
+    let session = cpu(&checkpoint, 1);
+    let mut generator = Generator::new(&session, &config, 1, 1).unwrap();
+    let mut forced = Forced::new(session.fork(1).unwrap(), config.clone());
+    let sources = sources();
+    let results = generator.generate_all(&options, Limits::default(), &sources).unwrap();
+    for (source, results) in sources.iter().zip(&results) {
+        for hypothesis in
+            results.iter().filter(|hypothesis| hypothesis.tokens.len() < options.max_length)
+        {
+            let start = std::iter::once(config.special.decoder_start);
+            let target: Vec<u32> = start.chain(hypothesis.tokens.iter().copied()).collect();
+            let target = &target[..hypothesis.tokens.len()];
+            let whole =
+                forced.log_probabilities(&[Pair { source, target }], &hypothesis.tokens).unwrap();
+            for (step, whole) in hypothesis.token_log_probabilities.iter().zip(&whole) {
+                assert!((step - whole).abs() < 1e-4 * whole.abs().max(1.0), "{step} and {whole}");
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Tiny checkpoints of every family beside what `transformers` and `torch` answer for them: encoder
+//! outputs, logits, greedy and beam searches under many options. See `fixtures/README.md`.
+
+mod common;
+
+use common::{cpu, fixture, largest_difference, open, reference};
+use safetensors::SafeTensors;
+use serde_json::Value;
+use std::sync::Arc;
+use tfm_model::decoding::Limits;
+use tfm_model::search::{EarlyStopping, SearchOptions};
+use tfm_model::{Config, Forced, GenerationDefaults, Generator, Pair};
+
+const CHECKPOINTS: [&str; 7] = [
+    "marian_swish_tied",
+    "marian_relu_untied",
+    "marian_relu_all_separate",
+    "marian_gelu_separate_vocab",
+    "marian_eos_nonzero",
+    "nn_transformer_post",
+    "nn_transformer_pre",
+];
+
+fn golden(name: &str) -> Value {
+    let text = std::fs::read_to_string(fixture(name).join("golden.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn words<const N: usize>(file: &SafeTensors<'_>, name: &str) -> Vec<[u8; N]> {
+    file.tensor(name).unwrap().data().chunks_exact(N).map(|word| word.try_into().unwrap()).collect()
+}
+
+fn f32s(file: &SafeTensors<'_>, name: &str) -> Vec<f32> {
+    words(file, name).into_iter().map(f32::from_le_bytes).collect()
+}
+
+fn u32s(file: &SafeTensors<'_>, name: &str) -> Vec<u32> {
+    words(file, name).into_iter().map(u32::from_le_bytes).collect()
+}
+
+#[test]
+fn encoder_outputs_and_logits_agree_on_every_backend() {
+    for name in CHECKPOINTS {
+        let checkpoint = open(fixture(name));
+        let config = Arc::new(checkpoint.config().clone());
+        let bytes = std::fs::read(fixture(name).join("golden.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&bytes).unwrap();
+        let sentences = golden(name)["teacher_forced"].as_array().unwrap().len();
+        assert!(sentences >= 3, "{name} has {sentences} sentences");
+        for (backend, session) in
+            [("cpu", cpu(&checkpoint, 2)), ("reference", reference(&checkpoint))]
+        {
+            let mut forced = Forced::new(session, config.clone());
+            for i in 0..sentences {
+                let source = u32s(&file, &format!("{i}.source_ids"));
+                let target = u32s(&file, &format!("{i}.decoder_ids"));
+                let encoded = forced.encode(&[&source]).unwrap();
+                let expected = f32s(&file, &format!("{i}.encoder_output"));
+                let error = largest_difference(encoded.as_f32().unwrap(), &expected);
+                assert!(error < 1e-4, "{name} on {backend}, encoder output {i}: {error:e}");
+                let logits = forced.logits(&[Pair { source: &source, target: &target }]).unwrap();
+                let expected = f32s(&file, &format!("{i}.logits"));
+                let error = largest_difference(logits.as_f32().unwrap(), &expected);
+                assert!(error < 1e-4, "{name} on {backend}, logits {i}: {error:e}");
+            }
+        }
+    }
+}
+
+/// The search that `generate` does with these keyword arguments and nothing else.
+fn options(arguments: &Value, config: &Config) -> SearchOptions {
+    let mut generation = GenerationDefaults::default();
+    for (argument, value) in arguments.as_object().unwrap() {
+        let count = || value.as_u64().unwrap() as usize;
+        let tokens =
+            || if value.is_array() { ids(value) } else { vec![value.as_u64().unwrap() as u32] };
+        match argument.as_str() {
+            "num_beams" => generation.num_beams = count(),
+            "num_return_sequences" => {}
+            "max_length" => generation.max_length = Some(count()),
+            "max_new_tokens" => generation.max_new_tokens = Some(count()),
+            "min_length" => generation.min_length = count(),
+            "min_new_tokens" => generation.min_new_tokens = Some(count()),
+            "length_penalty" => generation.length_penalty = value.as_f64().unwrap(),
+            "early_stopping" => {
+                generation.early_stopping = match value {
+                    Value::Bool(true) => EarlyStopping::Yes,
+                    Value::Bool(false) => EarlyStopping::No,
+                    _ => EarlyStopping::Never,
+                }
+            }
+            "bad_words_ids" => {
+                generation.bad_words = value.as_array().unwrap().iter().map(ids).collect()
+            }
+            "forced_bos_token_id" => generation.forced_bos = Some(count() as u32),
+            "forced_eos_token_id" => generation.forced_eos = tokens(),
+            "no_repeat_ngram_size" => generation.no_repeat_ngram = count(),
+            "repetition_penalty" => generation.repetition_penalty = value.as_f64().unwrap(),
+            "renormalize_logits" => generation.renormalize_logits = value.as_bool().unwrap(),
+            other => panic!("the golden file has an option this test does not know: {other}"),
+        }
+    }
+    let mut options = SearchOptions::from_generation(&generation, config);
+    options.n_best =
+        arguments.get("num_return_sequences").map_or(1, |n| n.as_u64().unwrap() as usize);
+    options
+}
+
+#[test]
+fn generations_are_token_for_token_those_of_transformers() {
+    for name in CHECKPOINTS {
+        let checkpoint = open(fixture(name));
+        let config = Arc::new(checkpoint.config().clone());
+        let mut generator = Generator::new(&cpu(&checkpoint, 1), &config, 1, 1).unwrap();
+        let golden = golden(name);
+        let cases = golden["generations"].as_array().unwrap();
+        assert!(cases.len() >= 5, "{name} has {} generations", cases.len());
+        for (number, case) in cases.iter().enumerate() {
+            let options = options(&case["options"], &config);
+            let sources = [ids(&case["source"])];
+            let found =
+                generator.generate_all(&Arc::new(options), Limits::default(), &sources).unwrap();
+            let tokens: Vec<Vec<u32>> =
+                found[0].iter().map(|hypothesis| hypothesis.tokens.clone()).collect();
+            let expected: Vec<Vec<u32>> =
+                case["outputs"].as_array().unwrap().iter().map(ids).collect();
+            assert_eq!(tokens, expected, "{name}, generation {number}: {}", case["options"]);
+            for (hypothesis, score) in found[0].iter().zip(case["scores"].as_array().unwrap()) {
+                let score = score.as_f64().unwrap();
+                let error = (f64::from(hypothesis.score) - score).abs();
+                assert!(
+                    error < 1e-4 * score.abs().max(1.0),
+                    "{name}, {number}: {} {score}",
+                    hypothesis.score
+                );
+            }
+        }
+        println!("{name}: {} generations", cases.len());
+    }
+}
+
+#[test]
+fn a_models_own_settings_rule_where_no_others_are_given() {
+    for name in CHECKPOINTS {
+        let checkpoint = open(fixture(name));
+        let config = Arc::new(checkpoint.config().clone());
+        let mut generator = Generator::new(&cpu(&checkpoint, 1), &config, 1, 1).unwrap();
+        let options = Arc::new(SearchOptions::from_generation(checkpoint.generation(), &config));
+        let golden = golden(name);
+        let cases = golden["defaults"].as_array().unwrap();
+        let sources: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["source"])).collect();
+        let found = generator.generate_all(&options, Limits::default(), &sources).unwrap();
+        for (case, found) in cases.iter().zip(found) {
+            assert_eq!(found[0].tokens, ids(&case["output"]), "{name}");
+        }
+    }
+}
