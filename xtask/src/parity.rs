@@ -24,7 +24,8 @@ pub(crate) struct Parity {
 /// Checks every law on every backend: one line each.
 pub(crate) fn run(arguments: &Parity) -> Outcome {
     let config = laws::Config { scale: arguments.scale, seed: arguments.seed };
-    let mut subjects: Vec<Box<dyn Subject>> = vec![Box::new(Candidate::new(Reference::<f64>::new()))];
+    let mut subjects: Vec<Box<dyn Subject>> =
+        vec![Box::new(Candidate::new(Reference::<f64>::new()))];
     for isa in Isa::available() {
         let backend = CpuBackend::with_isa(isa, 1).map_err(|error| error.to_string())?;
         subjects.push(Box::new(Candidate::new(backend)));

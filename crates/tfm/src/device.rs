@@ -59,12 +59,13 @@ impl Device {
     ///
     /// # Errors
     /// The device is not there, or has no memory left.
-    pub(crate) fn session(&self, parameters: Arc<dyn ParameterSource>) -> tfm_core::Result<Session> {
+    pub(crate) fn session(
+        &self,
+        parameters: Arc<dyn ParameterSource>,
+    ) -> tfm_core::Result<Session> {
         match self.backend {
             #[cfg(feature = "cpu")]
-            Backend::Cpu => {
-                Ok(Session::new(tfm_cpu::CpuBackend::new(self.threads())?, parameters))
-            }
+            Backend::Cpu => Ok(Session::new(tfm_cpu::CpuBackend::new(self.threads())?, parameters)),
         }
     }
 }

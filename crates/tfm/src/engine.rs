@@ -89,7 +89,11 @@ impl Engine {
 
 impl Engine {
     /// The text of the hypotheses, the best of them first.
-    pub(crate) fn translation(&self, source: &Source, found: Vec<Hypothesis>) -> Result<Translation> {
+    pub(crate) fn translation(
+        &self,
+        source: &Source,
+        found: Vec<Hypothesis>,
+    ) -> Result<Translation> {
         let tokenizer = &self.model.tokenizer;
         let mut found = found.into_iter();
         let Some(best) = found.next() else { return Ok(Translation::default()) };
@@ -154,7 +158,8 @@ impl Engine {
             let tokens: Vec<(String, f32)> =
                 self.target_tokens(target).into_iter().zip(log_probabilities.by_ref()).collect();
             // In f64: the sum of many f32 would depend on their order in the last digits shown.
-            let sum: f64 = tokens.iter().map(|(_, log_probability)| f64::from(*log_probability)).sum();
+            let sum: f64 =
+                tokens.iter().map(|(_, log_probability)| f64::from(*log_probability)).sum();
             Score { log_probability: sum as f32, tokens }
         });
         Ok(scores.collect())

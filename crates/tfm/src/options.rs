@@ -68,7 +68,8 @@ impl Options {
         }
         if let Some(most) = self.max_new_tokens {
             if most > config.max_positions {
-                let problem = format!("{most}, but the model has {} positions", config.max_positions);
+                let problem =
+                    format!("{most}, but the model has {} positions", config.max_positions);
                 return Err(Error::Option { option: "max_new_tokens", problem });
             }
             options.max_length = most;

@@ -28,7 +28,9 @@ impl Translator {
     /// A text that cannot be tokenised; the device's.
     pub fn translate(&self, text: &str) -> Result<Translation> {
         let lines = [Ok(text.to_owned())].into_iter();
-        Translations::start(self.engine.clone(), lines).next().unwrap_or_else(|| Ok(Translation::default()))
+        Translations::start(self.engine.clone(), lines)
+            .next()
+            .unwrap_or_else(|| Ok(Translation::default()))
     }
 
     /// Translates sentences that are all there, together. Each has the translation that it has alone.
@@ -64,7 +66,10 @@ impl Translator {
     ///
     /// # Errors
     /// A text that cannot be tokenised or is longer than the model's positions; the device's.
-    pub fn score_batch<S: AsRef<str>, T: AsRef<str>>(&self, pairs: &[(S, T)]) -> Result<Vec<Score>> {
+    pub fn score_batch<S: AsRef<str>, T: AsRef<str>>(
+        &self,
+        pairs: &[(S, T)],
+    ) -> Result<Vec<Score>> {
         let pairs: Vec<_> = pairs.iter().map(|(s, t)| (s.as_ref(), t.as_ref())).collect();
         self.engine.score(&pairs)
     }

@@ -72,7 +72,12 @@ pub(crate) struct Score {
 #[derive(Debug, Args)]
 pub(crate) struct Evaluate {
     /// Lines to judge
-    #[arg(long, value_name = "FILE", required_unless_present = "source", conflicts_with = "source")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        required_unless_present = "source",
+        conflicts_with = "source"
+    )]
     pub(crate) hypothesis: Option<PathBuf>,
     /// Lines to translate with the model, and then to judge
     #[arg(long, value_name = "FILE")]
@@ -81,7 +86,13 @@ pub(crate) struct Evaluate {
     #[arg(long, value_name = "FILE", required = true)]
     pub(crate) reference: Vec<PathBuf>,
     /// Which metrics, in this order
-    #[arg(long, value_name = "METRIC", value_enum, value_delimiter = ',', default_value = "bleu,chrf")]
+    #[arg(
+        long,
+        value_name = "METRIC",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "bleu,chrf"
+    )]
     pub(crate) metrics: Vec<Metric>,
     /// Write the model's translations of --source to this file
     #[arg(long, value_name = "FILE", requires = "source")]
@@ -112,7 +123,7 @@ pub(crate) struct Inspect {
 #[derive(Debug, Args)]
 pub(crate) struct Output {
     /// Write results to this file, which takes its name when all are there; - is standard output
-    #[arg(short, long = "output", value_name = "FILE", default_value = "-")]
+    #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
     pub(crate) path: PathBuf,
     /// One line of text, or one JSON object, a result
     #[arg(long, value_enum, default_value_t = Format::Text)]
@@ -124,7 +135,7 @@ pub(crate) struct Output {
 #[command(next_help_heading = "Model and device")]
 pub(crate) struct ModelChoice {
     /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
-    #[arg(short, long = "model", value_name = "DIR")]
+    #[arg(short = 'm', long = "model", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
     /// Where to compute: auto or cpu
     #[arg(long, value_name = "DEVICE", default_value = "auto")]

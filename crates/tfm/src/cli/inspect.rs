@@ -42,11 +42,19 @@ fn summary(model: &Model) -> String {
     row("tied", if tied.is_empty() { "nothing".into() } else { tied.join("; ") });
     row(
         "source vocabulary",
-        format!("{} ({} in the tokeniser)", config.source_vocabulary, tokenizer.source_vocab_size()),
+        format!(
+            "{} ({} in the tokeniser)",
+            config.source_vocabulary,
+            tokenizer.source_vocab_size()
+        ),
     );
     row(
         "target vocabulary",
-        format!("{} ({} in the tokeniser)", config.target_vocabulary, tokenizer.target_vocab_size()),
+        format!(
+            "{} ({} in the tokeniser)",
+            config.target_vocabulary,
+            tokenizer.target_vocab_size()
+        ),
     );
     let special = &config.special;
     let (start, eos) = (special.decoder_start, &special.eos);

@@ -24,7 +24,8 @@ impl Progress {
         } else {
             ProgressDrawTarget::stderr() // hidden where it is no terminal
         };
-        let file = input.and_then(|path| std::fs::metadata(path).ok()).filter(|found| found.is_file());
+        let file =
+            input.and_then(|path| std::fs::metadata(path).ok()).filter(|found| found.is_file());
         let (length, template) = match file {
             Some(found) => (Some(found.len()), "{bar:30} {percent:>3}%  {msg}  {eta} left"),
             None => (None, "{spinner} {msg}  {elapsed}"),

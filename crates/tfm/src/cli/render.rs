@@ -46,7 +46,8 @@ impl Render {
 
     fn text(&self, number: usize, translation: &Translation) -> String {
         let best = (translation.text.as_str(), translation.score);
-        let others = translation.alternatives.iter().map(|other| (other.text.as_str(), other.score));
+        let others =
+            translation.alternatives.iter().map(|other| (other.text.as_str(), other.score));
         let mut lines = String::new();
         for (rank, (text, score)) in std::iter::once(best).chain(others).enumerate() {
             let mut columns = Vec::new();
@@ -112,7 +113,10 @@ pub(crate) fn score(format: Format, score: &Score) -> String {
         Format::Jsonl => {
             let tokens = score.tokens.iter();
             let tokens = tokens
-                .map(|(token, log_probability)| TokenRecord { token, log_probability: *log_probability })
+                .map(|(token, log_probability)| TokenRecord {
+                    token,
+                    log_probability: *log_probability,
+                })
                 .collect();
             json_line(&ScoreRecord { log_probability: score.log_probability, tokens })
         }

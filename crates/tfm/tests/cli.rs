@@ -1,0 +1,231 @@
+//! The command on good input: the bundled model, from arguments, files and pipes.
+
+mod command;
+
+use command::{argument, fixture, run, start};
+use serde_json::Value;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::time::Duration;
+
+fn json_lines(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).expect("each line is JSON")).collect()
+}
+
+#[test]
+fn translates_arguments_with_the_bundled_model_wherever_it_is_started() {
+    let results = run(&["translate", "The cat sleeps.", "Thank you very much for your help."], b"");
+    assert_eq!(results.success(), "Le chat dort.\nMerci beaucoup pour votre aide.\n");
+}
+
+#[test]
+fn equals_transformers_on_the_golden_lines_with_any_number_of_threads() {
+    let golden: Value =
+        serde_json::from_slice(&fs::read(fixture("bundled.json")).unwrap()).unwrap();
+    let input = fs::read(fixture("bundled.en")).unwrap();
+    for search in ["greedy", "beam4"] {
+        let lines = golden["lines"].as_array().expect("the fixture has lines").iter();
+        let text = |line: &Value| format!("{}\n", line[format!("{search}_text")].as_str().unwrap());
+        let expected: String = lines.map(text).collect();
+        for threads in ["1", "2", "3"] {
+            let beam = if search == "greedy" { "1" } else { "4" };
+            let results = run(&["translate", "--beam", beam, "--threads", threads], &input);
+            assert_eq!(results.success(), expected, "{search}, {threads} threads");
+        }
+    }
+}
+
+#[test]
+fn line_in_line_out_in_order_with_any_line_ends() {
+    let input = "\u{feff}The cat sleeps.\r\n\r\n  \nThank you very much for your help.";
+    let expected = "Le chat dort.\n\n\nMerci beaucoup pour votre aide.\n";
+    assert_eq!(run(&["translate"], input.as_bytes()).success(), expected);
+    assert_eq!(run(&["translate"], b"").success(), "");
+}
+
+#[test]
+fn many_lines_keep_their_order_in_a_file() {
+    // More lines than may be in flight at a time, and blank ones among them.
+    let folder = tempfile::tempdir().unwrap();
+    let (input, output) = (folder.path().join("in"), folder.path().join("out"));
+    let lines = ["The cat sleeps.\n", "\n", "Thank you very much for your help.\n"];
+    let expected = ["Le chat dort.\n", "\n", "Merci beaucoup pour votre aide.\n"];
+    fs::write(&input, lines.concat().repeat(1500)).unwrap();
+    let from_to = ["-i", argument(&input), "-o", argument(&output)];
+    let results = run(&[&["translate", "--beam", "1"][..], &from_to].concat(), b"").success();
+    assert_eq!(results, "");
+    assert_eq!(fs::read_to_string(&output).unwrap(), expected.concat().repeat(1500));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left behind");
+}
+
+#[test]
+fn a_line_in_a_pipe_is_answered_before_the_next_is_written() {
+    let mut child = start(&["translate", "--threads", "2"]);
+    let mut input = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap()).lines();
+    for (line, answer) in [
+        ("The cat sleeps.", "Le chat dort."),
+        ("", ""),
+        ("Thank you very much for your help.", "Merci beaucoup pour votre aide."),
+    ] {
+        writeln!(input, "{line}").unwrap();
+        assert_eq!(answers.next().unwrap().unwrap(), answer);
+    }
+    drop(input);
+    assert!(answers.next().is_none());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_work_quietly() {
+    let mut child = start(&["translate", "--beam", "1"]);
+    let mut input = child.stdin.take().unwrap();
+    let mut answers = BufReader::new(child.stdout.take().unwrap());
+    writeln!(input, "The cat sleeps.").unwrap();
+    let mut answer = String::new();
+    answers.read_line(&mut answer).unwrap();
+    assert_eq!(answer, "Le chat dort.\n");
+    drop(answers);
+    // The command notices when it writes, and then leaves its input.
+    for _ in 0..600 {
+        if writeln!(input, "The cat sleeps.").is_err() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
+}
+
+#[test]
+fn n_best_scores_and_alignments_stand_in_columns() {
+    let text = ["The cat sleeps.", ""];
+    let wanted = ["--n-best", "2", "--scores", "--alignments"];
+    let results = run(&[&["translate"], &text[..], &wanted].concat(), b"").success();
+    let rows: Vec<Vec<&str>> = results.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows.len(), 3, "two for the first line and one for the blank one: {results}");
+    assert_eq!((rows[0][0], rows[0][2]), ("1", "Le chat dort."));
+    assert_eq!((rows[1][0], rows[2][0]), ("1", "2"));
+    let score = |row: usize| rows[row][1].parse::<f32>().unwrap();
+    assert!(score(1) <= score(0) && score(0) < 0.0, "{results}");
+    // One pair for each target token, the end token among them.
+    let pairs = rows[0][3].split(' ').map(|pair| pair.split_once('-').unwrap());
+    let targets: Vec<usize> = pairs.map(|(_, target)| target.parse().unwrap()).collect();
+    assert_eq!(targets, (0..targets.len()).collect::<Vec<_>>());
+}
+
+#[test]
+fn json_has_everything_by_name() {
+    let wanted = ["--format", "jsonl", "--n-best", "3", "--alignments"];
+    let results = run(&[&["translate", "The cat sleeps."][..], &wanted].concat(), b"").success();
+    let records = json_lines(&results);
+    let record = &records[0];
+    assert_eq!((records.len(), &record["text"]), (1, &Value::from("Le chat dort.")));
+    assert_eq!(record["alternatives"].as_array().unwrap().len(), 2);
+    let sources = record["source_tokens"].as_array().unwrap();
+    let targets = record["target_tokens"].as_array().unwrap();
+    assert_eq!((sources.last(), targets.last()), (Some(&"</s>".into()), Some(&"</s>".into())));
+    let weights = record["alignment"].as_array().unwrap();
+    assert_eq!(weights.len(), targets.len());
+    for row in weights {
+        let row: Vec<f64> = row.as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+        assert_eq!(row.len(), sources.len());
+        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{row:?}");
+    }
+    let plain = run(&["translate", "The cat sleeps.", "--format", "jsonl"], b"").success();
+    let names: Vec<String> = json_lines(&plain)[0].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["text", "score"]);
+}
+
+#[test]
+fn a_translation_scores_what_the_search_said() {
+    let text = "The cat sleeps.";
+    let found = run(&["translate", "--format", "jsonl", "--alignments", text], b"").success();
+    let found = &json_lines(&found)[0];
+    let pair = format!("{text}\t{}\n", found["text"].as_str().unwrap());
+    let scored = run(&["score", "--format", "jsonl"], pair.as_bytes()).success();
+    let scored = &json_lines(&scored)[0];
+    let tokens: Vec<&Value> =
+        scored["tokens"].as_array().unwrap().iter().map(|t| &t["token"]).collect();
+    assert_eq!(tokens, found["target_tokens"].as_array().unwrap().iter().collect::<Vec<_>>());
+    // The bundled model's length penalty is 1: its score is the mean over the tokens.
+    let mean = scored["log_probability"].as_f64().unwrap() / tokens.len() as f64;
+    let score = found["score"].as_f64().unwrap();
+    assert!((mean - score).abs() < 1e-4, "{mean} and {score}");
+}
+
+#[test]
+fn score_reads_two_files_or_columns_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("en"), folder.path().join("fr"));
+    // More pairs than are computed together, of different lengths.
+    let pairs: Vec<(String, String)> = (0..70)
+        .map(|n| {
+            (
+                format!("{}cats.", "big ".repeat(n % 7)),
+                format!("Les chats{}.", " gros".repeat(n % 5)),
+            )
+        })
+        .collect();
+    let columns: String = pairs.iter().map(|(s, t)| format!("{s}\t{t}\n")).collect();
+    fs::write(&source, pairs.iter().map(|(s, _)| format!("{s}\n")).collect::<String>()).unwrap();
+    fs::write(&target, pairs.iter().map(|(_, t)| format!("{t}\n")).collect::<String>()).unwrap();
+    let files = ["score", "--source", argument(&source), "--target", argument(&target)];
+    let from_files = run(&files, b"").success();
+    assert_eq!(from_files.lines().count(), 70);
+    assert_eq!(from_files, run(&["score"], columns.as_bytes()).success());
+    // A pair has the same score alone.
+    let alone = format!("{}\t{}\n", pairs[33].0, pairs[33].1);
+    let alone = run(&["score"], alone.as_bytes()).success();
+    assert_eq!(from_files.lines().nth(33), alone.lines().next());
+}
+
+#[test]
+fn evaluate_judges_files_and_the_model_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("en"), "The cat sleeps.\nThank you very much for your help.\n").unwrap();
+    fs::write(path("fr"), "Le chat dort.\nMerci pour votre aide.\n").unwrap();
+    let (source, reference, saved) = (path("en"), path("fr"), path("out"));
+    let files = ["--source", argument(&source), "--reference", argument(&reference)];
+    let model =
+        run(&[&["evaluate", "--save", argument(&saved)][..], &files].concat(), b"").success();
+    assert_eq!(
+        fs::read_to_string(&saved).unwrap(),
+        "Le chat dort.\nMerci beaucoup pour votre aide.\n"
+    );
+    let lines: Vec<&str> = model.lines().collect();
+    assert_eq!(lines.len(), 2, "{model}");
+    assert!(
+        lines[0].starts_with("BLEU|nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:"),
+        "{model}"
+    );
+    assert!(
+        lines[1].starts_with("chrF2|nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:"),
+        "{model}"
+    );
+    let files = ["--hypothesis", argument(&saved), "--reference", argument(&reference)];
+    assert_eq!(run(&[&["evaluate"][..], &files].concat(), b"").success(), model);
+    let json = run(&[&["evaluate", "--format", "jsonl"][..], &files].concat(), b"").success();
+    assert_eq!(json_lines(&json)[0]["name"], "BLEU");
+    // By hand: one word too many, so no brevity penalty, and 1- to 4-grams matched as follows.
+    let bleu = 100.0 * (9.0 / 10.0 * 6.0 / 8.0 * 4.0 / 6.0 * 2.0 / 4.0_f64).powf(0.25);
+    let found = json_lines(&json)[0]["score"].as_f64().unwrap();
+    assert!((found - bleu).abs() < 1e-9, "{found} and {bleu}");
+}
+
+#[test]
+fn inspect_shows_the_model_and_its_parameters() {
+    let page = run(&["inspect"], b"").success();
+    for fact in ["marian", "3 layers, 4 heads", "8001", "6009921 in BF16"] {
+        assert!(page.contains(fact), "{fact}: {page}");
+    }
+    let table = run(&["inspect", "--parameters"], b"").success();
+    let elements: usize = table
+        .lines()
+        .skip(1)
+        .map(|line| line.split('\t').nth(2).unwrap().parse::<usize>().unwrap())
+        .sum();
+    assert_eq!(elements, 6_009_921);
+}
