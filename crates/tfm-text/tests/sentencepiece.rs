@@ -14,11 +14,20 @@ fn load(name: &str) -> SentencePiece {
 }
 
 #[test]
-fn equal_to_the_package() {
-    let fixture = json("sentencepiece.json");
+fn trained_models_equal_the_package() {
+    check("sentencepiece.json", 5);
+}
+
+#[test]
+fn ties_and_odd_pieces_equal_the_package() {
+    check("crafted.json", 4);
+}
+
+fn check(fixture: &str, count: usize) {
+    let fixture = json(fixture);
     let texts = strings(&fixture["texts"]);
     let models = fixture["models"].as_object().unwrap();
-    assert_eq!(models.len(), 5);
+    assert_eq!(models.len(), count);
     for (name, expected) in models {
         let model = load(name);
         assert_eq!(model.vocab_size() as u64, expected["size"].as_u64().unwrap());

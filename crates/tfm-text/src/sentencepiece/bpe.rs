@@ -35,9 +35,9 @@ struct Pair {
 
 /// The highest score first, and of equal ones the leftmost, as one number.
 fn priority(score: f32, left: u32) -> u64 {
-    // Adding zero makes -0 and 0 the same. The bits of floats of one sign are ordered like their
-    // magnitudes.
-    let bits = (score + 0.0).to_bits();
+    // The bits of floats of one sign are ordered like their magnitudes. This puts -0 below 0, which
+    // trained models do not hold but the reference tells apart too.
+    let bits = score.to_bits();
     let ordered = if bits >> 31 == 0 { bits | 1 << 31 } else { !bits };
     u64::from(ordered) << 32 | u64::from(!left)
 }

@@ -9,9 +9,11 @@ by way of manythings.org/anki). Of texts that may not be copied only a hash of t
 
 import gzip
 import importlib.metadata
+import io
 import json
 import pathlib
 import random
+import struct
 import sys
 import tempfile
 import warnings
@@ -90,13 +92,50 @@ def train_tiny_models(shared):
             control_symbols=["<2fr>"], remove_extra_whitespaces=False, unk_surface="¿", pad_id=3),
         "tiny-unigram-suffix": dict(model_type="unigram", vocab_size=300, treat_whitespace_as_suffix=True),
     }
-    with tempfile.TemporaryDirectory() as folder:
-        for name, recipe in recipes.items():
-            prefix = f"{folder}/{name}"
-            sentencepiece.SentencePieceTrainer.train(
-                sentence_iterator=iter(sentences), model_prefix=prefix, **common, **recipe)
-            (HERE / f"{name}.spm").write_bytes(pathlib.Path(f"{prefix}.model").read_bytes())
+    for name, recipe in recipes.items():
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(sentences), model_writer=model, **common, **recipe)
+        (HERE / f"{name}.spm").write_bytes(model.getvalue())
     return list(recipes)
+
+
+def craft_models():
+    """Models that no training makes, written field by field: a tiny alphabet, many pieces over it of all kinds, and
+    few different scores, so that ties, unused pieces and symbols beside merges come up in every text."""
+    normal, unknown, control, user_defined, unused = 1, 2, 3, 4, 5
+
+    def field(number, wire_type, payload):
+        return bytes([number << 3 | wire_type]) + payload
+
+    def message(number, content):
+        assert len(content) < 128
+        return field(number, 2, bytes([len(content)]) + content)
+
+    def piece(text, score, kind):
+        return message(1, message(1, text.encode()) + field(2, 5, struct.pack("<f", score)) + field(3, 0, bytes([kind])))
+
+    names = []
+    for model_type, name in ((1, "crafted-unigram"), (2, "crafted-bpe")):
+        for seed in (1, 2):
+            generator = random.Random(seed)
+            texts = {"".join(generator.choice("abcé▁") for _ in range(generator.randrange(1, 6))) for _ in range(70)}
+            texts |= {"a", "b", "▁"} | ({"c"} if seed == 1 else set())
+            content = piece("<unk>", 0, unknown) + piece("<s>", 0, control) + piece("</s>", 0, control)
+            for text in sorted(texts):
+                long = len(text) > 1
+                kind = generator.choices([normal, unused, user_defined], [12, 3 if long else 0, 1 if seed == 2 else 0])[0]
+                content += piece(text, generator.choice([0.0, -0.0, -1.0, -1.5, -3.0, -7.25, -9.0]), kind)
+            content += message(2, field(3, 0, bytes([model_type])))
+            names.append(f"{name}-{seed}")
+            (HERE / f"{names[-1]}.spm").write_bytes(content)
+    return names
+
+
+def crafted_texts(seed=5):
+    generator = random.Random(seed)
+    return ["".join(generator.choice("aabcdé ▁") for _ in range(generator.randrange(1, 24))) for _ in range(150)] + [
+        "a" * n for n in range(2, 12)] + ["ab" * n for n in range(2, 8)]
 
 
 def sentencepiece_goldens(models, texts):
@@ -287,6 +326,9 @@ def main():
     models = {name: HERE / f"{name}.spm" for name in tiny}
     models |= {side: BUNDLED / f"{side}.spm" for side in ("source", "target")}
     write("sentencepiece.json", {"texts": texts, "models": sentencepiece_goldens(models, texts)})
+    crafted = {name: HERE / f"{name}.spm" for name in craft_models()}
+    texts_crafted = crafted_texts()
+    write("crafted.json", {"texts": texts_crafted, "models": sentencepiece_goldens(crafted, texts_crafted)})
     write("marian.json", {"texts": texts, "tokenizers": marian_goldens(texts)})
     write("tokenizer_json.json", {"texts": texts, **tokenizer_json_goldens(shared, texts)})
     write("metrics.json", {"corpora": metric_goldens(shared)})
