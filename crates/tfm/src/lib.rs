@@ -41,3 +41,8 @@ pub use translator::Translator;
 pub mod metrics {
     pub use tfm_text::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
 }
+
+/// The example in the README is compiled and run as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

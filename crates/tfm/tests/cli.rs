@@ -228,4 +228,13 @@ fn inspect_shows_the_model_and_its_parameters() {
         .map(|line| line.split('\t').nth(2).unwrap().parse::<usize>().unwrap())
         .sum();
     assert_eq!(elements, 6_009_921);
+
+    for (part, scope) in
+        [("encoder", "encoder.layers.2"), ("decoder", "decoder.layers.2.cross_attention")]
+    {
+        let graph = run(&["inspect", "--graph", part, "--length", "5"], b"").success();
+        assert!(graph.contains(scope) && graph.contains("[5, 256]"), "{graph}");
+        let dot = run(&["inspect", "--graph", part, "--dot"], b"").success();
+        assert!(dot.starts_with("digraph") && dot.trim_end().ends_with('}'), "{dot}");
+    }
 }

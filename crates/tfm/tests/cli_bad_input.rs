@@ -19,6 +19,7 @@ fn wrong_usage_has_status_2() {
         &["translate", "--threads", "0", "Hello."],
         &["translate", "--no-such-option"],
         &["evaluate", "--reference", "x"],
+        &["inspect", "--graph", "decoder", "--length", "257"],
         &["fly"],
         &[],
     ] {

@@ -32,6 +32,9 @@ pub(crate) struct Translate {
     /// Read lines from this file; - is standard input
     #[arg(short, long, value_name = "FILE", default_value = "-")]
     pub(crate) input: PathBuf,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]
@@ -47,9 +50,6 @@ pub(crate) struct Translate {
     /// Show which source token each target token attends to most (jsonl: all weights)
     #[arg(long, help_heading = "Results")]
     pub(crate) alignments: bool,
-    /// Neither progress nor notes on standard error
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -60,13 +60,13 @@ pub(crate) struct Score {
     /// Target lines; without --source and --target, `source TAB target` lines are read from standard input
     #[arg(long, value_name = "FILE", requires = "source")]
     pub(crate) target: Option<PathBuf>,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     #[command(flatten)]
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) model: ModelChoice,
-    /// Neither progress nor notes on standard error
-    #[arg(short, long)]
-    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -97,16 +97,16 @@ pub(crate) struct Evaluate {
     /// Write the model's translations of --source to this file
     #[arg(long, value_name = "FILE", requires = "source")]
     pub(crate) save: Option<PathBuf>,
-    #[command(flatten)]
-    pub(crate) model: ModelChoice,
-    #[command(flatten)]
-    pub(crate) search: Search,
     /// One line of text, or one JSON object, a metric
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelChoice,
+    #[command(flatten)]
+    pub(crate) search: Search,
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +117,15 @@ pub(crate) struct Inspect {
     /// List every parameter with its shape, type and size
     #[arg(long)]
     pub(crate) parameters: bool,
+    /// Print the graph of what is computed, for sentences of --length tokens
+    #[arg(long, value_enum, value_name = "PART", conflicts_with = "parameters")]
+    pub(crate) graph: Option<Part>,
+    /// Tokens of the sentences that the graph is for
+    #[arg(long, value_name = "N", default_value = "8", requires = "graph")]
+    pub(crate) length: NonZeroUsize,
+    /// Print the graph in Graphviz's language
+    #[arg(long, requires = "graph")]
+    pub(crate) dot: bool,
 }
 
 /// Where results go, and how.
@@ -179,4 +188,10 @@ pub(crate) enum Format {
 pub(crate) enum Metric {
     Bleu,
     Chrf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    Encoder,
+    Decoder,
 }

@@ -1,17 +1,26 @@
 //! `tfm inspect`: what a model is made of.
 
-use super::args::Inspect;
+use super::args::{Inspect, Part};
 use super::failure::{Failure, Outcome};
 use super::output::Sink;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use tfm::Model;
+use tfm_core::{DType, Graph};
+use tfm_model::transformer::{DecoderKeys, Network, Sequences};
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Inspect) -> Outcome {
     let model = super::open(arguments.model.as_deref())?;
-    let page = if arguments.parameters { parameters(&model) } else { summary(&model) };
+    let page = match arguments.graph {
+        Some(part) => {
+            let graph = graph(&model, part, arguments.length.get())?;
+            if arguments.dot { graph.to_dot() } else { graph.to_string() }
+        }
+        None if arguments.parameters => parameters(&model),
+        None => summary(&model),
+    };
     let mut sink = Sink::open(Path::new("-"))?;
     sink.write(&page).map_err(|error| Failure::writing(&error))
 }
@@ -99,4 +108,32 @@ fn parameters(model: &Model) -> String {
         let _ = writeln!(page, "{name}\t{shape}\t{}\t{kind}\t{tensor}", shape.elements());
     }
     page
+}
+
+/// What is computed for one sentence of `length` tokens, and for the decoder, a translation as long.
+fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
+    let config = model.config();
+    if length > config.max_positions {
+        let problem =
+            format!("--length is {length}, but the model has {} positions", config.max_positions);
+        return Err(Failure::Usage(problem));
+    }
+    let mut net = Network::new(config);
+    let positions = net.graph.indices("positions", config.max_positions, [length]);
+    let sentence = Sequences::input(&mut net.graph, "sentence", 1, length, length);
+    let output = match part {
+        Part::Encoder => {
+            let tokens = net.graph.indices("tokens", config.source_vocabulary, [length]);
+            net.encoder(tokens, positions, sentence)
+        }
+        Part::Decoder => {
+            let tokens = net.graph.indices("tokens", config.target_vocabulary, [length]);
+            let memory = net.graph.input("memory", DType::F32, [length, config.d_model]);
+            let cross = Sequences::input(&mut net.graph, "cross", 1, length, length);
+            net.decoder(tokens, positions, DecoderKeys::Whole { targets: sentence, memory, cross })
+        }
+    };
+    net.graph.output(output);
+    net.graph.check().map_err(|error| Failure::Work(error.to_string()))?;
+    Ok(net.graph)
 }
