@@ -99,8 +99,11 @@ fn joined_projections_of_torch_are_taken_apart() {
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let joined = file.tensor("transformer.decoder.layers.2.multihead_attn.in_proj_weight").unwrap();
     assert_eq!(joined.shape(), [72, 24]);
-    let joined: Vec<f32> =
-        joined.data().chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap())).collect();
+    let joined: Vec<f32> = joined
+        .data()
+        .chunks_exact(4)
+        .map(|word| f32::from_le_bytes(word.try_into().unwrap()))
+        .collect();
     for (number, projection) in ["query", "key", "value"].into_iter().enumerate() {
         let name = format!("decoder.layers.2.cross_attention.{projection}.weight");
         let tensor = checkpoint.tensor(&name).unwrap();
@@ -119,7 +122,8 @@ fn what_is_written_reads_the_same() {
         let original = fixture(name);
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("made/here");
-        export(&folder, original.config(), original.generation(), &original, ElementType::F32).unwrap();
+        export(&folder, original.config(), original.generation(), &original, ElementType::F32)
+            .unwrap();
         let read = Checkpoint::open(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!((read.config(), read.generation()), (original.config(), original.generation()));
         assert_same_parameters(&read, &original);
@@ -132,13 +136,15 @@ fn what_is_written_reads_the_same() {
 
 #[test]
 fn half_precision_survives_as_it_was_stored() {
-    for (name, element_type) in
-        [("marian_relu_untied", ElementType::F16), ("marian_gelu_separate_vocab", ElementType::BF16)]
-    {
+    for (name, element_type) in [
+        ("marian_relu_untied", ElementType::F16),
+        ("marian_gelu_separate_vocab", ElementType::BF16),
+    ] {
         let original = fixture(name);
         assert!(original.parameters().all(|parameter| parameter.stored.unwrap().1 == element_type));
         let folder = tempfile::tempdir().unwrap();
-        export(folder.path(), original.config(), original.generation(), &original, element_type).unwrap();
+        export(folder.path(), original.config(), original.generation(), &original, element_type)
+            .unwrap();
         let read = Checkpoint::open(folder.path()).unwrap();
         assert!(read.parameters().all(|parameter| parameter.stored.unwrap().1 == element_type));
         assert_same_parameters(&read, &original);
@@ -149,7 +155,8 @@ fn half_precision_survives_as_it_was_stored() {
 fn written_files_are_valid_for_the_safetensors_crate() {
     let original = fixture("nn_transformer_pre");
     let folder = tempfile::tempdir().unwrap();
-    export(folder.path(), original.config(), original.generation(), &original, ElementType::BF16).unwrap();
+    export(folder.path(), original.config(), original.generation(), &original, ElementType::BF16)
+        .unwrap();
     let bytes = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let before = std::fs::read(

@@ -1,7 +1,7 @@
 //! Which tensor of the files is which parameter of the model, and whether it fits.
 
 use super::elements::{ElementType, not_finite, to_f32};
-use super::fault::Fault;
+use super::fault::{Fault, shortened};
 use super::files::Tensors;
 use super::header::Entry;
 use crate::config::{Config, Positions};
@@ -173,7 +173,7 @@ impl<'a> Binder<'a> {
                 let bytes = &self.tensors.files[*file][entry.bytes.clone()];
                 self.notes.extend(compare_positions(config, entry, bytes));
             } else {
-                let name = super::fault::shortened(name);
+                let name = shortened(name);
                 self.notes.push(format!(
                     "tensor `{name}` {} is not part of the model and is not read",
                     entry.shape

@@ -3,7 +3,7 @@
 //! Read here and not by the `safetensors` crate because that stops at the first fault. A property test holds
 //! both to the same verdict.
 
-use super::fault::Fault;
+use super::fault::{Fault, shortened};
 use safetensors::Dtype;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -303,15 +303,15 @@ fn check_layout(file: &str, tensors: &[Entry], data: Range<usize>, faults: &mut 
 
 fn check_overlaps(file: &str, tensors: &[Entry], faults: &mut Vec<Fault>) {
     let mut last: Option<&Entry> = None;
-    for tensor in tensors.iter().filter(|tensor| !tensor.bytes.is_empty()) {
+    for tensor in tensors {
         if let Some(last) = last.filter(|last| last.bytes.end > tensor.bytes.start) {
             let shared = last.bytes.end.min(tensor.bytes.end) - tensor.bytes.start;
-            let other = super::fault::shortened(&last.name);
-            faults.push(Fault::entry(
-                file,
-                &tensor.name,
-                format!("shares {shared} bytes with `{other}`"),
-            ));
+            let other = shortened(&last.name);
+            let problem = match shared {
+                0 => format!("is empty but lies inside `{other}`"),
+                _ => format!("shares {shared} bytes with `{other}`"),
+            };
+            faults.push(Fault::entry(file, &tensor.name, problem));
         }
         if last.is_none_or(|last| tensor.bytes.end > last.bytes.end) {
             last = Some(tensor);

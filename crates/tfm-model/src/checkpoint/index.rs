@@ -13,16 +13,17 @@ const MOST_SHARDS: usize = 1 << 12;
 
 /// The shards of a model, by file name, each with the tensors that the index places in it.
 #[derive(Debug, Default)]
-pub(super) struct Index {
-    pub(super) shards: BTreeMap<String, Vec<String>>,
+pub struct Index {
+    /// The tensors of each shard, by the shard's file name.
+    pub shards: BTreeMap<String, Vec<String>>,
 }
 
 impl Index {
     /// Parses an index.
     ///
     /// # Errors
-    /// All faults: broken JSON, tensors named twice, shards that are not plain names of files beside it.
-    pub(super) fn read(file: &str, json: &[u8]) -> Result<Index, Vec<Fault>> {
+    /// All faults, with `file` as the index's name: broken JSON, tensors named twice, shards that are not plain names of files beside it.
+    pub fn read(file: &str, json: &[u8]) -> Result<Index, Vec<Fault>> {
         let mut reader =
             Reader { file, index: Index::default(), names: HashSet::new(), faults: Vec::new() };
         let mut deserializer = serde_json::Deserializer::from_slice(json);

@@ -14,6 +14,7 @@ pub use export::export;
 pub use fault::Fault;
 pub use files::FileBytes;
 pub use header::{Entry, Header};
+pub use index::Index;
 
 pub(crate) use fault::shortened;
 
