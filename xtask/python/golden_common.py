@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 NUDGE = 2e-6
 # f32 references must lie this close (relative to the largest value) to their own f64 run.
 FLOAT32_ERROR = 2e-5
-TRAINING_STEPS = 300
 EMBEDDING_STD = 0.3
 
 
@@ -41,7 +40,7 @@ def randomise(module: torch.nn.Module, generator: torch.Generator) -> None:
                 parameter.copy_(0.2 * noise)
 
 
-def train_briefly(model, forward, rng: random.Random, config: dict) -> None:
+def train_briefly(model, forward, rng: random.Random, config: dict, steps: int) -> None:
     """Some Adam steps on a toy language, so that searches are eventful: an untrained model says one token for ever.
 
     Each token has two usual successors and sometimes gives way to the other name of a token of the source; a sentence may
@@ -64,7 +63,7 @@ def train_briefly(model, forward, rng: random.Random, config: dict) -> None:
 
     parameters = [p for p in model.parameters() if p.requires_grad]
     adam = torch.optim.Adam(parameters, lr=5e-3)
-    for _ in range(TRAINING_STEPS):
+    for _ in range(steps):
         length = rng.randint(1, 14)
         sources = [random_sentence(rng, length, source_tokens, eos) for _ in range(24)]
         targets = [answer(source) for source in sources]

@@ -138,7 +138,7 @@ def save_checkpoint(spec: Spec, out: Path) -> None:
     def forward(source: torch.Tensor, decoder: torch.Tensor) -> torch.Tensor:
         return model(input_ids=source, attention_mask=torch.ones_like(source), decoder_input_ids=decoder).logits
 
-    common.train_briefly(model, forward, random.Random(common.seed_of(spec.name)), spec.config)
+    common.train_briefly(model, forward, random.Random(common.seed_of(spec.name)), spec.config, steps=300)
     if one_input_embedding:
         model.model.encoder.embed_tokens = copy.deepcopy(model.model.shared)
         model.model.decoder.embed_tokens = copy.deepcopy(model.model.shared)

@@ -109,7 +109,7 @@ def make(spec: dict, out: Path) -> str:
     generator = torch.Generator().manual_seed(common.seed_of(out.name))
     model = PaperTransformer(config).eval()
     common.randomise(model, generator)
-    common.train_briefly(model, model.forward, random.Random(common.seed_of(out.name)), config)
+    common.train_briefly(model, model.forward, random.Random(common.seed_of(out.name)), config, steps=900)
     (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     generation = {
         "bad_words_ids": [[config["pad_token_id"]]], "bos_token_id": config["bos_token_id"],
