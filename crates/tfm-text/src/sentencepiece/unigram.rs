@@ -12,8 +12,6 @@ const UNK_PENALTY: f32 = 10.0;
 #[derive(Debug)]
 pub(super) struct Unigram {
     unk_score: f32,
-    /// The best score of any normal piece, but at least the least positive `f32` (sic).
-    max_score: f32,
 }
 
 /// The best way to reach a position.
@@ -31,10 +29,7 @@ impl Unigram {
     pub(super) fn new(vocabulary: &Vocabulary) -> Self {
         let min_score =
             vocabulary.normal_scores().fold(f32::MAX, |min, s| if s < min { s } else { min });
-        let max_score = vocabulary
-            .normal_scores()
-            .fold(f32::MIN_POSITIVE, |max, s| if max < s { s } else { max });
-        Unigram { unk_score: min_score - UNK_PENALTY, max_score }
+        Unigram { unk_score: min_score - UNK_PENALTY }
     }
 
     /// Cuts normalised text, whose length fits `u32`, into segments.
@@ -54,10 +49,7 @@ impl Unigram {
                 let end = end + 1;
                 let score = match vocabulary.kind(id) {
                     PieceKind::Unused => continue,
-                    // High enough always to be chosen.
-                    PieceKind::UserDefined => {
-                        (f64::from((end - begin) as f32 * self.max_score) - 0.1) as f32
-                    }
+                    PieceKind::UserDefined => user_defined_score(end - begin),
                     _ => vocabulary.score(id),
                 };
                 best[end].improve(score + so_far, begin, id);
@@ -71,6 +63,12 @@ impl Unigram {
         }
         trace_back(&best)
     }
+}
+
+/// The score of a user-defined symbol of so many bytes, whatever the model says: above that of any
+/// log-probability, and the longer the better.
+fn user_defined_score(len: usize) -> f32 {
+    (0.1 * (len - 1) as f64) as f32
 }
 
 impl Best {
