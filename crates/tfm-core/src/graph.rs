@@ -7,7 +7,6 @@ use crate::fused::{FusedOp, Operand, Results};
 use crate::op::Op;
 use crate::{DType, Error, Result, Shape, infer};
 use smallvec::SmallVec;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// A handle of a value of one graph.
@@ -56,7 +55,8 @@ pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) values: Vec<ValueInfo>,
     pub(crate) outputs: Vec<Value>,
-    pub(crate) labels: HashMap<String, Value>,
+    /// In the order they were given; the last of a name counts.
+    pub(crate) labels: Vec<(Arc<str>, Value)>,
     scope: Option<Arc<str>>,
     superseded: Vec<Value>,
     error: Option<Error>,
@@ -151,13 +151,14 @@ impl Graph {
         }
         let scope = self.scope();
         let name = if scope.is_empty() { label.to_string() } else { format!("{scope}.{label}") };
-        self.labels.insert(name, value);
+        self.labels.push((name.into(), value));
     }
 
     /// The labelled names, sorted.
     pub fn labels(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.labels.keys().map(String::as_str).collect();
+        let mut names: Vec<&str> = self.labels.iter().map(|(name, _)| &**name).collect();
         names.sort_unstable();
+        names.dedup();
         names
     }
 
@@ -207,7 +208,8 @@ impl Graph {
         outputs
     }
 
-    /// Adds a copy of another graph's node on operands of this one.
+    /// Adds a copy of another graph's node on operands of this one, which have the shapes of the old ones:
+    /// what was checked there is not checked again.
     pub(crate) fn add_copy(
         &mut self,
         node: &Node,
@@ -215,11 +217,8 @@ impl Graph {
         inputs: &[Value],
     ) -> SmallVec<[Value; 2]> {
         self.set_scope(node.scope.clone());
-        if !inputs.is_empty() {
-            return self.add_all(node.op.clone(), inputs);
-        }
         let result = |&output: &Value| (old.shape(output).clone(), old.dtype(output));
-        self.push(node.op.clone(), &[], Ok(node.outputs.iter().map(result).collect()))
+        self.push(node.op.clone(), inputs, Ok(node.outputs.iter().map(result).collect()))
     }
 
     /// Adds a node with these results, or keeps its fault.

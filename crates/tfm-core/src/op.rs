@@ -3,6 +3,7 @@
 use crate::backend::PackFormat;
 use crate::fused::{Fused, FusedOp};
 use crate::{DType, Shape};
+use std::sync::Arc;
 
 /// What a node computes.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,19 +11,19 @@ pub enum Op {
     /// Data given at each run. Integer inputs may be declared as indices below a bound, which is checked.
     Input {
         /// Its name in `run`.
-        name: String,
+        name: Arc<str>,
         /// The exclusive upper bound of its elements (the lower is 0), or none.
         bound: Option<usize>,
     },
     /// A tensor of the model, the same at every run.
     Parameter {
         /// Its name in the source of parameters.
-        name: String,
+        name: Arc<str>,
     },
     /// Device memory passed to each run, which `WriteRows` changes in place.
     State {
         /// Its name in `run`.
-        name: String,
+        name: Arc<str>,
     },
     /// One number, as a scalar.
     Constant(Number),
@@ -188,6 +189,9 @@ impl Op {
             Op::Binary(op) => format!("{op:?}").to_lowercase(),
             Op::Reduce { op, .. } => format!("reduce_{op:?}").to_lowercase(),
             Op::Fused(op) => op.name().to_string(),
+            Op::ScatterAdd { .. } => "scatter_add".into(),
+            Op::WriteRows => "write_rows".into(),
+            Op::TopK { .. } => "top_k".into(),
             other => {
                 let text = format!("{other:?}");
                 let end = text.find(|c: char| !c.is_alphanumeric()).unwrap_or(text.len());

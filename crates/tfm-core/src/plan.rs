@@ -38,7 +38,7 @@ pub(crate) struct Step {
 /// An input or a state that a run must bind.
 #[derive(Debug, Clone)]
 pub(crate) struct Binding {
-    pub(crate) name: String,
+    pub(crate) name: Arc<str>,
     pub(crate) dtype: DType,
     pub(crate) shape: Shape,
     pub(crate) bound: Option<usize>,
@@ -54,6 +54,13 @@ pub(crate) enum Writes {
     Drop,
 }
 
+/// Whether the slot of a value that nobody reads any more serves others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reuse {
+    Always,
+    Never,
+}
+
 /// The order of a graph's steps and the memory they use.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
@@ -66,12 +73,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Orders the nodes that `outputs` (and, as `writes` says, writes to states) need. `given` says where a value already lies
-    /// (statics); such a value's node and what only it needs are left out.
+    /// Orders the nodes that `outputs` (and, as `writes` says, writes to states) need. `given` says where a
+    /// value already lies (statics); such a value's node and what only it needs are left out.
     pub(crate) fn new(
         lowered: &Lowered,
         outputs: &[Value],
         writes: Writes,
+        reuse: Reuse,
         mut given: impl FnMut(Value) -> Option<usize>,
     ) -> Plan {
         let graph = &lowered.graph;
@@ -133,7 +141,7 @@ impl Plan {
                     _ => Location::Slot(dtype, free.take(dtype, shape.elements())),
                 };
                 locations[output.index()] = Some(location);
-                let binding = |name: &String, bound| Binding {
+                let binding = |name: &Arc<str>, bound| Binding {
                     name: name.clone(),
                     dtype,
                     shape,
@@ -150,7 +158,7 @@ impl Plan {
                 // Packing replaces the slot's memory by the backend's own, of no use to others.
                 let is_reusable =
                     matches!(location, Location::Slot(..)) && !matches!(node.op, Op::Pack(_));
-                if last < end && is_reusable {
+                if last < end && is_reusable && reuse == Reuse::Always {
                     expiring[last].push(output);
                 }
             }

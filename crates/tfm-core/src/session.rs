@@ -3,12 +3,14 @@
 mod engine;
 mod run;
 mod slots;
+mod statics;
 
 use crate::{Backend, DType, Graph, HostSlice, Plan, Result, Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 
-/// Where a session's parameters come from. Each is read when it is first needed, and once.
+/// Where a session's parameters come from. Each is read when it is first needed; again only if until then
+/// nothing but a folded value (such as a packed weight) was kept of it.
 pub trait ParameterSource: Send + Sync {
     /// The tensor of that name, in the element type and shape that graphs declare for it.
     ///
@@ -53,6 +55,8 @@ pub struct CompileOptions {
     pub taps: Vec<String>,
     /// Decompose every fused op, also those that the backend supports.
     pub decompose_all: bool,
+    /// Give every value a slot of its own. Results are the same; this finds faults of the plan.
+    pub separate_slots: bool,
 }
 
 /// A compiled graph. It can be run by the session that compiled it and by that session's forks.

@@ -30,7 +30,7 @@ impl Graph {
     /// Device memory that the run is given and may change.
     pub fn state(&mut self, name: &str, dtype: DType, shape: impl Into<Shape>) -> Value {
         let same =
-            |node: &super::Node| matches!(&node.op, Op::State { name: other } if other == name);
+            |node: &super::Node| matches!(&node.op, Op::State { name: other } if **other == *name);
         if self.nodes.iter().any(same) {
             self.refuse("state", format!("`{name}` is declared twice"));
         }

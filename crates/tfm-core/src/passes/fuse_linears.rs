@@ -12,7 +12,7 @@ use smallvec::SmallVec;
 pub fn fuse_linears(graph: &Graph) -> Graph {
     let mut uses = vec![0u32; graph.values.len()];
     let inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
-    for value in inputs.chain(&graph.outputs).chain(graph.labels.values()) {
+    for value in inputs.chain(&graph.outputs).chain(graph.labels.iter().map(|(_, value)| value)) {
         uses[value.index()] += 1;
     }
 

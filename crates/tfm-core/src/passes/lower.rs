@@ -11,6 +11,7 @@ use crate::op::Op;
 use crate::{DType, Error, Graph, Layout, Result, Value};
 use smallvec::SmallVec;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// What lowering asks of a backend; see the methods of the same names of [`crate::Backend`].
 pub trait LoweringPolicy {
@@ -48,10 +49,11 @@ pub fn lower(graph: &Graph, policy: &dyn LoweringPolicy, taps: &[String]) -> Res
         tapped: HashMap::new(),
         names: Vec::new(),
     };
-    let map = lowering.nodes(graph, HashMap::new())?;
-    let mut outputs: Vec<Value> = graph.outputs.iter().map(|output| map[output]).collect();
+    let map = lowering.nodes(graph, vec![None; graph.values.len()])?;
+    let mut outputs: Vec<Value> =
+        graph.outputs.iter().map(|&output| mapped(&map, output)).collect();
     for tap in taps {
-        outputs.push(*lowering.tapped.get(tap).ok_or_else(|| lowering.unknown(tap))?);
+        outputs.push(*lowering.tapped.get(tap.as_str()).ok_or_else(|| lowering.unknown(tap))?);
     }
     let mut lowered = lowering.lowered;
     lowered.graph.outputs = outputs;
@@ -63,28 +65,27 @@ struct Lowering<'a> {
     policy: &'a dyn LoweringPolicy,
     taps: &'a [String],
     lowered: Lowered,
-    tapped: HashMap<String, Value>,
-    names: Vec<String>,
+    tapped: HashMap<Arc<str>, Value>,
+    names: Vec<Arc<str>>,
 }
 
 impl Lowering<'_> {
     /// Lowers all nodes of `graph`, where `map` already holds the new handles of some values.
-    fn nodes(
-        &mut self,
-        graph: &Graph,
-        mut map: HashMap<Value, Value>,
-    ) -> Result<HashMap<Value, Value>> {
+    fn nodes(&mut self, graph: &Graph, mut map: Vec<Option<Value>>) -> Result<Vec<Option<Value>>> {
         for node in &graph.nodes {
-            if map.contains_key(&node.outputs[0]) {
+            if map[node.outputs[0].index()].is_some() {
                 continue;
             }
-            let inputs: SmallVec<[Value; 5]> = node.inputs.iter().map(|input| map[input]).collect();
+            let inputs: SmallVec<[Value; 5]> =
+                node.inputs.iter().map(|&input| mapped(&map, input)).collect();
             let outputs = self.node(graph, node, inputs)?;
-            map.extend(node.outputs.iter().copied().zip(outputs));
+            for (old, new) in node.outputs.iter().zip(outputs) {
+                map[old.index()] = Some(new);
+            }
         }
         if !self.taps.is_empty() {
             for (name, value) in &graph.labels {
-                self.tapped.insert(name.clone(), map[value]);
+                self.tapped.insert(name.clone(), mapped(&map, *value));
                 self.names.push(name.clone());
             }
         }
@@ -171,9 +172,12 @@ impl Lowering<'_> {
             .collect();
         let outputs = op.decompose(&mut inside, &placeholders);
         inside.check()?;
-        let map = placeholders.iter().copied().zip(inputs.iter().copied()).collect();
+        let mut map = vec![None; inside.values.len()];
+        for (placeholder, &input) in placeholders.iter().zip(inputs) {
+            map[placeholder.index()] = Some(input);
+        }
         let map = self.nodes(&inside, map)?;
-        Ok(outputs.iter().map(|output| map[output]).collect())
+        Ok(outputs.iter().map(|&output| mapped(&map, output)).collect())
     }
 
     fn signature(&self, inputs: &[Value]) -> SmallVec<[(DType, Layout); 5]> {
@@ -226,8 +230,14 @@ impl Lowering<'_> {
 
     fn unknown(&self, tap: &str) -> Error {
         let shared =
-            |name: &&String| name.chars().zip(tap.chars()).take_while(|(a, b)| a == b).count();
-        let nearest = self.names.iter().max_by_key(shared).cloned().unwrap_or_default();
+            |name: &&Arc<str>| name.chars().zip(tap.chars()).take_while(|(a, b)| a == b).count();
+        let nearest =
+            self.names.iter().max_by_key(shared).map(|name| name.to_string()).unwrap_or_default();
         Error::UnknownTap { name: tap.into(), nearest }
     }
+}
+
+/// The new handle of an old value.
+fn mapped(map: &[Option<Value>], old: Value) -> Value {
+    map[old.index()].expect("operands come before what reads them")
 }

@@ -2,15 +2,15 @@
 
 use super::run::{Memory, Trace, run_steps};
 use super::slots::Slots;
+use super::statics::Statics;
 use super::{AnyEngine, CompileOptions, DeviceTensor, ParameterSource, Program};
 use crate::backend::{PackFormat, Signature};
 use crate::fused::Fused;
 use crate::graph::Value;
 use crate::op::Op;
 use crate::passes::{Lowered, LoweringPolicy, fuse_linears, join_linears, lower};
-use crate::plan::{Binding, Location, Writes, owners};
+use crate::plan::{Binding, Location, Reuse, Writes, owners};
 use crate::{Backend, DType, Error, Graph, HostSlice, Plan, Result, Shape, Tensor};
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) struct Engine<B: Backend> {
@@ -30,15 +30,9 @@ struct Shared<B: Backend> {
     statics: Mutex<Statics<B>>,
 }
 
-/// Parameters and folded values, numbered in the order of their making, and found by what they compute.
-struct Statics<B: Backend> {
-    numbers: HashMap<String, usize>,
-    buffers: Vec<Arc<B::Buffer>>,
-}
-
 impl<B: Backend> Engine<B> {
     pub(super) fn new(backend: B, source: Arc<dyn ParameterSource>) -> Self {
-        let statics = Mutex::new(Statics { numbers: HashMap::new(), buffers: Vec::new() });
+        let statics = Mutex::new(Statics::new());
         Engine {
             backend,
             shared: Arc::new(Shared { source, identity: Arc::new(()), statics }),
@@ -71,55 +65,60 @@ impl<B: Backend> Engine<B> {
         Ok(buffer)
     }
 
-    /// The number of each static value that a run reads: parameters are loaded, the others computed, both
-    /// once for the session and all its forks.
-    fn fold(&mut self, lowered: &Lowered) -> Result<HashMap<Value, usize>> {
+    /// For each value the number of its memory, if a run reads it and it is static: parameters are loaded,
+    /// the others computed, both once for the session and all its forks.
+    fn fold(&mut self, lowered: &Lowered) -> Result<Vec<Option<usize>>> {
         let graph = &lowered.graph;
         let owners = owners(lowered);
-        let mut keys: Vec<Option<String>> = vec![None; graph.values.len()];
-        let mut roots = Vec::new();
-        let mut add_root = |value: Value| {
-            let owner = owners[value.index()];
-            if lowered.statics[owner.index()] && !roots.contains(&owner) {
-                roots.push(owner);
-            }
-        };
-        for node in &graph.nodes {
-            if !lowered.statics[node.outputs[0].index()] {
-                node.inputs.iter().for_each(|&input| add_root(input));
-            }
-        }
-        graph.outputs.iter().for_each(|&output| add_root(output));
+        let is_root = |value: &&Value| lowered.statics[value.index()];
+        let read = graph
+            .nodes
+            .iter()
+            .filter(|node| !lowered.statics[node.outputs[0].index()])
+            .flat_map(|node| &node.inputs)
+            .chain(graph.outputs())
+            .filter(is_root);
 
         let shared = self.shared.clone();
         let mut statics = Self::lock(&shared);
-        let mut numbers = HashMap::new();
-        for root in roots {
-            let key = key(lowered, root, &mut keys);
-            let number = match statics.numbers.get(&key) {
-                Some(&number) => number,
+        let identities = statics.identities(lowered);
+        let mut numbers = vec![None; graph.values.len()];
+        for value in read {
+            let root = owners[value.index()];
+            if numbers[root.index()].is_some() {
+                continue;
+            }
+            let identity = identities[root.index()].expect("static values have one");
+            let number = match statics.number(identity) {
+                Some(number) => number,
                 None => {
-                    let buffer = self.compute_static(lowered, root)?;
-                    let number = statics.buffers.len();
-                    statics.buffers.push(Arc::new(buffer));
-                    statics.numbers.insert(key, number);
-                    number
+                    let buffer = self.compute_static(lowered, root, |value| {
+                        let number = statics.number(identities[value.index()]?)?;
+                        Some(statics.buffers[number].clone())
+                    })?;
+                    statics.insert(identity, buffer)
                 }
             };
-            numbers.insert(root, number);
+            numbers[root.index()] = Some(number);
         }
         self.statics.extend_from_slice(&statics.buffers[self.statics.len()..]);
         Ok(numbers)
     }
 
-    fn compute_static(&self, lowered: &Lowered, root: Value) -> Result<B::Buffer> {
+    /// Computes a static value, from parameters that are in memory as `known` says, or else are loaded.
+    fn compute_static(
+        &self,
+        lowered: &Lowered,
+        root: Value,
+        known: impl Fn(Value) -> Option<Arc<B::Buffer>>,
+    ) -> Result<B::Buffer> {
         let graph = &lowered.graph;
         if let Op::Parameter { name } = &graph.node_of(root).op {
             return self.load_parameter(name, graph.dtype(root), graph.shape(root));
         }
         // A plan of its own, whose statics are the parameters it reads, freed when it is done.
         let mut parameters = Vec::new();
-        let plan = Plan::new(lowered, &[root], Writes::Drop, |value| {
+        let plan = Plan::new(lowered, &[root], Writes::Drop, Reuse::Always, |value| {
             let is_parameter = matches!(graph.node_of(value).op, Op::Parameter { .. });
             is_parameter.then(|| {
                 parameters.push(value);
@@ -132,14 +131,14 @@ impl<B: Backend> Engine<B> {
         };
         let mut statics = Vec::new();
         for (number, &value) in parameters.iter().enumerate() {
-            let Op::Parameter { name } = &graph.node_of(value).op else {
-                unreachable!("filtered above")
-            };
-            statics.push(Arc::new(if is_read(number) {
-                self.load_parameter(name, graph.dtype(value), graph.shape(value))?
-            } else {
-                self.backend.allocate(graph.dtype(value), 0)?
-            }));
+            let (dtype, shape) = (graph.dtype(value), graph.shape(value));
+            statics.push(match (known(value), &graph.node_of(value).op) {
+                (Some(buffer), _) => buffer,
+                (None, Op::Parameter { name }) if is_read(number) => {
+                    Arc::new(self.load_parameter(name, dtype, shape)?)
+                }
+                _ => Arc::new(self.backend.allocate(dtype, 0)?),
+            });
         }
         let mut slots = Slots::new();
         slots.prepare(&self.backend, &plan)?;
@@ -165,6 +164,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
     }
 
     fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program> {
+        let reuse = if options.separate_slots { Reuse::Never } else { Reuse::Always };
         graph.check()?;
         let joined = fuse_linears(&join_linears(graph));
         joined.check()?;
@@ -173,7 +173,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
         let numbers = self.fold(&lowered)?;
         let outputs = lowered.graph.outputs().to_vec();
         let plan =
-            Plan::new(&lowered, &outputs, Writes::Keep, |value| numbers.get(&value).copied());
+            Plan::new(&lowered, &outputs, Writes::Keep, reuse, |value| numbers[value.index()]);
         Ok(Program { plan: Arc::new(plan), owner: self.shared.identity.clone() })
     }
 
@@ -212,8 +212,8 @@ impl<B: Backend> AnyEngine for Engine<B> {
 }
 
 fn bind_input<'a>(binding: &Binding, inputs: &[(&str, HostSlice<'a>)]) -> Result<HostSlice<'a>> {
-    let name = || binding.name.clone();
-    let found = inputs.iter().find(|(input, _)| *input == binding.name);
+    let name = || binding.name.to_string();
+    let found = inputs.iter().find(|(input, _)| *input == &*binding.name);
     let (_, data) = found.ok_or_else(|| Error::Unbound { kind: "input", name: name() })?;
     if data.dtype() != binding.dtype || data.len() != binding.shape.elements() {
         return Err(Error::Mismatch {
@@ -246,7 +246,7 @@ fn bind_states<'a, B: Backend>(
     let mut bound: Vec<Option<&'a mut B::Buffer>> = Vec::new();
     bound.resize_with(plan.states.len(), || None);
     for (name, tensor) in states.iter_mut() {
-        let Some(index) = plan.states.iter().position(|binding| binding.name == *name) else {
+        let Some(index) = plan.states.iter().position(|binding| *binding.name == **name) else {
             continue;
         };
         let binding = &plan.states[index];
@@ -255,7 +255,7 @@ fn bind_states<'a, B: Backend>(
         if found != binding.shape || found_dtype != binding.dtype || buffer.is_none() {
             return Err(Error::Mismatch {
                 kind: "state",
-                name: binding.name.clone(),
+                name: binding.name.to_string(),
                 expected: binding.shape.clone(),
                 expected_dtype: binding.dtype,
                 found,
@@ -265,24 +265,11 @@ fn bind_states<'a, B: Backend>(
         bound[index] = buffer;
     }
     match bound.iter().position(Option::is_none) {
-        Some(index) => Err(Error::Unbound { kind: "state", name: plan.states[index].name.clone() }),
+        Some(index) => {
+            Err(Error::Unbound { kind: "state", name: plan.states[index].name.to_string() })
+        }
         None => Ok(bound),
     }
-}
-
-/// What a static value computes, written out: equal keys are equal values.
-fn key(lowered: &Lowered, value: Value, keys: &mut [Option<String>]) -> String {
-    if let Some(key) = &keys[value.index()] {
-        return key.clone();
-    }
-    let graph = &lowered.graph;
-    let node = graph.node_of(value);
-    let inputs: Vec<String> = node.inputs.iter().map(|&input| key(lowered, input, keys)).collect();
-    let position = node.outputs.iter().position(|&output| output == value).unwrap_or(0);
-    let (dtype, shape) = (graph.dtype(value), graph.shape(value));
-    let key = format!("{:?}({}).{position}:{dtype}{shape}", node.op, inputs.join(","));
-    keys[value.index()] = Some(key.clone());
-    key
 }
 
 struct Policy<'a, B> {

@@ -63,7 +63,7 @@ pub(super) fn replay(subject: &dyn Subject, config: &Config) -> Result<Report, F
 }
 
 /// Law 11: random whole graphs agree with the reference: as they are, with all fused ops decomposed, and on
-/// strided operands.
+/// strided operands; and memory that values share changes no bit.
 pub(super) fn random(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 11, name: "random graphs", subject, config };
     let graphs = recipes::graphs(&Range::new(subject.dtypes()));
@@ -74,6 +74,9 @@ pub(super) fn random(subject: &dyn Subject, config: &Config) -> Result<Report, F
         for (bounds, output) in plain.bounds()?.iter().zip(&outputs) {
             tally = tally.and(bounds.check(output, SLACK)?);
         }
+        let separate = CompileOptions { separate_slots: true, ..CompileOptions::default() };
+        let separate = run(subject, &plain, &separate)?;
+        same_bits(&outputs, &separate).map_err(|fault| format!("separate slots: {fault}"))?;
         let decompose_all = CompileOptions { decompose_all: true, ..CompileOptions::default() };
         let decomposed = run(subject, &plain, &decompose_all)?;
         compare(&plain, outputs.iter().zip(&decomposed))

@@ -1,0 +1,189 @@
+//! A graph's first fault says what, where and with which shapes.
+
+use tfm_core::fused::{Attention, RowTableAttention};
+use tfm_core::{DType, Graph, Shape, Value};
+
+fn floats(graph: &mut Graph, name: &str, shape: impl Into<Shape>) -> Value {
+    graph.input(name, DType::F32, shape)
+}
+
+fn message(graph: &Graph) -> String {
+    graph.check().expect_err("the graph has a fault").to_string()
+}
+
+#[test]
+fn the_op_the_scope_and_both_shapes_are_named() {
+    let mut graph = Graph::new();
+    let x = floats(&mut graph, "x", [5, 8]);
+    let weight = graph.parameter("weight", DType::F32, [4, 6]);
+    graph.scoped("decoder", |graph| {
+        graph.scoped("layers.3", |graph| graph.linear(x, weight, None));
+    });
+    assert_eq!(
+        message(&graph),
+        "linear in decoder.layers.3: x [5, 8] does not end in the 6 columns of weight [4, 6]"
+    );
+}
+
+#[test]
+fn the_first_fault_is_kept_and_the_rest_ignored() {
+    let mut graph = Graph::new();
+    let a = floats(&mut graph, "a", [2, 3]);
+    let b = floats(&mut graph, "b", [4, 3]);
+    let sum = graph.add(a, b);
+    let more = graph.softmax(sum);
+    graph.label(more, "more");
+    graph.output(more);
+    assert_eq!(message(&graph), "add: shapes [2, 3] and [4, 3] do not broadcast");
+}
+
+/// Adds a faulty node on `f32 [3, 4]` and `i32 [3, 4]`.
+type Fault = fn(&mut Graph, Value, Value);
+
+#[test]
+fn types_axes_and_ranges_are_checked() {
+    let faults: [(&str, Fault); 12] = [
+        ("add: operands of types f32 and i32", |g, x, i| _ = g.add(x, i)),
+        ("exp: of i32", |g, _, i| _ = g.exp(i)),
+        ("reduce_sum: axis 2 of [3, 4]", |g, x, _| {
+            _ = g.reduce(tfm_core::op::ReduceOp::Sum, x, 2);
+        }),
+        ("slice: 3.. of length 2 of axis 1 of [3, 4]", |g, x, _| _ = g.slice(x, 1, 3, 2)),
+        ("reshape: 12 elements of [3, 4] as [5]", |g, x, _| _ = g.reshape(x, [5])),
+        ("permute: [0, 0] does not order the axes of [3, 4]", |g, x, _| _ = g.permute(x, &[0, 0])),
+        ("broadcast: [3, 4] to [4, 3]", |g, x, _| _ = g.broadcast(x, [4, 3])),
+        ("matmul: [3, 4] × [3, 4]", |g, x, _| _ = g.matmul(x, x)),
+        ("top_k: the 5 largest of each row of f32 [3, 4]", |g, x, _| _ = g.top_k(x, 5)),
+        ("gather: ids must be i32, are f32", |g, x, _| _ = g.gather(x, x)),
+        ("concat: takes 1 operands, got 0", |g, _, _| _ = g.concat(0, &[])),
+        ("random: the key must be i32 [3], is i32 [3, 4]", |g, _, i| _ = g.random(i, 0, [2])),
+    ];
+    for (expected, build) in faults {
+        let mut graph = Graph::new();
+        let x = floats(&mut graph, "x", [3, 4]);
+        let i = graph.input("i", DType::I32, [3, 4]);
+        build(&mut graph, x, i);
+        assert_eq!(message(&graph), expected);
+    }
+}
+
+#[test]
+fn fused_ops_name_the_operand() {
+    let mut graph = Graph::new();
+    let query = floats(&mut graph, "query", [6, 2, 8]);
+    let key = floats(&mut graph, "key", [9, 2, 4]);
+    let offsets = graph.input("offsets", DType::I32, [3]);
+    let ranges = graph.input("ranges", DType::I32, [2, 2]);
+    graph.attention(Attention { scale: 1.0, causal: false }, [query, key, key, offsets, ranges]);
+    assert_eq!(message(&graph), "attention: key must be [9, 2, 8], is [9, 2, 4]");
+}
+
+#[test]
+fn sizes_beyond_memory_are_refused() {
+    let mut graph = Graph::new();
+    let x = floats(&mut graph, "x", [1, 1]);
+    graph.broadcast(x, [1 << 40, 1 << 40]);
+    assert_eq!(
+        message(&graph),
+        "broadcast: the result [1099511627776, 1099511627776] has too many elements"
+    );
+    // No elements, but strides that do not fit.
+    let mut graph = Graph::new();
+    floats(&mut graph, "x", [0, 1 << 40, 1 << 40]);
+    assert!(message(&graph).contains("too many elements"));
+}
+
+#[test]
+fn values_of_another_graph_are_refused() {
+    let mut other = Graph::new();
+    let foreign = (0..5).map(|i| floats(&mut other, &i.to_string(), [1])).last().expect("five");
+    let uses: [fn(&mut Graph, Value); 3] =
+        [|g, v| _ = g.neg(v), |g, v| g.output(v), |g, v| g.label(v, "name")];
+    for use_it in uses {
+        let mut graph = Graph::new();
+        use_it(&mut graph, foreign);
+        assert!(message(&graph).ends_with("is not of this graph"), "{}", message(&graph));
+    }
+}
+
+/// A graph with a state, something to write to it, and the rows to write.
+fn with_state() -> (Graph, Value, Value, Value) {
+    let mut graph = Graph::new();
+    let state = graph.state("pool", DType::F32, [4, 2]);
+    let x = floats(&mut graph, "x", [1, 2]);
+    let ids = graph.indices("ids", 4, [1]);
+    (graph, state, x, ids)
+}
+
+#[test]
+fn a_state_is_not_read_after_it_was_replaced() {
+    let replaced = "state `pool` is used after write_rows replaced it; use its result";
+    let (mut graph, state, x, ids) = with_state();
+    graph.write_rows(state, x, ids);
+    graph.neg(state);
+    assert_eq!(message(&graph), format!("neg: {replaced}"));
+
+    // Views lie in the same memory.
+    let (mut graph, state, x, ids) = with_state();
+    let view = graph.slice(state, 0, 1, 2);
+    graph.write_rows(state, x, ids);
+    graph.output(view);
+    assert_eq!(message(&graph), format!("output: {replaced}"));
+
+    // The result of the write may be read, and written again.
+    let (mut graph, state, x, ids) = with_state();
+    let once = graph.write_rows(state, x, ids);
+    let twice = graph.write_rows(once, x, ids);
+    graph.output(twice);
+    assert_eq!(graph.check(), Ok(()));
+    graph.neg(once);
+    assert_eq!(message(&graph), format!("neg: {replaced}"));
+}
+
+#[test]
+fn only_states_are_written_and_not_with_themselves() {
+    let (mut graph, _, x, ids) = with_state();
+    graph.write_rows(x, x, ids);
+    let expected = "only a state, or the result of writing to one, can be written to";
+    assert_eq!(message(&graph), format!("write_rows: {expected}"));
+
+    let (mut graph, state, _, ids) = with_state();
+    let row = graph.slice(state, 0, 0, 1);
+    graph.write_rows(state, row, ids);
+    assert!(message(&graph).contains("`pool` is written with a view of itself"));
+
+    let (mut graph, ..) = with_state();
+    graph.state("pool", DType::F32, [1]);
+    assert_eq!(message(&graph), "state: `pool` is declared twice");
+}
+
+#[test]
+fn declared_indices_fit_what_they_index() {
+    let faults: [Fault; 5] = [
+        |g, table, ids| _ = g.gather(table, ids),
+        |g, table, ids| _ = g.embedding(ids, table, 1.0, None),
+        |g, table, ids| _ = g.scatter_add(table, ids, 3),
+        |g, table, ids| {
+            let state = g.state("state", DType::F32, [3, 2]);
+            g.write_rows(state, table, ids);
+        },
+        |g, table, ids| {
+            let pool = g.reshape(table, [3, 1, 2]);
+            let rows = g.reshape(ids, [3, 1]);
+            let lengths = g.indices("lengths", 2, [3]);
+            g.row_table_attention(
+                RowTableAttention { scale: 1.0 },
+                [pool, pool, pool, rows, lengths],
+            );
+        },
+    ];
+    for (bound, fits) in [(3, true), (4, false)] {
+        for build in faults {
+            let mut graph = Graph::new();
+            let table = floats(&mut graph, "table", [3, 2]);
+            let ids = graph.indices("ids", bound, [3]);
+            build(&mut graph, table, ids);
+            assert_eq!(graph.check().is_ok(), fits, "{:?}", graph.check());
+        }
+    }
+}
