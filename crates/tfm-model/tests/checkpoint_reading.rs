@@ -98,7 +98,8 @@ fn joined_projections_of_torch_are_taken_apart() {
     .unwrap();
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let joined = file.tensor("transformer.decoder.layers.2.multihead_attn.in_proj_weight").unwrap();
-    assert_eq!(joined.shape(), [72, 24]);
+    let d = checkpoint.config().d_model;
+    assert_eq!(joined.shape(), [3 * d, d]);
     let joined: Vec<f32> = joined
         .data()
         .chunks_exact(4)
@@ -107,7 +108,7 @@ fn joined_projections_of_torch_are_taken_apart() {
     for (number, projection) in ["query", "key", "value"].into_iter().enumerate() {
         let name = format!("decoder.layers.2.cross_attention.{projection}.weight");
         let tensor = checkpoint.tensor(&name).unwrap();
-        let size = 24 * 24;
+        let size = d * d;
         assert_eq!(tensor.as_f32().unwrap(), &joined[number * size..(number + 1) * size], "{name}");
     }
     let config = checkpoint.config();

@@ -32,7 +32,9 @@ pub(super) fn check(config: &Config) -> Result<(), Vec<Fault>> {
     if !(config.norm_epsilon > 0.0 && config.norm_epsilon < 1.0) {
         faults.add("norm_eps", format!("is {}, but must lie between 0 and 1", config.norm_epsilon));
     }
-    if !(config.embedding_scale.is_finite() && config.embedding_scale > 0.0) {
+    // Where d_model is at fault itself, so is a scale that follows from it.
+    let scale_is_sound = config.embedding_scale.is_finite() && config.embedding_scale > 0.0;
+    if config.d_model > 0 && !scale_is_sound {
         faults
             .add("scale_embedding", format!("is {}, but must be above 0", config.embedding_scale));
     }
