@@ -27,7 +27,7 @@ fn bench(c: &mut Criterion) {
             let (x, mut y) = (numbers(m * k), vec![0.0; m * n]);
             group.throughput(Throughput::Elements((2 * m * n * k) as u64));
             for isa in Isa::available() {
-                let packed = PackedWeight::new(isa, &weight, (n, k), (k, 1));
+                let packed = PackedWeight::new(isa, &weight, (n, k), (k, 1)).expect("memory");
                 for count in [1, cores] {
                     let threads = Threads::new(count).expect("threads start");
                     let name = format!("tfm {} {count} threads", isa.name());

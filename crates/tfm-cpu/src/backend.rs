@@ -5,7 +5,9 @@ use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Tensor, TensorData, philox};
 
-use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order, with_element};
+use crate::buffer::{
+    Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory, with_element,
+};
 use crate::kernels::pack::PackedWeight;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::Isa;
@@ -249,8 +251,7 @@ impl Backend for CpuBackend {
         b: View<'_, Buffer>,
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        primitive::matmul(&self.threads, a, b, dst);
-        Ok(())
+        primitive::matmul(&self.threads, a, b, dst)
     }
 
     fn gather(
@@ -314,8 +315,7 @@ impl Backend for CpuBackend {
         inputs: &[View<'_, Buffer>],
         outputs: &mut [ViewMut<'_, Buffer>],
     ) -> Outcome {
-        fused::run(self, op, inputs, outputs);
-        Ok(())
+        fused::run(self, op, inputs, outputs)
     }
 
     fn pack_format(&self, op: &Fused, operand: usize, _: &Signature<'_>) -> Option<PackFormat> {
@@ -324,15 +324,16 @@ impl Backend for CpuBackend {
 
     fn pack(&self, format: PackFormat, src: View<'_, Buffer>) -> Outcome<Buffer> {
         assert_eq!(format, PANELS, "the only format of this backend");
-        Ok(Buffer::Packed(self.packed(&src)))
+        Ok(Buffer::Packed(self.packed(&src)?))
     }
 }
 
 impl CpuBackend {
     /// A weight `[n, k]` in panels.
-    pub(crate) fn packed(&self, weight: &View<'_, Buffer>) -> PackedWeight {
+    pub(crate) fn packed(&self, weight: &View<'_, Buffer>) -> Outcome<PackedWeight> {
         let (shape, strides) = (weight.layout.shape(), weight.layout.strides());
         let data = from_offset::<f32>(weight);
         PackedWeight::new(self.isa, data, (shape[0], shape[1]), (strides[0], strides[1]))
+            .map_err(|_| out_of_memory(size_of::<f32>() * shape.elements()))
     }
 }

@@ -3,22 +3,23 @@
 use std::borrow::Cow;
 
 use half::{bf16, f16};
-use tfm_core::backend::{View, ViewMut};
+use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::{BackendError, DType, Layout};
 
+use crate::kernels::aligned::Aligned;
 use crate::kernels::pack::PackedWeight;
 
 /// Memory of the CPU backend.
 #[derive(Debug)]
 pub enum Buffer {
     /// Of [`DType::F32`].
-    F32(Vec<f32>),
+    F32(Aligned<f32>),
     /// Of [`DType::F16`].
-    F16(Vec<f16>),
+    F16(Aligned<f16>),
     /// Of [`DType::BF16`].
-    BF16(Vec<bf16>),
+    BF16(Aligned<bf16>),
     /// Of [`DType::I32`].
-    I32(Vec<i32>),
+    I32(Aligned<i32>),
     /// A weight made by [`tfm_core::Backend::pack`].
     Packed(PackedWeight),
 }
@@ -30,7 +31,7 @@ pub(crate) trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
     /// The elements of a buffer of this type; panics for another.
     fn slice_mut(buffer: &mut Buffer) -> &mut [Self];
     /// A buffer of these elements.
-    fn buffer(elements: Vec<Self>) -> Buffer;
+    fn buffer(elements: Aligned<Self>) -> Buffer;
     /// The number, exactly.
     fn to_f64(self) -> f64;
     /// The nearest number of this type; integers truncate towards zero.
@@ -56,7 +57,7 @@ macro_rules! element {
                     _ => panic!(concat!("a buffer of another type than ", stringify!($type))),
                 }
             }
-            fn buffer(elements: Vec<Self>) -> Buffer {
+            fn buffer(elements: Aligned<Self>) -> Buffer {
                 Buffer::$variant(elements)
             }
             #[inline(always)]
@@ -110,17 +111,16 @@ macro_rules! with_element {
 pub(crate) use with_element;
 
 /// A buffer of `elements` zeros, or the error that there is no memory.
-pub(crate) fn allocate(dtype: DType, elements: usize) -> Result<Buffer, BackendError> {
-    fn zeros<T: Element>(elements: usize) -> Result<Buffer, BackendError> {
-        let mut data = Vec::new();
-        data.try_reserve_exact(elements).map_err(|_| BackendError::OutOfMemory {
-            backend: "cpu".into(),
-            bytes: elements.saturating_mul(size_of::<T>()),
-        })?;
-        data.resize(elements, T::default());
-        Ok(T::buffer(data))
-    }
-    with_element!(dtype, T => zeros::<T>(elements))
+pub(crate) fn allocate(dtype: DType, elements: usize) -> Outcome<Buffer> {
+    with_element!(dtype, T => {
+        let data = Aligned::<T>::new(elements);
+        Ok(T::buffer(data.map_err(|_| out_of_memory(elements.saturating_mul(size_of::<T>())))?))
+    })
+}
+
+/// The error that `bytes` more bytes are not to be had.
+pub(crate) fn out_of_memory(bytes: usize) -> BackendError {
+    BackendError::OutOfMemory { backend: "cpu".into(), bytes }
 }
 
 /// The elements from a view's first to the end of its buffer, to be found by the layout's strides.

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use tfm_core::backend::{Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::{Fused, Linear};
 use tfm_core::{DType, Layout};
 
@@ -67,12 +67,12 @@ pub(crate) fn run(
     op: &Fused,
     inputs: &[View<'_, Buffer>],
     outputs: &mut [ViewMut<'_, Buffer>],
-) {
+) -> Outcome {
     let (isa, threads) = (cpu.isa, &cpu.threads);
     let (first, others) = outputs.split_first_mut().expect("every op has an output");
     let out = destination::<f32>(first);
     match op {
-        Fused::Linear(op) => run_linear(cpu, op, inputs, out),
+        Fused::Linear(op) => run_linear(cpu, op, inputs, out)?,
         Fused::Attention(op) => {
             let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
             let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
@@ -109,15 +109,21 @@ pub(crate) fn run(
             top_log_probabilities(isa, threads, rows(&inputs[0]), &bias, op.k, out, ids);
         }
     }
+    Ok(())
 }
 
-fn run_linear(cpu: &CpuBackend, op: &Linear, inputs: &[View<'_, Buffer>], out: &mut [f32]) {
+fn run_linear(
+    cpu: &CpuBackend,
+    op: &Linear,
+    inputs: &[View<'_, Buffer>],
+    out: &mut [f32],
+) -> Outcome {
     let unpacked;
     let weight = match inputs[1].buffer {
         Buffer::Packed(weight) => weight,
         // Not known at load: packed for this call.
         _ => {
-            unpacked = cpu.packed(&inputs[1]);
+            unpacked = cpu.packed(&inputs[1])?;
             &unpacked
         }
     };
@@ -125,6 +131,7 @@ fn run_linear(cpu: &CpuBackend, op: &Linear, inputs: &[View<'_, Buffer>], out: &
     let residual = op.residual.then(|| rows(&inputs[inputs.len() - 1]));
     let epilogue = Epilogue { bias: bias.as_deref(), activation: op.activation, residual };
     linear(&cpu.threads, rows(&inputs[0]), weight, epilogue, out, weight.n());
+    Ok(())
 }
 
 /// A view as rows, which [`supports`] has made sure of.

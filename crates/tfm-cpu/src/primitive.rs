@@ -1,10 +1,10 @@
 //! The primitive ops over strided views. Floats of every type are computed as blocks of `f32`.
 
-use tfm_core::backend::{View, ViewMut};
+use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{DType, Layout};
 
-use crate::buffer::{Buffer, Element, destination, from_offset, in_order};
+use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order};
 use crate::kernels::matmul::{Matrix, matmul as multiply};
 use crate::kernels::simd::Isa;
 use crate::kernels::threads::Threads;
@@ -160,13 +160,14 @@ pub(crate) fn matmul(
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     dst: ViewMut<'_, Buffer>,
-) {
+) -> Outcome {
     match dst.dtype {
         DType::F32 => matmul_f32(threads, a, b, dst),
-        DType::F16 => matmul_by_f32::<half::f16>(threads, a, b, dst),
-        DType::BF16 => matmul_by_f32::<half::bf16>(threads, a, b, dst),
+        DType::F16 => matmul_by_f32::<half::f16>(threads, a, b, dst)?,
+        DType::BF16 => matmul_by_f32::<half::bf16>(threads, a, b, dst)?,
         DType::I32 => unreachable!("products are of floats"),
     }
+    Ok(())
 }
 
 fn matmul_by_f32<T: Element>(
@@ -174,14 +175,19 @@ fn matmul_by_f32<T: Element>(
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
-) {
+) -> Outcome {
     let wide = |view: View<'_, Buffer>| {
-        Buffer::F32(in_order::<T>(&view).iter().map(|x| x.to_f32()).collect())
+        let mut wide = allocate(DType::F32, view.layout.shape().elements())?;
+        f32::slice_mut(&mut wide)
+            .iter_mut()
+            .zip(&*in_order::<T>(&view))
+            .for_each(|(wide, x)| *wide = x.to_f32());
+        Ok(wide)
     };
-    let (wide_a, wide_b) = (wide(a), wide(b));
+    let (wide_a, wide_b) = (wide(a)?, wide(b)?);
     let [a_layout, b_layout, layout] =
         [a.layout, b.layout, dst.layout].map(|layout| Layout::contiguous(layout.shape()));
-    let mut product = Buffer::F32(vec![0.0; layout.shape().elements()]);
+    let mut product = allocate(DType::F32, layout.shape().elements())?;
     matmul_f32(
         threads,
         View { buffer: &wide_a, dtype: DType::F32, layout: &a_layout },
@@ -190,6 +196,7 @@ fn matmul_by_f32<T: Element>(
     );
     let out = destination::<T>(&mut dst);
     out.iter_mut().zip(f32::slice(&product)).for_each(|(out, x)| *out = T::from_f32(*x));
+    Ok(())
 }
 
 fn matmul_f32(

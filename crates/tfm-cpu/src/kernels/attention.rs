@@ -97,7 +97,7 @@ impl Kernel for Attend<'_> {
                 self.ragged(s, query_offsets, key_ranges, causal);
             }
             KeyRows::Table { row_table, width, lengths } => {
-                let mut scores = vec![0.0; width];
+                let mut scores = vec![0.0; width.next_multiple_of(S::LANES)];
                 for i in self.range.clone() {
                     let rows = &row_table[i * width..][..index(lengths[i])];
                     for head in 0..self.query.heads() {
@@ -124,7 +124,7 @@ impl Attend<'_> {
             let (start, length) = (index(keys[0]), index(keys[1]));
             assert!(start + length <= self.key.rows(), "keys outside the rows");
             if scores.len() < length {
-                scores.resize(length, 0.0);
+                scores.resize(length.next_multiple_of(S::LANES), 0.0);
             }
             for head in 0..self.query.heads() {
                 for i in mine.clone() {
@@ -153,29 +153,28 @@ impl Attend<'_> {
         if count == 0 {
             return out.fill(0.0);
         }
-        let scores = &mut scores[..count];
+        // Whole vectors: what lies behind the last key is −∞, and so has no weight.
+        let scores = &mut scores[..count.next_multiple_of(S::LANES)];
         let query = self.query.head(i, head);
-        for (group, scores) in scores.chunks_mut(4).enumerate() {
-            let last = scores.len() - 1;
+        for (group, scores) in scores[..count.next_multiple_of(4)].chunks_exact_mut(4).enumerate() {
             let mut keys = [&query[..0]; 4];
             for (j, key) in keys.iter_mut().enumerate() {
-                *key = self.key.head(row(group * 4 + j.min(last)), head);
+                *key = self.key.head(row((group * 4 + j).min(count - 1)), head);
             }
-            let sums = dot4(s, query, keys);
-            for (score, sum) in scores.iter_mut().zip(sums) {
-                *score = sum * self.scale;
-            }
+            scores.copy_from_slice(&dot4(s, query, keys));
         }
-        let sum = exponentials(s, scores);
+        scores[count..].fill(f32::NEG_INFINITY);
+        let factor = 1.0 / exponentials(s, scores, self.scale);
+        let weights = &scores[..count];
         let value = |j| self.value.head(row(j), head);
         let mut at = 0;
         while at + 4 * S::LANES <= size {
-            weighted_sum::<S, 4>(s, scores, sum, value, &mut out[at..at + 4 * S::LANES], at);
+            weighted_sum::<S, 4>(s, weights, factor, value, &mut out[at..at + 4 * S::LANES], at);
             at += 4 * S::LANES;
         }
         while at < size {
             let end = (at + S::LANES).min(size);
-            weighted_sum::<S, 1>(s, scores, sum, value, &mut out[at..end], at);
+            weighted_sum::<S, 1>(s, weights, factor, value, &mut out[at..end], at);
             at = end;
         }
     }
@@ -201,33 +200,35 @@ fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; 4]) -> [f32; 4] {
     s.sum4(sums)
 }
 
-/// Replaces each score by `exp(score − max)`, and returns their sum.
+/// Replaces each score x by `exp(scale·x − max)` with the maximum of all `scale·x`, and returns their sum.
+/// The scores fill whole vectors.
 #[inline(always)]
-fn exponentials<S: Simd>(s: S, scores: &mut [f32]) -> f32 {
-    let max = super::softmax::max(s, scores);
-    let shift = s.splat(max);
-    let mut sum = s.splat(0.0);
-    let mut chunks = scores.chunks_exact_mut(S::LANES);
-    for chunk in &mut chunks {
-        let e = exp(s, s.sub(s.load(chunk), shift));
-        s.store(e, chunk);
-        sum = s.add(sum, e);
+fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> f32 {
+    let mut max = s.splat(f32::NEG_INFINITY);
+    for scores in scores.chunks_exact_mut(S::LANES) {
+        let hidden = s.splat(f32::NEG_INFINITY);
+        let x = s.load(scores);
+        // Hidden scores stay −∞ under any scale.
+        let x = s.select_lt(hidden, x, s.mul(x, s.splat(scale)), x);
+        s.store(x, scores);
+        max = s.max(x, max);
     }
-    let tail = chunks.into_remainder();
-    if !tail.is_empty() {
-        // What lies behind the tail must add nothing.
-        s.store_partial(exp(s, s.sub(s.load_partial(tail), shift)), tail);
-        sum = s.add(sum, s.load_partial(tail));
+    let shift = s.splat(s.max_lane(max));
+    let mut sum = s.splat(0.0);
+    for scores in scores.chunks_exact_mut(S::LANES) {
+        let e = exp(s, s.sub(s.load(scores), shift));
+        s.store(e, scores);
+        sum = s.add(sum, e);
     }
     s.sum(sum)
 }
 
-/// `out = Σ_j weights[j]·value(j)[at..] / sum`, for `VECTORS` whole vectors, or a part of one vector.
+/// `out = factor·Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.
 #[inline(always)]
 fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
     s: S,
     weights: &[f32],
-    sum: f32,
+    factor: f32,
     value: impl Fn(usize) -> &'v [f32],
     out: &mut [f32],
     at: usize,
@@ -247,7 +248,7 @@ fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
         }
     }
     for (acc, out) in acc.into_iter().zip(out.chunks_mut(S::LANES)) {
-        s.store_partial(s.div(acc, s.splat(sum)), out);
+        s.store_partial(s.mul(acc, s.splat(factor)), out);
     }
 }
 

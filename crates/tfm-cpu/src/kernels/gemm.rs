@@ -196,7 +196,7 @@ mod tests {
             let case = Case::new(m, n, k);
             let expected = case.expected();
             everywhere(|isa, threads| {
-                let packed = PackedWeight::new(isa, &case.weight, (n, k), (k, 1));
+                let packed = PackedWeight::new(isa, &case.weight, (n, k), (k, 1)).unwrap();
                 let all = case.run(threads, &packed, 0..m);
                 // The bound of a sum of k products of numbers below 1, and of what follows it.
                 let bound = (k + 4) as f64 * 2f64.powi(-24) * (k + 2) as f64;
@@ -218,7 +218,7 @@ mod tests {
             let case = Case::new(m, n, k);
             let mut first: Option<(_, Vec<f32>)> = None;
             everywhere(|isa, threads| {
-                let packed = PackedWeight::new(isa, &case.weight, (n, k), (k, 1));
+                let packed = PackedWeight::new(isa, &case.weight, (n, k), (k, 1)).unwrap();
                 let y = case.run(threads, &packed, 0..m);
                 match &first {
                     Some((set, bits)) if *set == isa => assert_same_bits(&y, bits),
@@ -234,8 +234,8 @@ mod tests {
         let weight = noise(5, n * k);
         let transposed: Vec<f32> = (0..n * k).map(|i| weight[i % n * k + i / n]).collect();
         everywhere(|isa, _| {
-            let a = PackedWeight::new(isa, &weight, (n, k), (k, 1));
-            let b = PackedWeight::new(isa, &transposed, (n, k), (1, n));
+            let a = PackedWeight::new(isa, &weight, (n, k), (k, 1)).unwrap();
+            let b = PackedWeight::new(isa, &transposed, (n, k), (1, n)).unwrap();
             assert_same_bits(a.panel(0), b.panel(0));
         });
     }

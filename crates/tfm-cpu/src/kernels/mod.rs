@@ -5,6 +5,7 @@
 //! of threads. The instruction sets may differ from one another in the last bits.
 
 pub mod activation;
+pub mod aligned;
 pub mod attention;
 pub mod elementwise;
 pub mod embedding;

@@ -1,5 +1,8 @@
 //! A linear layer's weight, stored once in the order in which the product reads it.
 
+use std::collections::TryReserveError;
+
+use super::aligned::Aligned;
 use super::simd::Isa;
 
 /// Vectors in the width of a panel.
@@ -12,27 +15,26 @@ pub struct PackedWeight {
     isa: Isa,
     n: usize,
     k: usize,
-    data: Vec<f32>,
-    /// Where the panels begin in `data`: at the start of a cache line.
-    start: usize,
+    width: usize,
+    data: Aligned<f32>,
 }
 
 impl PackedWeight {
     /// Packs the matrix whose element (output column `j`, input `p`) is
     /// `weight[j·column_stride + p·input_stride]`, for products on `isa`.
+    ///
+    /// # Errors
+    /// There is no memory for the panels.
     pub fn new(
         isa: Isa,
         weight: &[f32],
         (n, k): (usize, usize),
         (column_stride, input_stride): (usize, usize),
-    ) -> PackedWeight {
-        const LINE: usize = 64;
+    ) -> Result<PackedWeight, TryReserveError> {
         let width = PANEL_VECTORS * isa.lanes();
-        let len = n.div_ceil(width) * width * k;
-        let mut data = vec![0.0; len + LINE / size_of::<f32>()];
-        let start = data.as_ptr().align_offset(LINE).min(LINE / size_of::<f32>());
-        if len > 0 {
-            for (first, panel) in (0..n).step_by(width).zip(data[start..].chunks_mut(width * k)) {
+        let mut data = Aligned::new(n.div_ceil(width) * width * k)?;
+        if k > 0 {
+            for (first, panel) in (0..n).step_by(width).zip(data.chunks_mut(width * k)) {
                 for j in 0..width.min(n - first) {
                     let column = &weight[(first + j) * column_stride..];
                     for p in 0..k {
@@ -41,7 +43,7 @@ impl PackedWeight {
                 }
             }
         }
-        PackedWeight { isa, n, k, data, start }
+        Ok(PackedWeight { isa, n, k, width, data })
     }
 
     /// The instruction set that the panels are made for.
@@ -61,17 +63,16 @@ impl PackedWeight {
 
     /// Output columns of a panel.
     pub fn width(&self) -> usize {
-        PANEL_VECTORS * self.isa.lanes()
+        self.width
     }
 
     /// The number of panels.
     pub fn panels(&self) -> usize {
-        self.n.div_ceil(self.width())
+        self.n.div_ceil(self.width)
     }
 
     /// The panels from `i` on: each is `[k, width]`.
     pub fn panel(&self, i: usize) -> &[f32] {
-        let size = self.k * self.width();
-        &self.data[self.start + i * size..][..(self.panels() - i) * size]
+        &self.data[i * self.k * self.width..]
     }
 }
