@@ -1,5 +1,6 @@
 //! Development tasks: `cargo xtask <task>`. Each task is one module.
 
+mod bench;
 mod golden;
 mod parity;
 mod project;
@@ -26,6 +27,8 @@ enum Task {
     Tidy,
     /// The laws, on every backend there is: a line for each.
     Parity(parity::Parity),
+    /// Benchmarks of the kernels, a table of the backends, and with --peers, one beside other programs.
+    Bench(bench::Bench),
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Task::Test => test::run(),
         Task::Tidy => tidy::run(),
         Task::Parity(arguments) => parity::run(&arguments),
+        Task::Bench(arguments) => bench::run(&arguments),
         Task::Golden => golden::run(),
     };
     match outcome {
