@@ -4,14 +4,16 @@
 //! Numbers are never rounded to the graph's float types, except when they leave by `download`. Simple rather
 //! than fast. New memory holds NaN and `i32::MIN`, so that what is read before it is written shows.
 
+mod memory;
 mod scalar;
 
+pub use memory::Buffer;
 pub use scalar::{Scalar, binary_f64, tensor_from_f64, unary_f64};
 
 use crate::backend::{Outcome, View, ViewMut};
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
-use crate::{Backend, DType, HostSlice, Layout, Shape, Tensor, philox};
-use std::borrow::Cow;
+use crate::{Backend, DType, HostSlice, Shape, Tensor, philox};
+use memory::{floats, integers, write_floats, write_integers};
 use std::marker::PhantomData;
 
 /// The reference backend, generic over its arithmetic.
@@ -22,61 +24,6 @@ impl<N> Reference<N> {
     /// The backend. It has no settings and uses one thread.
     pub fn new() -> Self {
         Reference(PhantomData)
-    }
-}
-
-/// Memory of the reference backend.
-#[derive(Debug, Clone)]
-pub enum Buffer<N> {
-    /// Of every float type.
-    Floats(Vec<N>),
-    /// Of [`DType::I32`].
-    Integers(Vec<i32>),
-}
-
-/// The elements of a view in row-major order, borrowed where they lie so.
-fn in_order<'a, T: Copy>(data: &'a [T], layout: &Layout) -> Cow<'a, [T]> {
-    if layout.shape().contains(&0) {
-        Cow::Borrowed(&[])
-    } else if layout.is_contiguous() {
-        Cow::Borrowed(&data[layout.offset()..layout.end()])
-    } else {
-        Cow::Owned(layout.positions().map(|position| data[position]).collect())
-    }
-}
-
-fn floats<'a, N: Scalar>(view: &View<'a, Buffer<N>>) -> Cow<'a, [N]> {
-    match view.buffer {
-        Buffer::Floats(data) => in_order(data, view.layout),
-        Buffer::Integers(_) => panic!("a {} view of integers", view.dtype),
-    }
-}
-
-fn integers<'a, N: Scalar>(view: &View<'a, Buffer<N>>) -> Cow<'a, [i32]> {
-    match view.buffer {
-        Buffer::Integers(data) => in_order(data, view.layout),
-        Buffer::Floats(_) => panic!("an {} view of floats", view.dtype),
-    }
-}
-
-/// Writes all elements of a destination, in row-major order.
-fn write<T>(data: &mut [T], layout: &Layout, values: impl Iterator<Item = T>) {
-    for (position, value) in layout.positions().zip(values) {
-        data[position] = value;
-    }
-}
-
-fn write_floats<N: Scalar>(dst: ViewMut<'_, Buffer<N>>, values: impl Iterator<Item = N>) {
-    match dst.buffer {
-        Buffer::Floats(data) => write(data, dst.layout, values),
-        Buffer::Integers(_) => panic!("a {} view of integers", dst.dtype),
-    }
-}
-
-fn write_integers<N: Scalar>(dst: ViewMut<'_, Buffer<N>>, values: impl Iterator<Item = i32>) {
-    match dst.buffer {
-        Buffer::Integers(data) => write(data, dst.layout, values),
-        Buffer::Floats(_) => panic!("an {} view of floats", dst.dtype),
     }
 }
 

@@ -55,7 +55,7 @@ pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report
     let mut report = Report::default();
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 1, name: family.name, subject, config };
-        report = report.and(check.run(40, &family.recipes, |recipe: &Recipe| {
+        report = report.and(check.run(80, &family.recipes, |recipe: &Recipe| {
             let mut tally = Tally::default();
             for weights in [Weights::Parameters, Weights::Inputs] {
                 let problem = recipe.problem(Disguise::None, weights);
@@ -76,7 +76,7 @@ pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Fa
     let mut report = Report::default();
     for family in recipes::fused(&range) {
         let check = Check { law: 2, name: family.name, subject, config };
-        report = report.and(check.run(30, &family.recipes, |recipe: &Recipe| {
+        report = report.and(check.run(60, &family.recipes, |recipe: &Recipe| {
             let problem = recipe.problem(Disguise::None, Weights::Parameters);
             let fused = run(subject, &problem, &CompileOptions::default())?;
             let decomposed = CompileOptions { decompose_all: true, ..CompileOptions::default() };
@@ -95,7 +95,7 @@ pub(super) fn layouts(subject: &dyn Subject, config: &Config) -> Result<Report, 
     let mut report = Report::default();
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 3, name: family.name, subject, config };
-        report = report.and(check.run(30, &family.recipes, |recipe: &Recipe| {
+        report = report.and(check.run(60, &family.recipes, |recipe: &Recipe| {
             let plain = recipe.problem(Disguise::None, Weights::Parameters);
             let strided = recipe.problem(Disguise::Strided, Weights::Parameters);
             let contiguous = run(subject, &plain, &CompileOptions::default())?;
