@@ -39,8 +39,11 @@ pub(crate) struct Parameter {
 /// The place of a parameter in files of a family.
 #[derive(Debug, Clone)]
 pub(crate) struct Stored {
-    /// The names of the tensor. Tied tensors have several; any will do, the first is written.
+    /// The names of the tensor. Tied tensors have several; any will do.
     pub(crate) names: Vec<String>,
+    /// How many of the names are written, each with a tensor of its own. One, but where a family's readers
+    /// don't tie what the model has tied.
+    pub(crate) written: usize,
     /// The shape of the tensor.
     pub(crate) shape: Shape,
     /// The rows of the tensor that are this parameter. A single row of several is without its first axis.
@@ -230,7 +233,7 @@ impl Stored {
     /// A tensor that is the parameter as a whole.
     fn whole(names: Vec<String>, shape: &Shape) -> Self {
         let rows = 0..shape.first().copied().unwrap_or(1);
-        Stored { names, shape: shape.clone(), rows, optional: false }
+        Stored { names, written: 1, shape: shape.clone(), rows, optional: false }
     }
 
     /// The part `number` of `count` equal parts that lie one upon another.
@@ -239,6 +242,7 @@ impl Stored {
         let whole = shape.with_extent(0, count * rows);
         Stored {
             names: vec![name],
+            written: 1,
             shape: whole,
             rows: number * rows..(number + 1) * rows,
             optional: false,
@@ -312,7 +316,10 @@ mod marian {
             Place::Positions(side) => vec![format!("model.{side}.embed_positions.weight")],
             Place::Layer(..) => unreachable!("layers are named by `stored`"),
         };
-        Stored::whole(names, shape)
+        // `tie_word_embeddings: false` unties all three there, and `transformers` looks for each.
+        let is_untied_table = place == Place::SourceEmbedding && !config.tied_output;
+        let written = if is_untied_table { names.len() } else { 1 };
+        Stored { written, ..Stored::whole(names, shape) }
     }
 }
 

@@ -15,7 +15,7 @@ use tfm_core::ParameterSource;
 
 /// Writes `config.json`, `generation_config.json` and `model.safetensors` to a folder, which is made if it
 /// is not there. Weights are taken from `source` by our names, one at a time, and stored as
-/// `element_type`, rounded to nearest; tied ones once.
+/// `element_type`, rounded to nearest; tied ones once, where the family's other readers tie them too.
 ///
 /// The files are written under other names beside their places and renamed when all are whole, so that an
 /// error leaves what was there before. (The renames themselves are three.)
@@ -142,11 +142,11 @@ fn tensors(
                 }
             }
         }
-        let name = stored.names[0].clone();
-        let tensor = tensors
-            .entry(name)
-            .or_insert_with(|| Tensor { stored: stored.clone(), parts: Vec::new() });
-        tensor.parts.push((parameter.name, stored));
+        for name in &stored.names[..stored.written] {
+            let new = || Tensor { stored: stored.clone(), parts: Vec::new() };
+            let tensor = tensors.entry(name.clone()).or_insert_with(new);
+            tensor.parts.push((parameter.name.clone(), stored.clone()));
+        }
     }
     (tensors, faults)
 }

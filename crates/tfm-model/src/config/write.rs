@@ -12,7 +12,7 @@ pub(super) fn write(config: &Config, generation: &GenerationDefaults) -> [String
     common(config, &mut object);
     special(config, &mut object);
     match config.family {
-        Family::Marian => marian(config, &mut object),
+        Family::Marian => marian(generation, &mut object),
         Family::Transformer => transformer(config, &mut object),
     }
     let mut settings = Map::new();
@@ -53,10 +53,13 @@ fn special(config: &Config, object: &mut Map<String, Value>) {
 }
 
 /// What `transformers` expects beside the common fields.
-fn marian(config: &Config, object: &mut Map<String, Value>) {
+fn marian(generation: &GenerationDefaults, object: &mut Map<String, Value>) {
     object.insert("architectures".into(), json!(["MarianMTModel"]));
     object.insert("static_position_embeddings".into(), json!(true));
-    object.insert("normalize_before".into(), json!(config.norm_placement == NormPlacement::Pre));
+    // Without it, its configuration says 0.
+    let forced_eos = &generation.forced_eos;
+    let forced_eos = if forced_eos.is_empty() { Value::Null } else { one_or_list(forced_eos) };
+    object.insert("forced_eos_token_id".into(), forced_eos);
 }
 
 fn transformer(config: &Config, object: &mut Map<String, Value>) {
