@@ -20,7 +20,7 @@ fn trained_models_equal_the_package() {
 
 #[test]
 fn ties_and_odd_pieces_equal_the_package() {
-    check("crafted.json", 4);
+    check("crafted.json", 5);
 }
 
 fn check(fixture: &str, count: usize) {

@@ -129,13 +129,20 @@ def craft_models():
             content += message(2, field(3, 0, bytes([model_type])))
             names.append(f"{name}-{seed}")
             (HERE / f"{names[-1]}.spm").write_bytes(content)
+    # Cuts that are a point apart: an unknown z costs 10 more than the worst piece; e and the symbol fg beat efg.
+    scores = {"▁": -1.0, "x": -10.0, "yz": -15.0, "xy": -1.0, "e": 0.0, "efg": 0.0}
+    content = piece("<unk>", 0, unknown) + piece("fg", 0, user_defined)
+    content += b"".join(piece(text, score, normal) for text, score in scores.items())
+    names.append("crafted-unigram-close")
+    (HERE / f"{names[-1]}.spm").write_bytes(content)
     return names
 
 
 def crafted_texts(seed=5):
     generator = random.Random(seed)
     return ["".join(generator.choice("aabcdé ▁") for _ in range(generator.randrange(1, 24))) for _ in range(150)] + [
-        "a" * n for n in range(2, 12)] + ["ab" * n for n in range(2, 8)]
+        "a" * n for n in range(2, 12)] + ["ab" * n for n in range(2, 8)] + [
+        "xyz", "efg", "xyzefg", "xefgyz"]
 
 
 def sentencepiece_goldens(models, texts):
