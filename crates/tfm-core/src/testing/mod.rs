@@ -11,6 +11,7 @@
 //! ```
 
 mod bounds;
+mod bytes;
 mod data;
 pub mod laws;
 mod poison;
@@ -19,6 +20,7 @@ pub mod recipes;
 mod subject;
 
 pub use bounds::{Bounds, Interval, Tally};
+pub use bytes::graph_from_bytes;
 pub use data::Data;
 pub use poison::Poisoned;
 pub use recipe::{Builder, Disguise, Parameters, Problem, Recipe, Weights};

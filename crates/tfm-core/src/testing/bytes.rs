@@ -1,0 +1,179 @@
+//! Graphs from any bytes: what a careless or hostile builder may call, for fuzzing.
+
+use crate::backend::{PackFormat, Signature};
+use crate::fused::{Activation, Attention, Embedding, Fused, Linear, RowTableAttention};
+use crate::op::{BinaryOp, ReduceOp, UnaryOp};
+use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
+use crate::plan::{Plan, Reuse, Writes};
+use crate::{DType, Error, Graph, Value};
+
+/// Builds the graph that the bytes spell, then writes it out, rewrites, lowers and plans it. Nothing is run.
+///
+/// # Errors
+/// The first fault of a node, which was left out, or of the whole. What must never happen is a panic.
+pub fn graph_from_bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut reader = Reader { bytes: bytes.iter(), values: Vec::new() };
+    let mut graph = Graph::new();
+    let mut fault = Ok(());
+    while let Some(op) = reader.bytes.next() {
+        // A faulty node is left out again, so that the graph grows on.
+        let mut grown = graph.clone();
+        let results = reader.node(&mut grown, *op);
+        match grown.check() {
+            Ok(()) => {
+                graph = grown;
+                reader.values.extend(results);
+            }
+            Err(error) => fault = fault.and(Err(error)),
+        }
+    }
+    let _ = (graph.to_string(), graph.to_dot(), graph.labels());
+    for accepts in [false, true] {
+        let rewritten = fuse_linears(&join_linears(&graph));
+        rewritten.check()?;
+        let lowered = lower(&rewritten, &Policy { accepts }, &[])?;
+        let outputs = lowered.graph.outputs().to_vec();
+        let plan = Plan::new(&lowered, &outputs, Writes::Keep, Reuse::Always, |_| None);
+        let _ = plan.steps();
+    }
+    fault
+}
+
+/// A backend's answers: all ops, or none.
+struct Policy {
+    accepts: bool,
+}
+
+impl LoweringPolicy for Policy {
+    fn supports(&self, _: &Fused, _: &Signature<'_>) -> bool {
+        self.accepts
+    }
+    fn pack_format(&self, _: &Fused, _: usize, _: &Signature<'_>) -> Option<PackFormat> {
+        None
+    }
+}
+
+/// Takes operands, extents and names from the bytes; zeros once they are used up.
+struct Reader<'a> {
+    bytes: std::slice::Iter<'a, u8>,
+    values: Vec<Value>,
+}
+
+impl Reader<'_> {
+    fn byte(&mut self) -> usize {
+        usize::from(self.bytes.next().copied().unwrap_or(0))
+    }
+
+    /// A value of the graph, seldom none.
+    fn value(&mut self) -> Value {
+        match self.byte() {
+            255 => Value(u32::MAX),
+            back if self.values.is_empty() => Value(back as u32),
+            back => self.values[self.values.len() - 1 - back % self.values.len()],
+        }
+    }
+
+    fn extent(&mut self) -> usize {
+        match self.byte() {
+            255 => usize::MAX,
+            254 => 1 << 40,
+            253 => 1 << 20,
+            byte => byte % 7,
+        }
+    }
+
+    fn shape(&mut self) -> Vec<usize> {
+        let rank = self.byte() % 5;
+        (0..rank).map(|_| self.extent()).collect()
+    }
+
+    fn axis(&mut self) -> usize {
+        self.byte() % 5
+    }
+
+    fn dtype(&mut self) -> DType {
+        DType::ALL[[0, 0, 0, 1, 2, 3][self.byte() % 6]]
+    }
+
+    fn name(&mut self) -> String {
+        (self.byte() % 4).to_string()
+    }
+
+    /// One call of a builder method.
+    fn node(&mut self, graph: &mut Graph, op: u8) -> Vec<Value> {
+        let result = match op % 40 {
+            0..=2 => graph.input(&self.name(), self.dtype(), &self.shape()[..]),
+            3 => graph.indices(&self.name(), self.extent(), &self.shape()[..]),
+            4 | 5 => graph.parameter(&self.name(), self.dtype(), &self.shape()[..]),
+            6 => graph.state(&self.name(), self.dtype(), &self.shape()[..]),
+            7 => graph.constant(self.byte() as f64, self.dtype()),
+            8 => graph.iota(self.extent()),
+            9 => graph.unary(UnaryOp::ALL[self.byte() % UnaryOp::ALL.len()], self.value()),
+            10..=12 => {
+                let op = BinaryOp::ALL[self.byte() % BinaryOp::ALL.len()];
+                graph.binary(op, self.value(), self.value())
+            }
+            13 => graph.select(self.value(), self.value(), self.value()),
+            14 => graph.cast(self.value(), self.dtype()),
+            15 => graph.random(self.value(), 0, &self.shape()[..]),
+            16 => graph.reduce(ReduceOp::Sum, self.value(), self.axis()),
+            17 => graph.matmul(self.value(), self.value()),
+            18 => graph.gather(self.value(), self.value()),
+            19 => graph.scatter_add(self.value(), self.value(), self.extent()),
+            20 => graph.write_rows(self.value(), self.value(), self.value()),
+            21 => {
+                let (values, indices) = graph.top_k(self.value(), self.extent());
+                return vec![values, indices];
+            }
+            22 => {
+                let operands: Vec<Value> = (0..self.byte() % 4).map(|_| self.value()).collect();
+                graph.concat(self.axis(), &operands)
+            }
+            23 | 24 => graph.reshape(self.value(), &self.shape()[..]),
+            25 => {
+                let order: Vec<usize> = (0..self.byte() % 5).map(|_| self.axis()).collect();
+                graph.permute(self.value(), &order)
+            }
+            26 => graph.broadcast(self.value(), &self.shape()[..]),
+            27 => graph.slice(self.value(), self.axis(), self.extent(), self.extent()),
+            28 | 29 => graph.linear(self.value(), self.value(), None),
+            30 => {
+                let flags = self.byte();
+                let (bias, residual) = (flags & 1 == 1, flags & 2 == 2);
+                let op = Linear { bias, activation: Some(Activation::Relu), residual };
+                let operands: Vec<Value> = (0..2 + flags % 3).map(|_| self.value()).collect();
+                graph.fused(op, &operands)
+            }
+            31 => graph.activate(Activation::ALL[self.byte() % 5], self.value()),
+            32 => graph.layer_norm(self.value(), self.value(), self.value(), 1e-5),
+            33 => graph.softmax(self.value()),
+            34 => {
+                let op = Embedding { scale: 2.0, positions: self.byte() % 2 == 1 };
+                let operands: Vec<Value> = (0..self.byte() % 5).map(|_| self.value()).collect();
+                graph.fused(op, &operands)
+            }
+            35 => {
+                let op = Attention { scale: 0.5, causal: self.byte() % 2 == 1 };
+                graph.attention(op, std::array::from_fn(|_| self.value()))
+            }
+            36 => {
+                let op = RowTableAttention { scale: 0.5 };
+                graph.row_table_attention(op, std::array::from_fn(|_| self.value()))
+            }
+            37 => {
+                let (logits, bias) = (self.value(), self.value());
+                let (values, ids) = graph.top_log_probabilities(logits, bias, self.extent());
+                return vec![values, ids];
+            }
+            38 => {
+                graph.output(self.value());
+                return Vec::new();
+            }
+            _ => {
+                graph.label(self.value(), &self.name());
+                return Vec::new();
+            }
+        };
+        vec![result]
+    }
+}

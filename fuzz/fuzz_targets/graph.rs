@@ -1,0 +1,7 @@
+//! Arbitrary calls of the methods that build graphs; then compilation.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    let _ = tfm_core::testing::graph_from_bytes(bytes);
+});
