@@ -4,6 +4,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use tfm_cpu::kernels::aligned::Aligned;
 use tfm_cpu::kernels::attention::{KeyRows, attention};
 use tfm_cpu::kernels::heads::Heads;
 use tfm_cpu::kernels::simd::Isa;
@@ -21,8 +22,11 @@ fn bench(c: &mut Criterion) {
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
     group.sample_size(20);
     let threads = Threads::new(1).expect("one thread needs nothing");
-    let numbers = |n: usize| -> Vec<f32> {
-        (0..n * D).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5).collect()
+    // Aligned as the backend's buffers are.
+    let numbers = |n: usize| {
+        let mut data = Aligned::new(n * D).expect("memory");
+        data.iter_mut().enumerate().for_each(|(i, x)| *x = (i * 7919 % 1000) as f32 / 1000.0 - 0.5);
+        data
     };
     // Sequences, queries of each, keys of each.
     for (sequences, queries, length) in [(32, 30, 30), (2, 512, 512), (8, 4, 30)] {
