@@ -18,7 +18,7 @@ fn options() -> impl Strategy<Value = SearchOptions> {
     let shape = (1..6usize, 0..5usize, -2.0..2.0f64, stopping, 1..12usize, 0..12usize);
     let banned = prop::collection::vec(prop::collection::vec(0..VOCABULARY, 1..4), 0..4);
     let forced = (prop::option::of(0..VOCABULARY), tokens(2), tokens(3));
-    let history = (0..4usize, prop_oneof![Just(1.0f32), 1.0..3.0f32]);
+    let history = (0..4usize, prop_oneof![Just(1.0f32), 1.0..3.0f32], any::<bool>());
     (shape, tokens(3), banned, forced, history).prop_map(
         |((beams, n_best, penalty, stopping, max, min), eos, banned, forced, history)| {
             let max_length = max + forced.2.len();
@@ -34,10 +34,15 @@ fn options() -> impl Strategy<Value = SearchOptions> {
                 banned,
                 no_repeat_ngram: history.0,
                 repetition_penalty: history.1,
+                renormalize: history.2,
                 ..SearchOptions::new(0, eos, max_length)
             }
         },
     )
+}
+
+fn odd_values() -> impl Strategy<Value = f32> {
+    prop_oneof![any::<f32>(), Just(f32::NEG_INFINITY), Just(f32::NAN)]
 }
 
 /// Runs a search on a stream of log-probabilities. Returns the result and the number of steps.
@@ -144,7 +149,7 @@ proptest! {
     #[test]
     fn any_candidates_come_to_an_end(
         options in options(),
-        stream in prop::collection::vec(prop_oneof![any::<f32>(), Just(f32::NEG_INFINITY), Just(f32::NAN)], 40..200),
+        stream in prop::collection::vec(odd_values(), 40..200),
         sorted in any::<bool>(),
     ) {
         let (hypotheses, steps) = run(&options, &stream, sorted);
@@ -164,7 +169,14 @@ proptest! {
         width in 0..9usize,
     ) {
         let (length_penalty, repetition_penalty) = penalties;
-        let odd = SearchOptions { beams, n_best, max_length, length_penalty, repetition_penalty, ..options };
+        let odd = SearchOptions {
+            beams,
+            n_best,
+            max_length,
+            length_penalty,
+            repetition_penalty,
+            ..options
+        };
         let mut search = Search::new(&Arc::new(odd));
         for _ in 0..20 {
             prop_assert!(search.candidates_needed() > 0);
@@ -223,6 +235,26 @@ fn wide_beams_find_the_best_of_all() {
     for (found, (score, _)) in found.iter().zip(&all) {
         assert_eq!(found.score, *score);
     }
+}
+
+/// Equal scores: the earlier hypothesis, then the more probable token, then the lower id.
+#[test]
+fn ties_are_settled_the_same_way_always() {
+    let mut options = SearchOptions::new(0, vec![1], 3);
+    (options.beams, options.n_best, options.length_penalty) = (2, 2, 0.0);
+    let mut search = Search::new(&Arc::new(options));
+    assert_eq!(search.advance(&[-0.5, -1.0, -1.0], &[3, 1, 4], 3), Advance::Continue);
+    assert_eq!(search.parents(), [0, 0]);
+    assert!(search.last_tokens().eq([3, 4]));
+    // Sums of -1 all: two for the first hypothesis, one for the second.
+    let (values, ids) = ([-0.5, -0.5, -9.0, 0.0, -9.0, -9.0], [2, 5, 6, 7, 8, 9]);
+    assert_eq!(search.advance(&values, &ids, 3), Advance::Continue);
+    assert_eq!(search.parents(), [0, 0]);
+    assert!(search.last_tokens().eq([2, 5]));
+    assert_eq!(search.advance(&[0.0, -1.0, 0.0, -1.0], &[1, 2, 1, 2], 2), Advance::Finished);
+    let tokens: Vec<_> =
+        search.finish().into_iter().map(|best| (best.tokens, best.score)).collect();
+    assert_eq!(tokens, [(vec![1], -1.0), (vec![3, 2, 1], -1.0)]);
 }
 
 #[test]

@@ -89,6 +89,10 @@ def case(rng, vocabulary):
         options["eos_token_id"] = [EOS, 3] if rng.random() < 0.7 else [3, EOS, 5]
     if rng.random() < 0.2 and options["max_length"] > 4:
         options["prefix"] = [rng.randrange(3, vocabulary) for _ in range(rng.randint(1, 3))]
+    # Penalties are on log-probabilities before they are normalised again; a search is given them after
+    # that, so the two together are equal only where no token is banned outright.
+    if rng.random() < 0.2 and not {"repetition_penalty", "bad_words_ids"} <= options.keys():
+        options["renormalize_logits"] = True
     return options
 
 
