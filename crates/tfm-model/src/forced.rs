@@ -81,7 +81,8 @@ impl Forced {
         let picked = g.reduce(ReduceOp::Sum, picked, 1);
         g.output(picked);
         let next: Vec<i32> = next.iter().map(|&token| token as i32).collect();
-        let outputs = self.run(&net.graph, &batch, &[("next", HostSlice::I32(&next))], Vec::new())?;
+        let outputs =
+            self.run(&net.graph, &batch, &[("next", HostSlice::I32(&next))], Vec::new())?;
         Ok(outputs[0].as_f32().expect("the program returns f32").to_vec())
     }
 
@@ -100,7 +101,8 @@ impl Forced {
         let weights = outputs[0].as_f32().expect("attention weights are f32"); // [heads, target, source]
         let heads = self.config.decoder.heads;
         let size = pair.target.len() * pair.source.len();
-        let mean = |i: usize| (0..heads).map(|head| weights[head * size + i]).sum::<f32>() / heads as f32;
+        let mean =
+            |i: usize| (0..heads).map(|head| weights[head * size + i]).sum::<f32>() / heads as f32;
         Ok((0..size).map(mean).collect())
     }
 
@@ -111,7 +113,8 @@ impl Forced {
         more: &[(&str, HostSlice<'_>)],
         taps: Vec<String>,
     ) -> Result<Vec<Tensor>> {
-        let program = self.session.compile(graph, &CompileOptions { taps, ..Default::default() })?;
+        let program =
+            self.session.compile(graph, &CompileOptions { taps, ..Default::default() })?;
         let mut inputs = batch.inputs();
         inputs.extend_from_slice(more);
         Ok(self.session.run(&program, &inputs, &mut [])?)
@@ -136,7 +139,11 @@ struct Ragged {
 }
 
 impl Ragged {
-    fn new<'a>(sequences: impl Iterator<Item = &'a [u32]>, config: &Config, vocabulary: usize) -> Result<Self> {
+    fn new<'a>(
+        sequences: impl Iterator<Item = &'a [u32]>,
+        config: &Config,
+        vocabulary: usize,
+    ) -> Result<Self> {
         let mut ragged = Ragged { offsets: vec![0], ..Default::default() };
         for (id, sequence) in sequences.enumerate() {
             if sequence.len() > config.max_positions {
@@ -166,7 +173,11 @@ impl Batch {
         let targets = pairs.iter().map(|pair| pair.target);
         let sources = Ragged::new(sources, config, config.source_vocabulary)?;
         let cross_ranges = sources.ranges.clone();
-        Ok(Batch { sources, targets: Ragged::new(targets, config, config.target_vocabulary)?, cross_ranges })
+        Ok(Batch {
+            sources,
+            targets: Ragged::new(targets, config, config.target_vocabulary)?,
+            cross_ranges,
+        })
     }
 
     fn encoder(&self, net: &mut Network<'_>) -> Value {

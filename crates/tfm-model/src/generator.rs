@@ -19,8 +19,14 @@ impl Generator {
     ///
     /// # Errors
     /// The backend's.
-    pub fn new(session: &Session, config: &Arc<Config>, workers: usize, threads: usize) -> Result<Self> {
-        let workers = (0..workers.max(1)).map(|_| Worker::new(session.fork(threads)?, config.clone()));
+    pub fn new(
+        session: &Session,
+        config: &Arc<Config>,
+        workers: usize,
+        threads: usize,
+    ) -> Result<Self> {
+        let workers =
+            (0..workers.max(1)).map(|_| Worker::new(session.fork(threads)?, config.clone()));
         Ok(Generator { workers: workers.collect::<Result<_>>()? })
     }
 
@@ -45,7 +51,12 @@ impl Generator {
         mut done: impl FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
         if let [worker] = &mut self.workers[..] {
-            return worker.generate(options, limits, &mut |wait| ask(&requests, wait, None), &mut done);
+            return worker.generate(
+                options,
+                limits,
+                &mut |wait| ask(&requests, wait, None),
+                &mut done,
+            );
         }
         let stopped = AtomicBool::new(false);
         std::thread::scope(|scope| {

@@ -22,7 +22,9 @@ impl Parameters {
 impl ParameterSource for Parameters {
     fn load(&self, name: &str) -> Result<Tensor, String> {
         let config = self.checkpoint.config();
-        if let (Positions::Sinusoidal(layout), true) = (config.positions, name.ends_with(".positions.weight")) {
+        if let (Positions::Sinusoidal(layout), true) =
+            (config.positions, name.ends_with(".positions.weight"))
+        {
             let (rows, d) = (config.max_positions, config.d_model);
             let table = sinusoids(rows, d, layout);
             return Tensor::from_f32([rows, d], table).map_err(|error| error.to_string());

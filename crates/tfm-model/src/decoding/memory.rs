@@ -56,7 +56,12 @@ impl Memory {
     }
 
     /// Makes sure that `count` rows of the self-attention pools are free. Whether the pools have grown.
-    pub(super) fn reserve_rows(&mut self, session: &mut Session, config: &Config, count: usize) -> Result<bool> {
+    pub(super) fn reserve_rows(
+        &mut self,
+        session: &mut Session,
+        config: &Config,
+        count: usize,
+    ) -> Result<bool> {
         if self.rows.available() >= count {
             return Ok(false);
         }
@@ -87,7 +92,10 @@ impl Memory {
     /// All states, for a run.
     pub(super) fn states(&mut self) -> Vec<(&str, &mut DeviceTensor)> {
         let pools = self.own.iter_mut().chain(&mut self.cross);
-        pools.map(|(name, tensor)| (name.as_str(), tensor)).chain([("bans", &mut self.bans)]).collect()
+        pools
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .chain([("bans", &mut self.bans)])
+            .collect()
     }
 }
 
@@ -120,7 +128,11 @@ fn grow(
     for (name, old) in pools {
         debug_assert!(name.starts_with(kind));
         let mut new = session.allocate(DType::F32, shape)?;
-        session.run(&program, &[("ids", HostSlice::I32(&ids))], &mut [("old", old), ("new", &mut new)])?;
+        session.run(
+            &program,
+            &[("ids", HostSlice::I32(&ids))],
+            &mut [("old", old), ("new", &mut new)],
+        )?;
         *old = new;
     }
     Ok(())

@@ -80,7 +80,12 @@ impl Programs {
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`, `lengths`,
     /// `cross_offsets`, `cross_ranges`; states: all pools and `bans`; outputs: the candidates'
     /// log-probabilities and ids, then the normalisers if wanted.
-    pub(super) fn step(&mut self, session: &mut Session, config: &Config, shape: StepShape) -> Result<Program> {
+    pub(super) fn step(
+        &mut self,
+        session: &mut Session,
+        config: &Config,
+        shape: StepShape,
+    ) -> Result<Program> {
         cached(&mut self.step, shape, || {
             let StepShape { hypotheses: n, width, candidates, pools, .. } = shape;
             let vocabulary = config.target_vocabulary;

@@ -22,8 +22,11 @@ impl FreeRanges {
         if length == 0 {
             return Some(0);
         }
-        let (start, free) =
-            self.free.iter().map(|(&start, &free)| (start, free)).find(|(_, free)| *free >= length)?;
+        let (start, free) = self
+            .free
+            .iter()
+            .map(|(&start, &free)| (start, free))
+            .find(|(_, free)| *free >= length)?;
         self.free.remove(&start);
         if free > length {
             self.free.insert(start + length, free - length);

@@ -193,12 +193,17 @@ impl Worker {
     }
 
     /// One step of all sentences; those that end are handed over and leave.
-    fn step(&mut self, options: &SearchOptions, done: &mut dyn FnMut(usize, Vec<Hypothesis>)) -> Result<()> {
+    fn step(
+        &mut self,
+        options: &SearchOptions,
+        done: &mut dyn FnMut(usize, Vec<Hypothesis>),
+    ) -> Result<()> {
         let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
         if self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)? {
             self.programs.clear();
         }
-        let needed = self.sentences.iter().map(|sentence| sentence.search.candidates_needed()).max();
+        let needed =
+            self.sentences.iter().map(|sentence| sentence.search.candidates_needed()).max();
         // Few different numbers, so that programs are found again.
         let candidates = needed.unwrap_or(1).next_power_of_two().min(self.config.target_vocabulary);
         self.inputs.gather(&mut self.sentences, &mut self.memory);

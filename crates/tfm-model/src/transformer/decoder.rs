@@ -48,7 +48,8 @@ impl Network<'_> {
     pub fn decoder(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
         let config = self.config;
         let x = self.scoped("decoder", |net| {
-            let mut x = net.embed("target_embedding.weight", config.target_vocabulary, tokens, positions);
+            let mut x =
+                net.embed("target_embedding.weight", config.target_vocabulary, tokens, positions);
             for layer in 0..config.decoder.layers {
                 x = net.scoped(&format!("layers.{layer}"), |net| net.decoder_layer(x, layer, keys));
             }
@@ -56,7 +57,8 @@ impl Network<'_> {
         });
         self.scoped("output", |net| {
             let weight = net.parameter("weight", &[config.target_vocabulary, config.d_model]);
-            let bias = config.output_bias.then(|| net.parameter("bias", &[config.target_vocabulary]));
+            let bias =
+                config.output_bias.then(|| net.parameter("bias", &[config.target_vocabulary]));
             let logits = net.graph.linear(x, weight, bias);
             net.graph.label(logits, "logits");
             logits
@@ -99,7 +101,8 @@ impl Network<'_> {
                 let op = Attention { scale: self.score_scale(heads), causal: false };
                 self.multi_head(x, heads, |net, query| {
                     let [key, value] = net.pool("cross", layer, pools.cross);
-                    net.graph.attention(op, [query, key, value, cross.query_offsets, cross.key_ranges])
+                    net.graph
+                        .attention(op, [query, key, value, cross.query_offsets, cross.key_ranges])
                 })
             }
         }
@@ -127,7 +130,8 @@ impl Network<'_> {
     fn pool(&mut self, kind: &str, layer: usize, rows: usize) -> [Value; 2] {
         let heads = self.config.decoder.heads;
         let shape = [rows, heads, self.config.d_model / heads];
-        ["key", "value"].map(|what| self.graph.state(&Self::pool_name(kind, layer, what), DType::F32, shape))
+        ["key", "value"]
+            .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), DType::F32, shape))
     }
 
     /// The name of a pool's state.

@@ -8,7 +8,8 @@ impl Network<'_> {
     pub fn encoder(&mut self, tokens: Value, positions: Value, sequences: Sequences) -> Value {
         let config = self.config;
         self.scoped("encoder", |net| {
-            let mut x = net.embed("source_embedding.weight", config.source_vocabulary, tokens, positions);
+            let mut x =
+                net.embed("source_embedding.weight", config.source_vocabulary, tokens, positions);
             for layer in 0..config.encoder.layers {
                 x = net.scoped(&format!("layers.{layer}"), |net| net.encoder_layer(x, sequences));
             }

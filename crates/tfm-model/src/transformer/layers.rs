@@ -83,7 +83,13 @@ impl<'a> Network<'a> {
     }
 
     /// Scaled token embeddings plus positional encodings (sections 3.4 and 3.5): `[t, d_model]`.
-    pub(crate) fn embed(&mut self, table: &str, rows: usize, tokens: Value, positions: Value) -> Value {
+    pub(crate) fn embed(
+        &mut self,
+        table: &str,
+        rows: usize,
+        tokens: Value,
+        positions: Value,
+    ) -> Value {
         let d = self.config.d_model;
         let table = self.graph.parameter(table, DType::F32, [rows, d]);
         let position_rows = self.config.max_positions;
