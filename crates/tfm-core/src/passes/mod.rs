@@ -2,7 +2,7 @@
 //!
 //! [`join_linears`] joins products that share their operand; [`fuse_linears`] moves activations and
 //! residuals into the product before them; [`lower()`] leaves only what the backend
-//! computes. Folding of what depends on parameters alone happens in the session, by [`is_static`].
+//! computes. Folding of what depends on parameters alone happens in the session, by `is_static`.
 
 mod fuse_linears;
 mod join_linears;

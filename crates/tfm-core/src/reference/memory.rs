@@ -10,7 +10,7 @@ use std::borrow::Cow;
 pub enum Buffer<N> {
     /// Of every float type.
     Floats(Vec<N>),
-    /// Of [`DType::I32`].
+    /// Of [`crate::DType::I32`].
     Integers(Vec<i32>),
 }
 

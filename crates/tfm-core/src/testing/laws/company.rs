@@ -44,8 +44,9 @@ impl Batch {
 
     fn run(&self, subject: &dyn Subject, rows: Range<usize>, threads: usize) -> Outputs {
         let problem = self.problem(rows);
-        let mut session = subject.session(problem.parameters.clone(), threads);
-        problem.run(&mut session, &CompileOptions::default())
+        let session = subject.session(problem.parameters.clone(), 1);
+        let mut worker = session.fork(threads).map_err(|error| error.to_string())?;
+        problem.run(&mut worker, &CompileOptions::default())
     }
 
     /// Compares some rows alone with the same rows in the batch. `part` says where the rows' results lie.

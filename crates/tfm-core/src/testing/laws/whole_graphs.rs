@@ -5,7 +5,7 @@ use super::single_ops::{SLACK, compare, run, same_bits};
 use super::{Config, Failure, Report};
 use crate::testing::recipes::{self, Family, Range};
 use crate::testing::{Disguise, Parameters, Problem, Recipe, Subject, Tally, Weights};
-use crate::{CompileOptions, Program};
+use crate::{CompileOptions, Program, Session, Tensor};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -57,6 +57,23 @@ pub(super) fn replay(subject: &dyn Subject, config: &Config) -> Result<Report, F
             programs[number] = Some(program);
             let fresh = run(subject, problem, &CompileOptions::default())?;
             same_bits(&fresh, &replayed).map_err(|fault| format!("problem {number}: {fault}"))?;
+        }
+        // A fork runs all programs at the same time as the session itself.
+        let mut fork = session.fork(1).map_err(|error| error.to_string())?;
+        let run_all = |session: &mut Session| -> Result<Vec<Vec<Tensor>>, String> {
+            let compiled = problems.iter().zip(&programs);
+            compiled
+                .filter_map(|(problem, program)| Some((problem, program.as_ref()?)))
+                .map(|(problem, program)| problem.run_program(session, program))
+                .collect()
+        };
+        let (own, forked) = std::thread::scope(|scope| {
+            let forked = scope.spawn(|| run_all(&mut fork));
+            (run_all(&mut session), forked.join())
+        });
+        let forked = forked.map_err(|_| "the fork panicked")?;
+        for (own, forked) in own?.iter().zip(&forked?) {
+            same_bits(own, forked).map_err(|fault| format!("forked: {fault}"))?;
         }
         Ok(Tally::default())
     })
