@@ -1,6 +1,6 @@
 //! The encoder-decoder Transformer as graphs, in the words of "Attention is all you need".
 //!
-//! One description serves every family: what differs is data in [`Config`]. Parameters are named by the
+//! One description serves every family: what differs is data in [`Config`](crate::Config). Parameters are named by the
 //! scope they are used in, such as `encoder.layers.3.self_attention.query.weight`.
 
 mod attention;
