@@ -1,6 +1,6 @@
 //! Attention over ragged batches, and over rows of a pool named by a table.
 //!
-//! Both come down to [`Attend::one`]: one query of one head over a list of keys. Its order of operations
+//! Both come down to `Attend::one`: one query of one head over a list of keys. Its order of operations
 //! depends on the head's size and the number of keys alone, so a query's result is the same in any batch,
 //! and the same whether its keys are found by range or by table.
 
