@@ -90,7 +90,8 @@ fn every_broken_entry_of_a_header_is_listed() {
         "none": {},
         "number": 7,
         "twice": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
-        "twice": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}
+        "twice": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]},
+        "fields": {"dtype": "F32", "shape": [4], "shape": [2], "data_offsets": [0, 8]}
     }"#;
     assert_eq!(
         header_faults(header, 16),
@@ -108,6 +109,7 @@ fn every_broken_entry_of_a_header_is_listed() {
             "f: tensor `none` has no `data_offsets`",
             "f: tensor `number` has an entry that is not a JSON object",
             "f: tensor `twice` occurs more than once",
+            "f: tensor `fields` has the field `shape` more than once",
         ]
     );
 }

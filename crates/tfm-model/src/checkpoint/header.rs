@@ -191,6 +191,28 @@ impl<'de> Visitor<'de> for Texts {
     }
 }
 
+/// The fields of an entry, and which of them are there twice: readers would differ in which one they take.
+struct Fields;
+
+impl<'de> Visitor<'de> for Fields {
+    type Value = (Map<String, Value>, Vec<String>);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let (mut fields, mut problems) = (Map::new(), Vec::new());
+        while let Some((field, value)) = map.next_entry::<String, Value>()? {
+            if fields.contains_key(&field) {
+                problems.push(format!("has the field `{}` more than once", shortened(&field)));
+            }
+            fields.insert(field, value);
+        }
+        Ok((fields, problems))
+    }
+}
+
 /// One tensor's element type, shape, and bytes counted from the end of the header.
 fn entry(json: &str, data: usize) -> Result<(Dtype, Shape, Range<usize>), Vec<String>> {
     if json.len() > LONGEST_ENTRY {
@@ -199,10 +221,11 @@ fn entry(json: &str, data: usize) -> Result<(Dtype, Shape, Range<usize>), Vec<St
             json.len()
         )]);
     }
-    let Ok(Value::Object(object)) = serde_json::from_str(json) else {
+    let Ok((object, mut problems)) =
+        serde_json::Deserializer::from_str(json).deserialize_map(Fields)
+    else {
         return Err(vec!["has an entry that is not a JSON object".into()]);
     };
-    let mut problems = Vec::new();
     let dtype = dtype(&object).map_err(|problem| problems.push(problem)).ok();
     let shape = shape(&object).map_err(|problem| problems.push(problem)).ok();
     let offsets = offsets(&object, data).map_err(|problem| problems.push(problem)).ok();
