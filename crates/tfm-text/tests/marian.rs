@@ -13,7 +13,7 @@ fn load(files: &Value) -> MarianTokenizer {
     if files.is_empty() {
         return MarianTokenizer::from_files(&Files::Folder(bundled())).unwrap();
     }
-    let spm = std::fs::read(golden("tiny-bpe-bytes.spm")).unwrap();
+    let spm = std::fs::read(golden(files["model"].as_str().unwrap())).unwrap();
     let texts: Vec<(&str, String)> =
         files.iter().map(|(n, file)| (n.as_str(), file.to_string())).collect();
     let mut files: Vec<(&str, &[u8])> =
@@ -54,6 +54,10 @@ fn equal_to_transformers() {
                 row[2].as_str().unwrap(),
                 "{name}: {text:?}"
             );
+        }
+        for row in expected["decode"].as_array().unwrap() {
+            let decoded = tokenizer.decode_target(&ids(&row[0]));
+            assert_eq!(decoded, row[1].as_str().unwrap(), "{name}: {row}");
         }
         assert_eq!(unknown_languages > 0, name != "bundled", "{name}");
     }

@@ -163,16 +163,18 @@ def sentencepiece_goldens(models, texts):
 
 
 def tiny_marian(folder, separate):
-    """A Marian directory around the tiny BPE model: vocabulary in another order, languages, a few pieces missing."""
-    model = sentencepiece.SentencePieceProcessor(model_file=str(HERE / "tiny-bpe-bytes.spm"))
+    """A Marian directory around a tiny model: vocabulary in another order, languages, a few pieces missing, and a few
+    tokens that the model does not know."""
+    spm = HERE / ("tiny-bpe-bytes.spm" if separate else "tiny-unigram-symbols.spm")
+    model = sentencepiece.SentencePieceProcessor(model_file=str(spm))
     pieces = [model.id_to_piece(id) for id in range(3, model.get_piece_size())]
     random.Random(3).shuffle(pieces)
-    source = ["</s>", "<unk>", ">>fra<<", ">>deu<<", *pieces[:-7], "<pad>"]
+    source = ["</s>", "<unk>", ">>fra<<", ">>deu<<", *pieces[:-7], "日本語", "▁日本", "中▁文", "<pad>"]
     files = {"vocab.json": {token: id for id, token in enumerate(source)}}
     config = {"source_lang": "eng", "target_lang": "mul", "unk_token": "<unk>", "eos_token": "</s>",
               "pad_token": "<pad>", "tokenizer_class": "MarianTokenizer"}
     if separate:
-        target = ["</s>", "<unk>", *reversed(pieces[3:])]
+        target = ["</s>", "<unk>", *reversed(pieces), "日本語", "▁日本"]
         target.insert(files["vocab.json"]["<pad>"], "<pad>")
         files["target_vocab.json"] = {token: id for id, token in enumerate(target)}
         config["separate_vocabs"] = True
@@ -181,8 +183,8 @@ def tiny_marian(folder, separate):
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False))
     for name in ("source.spm", "target.spm"):
-        (folder / name).write_bytes((HERE / "tiny-bpe-bytes.spm").read_bytes())
-    return files
+        (folder / name).write_bytes(spm.read_bytes())
+    return {"model": spm.name, **files}
 
 
 def marian_goldens(texts):
@@ -192,13 +194,19 @@ def marian_goldens(texts):
         for text in texts:
             target = tokenizer(text_target=text)["input_ids"]
             rows.append([tokenizer(text)["input_ids"], target, tokenizer.decode(target, skip_special_tokens=True)])
-        return rows
+        size = len(tokenizer.decoder)
+        generator = random.Random(6)
+        # The last ids are those of odd tokens.
+        random_ids = [[generator.randrange(size) if generator.random() < 0.6 else size - 1 - generator.randrange(5)
+                       for _ in range(generator.randrange(9))] for _ in range(80)]
+        decoded = [[ids, tokenizer.decode(ids, skip_special_tokens=True)] for ids in random_ids]
+        return {"rows": rows, "decode": decoded}
 
-    goldens = {"bundled": {"files": {}, "rows": answers(BUNDLED)}}
+    goldens = {"bundled": {"files": {}, **answers(BUNDLED)}}
     for name, separate in (("joint", False), ("separate", True)):
         with tempfile.TemporaryDirectory() as folder:
             files = tiny_marian(pathlib.Path(folder), separate)
-            goldens[name] = {"files": files, "rows": answers(folder)}
+            goldens[name] = {"files": files, **answers(folder)}
     return goldens
 
 
