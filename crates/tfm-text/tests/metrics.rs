@@ -125,3 +125,9 @@ fn what_cannot_be_scored_is_an_error() {
         "2 hypotheses against 1 lines in reference 2: every reference must have one line for each hypothesis"
     );
 }
+
+#[test]
+fn of_equally_close_references_the_shorter_counts() {
+    let score = Bleu::default().sentence("a b c", &["a b c d", "a b"]).unwrap();
+    assert_eq!((score.hypothesis_len, score.reference_len), (3, 2));
+}
