@@ -24,7 +24,8 @@ pub struct Request {
 pub enum Arrival {
     /// A sentence.
     Request(Request),
-    /// None at the moment, but more may come. Never the answer to one who waits.
+    /// None at the moment, but more may come. A worker that has nothing else to do stops at this answer;
+    /// [`Generator`](crate::Generator) asks again in its stead.
     NothingYet,
     /// There will be no more.
     End,
