@@ -11,7 +11,8 @@
 //!
 //! # Destination passing
 //! Every output exists before the call. A destination is contiguous, unless the method says otherwise, and
-//! never overlaps a source. Its old content is undefined and must not be read, except by `write_rows`.
+//! never overlaps a source. Its old content is undefined and must not be read, except by `write_rows`, and
+//! by a fused op that computes a result in an operand's place ([`FusedOp::in_place`](crate::fused::FusedOp)).
 //! A source may have any layout, broadcasts (stride 0) included.
 //!
 //! # Numbers
@@ -221,7 +222,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         false
     }
 
-    /// Computes a fused op that [`Backend::supports`] accepted. Inputs stand in the order of the op's file.
+    /// Computes a fused op that [`Backend::supports`] accepted. Inputs stand in the order of the op's file,
+    /// without those that the op computes in place, which are found in their outputs' memory.
     fn fused(
         &self,
         op: &Fused,

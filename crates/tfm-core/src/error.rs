@@ -76,6 +76,9 @@ pub enum Error {
     /// A program was run by a session that neither compiled it nor is a fork of the one that did.
     #[error("the program was compiled by another session; compile the graph in this one")]
     ForeignProgram,
+    /// Device memory was passed to a session on another backend.
+    #[error("the tensor lies in the memory of another backend; use the session that made it")]
+    ForeignTensor,
     /// Data and shape of a host tensor disagree.
     #[error("{elements} elements do not make a tensor of shape {shape}")]
     TensorSize {

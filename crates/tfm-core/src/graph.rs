@@ -15,7 +15,7 @@ pub struct Value(pub(crate) u32);
 
 impl Value {
     /// What is returned once the graph holds an error.
-    const NONE: Value = Value(u32::MAX);
+    pub(crate) const NONE: Value = Value(u32::MAX);
 
     pub(crate) fn index(self) -> usize {
         self.0 as usize
@@ -33,6 +33,14 @@ pub(crate) struct Node {
     pub(crate) inputs: SmallVec<[Value; 5]>,
     pub(crate) outputs: SmallVec<[Value; 2]>,
     pub(crate) scope: Arc<str>,
+}
+
+impl Node {
+    /// Whether the node changes a state.
+    pub(crate) fn writes(&self, graph: &Graph) -> bool {
+        let pairs = self.op.in_place().iter();
+        pairs.clone().any(|(output, _)| graph.is_whole_state(self.outputs[*output]))
+    }
 }
 
 /// What is known of a value.
@@ -83,7 +91,7 @@ impl Graph {
     }
 
     /// Keeps a fault, if it is the first.
-    fn refuse(&mut self, op: &str, problem: String) {
+    pub(crate) fn refuse(&mut self, op: &str, problem: String) {
         if self.error.is_none() {
             self.error = Some(self.fault(op, problem));
         }
@@ -144,6 +152,11 @@ impl Graph {
         self.scope = Some(scope);
     }
 
+    /// The current scope, to be returned to by [`Graph::leave`].
+    pub(crate) fn outer_scope(&self) -> OuterScope {
+        OuterScope(self.scope.clone())
+    }
+
     /// Names a value inside the current scope, so that it can be tapped.
     pub fn label(&mut self, value: Value, label: &str) {
         if value.index() >= self.values.len() {
@@ -202,9 +215,11 @@ impl Graph {
             primitive => infer::infer(primitive, &operands),
         };
         drop(operands);
-        let written = (op == Op::WriteRows).then(|| inputs[0]);
+        let pairs = op.in_place();
         let outputs = self.push(op, inputs, results);
-        self.superseded.extend(written);
+        let written = pairs.iter().map(|&(_, operand)| inputs[operand]);
+        let states = written.filter(|&value| self.is_whole_state(value));
+        self.superseded.extend(states.collect::<SmallVec<[Value; 3]>>());
         outputs
     }
 
@@ -219,6 +234,44 @@ impl Graph {
         self.set_scope(node.scope.clone());
         let result = |&output: &Value| (old.shape(output).clone(), old.dtype(output));
         self.push(node.op.clone(), inputs, Ok(node.outputs.iter().map(result).collect()))
+    }
+
+    /// Adds a node of this graph once more, on other operands of the same shapes.
+    pub(crate) fn add_again(&mut self, node: &Node, inputs: &[Value]) -> SmallVec<[Value; 2]> {
+        self.set_scope(node.scope.clone());
+        let result = |&output: &Value| (self.shape(output).clone(), self.dtype(output));
+        let results = node.outputs.iter().map(result).collect();
+        self.push(node.op.clone(), inputs, Ok(results))
+    }
+
+    /// Takes all nodes of another graph in, where `map` says what its first values are here; where each of
+    /// its values is. Its faults become this graph's.
+    pub(crate) fn include(&mut self, other: &Graph, mut map: Vec<Option<Value>>) -> Vec<Option<Value>> {
+        if let Err(error) = other.check() {
+            self.error.get_or_insert(error);
+        }
+        map.resize(other.values.len(), None);
+        let (scope, outer) = (self.scope.clone().unwrap_or_else(|| "".into()), self.outer_scope());
+        for node in &other.nodes {
+            if self.error.is_some() {
+                break;
+            }
+            if map[node.outputs[0].index()].is_some() {
+                continue;
+            }
+            let inputs: SmallVec<[Value; 5]> = node
+                .inputs
+                .iter()
+                .map(|input| map[input.index()].expect("operands come before what reads them"))
+                .collect();
+            let outputs = self.add_copy(node, other, &inputs);
+            self.nodes.last_mut().expect("a node was added").scope = scope.clone();
+            for (old, new) in node.outputs.iter().zip(outputs) {
+                map[old.index()] = Some(new);
+            }
+        }
+        self.leave(outer);
+        map
     }
 
     /// Adds a node with these results, or keeps its fault.
@@ -248,19 +301,29 @@ impl Graph {
                 let first = self.values.len();
                 let outputs: SmallVec<[Value; 2]> =
                     (first..first + results.len()).map(|index| Value(index as u32)).collect();
-                let state = match &op {
-                    Op::State { .. } | Op::WriteRows => Some(outputs[0]),
+                let state = |number: usize| match &op {
+                    Op::State { .. } => Some(outputs[0]),
                     op if op.is_movement() => self.values[inputs[0].index()].state,
-                    _ => None,
+                    op => {
+                        let pairs = op.in_place().iter();
+                        let (_, operand) = *pairs.clone().find(|(output, _)| *output == number)?;
+                        self.is_whole_state(inputs[operand]).then(|| outputs[number])
+                    }
                 };
-                let info = |(shape, dtype)| ValueInfo { shape, dtype, node, state };
-                self.values.extend(results.into_iter().map(info));
+                let states: SmallVec<[Option<Value>; 3]> = (0..outputs.len()).map(state).collect();
+                let info = |((shape, dtype), state)| ValueInfo { shape, dtype, node, state };
+                self.values.extend(results.into_iter().zip(states).map(info));
                 let scope = self.scope.clone().unwrap_or_else(|| "".into());
                 let inputs = SmallVec::from_slice(inputs);
                 self.nodes.push(Node { op, inputs, outputs: outputs.clone(), scope });
                 outputs
             }
         }
+    }
+
+    /// Whether the value is a state, or what a write made of one, and not a view of it.
+    pub(crate) fn is_whole_state(&self, value: Value) -> bool {
+        self.values.get(value.index()).is_some_and(|info| info.state == Some(value))
     }
 
     pub(crate) fn node_of(&self, value: Value) -> &Node {

@@ -200,6 +200,16 @@ impl Op {
         }
     }
 
+    /// Results that take the place of an operand, as pairs of result and operand; see
+    /// [`FusedOp::in_place`].
+    pub fn in_place(&self) -> &'static [(usize, usize)] {
+        match self {
+            Op::WriteRows => &[(0, 0)],
+            Op::Fused(op) => op.in_place(),
+            _ => &[],
+        }
+    }
+
     /// Whether the result shares its operand's memory (where strides can say it).
     pub fn is_movement(&self) -> bool {
         matches!(self, Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Slice { .. })

@@ -103,7 +103,7 @@ impl Plan {
         }
         for (index, node) in graph.nodes.iter().enumerate().rev() {
             let is_live = node.outputs.iter().any(|output| live[output.index()]);
-            let has_effect = node.op == Op::WriteRows && writes == Writes::Keep;
+            let has_effect = writes == Writes::Keep && node.writes(graph);
             if !is_live && !has_effect {
                 continue;
             }
@@ -131,14 +131,38 @@ impl Plan {
             (0..end).filter(|&index| needed[index]).partition(is_input);
         for index in inputs.into_iter().chain(others) {
             let node = &graph.nodes[index];
-            for &output in &node.outputs {
+            // Operands whose memory results take over, and those that are copied for them before.
+            let mut taken_over: SmallVec<[Value; 2]> = SmallVec::new();
+            let mut copied: SmallVec<[(Value, Value); 2]> = SmallVec::new();
+            for (number, &output) in node.outputs.iter().enumerate() {
                 if owners[output.index()] != output {
                     continue; // a view, or a state written in place
                 }
                 let (dtype, shape) = (graph.dtype(output), graph.shape(output).clone());
-                let location = match &node.op {
-                    Op::State { .. } => Location::State(plan.states.len()),
-                    _ => Location::Slot(dtype, free.take(dtype, shape.elements())),
+                let operand = node.op.in_place().iter().find(|pair| pair.0 == number);
+                let operand = operand.map(|&(_, operand)| node.inputs[operand]);
+                let free_memory = operand.and_then(|operand| {
+                    let owner = owners[operand.index()];
+                    let uses = node.inputs.iter().filter(|input| owners[input.index()] == owner);
+                    let is_last = uses.count() == 1 && last_use[owner.index()] == Some(index);
+                    let layout = &lowered.layouts[operand.index()];
+                    let is_whole = layout.is_contiguous()
+                        && layout.offset() == 0
+                        && shape.elements() == graph.shape(owner).elements();
+                    let slot = locations[owner.index()]
+                        .filter(|location| matches!(location, Location::Slot(..)))?;
+                    (is_last && is_whole && reuse == Reuse::Always).then_some((owner, slot))
+                });
+                let location = match (&node.op, free_memory) {
+                    (Op::State { .. }, _) => Location::State(plan.states.len()),
+                    (_, Some((owner, slot))) => {
+                        taken_over.push(owner);
+                        slot
+                    }
+                    _ => {
+                        copied.extend(operand.map(|operand| (operand, output)));
+                        Location::Slot(dtype, free.take(dtype, shape.elements()))
+                    }
                 };
                 locations[output.index()] = Some(location);
                 let binding = |name: &Arc<str>, bound| Binding {
@@ -167,6 +191,14 @@ impl Plan {
                 dtype: graph.dtype(*value),
                 layout: lowered.layouts[value.index()].clone(),
             };
+            for (operand, output) in &copied {
+                plan.steps.push(Step {
+                    op: Op::Contiguous,
+                    inputs: SmallVec::from_iter([place(operand)]),
+                    outputs: SmallVec::from_iter([place(output)]),
+                    scope: node.scope.clone(),
+                });
+            }
             let is_source = matches!(node.op, Op::Input { .. } | Op::State { .. });
             if !is_source && !node.op.is_movement() {
                 plan.steps.push(Step {
@@ -176,7 +208,7 @@ impl Plan {
                     scope: node.scope.clone(),
                 });
             }
-            for value in &expiring[index] {
+            for value in expiring[index].iter().filter(|value| !taken_over.contains(value)) {
                 if let Some(Location::Slot(dtype, slot)) = locations[value.index()] {
                     free.give_back(dtype, slot);
                 }
@@ -211,8 +243,13 @@ pub(crate) fn owners(lowered: &Lowered) -> Vec<Value> {
     let graph = &lowered.graph;
     let mut owners: Vec<Value> = (0..graph.values.len()).map(|index| Value(index as u32)).collect();
     for node in &graph.nodes {
-        if node.op.is_movement() || node.op == Op::WriteRows {
+        if node.op.is_movement() {
             owners[node.outputs[0].index()] = owners[node.inputs[0].index()];
+        }
+        for &(output, operand) in node.op.in_place() {
+            if graph.is_whole_state(node.outputs[output]) {
+                owners[node.outputs[output].index()] = owners[node.inputs[operand].index()];
+            }
         }
     }
     owners

@@ -48,6 +48,19 @@ impl DeviceTensor {
     }
 }
 
+/// The step of a run that first made a number that is not finite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotFinite {
+    /// The op's name.
+    pub op: String,
+    /// The scope it stands in, such as `decoder.layers.3.cross_attention`.
+    pub scope: String,
+    /// The shape of its result.
+    pub shape: Shape,
+    /// How many of the result's elements are NaN or infinite.
+    pub elements: usize,
+}
+
 /// How a graph is compiled.
 #[derive(Debug, Clone, Default)]
 pub struct CompileOptions {
@@ -115,6 +128,37 @@ impl Session {
         self.engine.allocate(dtype, shape.into())
     }
 
+    /// Device memory with a tensor's content.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
+        self.engine.upload(tensor)
+    }
+
+    /// The content of device memory.
+    ///
+    /// # Errors
+    /// The tensor is of another backend; the backend's.
+    pub fn download(&self, tensor: &DeviceTensor) -> Result<Tensor> {
+        self.engine.download(tensor)
+    }
+
+    /// Runs a program as [`Session::run`] does, until a step makes a number that is NaN or infinite; that
+    /// step, or `None` if all numbers are finite. Nothing is written to the states. Slow: each result is
+    /// looked at.
+    ///
+    /// # Errors
+    /// As [`Session::run`].
+    pub fn first_not_finite(
+        &mut self,
+        program: &Program,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+    ) -> Result<Option<NotFinite>> {
+        self.engine.first_not_finite(program, inputs, states)
+    }
+
     /// Runs a program: its outputs, then its taps.
     ///
     /// # Errors
@@ -136,6 +180,14 @@ trait AnyEngine: Send {
     fn fork(&self, threads: usize) -> Result<Box<dyn AnyEngine>>;
     fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program>;
     fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor>;
+    fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor>;
+    fn download(&self, tensor: &DeviceTensor) -> Result<Tensor>;
+    fn first_not_finite(
+        &mut self,
+        program: &Program,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+    ) -> Result<Option<NotFinite>>;
     fn run(
         &mut self,
         program: &Program,

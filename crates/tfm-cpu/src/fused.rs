@@ -50,7 +50,20 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
 
 /// Whether [`run`] takes operands of this signature: `f32` (and `i32`), in layouts that the kernels read.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
-    signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
+    let has_kernel = !matches!(
+        op,
+        Fused::AttentionGradient(_)
+            | Fused::LayerNormGradient(_)
+            | Fused::ActivateGradient(_)
+            | Fused::Dropout(_)
+            | Fused::CrossEntropy(_)
+            | Fused::CrossEntropyGradient(_)
+            | Fused::SumOfSquares(_)
+            | Fused::Adam(_)
+    );
+    has_kernel
+        && !matches!(op, Fused::Attention(op) if op.dropout.is_some())
+        && signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
         let fits = match wanted(op, operand) {
             Wanted::Any => true,
             Wanted::Rows => as_rows(layout).is_some(),
@@ -79,6 +92,7 @@ pub(crate) fn run(
             let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.causal };
             let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
             attention(isa, threads, heads, rows, op.scale as f32, out);
+            destination::<f32>(&mut others[0]).fill(0.0);
         }
         Fused::RowTableAttention(op) => {
             let (row_table, lengths) = (in_order(&inputs[3]), in_order(&inputs[4]));
@@ -108,6 +122,7 @@ pub(crate) fn run(
             let bias = in_order(&inputs[1]);
             top_log_probabilities(isa, threads, rows(&inputs[0]), &bias, op.k, out, ids);
         }
+        _ => unreachable!("`supports` refuses it"),
     }
     Ok(())
 }

@@ -1,6 +1,9 @@
 //! The element-wise activation functions.
 
-use super::{FusedOp, Operand, Results, Values, expect_floats, expect_inputs, result, value};
+use super::{
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
+    expect_shape, result, value,
+};
 use crate::{Graph, Value};
 
 /// An activation function.
@@ -73,6 +76,36 @@ impl FusedOp for Activate {
             }
             Activation::Tanh => graph.tanh(x),
         })
+    }
+
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let inputs = [node.inputs[0], node.gradients[0]?];
+        Some(Gradients::from_iter([Some(graph.fused(ActivateGradient(self.0), &inputs))]))
+    }
+}
+
+/// The gradient of [`Activate`]: `dx = f'(x)·dy`; that of the rectifier is 0 at 0.
+///
+/// Inputs: `x` and `dy`, of one shape. Output: `dx`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ActivateGradient(pub Activation);
+
+impl FusedOp for ActivateGradient {
+    fn name(&self) -> &'static str {
+        "activate_gradient"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["x", "dy"])?;
+        let dtype = expect_floats(&[("x", inputs[0]), ("dy", inputs[1])])?;
+        expect_shape("dy", inputs[1], inputs[0].shape)?;
+        Ok(result(inputs[0].shape.clone(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let y = Activate(self.0).decompose(graph, &inputs[..1])[0];
+        let gradients = graph.differentiate(&[(y, inputs[1])], &inputs[..1], &[]);
+        gradients.into_iter().flatten().collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! Scaled dot-product attention over a ragged batch.
 
+use super::dropout::expect_key;
 use super::{
-    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_integers, expect_rank,
-    expect_shape, result, value,
+    AttentionGradient, Differentiated, DropoutMask, FusedOp, Gradients, Operand, Results, Values,
+    expect_floats, expect_inputs, expect_integers, expect_rank, expect_shape,
 };
 use crate::op::ReduceOp;
 use crate::{DType, Graph, Value};
@@ -12,16 +13,20 @@ use crate::{DType, Graph, Value};
 /// Inputs: `query [tq, heads, d_head]`; `key` and `value [rows, heads, d_head]`;
 /// `query_offsets [n + 1]`: the queries of sequence s are `query_offsets[s] .. query_offsets[s + 1]`;
 /// `key_ranges [n, 2]`: its keys are the rows `start .. start + length`. Offsets ascend from 0 to tq, ranges
-/// lie inside the rows; both `I32`. Output: `[tq, heads, d_head]`.
+/// lie inside the rows; both `I32`; with a dropout also its `key [3]` in `I32`. Outputs: the context
+/// `[tq, heads, d_head]`, and `L [tq, heads]` in `F32`, the logarithm of the sum of the exponentials of each
+/// query's scores, from which the gradient finds the weights again.
 ///
 /// With `causal`, query i of q sees key j of k where `j ≤ i + (k − q)`: both end together. A query that
-/// sees no key gives 0.
+/// sees no key gives 0, also as L. The mask of the dropout is drawn for weights `[heads, tq, rows]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Attention {
     /// The factor of the scores, 1/√d_head in the paper.
     pub scale: f64,
     /// Whether later keys are hidden.
     pub causal: bool,
+    /// What is dropped of the weights.
+    pub dropout: Option<DropoutMask>,
 }
 
 impl FusedOp for Attention {
@@ -34,7 +39,13 @@ impl FusedOp for Attention {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["query", "key", "value", "query_offsets", "key_ranges"])?;
+        let mut names = vec!["query", "key", "value", "query_offsets", "key_ranges"];
+        names.extend(self.dropout.map(|_| "random_key"));
+        expect_inputs(inputs, &names)?;
+        if let (Some(mask), Some(key)) = (self.dropout, inputs.get(5)) {
+            mask.check()?;
+            expect_key(*key)?;
+        }
         let [query, key, v, offsets, ranges] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
         let dtype = expect_floats(&[("query", query), ("key", key), ("value", v)])?;
         expect_rank("query", query, 3)?;
@@ -46,28 +57,48 @@ impl FusedOp for Attention {
         expect_rank("key_ranges", ranges, 2)?;
         expect_shape("key_ranges", ranges, &[ranges.shape[0], 2])?;
         expect_shape("query_offsets", offsets, &[ranges.shape[0] + 1])?;
-        Ok(result(query.shape.clone(), dtype))
+        let log_sum_exp = query.shape[..2].iter().copied().collect();
+        Ok(Results::from_iter([(query.shape.clone(), dtype), (log_sum_exp, DType::F32)]))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let [query, key, v, offsets, ranges] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
         let visible = self.visible(graph, query, key, offsets, ranges); // [tq, rows]
         // Rows that nobody sees may hold anything, also NaN, which a weight of 0 would not take away.
-        let rows = graph.shape(key)[0];
+        let (queries, rows) = (graph.shape(query)[0], graph.shape(key)[0]);
+        let heads = graph.shape(query)[1];
         let seen = graph.reduce(ReduceOp::Max, visible, 0);
         let seen = graph.reshape(seen, [rows, 1, 1]);
         let zero = graph.constant_like(0.0, v);
-        let v = graph.select(seen, v, zero);
+        let [key, v] = [key, v].map(|x| graph.select(seen, x, zero));
         let query = graph.permute(query, &[1, 0, 2]); // [heads, tq, d_head]
         let key = graph.permute(key, &[1, 2, 0]); // [heads, d_head, rows]
         let v = graph.permute(v, &[1, 0, 2]); // [heads, rows, d_head]
         let products = graph.matmul(query, key);
         let scores = graph.scale(products, self.scale); // [heads, tq, rows]
         graph.label(scores, "scores");
-        let weights = masked_softmax(graph, scores, visible);
+        let (mut weights, log_sum_exp) = masked_softmax(graph, scores, visible);
         graph.label(weights, "weights");
+        if let Some(mask) = self.dropout {
+            weights = mask.apply(graph, weights, inputs[5]);
+        }
         let context = graph.matmul(weights, v); // [heads, tq, d_head]
-        value(graph.permute(context, &[1, 0, 2]))
+        let context = graph.permute(context, &[1, 0, 2]);
+        let log_sum_exp = graph.reshape(log_sum_exp, [heads, queries]);
+        let log_sum_exp = graph.permute(log_sum_exp, &[1, 0]);
+        Values::from_iter([context, log_sum_exp])
+    }
+
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let (Some(d_context), None) = (node.gradients[0], node.gradients[1]) else {
+            return None;
+        };
+        let mut inputs = node.inputs[..5].to_vec();
+        inputs.extend([node.outputs[0], node.outputs[1], d_context]);
+        inputs.extend(node.inputs.get(5));
+        let gradients = graph.fused_all(AttentionGradient(*self), &inputs);
+        let integers = node.inputs[3..].iter().map(|_| None);
+        Some(gradients.into_iter().map(Some).chain(integers).collect())
     }
 }
 
@@ -126,8 +157,9 @@ impl Attention {
 }
 
 /// Softmax over the last axis among the entries where `visible` (broadcast) is 1; 0 elsewhere, and 0
-/// throughout a row where nothing is visible.
-pub(super) fn masked_softmax(graph: &mut Graph, scores: Value, visible: Value) -> Value {
+/// throughout a row where nothing is visible. Then, in `F32`, the logarithm of the sum of the visible scores'
+/// exponentials, 0 where nothing is.
+pub(super) fn masked_softmax(graph: &mut Graph, scores: Value, visible: Value) -> (Value, Value) {
     let axis = graph.shape(scores).len() - 1;
     // Finite, so that a row without visible entries stays free of NaN.
     let hidden = graph.constant_like(graph.dtype(scores).lowest(), scores);
@@ -140,5 +172,10 @@ pub(super) fn masked_softmax(graph: &mut Graph, scores: Value, visible: Value) -
     let zero = graph.constant_like(0.0, sum);
     let nothing = graph.equal(sum, zero);
     let sum = graph.add(sum, nothing);
-    graph.div(exp, sum)
+    let weights = graph.div(exp, sum);
+    let [wide_sum, max] = [sum, max].map(|x| graph.cast(x, DType::F32));
+    let log_sum = graph.log(wide_sum);
+    let log_sum_exp = graph.add(max, log_sum);
+    let zero = graph.constant_like(0.0, log_sum_exp);
+    (weights, graph.select(nothing, zero, log_sum_exp))
 }

@@ -1,7 +1,7 @@
 //! Token embedding with its scale and positional encoding.
 
 use super::{
-    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_integers, expect_rank,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs, expect_integers, expect_rank,
     expect_shape, result, value,
 };
 use crate::{Graph, Value};
@@ -17,6 +17,9 @@ pub struct Embedding {
     pub scale: f64,
     /// Whether a positional encoding is added.
     pub positions: bool,
+    /// A row that is looked up but not learnt by it: the gradient passes it by. (`padding_idx` of
+    /// `torch.nn.Embedding`; Marian's decoder begins with that token.)
+    pub unlearnt: Option<u32>,
 }
 
 impl FusedOp for Embedding {
@@ -55,5 +58,28 @@ impl FusedOp for Embedding {
             y = graph.add(y, encoding);
         }
         value(y)
+    }
+
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let dy = node.gradients[0]?;
+        let ids = node.inputs[0];
+        let mut rows = graph.scale(dy, self.scale);
+        if let Some(unlearnt) = self.unlearnt {
+            let unlearnt = graph.constant_like(f64::from(unlearnt), ids);
+            let is_unlearnt = graph.equal(ids, unlearnt);
+            let column = graph.shape(ids)[0];
+            let is_unlearnt = graph.reshape(is_unlearnt, [column, 1]);
+            let zero = graph.constant_like(0.0, rows);
+            rows = graph.select(is_unlearnt, zero, rows);
+        }
+        let mut sum = |table: Value, rows: Value, ids: Value| {
+            let extent = graph.shape(table)[0];
+            graph.scatter_add(rows, ids, extent)
+        };
+        let mut gradients = Gradients::from_iter([None, Some(sum(node.inputs[1], rows, ids))]);
+        if self.positions {
+            gradients.extend([None, Some(sum(node.inputs[3], dy, node.inputs[2]))]);
+        }
+        Some(gradients)
     }
 }

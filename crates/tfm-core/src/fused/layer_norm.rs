@@ -1,7 +1,7 @@
 //! Layer normalisation.
 
 use super::{
-    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_shape, result, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs, expect_shape, result, value,
 };
 use crate::op::ReduceOp;
 use crate::{Graph, Value};
@@ -44,5 +44,47 @@ impl FusedOp for LayerNorm {
         let normal = graph.div(centred, deviation);
         let scaled = graph.mul(normal, inputs[1]);
         value(graph.add(scaled, inputs[2]))
+    }
+
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let op = LayerNormGradient { epsilon: self.epsilon };
+        let inputs = [node.inputs[0], node.inputs[1], node.gradients[0]?];
+        Some(graph.fused_all(op, &inputs).into_iter().map(Some).collect())
+    }
+}
+
+/// The gradient of [`LayerNorm`]. With `x̂ = (x − μ)/√(σ² + ε)` and `g = γ·dy`:
+/// `dx = (g − mean(g) − x̂·mean(g·x̂))/√(σ² + ε)`, `dγ = Σ dy·x̂`, `dβ = Σ dy`, the means over the last axis and
+/// the sums over all others.
+///
+/// Inputs: `x [.., d]`, `weight [d]` (γ), `dy [.., d]`. Outputs: `dx`, `dγ`, `dβ`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerNormGradient {
+    /// ε.
+    pub epsilon: f64,
+}
+
+impl FusedOp for LayerNormGradient {
+    fn name(&self) -> &'static str {
+        "layer_norm_gradient"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["x", "weight", "dy"])?;
+        let [x, weight, dy] = [0, 1, 2].map(|i| inputs[i]);
+        let dtype = expect_floats(&[("x", x), ("weight", weight), ("dy", dy)])?;
+        let d = *x.shape.last().ok_or("x must have an axis that was normalised")?;
+        expect_shape("weight", weight, &[d])?;
+        expect_shape("dy", dy, x.shape)?;
+        let row = (weight.shape.clone(), dtype);
+        Ok(Results::from_iter([(x.shape.clone(), dtype), row.clone(), row]))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let bias = graph.filled_like(0.0, inputs[1]);
+        let operands = [inputs[0], inputs[1], bias];
+        let y = LayerNorm { epsilon: self.epsilon }.decompose(graph, &operands)[0];
+        let gradients = graph.differentiate(&[(y, inputs[2])], &operands, &[]);
+        gradients.into_iter().flatten().collect()
     }
 }

@@ -1,8 +1,9 @@
 //! The linear layer with what usually follows it.
 
 use super::{
-    Activation, FusedOp, Operand, Results, Values, expect_floats, expect_shape, result, value,
+    Activation, Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_shape, result, value,
 };
+use crate::passes::vjp::sum_to;
 use crate::{Graph, Value};
 
 /// `y = f(x·Wᵀ + b) + r`: a product with a weight, then, as chosen, bias, activation f, residual.
@@ -67,5 +68,38 @@ impl FusedOp for Linear {
             y = graph.add(y, inputs[inputs.len() - 1]);
         }
         value(y)
+    }
+
+    /// `dx = dy·W`, `dW = dyᵀ·x`, `db = Σ dy`, `dr = dy`. With an activation the layer is taken apart.
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        if self.activation.is_some() {
+            return None;
+        }
+        let dy = node.gradients[0]?;
+        let (x, weight) = (node.inputs[0], node.inputs[1]);
+        let (n, k) = (graph.shape(weight)[0], graph.shape(weight)[1]);
+        let rows = graph.shape(x).rows();
+        let x_gradient = node.wanted[0].then(|| {
+            let transposed = graph.permute(weight, &[1, 0]);
+            graph.linear(dy, transposed, None)
+        });
+        let weight_gradient = node.wanted[1].then(|| {
+            let dy = graph.reshape(dy, [rows, n]);
+            let dy = graph.permute(dy, &[1, 0]);
+            let x = graph.reshape(x, [rows, k]);
+            graph.matmul(dy, x)
+        });
+        let mut gradients = Gradients::from_iter([x_gradient, weight_gradient]);
+        if self.bias {
+            let bias = graph.shape(node.inputs[2]).clone();
+            gradients.push(node.wanted[2].then(|| {
+                let dy = graph.reshape(dy, [rows, n]);
+                sum_to(graph, dy, &bias)
+            }));
+        }
+        if self.residual {
+            gradients.push(Some(dy));
+        }
+        Some(gradients)
     }
 }

@@ -2,21 +2,31 @@
 //! primitives. A backend may compute a fused op in one kernel; lowering decomposes it everywhere else.
 
 mod activation;
+mod adam;
 mod attention;
+mod attention_gradient;
+mod cross_entropy;
+mod dropout;
 mod embedding;
 mod layer_norm;
 mod linear;
 mod row_table_attention;
 mod softmax;
+mod sum_of_squares;
 mod top_log_probabilities;
 
-pub use activation::{Activate, Activation};
+pub use activation::{Activate, ActivateGradient, Activation};
+pub use adam::Adam;
 pub use attention::Attention;
+pub use attention_gradient::AttentionGradient;
+pub use cross_entropy::{CrossEntropy, CrossEntropyGradient};
+pub use dropout::{Dropout, DropoutMask};
 pub use embedding::Embedding;
-pub use layer_norm::LayerNorm;
+pub use layer_norm::{LayerNorm, LayerNormGradient};
 pub use linear::Linear;
 pub use row_table_attention::RowTableAttention;
 pub use softmax::Softmax;
+pub use sum_of_squares::SumOfSquares;
 pub use top_log_probabilities::TopLogProbabilities;
 
 use crate::{DType, Graph, Shape, Value};
@@ -37,6 +47,22 @@ pub type Results = SmallVec<[(Shape, DType); 2]>;
 /// The handles of a node's results.
 pub type Values = SmallVec<[Value; 2]>;
 
+/// The gradient of each operand, or `None` where it is zero throughout.
+pub type Gradients = SmallVec<[Option<Value>; 5]>;
+
+/// A node whose gradient is wanted.
+#[derive(Debug)]
+pub struct Differentiated<'a> {
+    /// Its operands.
+    pub inputs: &'a [Value],
+    /// Its results.
+    pub outputs: &'a [Value],
+    /// The gradient of each result; `None` where it is zero throughout.
+    pub gradients: &'a [Option<Value>],
+    /// Whether each operand's gradient is wanted; others may be left `None`.
+    pub wanted: &'a [bool],
+}
+
 /// What every fused op says about itself.
 pub trait FusedOp {
     /// The op's name in errors and dumps.
@@ -51,6 +77,20 @@ pub trait FusedOp {
     /// The labels of the values inside the decomposition which can be tapped.
     fn labels(&self) -> &'static [&'static str] {
         &[]
+    }
+
+    /// Results that take the place of an operand, as pairs of result and operand: a kernel finds the
+    /// operand in the result's memory. An operand that is a state is changed by that, as by `write_rows`; of
+    /// any other, a copy is made where it is still needed.
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[]
+    }
+
+    /// The gradient by ops of its own: adds them to the graph and returns the gradient of each operand, or
+    /// `None` where the decomposition is to be differentiated.
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let _ = (graph, node);
+        None
     }
 }
 
@@ -85,6 +125,14 @@ fused_ops!(
     Activate,
     Embedding,
     TopLogProbabilities,
+    AttentionGradient,
+    LayerNormGradient,
+    ActivateGradient,
+    Dropout,
+    CrossEntropy,
+    CrossEntropyGradient,
+    SumOfSquares,
+    Adam,
 );
 
 impl FusedOp for Fused {
@@ -99,6 +147,12 @@ impl FusedOp for Fused {
     }
     fn labels(&self) -> &'static [&'static str] {
         self.as_op().labels()
+    }
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        self.as_op().in_place()
+    }
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        self.as_op().vjp(graph, node)
     }
 }
 

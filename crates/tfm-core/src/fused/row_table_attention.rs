@@ -60,14 +60,14 @@ impl FusedOp for RowTableAttention {
         // Rows past the length may hold anything, also NaN, which a weight of 0 would not take away.
         let seen = graph.reshape(visible, [n, width, 1, 1]);
         let zero = graph.constant_like(0.0, v);
-        let v = graph.select(seen, v, zero);
+        let [key, v] = [key, v].map(|x| graph.select(seen, x, zero));
         let key = graph.permute(key, &[0, 2, 3, 1]); // [n, heads, d_head, width]
         let v = graph.permute(v, &[0, 2, 1, 3]); // [n, heads, width, d_head]
         let products = graph.matmul(query, key);
         let scores = graph.scale(products, self.scale); // [n, heads, 1, width]
         graph.label(scores, "scores");
         let visible = graph.reshape(visible, [n, 1, 1, width]);
-        let weights = masked_softmax(graph, scores, visible);
+        let (weights, _) = masked_softmax(graph, scores, visible);
         graph.label(weights, "weights");
         let context = graph.matmul(weights, v); // [n, heads, 1, d_head]
         value(graph.reshape(context, [n, heads, d_head]))

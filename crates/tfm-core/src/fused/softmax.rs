@@ -1,6 +1,9 @@
 //! Softmax and its logarithm.
 
-use super::{FusedOp, Operand, Results, Values, expect_floats, expect_inputs, result, value};
+use super::{
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs, result,
+    value,
+};
 use crate::op::ReduceOp;
 use crate::{Graph, Value};
 
@@ -39,5 +42,23 @@ impl FusedOp for Softmax {
         } else {
             graph.div(exp, sum)
         })
+    }
+
+    /// `dx = y·(dy − Σ y·dy)`; of the logarithm `dx = dy − softmax(x)·Σ dy`.
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let (y, dy) = (node.outputs[0], node.gradients[0]?);
+        let axis = graph.shape(y).len() - 1;
+        let dx = if self.log {
+            let sum = graph.reduce(ReduceOp::Sum, dy, axis);
+            let softmax = graph.exp(y);
+            let product = graph.mul(softmax, sum);
+            graph.sub(dy, product)
+        } else {
+            let products = graph.mul(y, dy);
+            let sum = graph.reduce(ReduceOp::Sum, products, axis);
+            let centred = graph.sub(dy, sum);
+            graph.mul(y, centred)
+        };
+        Some(Gradients::from_iter([Some(dx)]))
     }
 }

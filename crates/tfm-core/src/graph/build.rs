@@ -2,8 +2,8 @@
 
 use super::{Graph, Value};
 use crate::fused::{
-    Activate, Activation, Attention, Embedding, Fused, LayerNorm, Linear, Results,
-    RowTableAttention, Softmax, TopLogProbabilities,
+    Activate, Activation, Adam, Attention, CrossEntropy, Dropout, DropoutMask, Embedding, Fused,
+    LayerNorm, Linear, Results, RowTableAttention, Softmax, SumOfSquares, TopLogProbabilities,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
 use crate::{DType, Shape};
@@ -45,6 +45,13 @@ impl Graph {
     /// A scalar of the type of `value`.
     pub fn constant_like(&mut self, number: f64, value: Value) -> Value {
         self.constant(number, self.dtype(value))
+    }
+
+    /// `number` in the shape and type of `value`.
+    pub fn filled_like(&mut self, number: f64, value: Value) -> Value {
+        let constant = self.constant_like(number, value);
+        let shape = self.shape(value).clone();
+        self.broadcast(constant, shape)
     }
 
     /// `[0, 1, …, n−1]` in `I32`.
@@ -142,6 +149,17 @@ impl Graph {
         self.add_node(Op::WriteRows, &[state, x, ids])
     }
 
+    /// What takes the place of `old`: `old` written with the content `new`, if it is a state, else `new`. Of
+    /// one shape with at least one axis.
+    pub fn replace(&mut self, old: Value, new: Value) -> Value {
+        if !self.is_whole_state(old) {
+            return new;
+        }
+        let rows = self.shape(old).first().copied().unwrap_or(0);
+        let all = self.iota(rows);
+        self.write_rows(old, new, all)
+    }
+
     /// The `k` largest of each row of `x [n, m]` and their indices.
     pub fn top_k(&mut self, x: Value, k: usize) -> (Value, Value) {
         let outputs = self.add_all(Op::TopK { k }, &[x]);
@@ -187,6 +205,11 @@ impl Graph {
         self.add_node(Op::Fused(op.into()), inputs)
     }
 
+    /// Adds a fused op of several results.
+    pub fn fused_all(&mut self, op: impl Into<Fused>, inputs: &[Value]) -> SmallVec<[Value; 2]> {
+        self.add_all(Op::Fused(op.into()), inputs)
+    }
+
     /// [`Linear`] with bias alone, or without.
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
         let op = Linear { bias: bias.is_some(), activation: None, residual: false };
@@ -222,7 +245,7 @@ impl Graph {
         scale: f64,
         positions: Option<(Value, Value)>,
     ) -> Value {
-        let op = Embedding { scale, positions: positions.is_some() };
+        let op = Embedding { scale, positions: positions.is_some(), unlearnt: None };
         let positions = positions.into_iter().flat_map(|(positions, table)| [positions, table]);
         let inputs: SmallVec<[Value; 4]> = [ids, table].into_iter().chain(positions).collect();
         self.fused(op, &inputs)
@@ -231,6 +254,35 @@ impl Graph {
     /// [`Attention`]; `inputs` are query, key, value, query offsets, key ranges.
     pub fn attention(&mut self, op: Attention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
+    }
+
+    /// [`Dropout`] of `x`, with the random numbers of `key`, plus a residual if there is one.
+    pub fn dropout(
+        &mut self,
+        mask: DropoutMask,
+        x: Value,
+        key: Value,
+        residual: Option<Value>,
+    ) -> Value {
+        let op = Dropout { mask, residual: residual.is_some() };
+        let inputs: SmallVec<[Value; 3]> = [x, key].into_iter().chain(residual).collect();
+        self.fused(op, &inputs)
+    }
+
+    /// [`CrossEntropy`] of each row.
+    pub fn cross_entropy(&mut self, logits: Value, targets: Value, smoothing: f64) -> Value {
+        self.fused(CrossEntropy { smoothing }, &[logits, targets])
+    }
+
+    /// [`SumOfSquares`].
+    pub fn sum_of_squares(&mut self, x: Value) -> Value {
+        self.fused(SumOfSquares, &[x])
+    }
+
+    /// [`Adam`]; `inputs` are parameter, gradient, both moments, rates, scale.
+    pub fn adam(&mut self, op: Adam, inputs: [Value; 6]) -> [Value; 3] {
+        let outputs = self.fused_all(op, &inputs);
+        [0, 1, 2].map(|i| outputs.get(i).copied().unwrap_or(Value::NONE))
     }
 
     /// [`RowTableAttention`]; `inputs` are query, key pool, value pool, row table, lengths.

@@ -12,8 +12,13 @@ impl Graph {
         if !self.superseded.is_empty() {
             inputs.iter().try_for_each(|&input| self.is_replaced(input))?;
         }
-        if let (Op::WriteRows, [state, source, ..]) = (op, inputs) {
-            self.write_rule(*state, *source)?;
+        if let (Op::WriteRows, [state, ..]) = (op, inputs)
+            && !self.is_whole_state(*state)
+        {
+            return Err("only a state, or the result of writing to one, can be written to".into());
+        }
+        for &(_, operand) in op.in_place() {
+            self.write_rule(inputs, operand)?;
         }
         for (ids, limit) in self.index_limits(op, inputs) {
             if let Some(bound) = self.bound(ids).filter(|&bound| bound > limit) {
@@ -36,12 +41,15 @@ impl Graph {
         }
     }
 
-    fn write_rule(&self, state: Value, source: Value) -> Result<(), String> {
-        if self.values[state.index()].state != Some(state) {
-            return Err("only a state, or the result of writing to one, can be written to".into());
-        }
+    /// A fault if the state that is written, the operand of that number, is read by the same node.
+    fn write_rule(&self, inputs: &[Value], operand: usize) -> Result<(), String> {
+        let Some(&state) = inputs.get(operand).filter(|state| self.is_whole_state(**state)) else {
+            return Ok(());
+        };
         let root = |value: Value| self.values[value.index()].state.map(|state| self.root(state));
-        if root(source) == root(state) {
+        let own = root(state);
+        let mut others = inputs.iter().enumerate().filter(|(number, _)| *number != operand);
+        if others.any(|(_, &other)| root(other) == own) {
             let name = self.state_name(state);
             return Err(format!(
                 "state `{name}` is written with a view of itself; gather its rows"
@@ -52,10 +60,14 @@ impl Graph {
 
     /// The state that a chain of writes began with.
     fn root(&self, mut state: Value) -> Value {
-        while self.node_of(state).op == Op::WriteRows {
-            state = self.node_of(state).inputs[0];
+        loop {
+            let node = self.node_of(state);
+            let mut pairs = node.op.in_place().iter();
+            match pairs.find(|(output, _)| node.outputs[*output] == state) {
+                Some(&(_, operand)) => state = node.inputs[operand],
+                None => return state,
+            }
         }
-        state
     }
 
     fn state_name(&self, state: Value) -> &str {
@@ -72,6 +84,9 @@ impl Graph {
             (Op::Gather, 2) => &[(1, rows(0))],
             (Op::ScatterAdd { rows }, 2) => &[(1, *rows)],
             (Op::WriteRows, 3) => &[(2, rows(0))],
+            (Op::Fused(Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_)), 2 | 4) => {
+                &[(1, self.shape(inputs[0]).last_extent())]
+            }
             (Op::Fused(Fused::Embedding(_)), 2) => &[(0, rows(1))],
             (Op::Fused(Fused::Embedding(_)), 4) => &[(0, rows(1)), (2, rows(3))],
             (Op::Fused(Fused::RowTableAttention(_)), 5) => {

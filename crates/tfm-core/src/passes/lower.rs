@@ -166,10 +166,15 @@ impl Lowering<'_> {
         let mut inside = Graph::new();
         inside.set_scope(node.scope.clone());
         let outer = &self.lowered.graph;
-        let placeholders: SmallVec<[Value; 5]> = inputs
-            .iter()
-            .map(|&input| inside.input("operand", outer.dtype(input), outer.shape(input).clone()))
-            .collect();
+        let placeholder = |(number, &input): (usize, &Value)| {
+            let (dtype, shape) = (outer.dtype(input), outer.shape(input).clone());
+            match op.in_place().iter().any(|pair| pair.1 == number) && outer.is_whole_state(input) {
+                true => inside.state(&format!("operand {number}"), dtype, shape),
+                false => inside.input("operand", dtype, shape),
+            }
+        };
+        let placeholders: SmallVec<[Value; 5]> =
+            inputs.iter().enumerate().map(placeholder).collect();
         let outputs = op.decompose(&mut inside, &placeholders);
         inside.check()?;
         let mut map = vec![None; inside.values.len()];

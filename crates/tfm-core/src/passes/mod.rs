@@ -1,12 +1,15 @@
 //! The passes: graph in, graph out, each in its own file.
 //!
+//! Differentiation ([`Graph::gradients`](crate::Graph::gradients)) comes first, where a graph wants it.
 //! [`join_linears`] joins products that share their operand; [`fuse_linears`] moves activations and
 //! residuals into the product before them; [`lower()`] leaves only what the backend
 //! computes. Folding of what depends on parameters alone happens in the session, by `is_static`.
 
+mod differentiate;
 mod fuse_linears;
 mod join_linears;
 mod lower;
+pub(crate) mod vjp;
 
 pub use fuse_linears::fuse_linears;
 pub use join_linears::join_linears;

@@ -1,16 +1,16 @@
 //! The session's inside, generic over the backend: compilation, folding, bindings.
 
-use super::run::{Memory, Trace, run_steps};
+use super::run::{Memory, Trace, first_not_finite, run_steps};
 use super::slots::Slots;
 use super::statics::Statics;
-use super::{AnyEngine, CompileOptions, DeviceTensor, ParameterSource, Program};
-use crate::backend::{PackFormat, Signature};
+use super::{AnyEngine, CompileOptions, DeviceTensor, NotFinite, ParameterSource, Program};
+use crate::backend::{PackFormat, Signature, View};
 use crate::fused::Fused;
 use crate::graph::Value;
 use crate::op::Op;
 use crate::passes::{Lowered, LoweringPolicy, fuse_linears, join_linears, lower};
 use crate::plan::{Binding, Location, Reuse, Writes, owners};
-use crate::{Backend, DType, Error, Graph, HostSlice, Plan, Result, Shape, Tensor};
+use crate::{Backend, DType, Error, Graph, HostSlice, Layout, Plan, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) struct Engine<B: Backend> {
@@ -148,6 +148,43 @@ impl<B: Backend> Engine<B> {
     }
 }
 
+/// What of an engine a run reads while its slots are borrowed.
+struct Running<'a, B: Backend> {
+    backend: &'a B,
+    trace: &'a Option<Trace>,
+}
+
+impl<B: Backend> Engine<B> {
+    /// Binds inputs and states to a plan's memory, and calls `run` on it.
+    fn with_memory(
+        &mut self,
+        plan: &Plan,
+        program: &Program,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+        run: impl FnOnce(Running<'_, B>, &mut Memory<'_, B>) -> Result<Vec<Tensor>>,
+    ) -> Result<Vec<Tensor>> {
+        if !Arc::ptr_eq(&program.owner, &self.shared.identity) {
+            return Err(Error::ForeignProgram);
+        }
+        if self.statics.len() < Self::lock(&self.shared).buffers.len() {
+            let shared = Self::lock(&self.shared);
+            self.statics.extend_from_slice(&shared.buffers[self.statics.len()..]);
+        }
+        self.slots.prepare(&self.backend, plan)?;
+        let states = bind_states::<B>(plan, states)?;
+        let mut memory = Memory { slots: &mut self.slots, statics: &self.statics, states };
+        for binding in &plan.inputs {
+            let data = bind_input(binding, inputs)?;
+            let Location::Slot(dtype, slot) = binding.location else {
+                unreachable!("inputs lie in slots")
+            };
+            self.backend.upload(data, memory.slot(dtype, slot))?;
+        }
+        run(Running { backend: &self.backend, trace: &self.trace }, &mut memory)
+    }
+}
+
 impl<B: Backend> AnyEngine for Engine<B> {
     fn name(&self) -> String {
         self.backend.name()
@@ -182,32 +219,46 @@ impl<B: Backend> AnyEngine for Engine<B> {
         Ok(DeviceTensor { dtype, shape, buffer })
     }
 
+    fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
+        let mut buffer = self.backend.allocate(tensor.dtype(), tensor.shape().elements())?;
+        self.backend.upload(tensor.as_slice(), &mut buffer)?;
+        let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
+        Ok(DeviceTensor { dtype, shape, buffer: Box::new(buffer) })
+    }
+
+    fn download(&self, tensor: &DeviceTensor) -> Result<Tensor> {
+        let buffer = tensor.buffer.downcast_ref::<B::Buffer>().ok_or(Error::ForeignTensor)?;
+        let layout = Layout::contiguous(&tensor.shape);
+        Ok(self.backend.download(View { buffer, dtype: tensor.dtype, layout: &layout })?)
+    }
+
+    fn first_not_finite(
+        &mut self,
+        program: &Program,
+        inputs: &[(&str, HostSlice<'_>)],
+        states: &mut [(&str, &mut DeviceTensor)],
+    ) -> Result<Option<NotFinite>> {
+        let plan = program.plan.clone();
+        let mut found = None;
+        self.with_memory(&plan, program, inputs, states, |engine, memory| {
+            found = first_not_finite(engine.backend, &plan, memory)?;
+            Ok(Vec::new())
+        })?;
+        Ok(found)
+    }
+
     fn run(
         &mut self,
         program: &Program,
         inputs: &[(&str, HostSlice<'_>)],
         states: &mut [(&str, &mut DeviceTensor)],
     ) -> Result<Vec<Tensor>> {
-        let plan = &*program.plan;
-        if !Arc::ptr_eq(&program.owner, &self.shared.identity) {
-            return Err(Error::ForeignProgram);
-        }
-        if self.statics.len() < Self::lock(&self.shared).buffers.len() {
-            let shared = Self::lock(&self.shared);
-            self.statics.extend_from_slice(&shared.buffers[self.statics.len()..]);
-        }
-        self.slots.prepare(&self.backend, plan)?;
-        let states = bind_states::<B>(plan, states)?;
-        let mut memory = Memory { slots: &mut self.slots, statics: &self.statics, states };
-        for binding in &plan.inputs {
-            let data = bind_input(binding, inputs)?;
-            let Location::Slot(dtype, slot) = binding.location else {
-                unreachable!("inputs lie in slots")
-            };
-            self.backend.upload(data, memory.slot(dtype, slot))?;
-        }
-        run_steps(&self.backend, plan, &mut memory, self.trace.as_ref())?;
-        plan.outputs.iter().map(|place| Ok(self.backend.download(memory.view(place))?)).collect()
+        let plan = program.plan.clone();
+        self.with_memory(&plan, program, inputs, states, |engine, memory| {
+            run_steps(engine.backend, &plan, memory, engine.trace.as_ref())?;
+            let download = |place| Ok(engine.backend.download(memory.view(place))?);
+            plan.outputs.iter().map(download).collect()
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 use super::slots::Slots;
 use crate::backend::{Outcome, View, ViewMut};
 use crate::op::Op;
+use super::NotFinite;
 use crate::plan::{Location, Place, Step};
 use crate::{Backend, DType, Plan, Result};
 use smallvec::SmallVec;
@@ -77,13 +78,7 @@ pub(super) fn run_steps<'a, B: Backend>(
 ) -> Result<()> {
     for step in &plan.steps {
         let started = trace.map(|_| Instant::now());
-        let mut taken: SmallVec<[Taken<'a, B>; 2]> =
-            step.outputs.iter().map(|place| memory.take(place)).collect();
-        let outcome = run_step(backend, step, memory, &mut taken);
-        for (place, taken) in step.outputs.iter().zip(taken) {
-            memory.put_back(place, taken);
-        }
-        outcome?;
+        run_on(backend, step, memory)?;
         if let (Some(trace), Some(started)) = (trace, started) {
             let elapsed = started.elapsed();
             trace.report(backend, step, memory, elapsed)?;
@@ -92,16 +87,53 @@ pub(super) fn run_steps<'a, B: Backend>(
     Ok(())
 }
 
+/// Runs the steps until one makes a number that is not finite.
+pub(super) fn first_not_finite<B: Backend>(
+    backend: &B,
+    plan: &Plan,
+    memory: &mut Memory<'_, B>,
+) -> Result<Option<NotFinite>> {
+    for step in &plan.steps {
+        // What a state holds apart from what was written may never have been made.
+        if !step.outputs.iter().any(|place| matches!(place.location, Location::State(_))) {
+            run_on(backend, step, memory)?;
+            for place in &step.outputs {
+                let values = backend.download(memory.view(place))?.to_f64();
+                let elements = values.iter().filter(|value| !value.is_finite()).count();
+                if elements > 0 {
+                    let (op, scope) = (step.op.name(), step.scope.to_string());
+                    let shape = place.layout.shape().clone();
+                    return Ok(Some(NotFinite { op, scope, shape, elements }));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Runs one step on the memory that the plan gives it.
+fn run_on<B: Backend>(backend: &B, step: &Step, memory: &mut Memory<'_, B>) -> Result<()> {
+    let mut taken: SmallVec<[Taken<'_, B>; 2]> =
+        step.outputs.iter().map(|place| memory.take(place)).collect();
+    let outcome = run_step(backend, step, memory, &mut taken);
+    for (place, taken) in step.outputs.iter().zip(taken) {
+        memory.put_back(place, taken);
+    }
+    Ok(outcome?)
+}
+
 fn run_step<'a, B: Backend>(
     backend: &B,
     step: &Step,
     memory: &Memory<'a, B>,
     taken: &mut [Taken<'a, B>],
 ) -> Outcome {
-    // A state written in place is its own first operand and is out of the memory now.
-    let operands = if step.op == Op::WriteRows { &step.inputs[1..] } else { &step.inputs[..] };
+    // What is computed in place is a destination, and out of the memory now.
+    let in_place = step.op.in_place();
+    let operands = step.inputs.iter().enumerate();
+    let operands = operands.filter(|(number, _)| in_place.iter().all(|pair| pair.1 != *number));
     let inputs: SmallVec<[View<'_, B::Buffer>; 5]> =
-        operands.iter().map(|place| memory.view(place)).collect();
+        operands.map(|(_, place)| memory.view(place)).collect();
     let mut outputs: SmallVec<[ViewMut<'_, B::Buffer>; 2]> = taken
         .iter_mut()
         .zip(&step.outputs)

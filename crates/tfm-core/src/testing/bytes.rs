@@ -148,12 +148,12 @@ impl Reader<'_> {
             32 => graph.layer_norm(self.value(), self.value(), self.value(), 1e-5),
             33 => graph.softmax(self.value()),
             34 => {
-                let op = Embedding { scale: 2.0, positions: self.byte() % 2 == 1 };
+                let op = Embedding { scale: 2.0, positions: self.byte() % 2 == 1, unlearnt: None };
                 let operands: Vec<Value> = (0..self.byte() % 5).map(|_| self.value()).collect();
                 graph.fused(op, &operands)
             }
             35 => {
-                let op = Attention { scale: 0.5, causal: self.byte() % 2 == 1 };
+                let op = Attention { scale: 0.5, causal: self.byte() % 2 == 1, dropout: None };
                 graph.attention(op, std::array::from_fn(|_| self.value()))
             }
             36 => {

@@ -1,5 +1,6 @@
 //! A backend around another, which spoils what must not be read.
 
+use crate::fused::FusedOp;
 use crate::backend::{Outcome, PackFormat, Signature, View, ViewMut};
 use crate::fused::Fused;
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
@@ -149,7 +150,9 @@ impl<B: Backend> Backend for Poisoned<B> {
         inputs: &[View<'_, B::Buffer>],
         outputs: &mut [Target<'_, B>],
     ) -> Outcome {
-        outputs.iter_mut().try_for_each(|output| self.poison(output))?;
+        let is_read = |number: usize| op.in_place().iter().any(|pair| pair.0 == number);
+        let mut written = outputs.iter_mut().enumerate().filter(|(number, _)| !is_read(*number));
+        written.try_for_each(|(_, output)| self.poison(output))?;
         self.inner.fused(op, inputs, outputs)
     }
     fn pack_format(

@@ -62,7 +62,7 @@ impl Network<'_> {
             let key = net.project(memory, "key", heads);
             let value = net.project(memory, "value", heads);
             let Sequences { query_offsets, key_ranges } = sequences;
-            let op = Attention { scale, causal };
+            let op = Attention { scale, causal, dropout: None };
             net.graph.attention(op, [query, key, value, query_offsets, key_ranges])
         })
     }

@@ -98,7 +98,7 @@ impl Network<'_> {
         match keys {
             DecoderKeys::Whole { memory, cross, .. } => self.attend(x, memory, heads, false, cross),
             DecoderKeys::Step { pools, cross, .. } => {
-                let op = Attention { scale: self.score_scale(heads), causal: false };
+                let op = Attention { scale: self.score_scale(heads), causal: false, dropout: None };
                 self.multi_head(x, heads, |net, query| {
                     let [key, value] = net.pool("cross", layer, pools.cross);
                     net.graph

@@ -189,7 +189,7 @@ fn ragged_batches(dtypes: &[DType]) -> impl Strategy<Value = (Batch, Ragged)> {
     let threads = 1..=3usize;
     (select(dtypes.to_vec()), any::<u64>().no_shrink(), ragged, heads(), any::<bool>(), threads)
         .prop_map(|(dtype, seed, ragged, (heads, d_head), causal, threads)| {
-            let op = Attention { scale: 1.0 / (d_head as f64).sqrt(), causal };
+            let op = Attention { scale: 1.0 / (d_head as f64).sqrt(), causal, dropout: None };
             let batch = ragged.clone();
             let build: Build = Arc::new(move |b, some| {
                 let offsets = batch.offsets();

@@ -218,7 +218,7 @@ impl<'a> Run<'a> {
     fn whole_sequences(&self) -> Problem {
         let Decoding { dtype, hypotheses, heads, d_head, seed, .. } = *self.decoding;
         let length = self.histories[0].len();
-        let op = Attention { scale: self.decoding.op().scale, causal: true };
+        let op = Attention { scale: self.decoding.op().scale, causal: true, dropout: None };
         let all = |part: fn(&Position) -> &Vec<f64>| -> Vec<f64> {
             self.histories.iter().flatten().flat_map(part).copied().collect()
         };

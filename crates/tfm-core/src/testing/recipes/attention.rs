@@ -122,7 +122,7 @@ fn attention(range: &Range) -> BoxedStrategy<Recipe> {
         any::<[bool; 2]>(),
     )
         .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large])| {
-            let op = Attention { scale: scale(d_head, large), causal };
+            let op = Attention { scale: scale(d_head, large), causal, dropout: None };
             let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
             Recipe::new(description, dtype, seed, move |b| {
                 let query = rows(b, ragged.query_rows(), heads, d_head, |_| true);

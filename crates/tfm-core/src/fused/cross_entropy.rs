@@ -1,0 +1,119 @@
+//! The loss: cross-entropy with label smoothing.
+
+use super::{
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
+    expect_integers, expect_rank, expect_shape, value,
+};
+use crate::op::ReduceOp;
+use crate::{DType, Graph, Shape, Value};
+
+/// `loss_t = (1 − ε)·(L_t − z_{t,target}) + ε·(L_t − mean_j z_{t,j})` with `L_t = log Σ_j exp z_{t,j}`: the
+/// cross-entropy with a target distribution that gives the share ε of its mass to all tokens alike
+/// (Szegedy et al. 2016, section 7; "Attention is all you need", section 5.4).
+///
+/// Inputs: `logits [t, v]`, `targets [t]` in `I32`. Outputs: `loss [t]` and `log_sum_exp [t]` (L), in `F32`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossEntropy {
+    /// ε.
+    pub smoothing: f64,
+}
+
+impl FusedOp for CrossEntropy {
+    fn name(&self) -> &'static str {
+        "cross_entropy"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["logits", "targets"])?;
+        let (t, _) = expect_logits(inputs)?;
+        let row = (Shape::from([t]), DType::F32);
+        Ok(Results::from_iter([row.clone(), row]))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let (t, v) = (graph.shape(inputs[0])[0], graph.shape(inputs[0])[1]);
+        let logits = graph.cast(inputs[0], DType::F32);
+        let max = graph.reduce(ReduceOp::Max, logits, 1);
+        let shifted = graph.sub(logits, max);
+        let exp = graph.exp(shifted);
+        let sum = graph.reduce(ReduceOp::Sum, exp, 1);
+        let log_sum = graph.log(sum); // [t, 1], of the shifted logits
+
+        let rows = graph.iota(t);
+        let width = graph.constant(v as f64, DType::I32);
+        let starts = graph.mul(rows, width);
+        let places = graph.add(starts, inputs[1]);
+        let flat = graph.reshape(shifted, [t * v]);
+        let target = graph.gather(flat, places);
+        let target = graph.reshape(target, [t, 1]);
+        let of_target = graph.sub(log_sum, target);
+        let mut loss = graph.scale(of_target, 1.0 - self.smoothing);
+        if self.smoothing != 0.0 {
+            let total = graph.reduce(ReduceOp::Sum, shifted, 1);
+            let mean = graph.scale(total, 1.0 / v as f64);
+            let of_all = graph.sub(log_sum, mean);
+            let smooth = graph.scale(of_all, self.smoothing);
+            loss = graph.add(loss, smooth);
+        }
+        let log_sum_exp = graph.add(max, log_sum);
+        [loss, log_sum_exp].into_iter().map(|column| graph.reshape(column, [t])).collect()
+    }
+
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let (Some(loss), None) = (node.gradients[0], node.gradients[1]) else {
+            return None;
+        };
+        let op = CrossEntropyGradient { smoothing: self.smoothing };
+        let inputs = [node.inputs[0], node.inputs[1], node.outputs[1], loss];
+        Some(Gradients::from_iter([Some(graph.fused(op, &inputs)), None]))
+    }
+}
+
+/// The gradient of [`CrossEntropy`]: `dz_{t,j} = dloss_t·(exp(z_{t,j} − L_t) − (1 − ε)·[j = target] − ε/v)`.
+///
+/// Inputs: `logits [t, v]`, `targets [t]`, `log_sum_exp [t]` (L), `d_loss [t]`. Output: `[t, v]`, which takes
+/// the place of the logits, so that a training step holds only one value of that size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CrossEntropyGradient {
+    /// ε.
+    pub smoothing: f64,
+}
+
+impl FusedOp for CrossEntropyGradient {
+    fn name(&self) -> &'static str {
+        "cross_entropy_gradient"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        expect_inputs(inputs, &["logits", "targets", "log_sum_exp", "d_loss"])?;
+        let (t, dtype) = expect_logits(inputs)?;
+        for (what, operand) in [("log_sum_exp", inputs[2]), ("d_loss", inputs[3])] {
+            expect_shape(what, operand, &[t])?;
+            if operand.dtype != DType::F32 {
+                return Err(format!("{what} must be f32, is {}", operand.dtype));
+            }
+        }
+        Ok(super::result(inputs[0].shape.clone(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let op = CrossEntropy { smoothing: self.smoothing };
+        let loss = op.decompose(graph, &inputs[..2])[0];
+        let gradients = graph.differentiate(&[(loss, inputs[3])], &inputs[..1], &[]);
+        value(gradients[0].unwrap_or_else(|| graph.filled_like(0.0, inputs[0])))
+    }
+
+    fn in_place(&self) -> &'static [(usize, usize)] {
+        &[(0, 0)]
+    }
+}
+
+/// The number of rows, and the type of the logits.
+fn expect_logits(inputs: &[Operand<'_>]) -> Result<(usize, DType), String> {
+    let dtype = expect_floats(&[("logits", inputs[0])])?;
+    expect_rank("logits", inputs[0], 2)?;
+    expect_integers("targets", inputs[1])?;
+    let t = inputs[0].shape[0];
+    expect_shape("targets", inputs[1], &[t])?;
+    Ok((t, dtype))
+}

@@ -1,0 +1,95 @@
+//! Dropout, and the mask that it shares with attention.
+
+use super::{
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
+    expect_integers, expect_shape, result, value,
+};
+use crate::{DType, Graph, Shape, Value};
+
+/// Which elements are dropped: those whose uniform number is below the rate. The others are divided by
+/// 1 − rate, so that the expectation stays (Srivastava et al. 2014, inverted).
+///
+/// The numbers come from [`crate::philox`], by seed, step, stream and position: the mask is the same on every
+/// backend, and the backward pass draws it again instead of keeping it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DropoutMask {
+    /// The share of elements that is dropped, at least 0 and below 1.
+    pub rate: f32,
+    /// Tells apart the draws of one step.
+    pub stream: u32,
+}
+
+impl DropoutMask {
+    /// Whether the rate is one.
+    pub(super) fn check(&self) -> Result<(), String> {
+        if (0.0..1.0).contains(&self.rate) {
+            return Ok(());
+        }
+        Err(format!("a rate of {} is not in [0, 1)", self.rate))
+    }
+
+    /// `mask·x/(1 − rate)`.
+    pub(super) fn apply(&self, graph: &mut Graph, x: Value, key: Value) -> Value {
+        let shape = graph.shape(x).clone();
+        let uniform = graph.random(key, self.stream, shape);
+        let rate = graph.constant(f64::from(self.rate), DType::F32);
+        let dropped = graph.less(uniform, rate);
+        let scaled = graph.scale(x, self.scale());
+        let zero = graph.constant_like(0.0, x);
+        graph.select(dropped, zero, scaled)
+    }
+
+    /// 1/(1 − rate).
+    pub fn scale(&self) -> f64 {
+        f64::from(1.0 / (1.0 - self.rate))
+    }
+}
+
+/// `y = mask·x/(1 − rate)`, plus a residual where there is one.
+///
+/// Inputs: `x` of any shape; `key [3]` in `I32` (seed low, seed high, step); then `residual` in the shape of
+/// x, if any. Output: in the shape of x.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Dropout {
+    /// What is dropped.
+    pub mask: DropoutMask,
+    /// Whether a residual is added.
+    pub residual: bool,
+}
+
+impl FusedOp for Dropout {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
+        self.mask.check()?;
+        let names: &[&str] = if self.residual { &["x", "key", "residual"] } else { &["x", "key"] };
+        expect_inputs(inputs, names)?;
+        let dtype = expect_floats(&[("x", inputs[0])])?;
+        expect_key(inputs[1])?;
+        if self.residual {
+            expect_floats(&[("x", inputs[0]), ("residual", inputs[2])])?;
+            expect_shape("residual", inputs[2], inputs[0].shape)?;
+        }
+        Ok(result(inputs[0].shape.clone(), dtype))
+    }
+
+    fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let y = self.mask.apply(graph, inputs[0], inputs[1]);
+        value(if self.residual { graph.add(inputs[2], y) } else { y })
+    }
+
+    fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        let dy = node.gradients[0]?;
+        let dx = graph.fused(Dropout { residual: false, ..*self }, &[dy, node.inputs[1]]);
+        let residual = self.residual.then_some(Some(dy));
+        Some([Some(dx), None].into_iter().chain(residual).collect())
+    }
+}
+
+/// Checks the key of random numbers.
+pub(super) fn expect_key(key: Operand<'_>) -> Result<(), String> {
+    expect_integers("key", key)?;
+    expect_shape("key", key, &Shape::from([3]))
+}
