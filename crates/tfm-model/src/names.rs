@@ -25,6 +25,15 @@ pub fn canonical<'a>(config: &Config, name: &'a str) -> &'a str {
     }
 }
 
+/// The parameters that training can learn, by their canonical names, with their shapes, in the order of
+/// computation. Position tables that are computed are not among them, nor the bias of Marian's logits, which
+/// is a constant of its checkpoints.
+pub fn learnable(config: &Config) -> Vec<(String, Shape)> {
+    let is_constant = |name: &str| config.family == Family::Marian && name == "output.bias";
+    let all = parameters(config).into_iter().map(|parameter| (parameter.name, parameter.shape));
+    all.filter(|(name, _)| !is_constant(name)).collect()
+}
+
 /// A parameter of a model, and where files keep it.
 #[derive(Debug, Clone)]
 pub(crate) struct Parameter {

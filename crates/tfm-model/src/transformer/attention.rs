@@ -62,8 +62,11 @@ impl Network<'_> {
             let key = net.project(memory, "key", heads);
             let value = net.project(memory, "value", heads);
             let Sequences { query_offsets, key_ranges } = sequences;
-            let op = Attention { scale, causal, dropout: None };
-            net.graph.attention(op, [query, key, value, query_offsets, key_ranges])
+            let dropped = net.mask(|rates| rates.attention);
+            let op = Attention { scale, causal, dropout: dropped.map(|(mask, _)| mask) };
+            let mut inputs = vec![query, key, value, query_offsets, key_ranges];
+            inputs.extend(dropped.map(|(_, key)| key));
+            net.graph.fused(op, &inputs)
         })
     }
 

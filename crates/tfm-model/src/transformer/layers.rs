@@ -1,8 +1,11 @@
 //! The parts that encoder and decoder share: linear layers, norms, residual connections, the position-wise
 //! feed-forward network, embeddings.
 
-use crate::config::{Config, NormPlacement};
-use tfm_core::{DType, Graph, Value};
+use super::learning::{Learning, Pupil};
+use crate::config::{Config, Family, NormPlacement};
+use crate::names::canonical;
+use tfm_core::fused::Embedding;
+use tfm_core::{Graph, Value};
 
 /// A graph of the model under construction.
 pub struct Network<'a> {
@@ -10,12 +13,19 @@ pub struct Network<'a> {
     pub graph: Graph,
     /// The model's description.
     pub config: &'a Config,
+    /// What it learns, while it is trained.
+    pub(super) pupil: Option<Pupil<'a>>,
 }
 
 impl<'a> Network<'a> {
     /// An empty graph for the model that `config` describes.
     pub fn new(config: &'a Config) -> Self {
-        Network { graph: Graph::new(), config }
+        Network { graph: Graph::new(), config, pupil: None }
+    }
+
+    /// An empty graph for that model in training.
+    pub fn learning(config: &'a Config, learning: &'a Learning) -> Self {
+        Network { pupil: Some(Pupil::new(learning)), ..Network::new(config) }
     }
 
     /// Runs `build` inside the scope `name`.
@@ -29,7 +39,8 @@ impl<'a> Network<'a> {
     /// The parameter `name` of the current scope.
     pub fn parameter(&mut self, name: &str, shape: &[usize]) -> Value {
         let path = format!("{}.{name}", self.graph.scope());
-        self.graph.parameter(path.trim_start_matches('.'), DType::F32, shape)
+        let path = path.trim_start_matches('.');
+        self.named(canonical(self.config, path), shape)
     }
 
     /// `x·Wᵀ + b` from `input` to `output` features.
@@ -38,7 +49,8 @@ impl<'a> Network<'a> {
         self.scoped(name, |net| {
             let weight = net.parameter("weight", &[output, input]);
             let bias = has_bias.then(|| net.parameter("bias", &[output]));
-            net.graph.linear(x, weight, bias)
+            let y = net.graph.linear(x, weight, bias);
+            net.adapted(x, y, input, output)
         })
     }
 
@@ -63,13 +75,13 @@ impl<'a> Network<'a> {
         match self.config.norm_placement {
             NormPlacement::Post => {
                 let y = self.scoped(name, |net| sublayer(net, x));
-                let sum = self.graph.add(x, y);
+                let sum = self.add_dropped(x, y);
                 self.norm(sum, &norm)
             }
             NormPlacement::Pre => {
                 let normal = self.norm(x, &norm);
                 let y = self.scoped(name, |net| sublayer(net, normal));
-                self.graph.add(x, y)
+                self.add_dropped(x, y)
             }
         }
     }
@@ -79,6 +91,7 @@ impl<'a> Network<'a> {
         let d = self.config.d_model;
         let inner = self.linear(x, "inner", d, d_inner);
         let active = self.graph.activate(self.config.activation, inner);
+        let active = self.dropped(active, |rates| rates.activation);
         self.linear(active, "outer", d_inner, d)
     }
 
@@ -90,11 +103,14 @@ impl<'a> Network<'a> {
         tokens: Value,
         positions: Value,
     ) -> Value {
-        let d = self.config.d_model;
-        let table = self.graph.parameter(table, DType::F32, [rows, d]);
-        let position_rows = self.config.max_positions;
-        let encoding = self.parameter("positions.weight", &[position_rows, d]);
-        let scale = self.config.embedding_scale;
-        self.graph.embedding(tokens, table, scale, Some((positions, encoding)))
+        let config = self.config;
+        let d = config.d_model;
+        let table = self.named(canonical(config, table), &[rows, d]);
+        let encoding = self.parameter("positions.weight", &[config.max_positions, d]);
+        // Marian's tables do not learn the row of the padding token, which its decoder begins with.
+        let unlearnt = config.special.pad.filter(|_| config.family == Family::Marian);
+        let op = Embedding { scale: config.embedding_scale, positions: true, unlearnt };
+        let x = self.graph.fused(op, &[tokens, table, positions, encoding]);
+        self.dropped(x, |rates| rates.residual)
     }
 }

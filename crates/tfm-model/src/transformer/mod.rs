@@ -7,8 +7,10 @@ mod attention;
 mod decoder;
 mod encoder;
 mod layers;
+mod learning;
 pub mod positions;
 
 pub use attention::Sequences;
 pub use decoder::{DecoderKeys, Pools};
 pub use layers::Network;
+pub use learning::{Adapters, DropoutRates, Learning, RANDOM_KEY, adapter_shapes};
