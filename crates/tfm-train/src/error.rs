@@ -1,0 +1,143 @@
+//! What can go wrong in this crate.
+
+use crate::config::ConfigFault;
+use std::path::PathBuf;
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of configuring, feeding, keeping or reporting a training.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A training configuration that makes no sense. Every fault found is listed, not the first alone.
+    #[error("{file} is no usable training configuration: {}", listed(.faults))]
+    Config {
+        /// The file.
+        file: String,
+        /// All that is wrong, in the order of the lines.
+        faults: Vec<ConfigFault>,
+    },
+    /// A file or a folder could not be read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Read {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system, or the decompressor, answered.
+        source: std::io::Error,
+    },
+    /// A file or a folder could not be written.
+    #[error("cannot {action} {path}: {source}{remedy}", path = .path.display(), remedy = remedy(.source))]
+    Write {
+        /// What was tried: "write", "rename", "make" or "remove".
+        action: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// What the operating system answered.
+        source: std::io::Error,
+    },
+    /// A line of a corpus that cannot be used.
+    #[error("{path}:{line}: {problem}", path = .path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it, and what to do.
+        problem: String,
+    },
+    /// Two files that do not pair up line by line.
+    #[error(
+        "{source_path} has {source_lines} lines, but {target_path} has {target_lines}: each line needs its translation in the same place",
+        source_path = .source_path.display(), target_path = .target_path.display()
+    )]
+    LineCounts {
+        /// The file of sources.
+        source_path: PathBuf,
+        /// Its lines.
+        source_lines: u64,
+        /// The file of targets.
+        target_path: PathBuf,
+        /// Its lines.
+        target_lines: u64,
+    },
+    /// Text that the tokeniser refuses.
+    #[error("{place}: {source}")]
+    Encode {
+        /// The corpus and the line.
+        place: String,
+        /// What the tokeniser says.
+        source: tfm_text::Error,
+    },
+    /// A corpus of which nothing is left to learn from.
+    #[error("{place} has no pair to use: {counts}")]
+    NoPairs {
+        /// The corpus.
+        place: String,
+        /// What was read and why it was left out.
+        counts: String,
+    },
+    /// A pair that no batch can hold.
+    #[error(
+        "batch.tokens is {limit}, but a pair has {tokens} tokens (source and target): raise batch.tokens or lower data.maximum_tokens"
+    )]
+    BatchTooSmall {
+        /// The most tokens of a batch.
+        limit: usize,
+        /// The tokens of the longest pair.
+        tokens: usize,
+    },
+    /// A place in the data that is not there: the data has changed since it was noted.
+    #[error(
+        "the data has no batch {batch} in window {window} of epoch {epoch}: resume with the data, seed and batch size that the training began with"
+    )]
+    Position {
+        /// The epoch.
+        epoch: u64,
+        /// The window.
+        window: u64,
+        /// The batch.
+        batch: u64,
+    },
+    /// The thread that loads batches ended without saying why.
+    #[error("the loader of batches stopped: start the training again from its last checkpoint")]
+    LoaderStopped,
+    /// A checkpoint of a training that cannot be used.
+    #[error("{place} is no usable training checkpoint: {problem}")]
+    Checkpoint {
+        /// Its folder.
+        place: String,
+        /// The file at fault, what is wrong, and what to do.
+        problem: String,
+    },
+    /// A file of measurements that does not belong to this training.
+    #[error("{path}:{line}: {problem}", path = .path.display())]
+    Metrics {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: u64,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// The faults, one a line if there are several.
+fn listed(faults: &[ConfigFault]) -> String {
+    match faults {
+        [one] => one.to_string(),
+        many => {
+            let lines: String = many.iter().map(|fault| format!("\n  - {fault}")).collect();
+            format!("{} faults:{lines}", many.len())
+        }
+    }
+}
+
+fn remedy(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        std::io::ErrorKind::StorageFull => {
+            "; make room, and go on from the last checkpoint, which is whole"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,12 @@
+//! Training of encoder-decoder Transformers: what a training is (configuration), what it learns from (data),
+//! how fast (schedules), what it leaves on disk (checkpoints) and what it tells (reports).
+
+pub mod checkpoint;
+pub mod config;
+pub mod data;
+mod error;
+mod random;
+pub mod schedule;
+
+pub use config::TrainConfig;
+pub use error::{Error, Result};
