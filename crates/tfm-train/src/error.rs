@@ -1,5 +1,6 @@
 //! What can go wrong in this crate.
 
+use crate::config::ConfigFault;
 use std::path::PathBuf;
 use tfm_core::{NotFinite, Shape};
 
@@ -10,6 +11,14 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A training configuration that makes no sense. Every fault found is listed, not the first alone.
+    #[error("{file} is no usable training configuration: {}", listed(.faults))]
+    Config {
+        /// The file.
+        file: String,
+        /// All that is wrong, in the order of the lines.
+        faults: Vec<ConfigFault>,
+    },
     /// A file or a folder could not be read.
     #[error("cannot read {path}: {source}", path = .path.display())]
     Read {
@@ -147,6 +156,17 @@ pub enum Error {
     /// The engine refuses.
     #[error(transparent)]
     Core(#[from] tfm_core::Error),
+}
+
+/// The faults, one a line if there are several.
+fn listed(faults: &[ConfigFault]) -> String {
+    match faults {
+        [one] => one.to_string(),
+        many => {
+            let lines: String = many.iter().map(|fault| format!("\n  - {fault}")).collect();
+            format!("{} faults:{lines}", many.len())
+        }
+    }
 }
 
 fn first_place(place: &Option<NotFinite>) -> String {

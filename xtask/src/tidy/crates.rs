@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-text", &[]),
     ("tfm-cpu", &["tfm-core"]),
     ("tfm-model", &["tfm-core", "tfm-text"]),
+    ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
     ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model"]),
     ("tfm-benches", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm"]),
     ("xtask", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm"]),

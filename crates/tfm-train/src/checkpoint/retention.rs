@@ -1,0 +1,140 @@
+//! Which checkpoints there are, which is the last good one, and which may go.
+
+use super::load::{Loaded, inspect, load_alone};
+use super::{Score, all, name};
+use crate::config::Metric;
+use crate::error::{Error, Result};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The newest checkpoint that can be used.
+#[derive(Debug)]
+pub struct Latest {
+    /// Its folder, and what is in it; `None` if there is none.
+    pub found: Option<(PathBuf, Loaded)>,
+    /// What is wrong with each newer one.
+    pub refused: Vec<Error>,
+}
+
+/// The updates of which there are checkpoints, good or not, in the folder `output`, and their folders;
+/// earliest first.
+///
+/// # Errors
+/// [`Error::Read`].
+pub fn steps(output: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    steps_in(&all(output))
+}
+
+fn steps_in(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut steps = Vec::new();
+    for found in names(folder)? {
+        let step = found.strip_prefix("step-").and_then(|digits| digits.parse().ok());
+        // Not `step-+1`, nor one with other zeros than ours.
+        if let Some(step) = step.filter(|&step| name(step) == found) {
+            steps.push((step, folder.join(found)));
+        }
+    }
+    steps.sort();
+    Ok(steps)
+}
+
+/// The names in a folder; none if there is no such folder.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let failed = |source| Error::Read { path: folder.into(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.extend(entry.map_err(failed)?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+/// The newest checkpoint in the folder `output` that is whole.
+///
+/// # Errors
+/// [`Error::Read`] if the folder cannot be read.
+pub fn latest_good(output: &Path) -> Result<Latest> {
+    let mut refused = Vec::new();
+    for (_, folder) in steps(output)?.into_iter().rev() {
+        match load_alone(&folder) {
+            Ok(loaded) => return Ok(Latest { found: Some((folder, loaded)), refused }),
+            Err(error) => refused.push(error),
+        }
+    }
+    Ok(Latest { found: None, refused })
+}
+
+/// The newest other checkpoint beside this one that looks whole.
+pub(super) fn another(folder: &Path) -> Option<PathBuf> {
+    let steps = steps_in(folder.parent()?).ok()?;
+    let others = steps.into_iter().rev().map(|(_, other)| other).filter(|other| other != folder);
+    others.into_iter().find(|other| inspect(other).is_ok())
+}
+
+/// Removes all checkpoints but the newest and the best, and what programs that were killed have left behind.
+/// Gives back what was removed. The last one that looks whole always stays.
+///
+/// # Errors
+/// [`Error::Read`] or [`Error::Write`].
+pub fn prune(
+    output: &Path,
+    keep_last: usize,
+    keep_best: usize,
+    metric: Metric,
+    scores: &[Score],
+) -> Result<Vec<PathBuf>> {
+    let folder = all(output);
+    for left in names(&folder)? {
+        if left.starts_with(".step-") && (left.ends_with(".part") || left.ends_with(".old")) {
+            remove(&folder.join(left))?;
+        }
+    }
+    let steps = steps(output)?;
+    let mut kept: BTreeSet<u64> =
+        steps.iter().rev().take(keep_last.max(1)).map(|(step, _)| *step).collect();
+    let mut scored: Vec<Score> = scores.to_vec();
+    scored.retain(|score| steps.iter().any(|(step, _)| *step == score.step));
+    // Stable, so that the earlier of equals comes first.
+    scored.sort_by(|one, other| match metric.is_better(one.score, other.score) {
+        true => std::cmp::Ordering::Less,
+        false if metric.is_better(other.score, one.score) => std::cmp::Ordering::Greater,
+        false => std::cmp::Ordering::Equal,
+    });
+    kept.extend(scored.iter().take(keep_best).map(|score| score.step));
+    let is_whole = |(_, folder): &&(u64, PathBuf)| inspect(folder).is_ok();
+    if !steps.iter().filter(|(step, _)| kept.contains(step)).any(|one| is_whole(&one)) {
+        kept.extend(steps.iter().rev().find(is_whole).map(|(step, _)| *step));
+    }
+    let mut removed = Vec::new();
+    for (_, folder) in steps.into_iter().filter(|(step, _)| !kept.contains(step)) {
+        // Under another name first: half a checkpoint must not look like one.
+        remove(&set_aside(&folder)?)?;
+        removed.push(folder);
+    }
+    Ok(removed)
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    fs::remove_dir_all(folder).map_err(|source| Error::Write {
+        action: "remove",
+        path: folder.into(),
+        source,
+    })
+}
+
+/// Renames a checkpoint so that it is none any more.
+pub(super) fn set_aside(folder: &Path) -> Result<PathBuf> {
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let aside = folder.with_file_name(format!(".{name}.old"));
+    if aside.exists() {
+        remove(&aside)?;
+    }
+    let failed = |source| Error::Write { action: "rename", path: folder.into(), source };
+    fs::rename(folder, &aside).map_err(failed)?;
+    Ok(aside)
+}

@@ -1,0 +1,158 @@
+//! Files that may be compressed, told by their first bytes, which no UTF-8 text begins with.
+
+use crate::error::{Error, Result};
+use flate2::bufread::MultiGzDecoder;
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::Path;
+
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
+/// Opens a plain, gzip or zstd file for reading what it says.
+pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    let failed = |source| Error::Read { path: path.into(), source };
+    let file = File::open(path).map_err(failed)?;
+    // Opening a folder succeeds, and reading it fails with less to say.
+    if file.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")));
+    }
+    reader(BufReader::with_capacity(1 << 16, file)).map_err(failed)
+}
+
+fn reader(mut file: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
+    let start = file.fill_buf()?;
+    if start.starts_with(GZIP) {
+        Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))))
+    } else if start.starts_with(ZSTD) {
+        Ok(Box::new(BufReader::new(Zstd::new(file)?)))
+    } else {
+        Ok(Box::new(file))
+    }
+}
+
+/// The frames of a zstd file, one after another.
+struct Zstd<R> {
+    file: R,
+    decoder: FrameDecoder,
+}
+
+impl<R: BufRead> Zstd<R> {
+    fn new(file: R) -> io::Result<Self> {
+        // The decoder holds every frame but its first to 100 MiB of memory. So its first is this empty one.
+        const EMPTY: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0];
+        let mut decoder = FrameDecoder::new();
+        let mut empty = EMPTY;
+        decoder.init(&mut empty).map_err(io::Error::other)?;
+        decoder.decode_blocks(&mut empty, BlockDecodingStrategy::All).map_err(io::Error::other)?;
+        Ok(Zstd { file, decoder })
+    }
+
+    /// Goes to the next frame that holds data. Answers whether there is one.
+    fn next_frame(&mut self) -> io::Result<bool> {
+        while !self.file.fill_buf()?.is_empty() {
+            match self.decoder.reset(&mut self.file) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let length = u64::from(length);
+                    io::copy(&mut (&mut self.file).take(length), &mut io::sink())?;
+                }
+                Err(error) => return Err(io::Error::other(error)),
+            }
+        }
+        Ok(false)
+    }
+
+    fn check(&self) -> io::Result<()> {
+        let stored = self.decoder.get_checksum_from_data();
+        if stored.is_some() && stored != self.decoder.get_calculated_checksum() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the zstd checksum is wrong"));
+        }
+        Ok(())
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if buffer.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if self.decoder.can_collect() > 0 {
+                let count = self.decoder.read(buffer)?;
+                if self.decoder.is_finished() && self.decoder.can_collect() == 0 {
+                    self.check()?;
+                }
+                return Ok(count);
+            }
+            if !self.decoder.is_finished() {
+                let strategy = BlockDecodingStrategy::UptoBytes(buffer.len());
+                self.decoder.decode_blocks(&mut self.file, strategy).map_err(io::Error::other)?;
+            } else if !self.next_frame()? {
+                return Ok(0);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
+    use std::io::{Cursor, Write};
+
+    fn read(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
+        let mut found = Vec::new();
+        reader(Cursor::new(bytes))?.read_to_end(&mut found)?;
+        Ok(found)
+    }
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        compress_to_vec(bytes, CompressionLevel::Fastest)
+    }
+
+    #[test]
+    fn all_members_and_frames_are_read() {
+        let long: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+        assert_eq!(read(long.clone()).unwrap(), long);
+        let both = [&long[..], b"end"].concat();
+        assert_eq!(read([gzip(&long), gzip(b"end")].concat()).unwrap(), both);
+        let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 9, 9, 9].to_vec();
+        let frames = [zstd(&long), skippable, zstd(b""), zstd(b"end")].concat();
+        assert_eq!(read(frames).unwrap(), both);
+        assert_eq!(read(Vec::new()).unwrap(), b"");
+    }
+
+    #[test]
+    fn what_is_cut_or_damaged_is_an_error() {
+        let text = b"the same and the same and the same ".repeat(5000);
+        for bytes in [gzip(&text), zstd(&text)] {
+            for end in [bytes.len() - 1, bytes.len() / 2, 11] {
+                assert!(read(bytes[..end].to_vec()).is_err(), "{end} of {}", bytes.len());
+            }
+            let mut flipped = bytes.clone();
+            *flipped.last_mut().unwrap() ^= 1;
+            assert!(read(flipped).is_err());
+        }
+    }
+
+    #[test]
+    fn a_frame_that_wants_too_much_memory_is_refused() {
+        // A window of 2^(10 + 25) bytes, then a block that repeats a byte.
+        let bomb = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 25 << 3, 0x03, 0x00, 0x00, b'a'].to_vec();
+        let error = read(bomb).unwrap_err().to_string();
+        assert!(error.to_lowercase().contains("window"), "{error}");
+    }
+}

@@ -1,0 +1,279 @@
+//! All pairs of the corpora, encoded, in memory.
+
+use super::arena::{Ids, Texts};
+use super::corpus::TextPair;
+use super::counts::Counts;
+use super::encoder::{Encoder, Side};
+use super::lines::LONGEST_LINE;
+use crate::config::{Corpora, Filters};
+use crate::error::{Error, Result};
+use rayon::prelude::*;
+use std::collections::HashSet;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+/// Pairs that are encoded at once, by all threads.
+const PORTION: usize = 1 << 13;
+
+/// Pairs of token ids, numbered from 0 through all corpora.
+pub struct Pairs {
+    /// Source and target of pair `i` are the sequences `2 i` and `2 i + 1`.
+    pub(super) ids: Ids,
+    texts: Option<Texts>,
+    /// How pairs are encoded anew, with the most tokens of a side.
+    sampling: Option<(Encoder, usize)>,
+    pub(super) corpora: Vec<LoadedCorpus>,
+    longest: usize,
+    checksum: crc32fast::Hasher,
+}
+
+/// A corpus in the numbers of its pairs.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LoadedCorpus {
+    pub(super) first: usize,
+    pub(super) weight: f64,
+    pub(super) counts: Counts,
+}
+
+impl fmt::Debug for Pairs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pairs").field("corpora", &self.corpora).finish_non_exhaustive()
+    }
+}
+
+impl Pairs {
+    /// Reads and encodes the training data, without what the filters leave out. If `sampled`, texts are kept
+    /// and a [`Stream`](super::Stream) encodes them anew in every epoch, with a seed each.
+    ///
+    /// # Errors
+    /// [`Error::Read`], [`Error::Line`] or [`Error::LineCounts`] of a corpus, [`Error::Encode`], and
+    /// [`Error::NoPairs`] for a corpus of which nothing is left.
+    pub fn training(
+        corpora: &Corpora,
+        filters: &Filters,
+        encoder: &Encoder,
+        sampled: bool,
+    ) -> Result<Self> {
+        let mut pairs = Pairs::new(sampled);
+        pairs.sampling = sampled.then(|| (encoder.clone(), filters.maximum_tokens));
+        pairs.read(corpora, Some(filters), encoder)?;
+        Ok(pairs)
+    }
+
+    /// Reads and encodes all pairs, with their texts: what a model is measured on is measured whole.
+    ///
+    /// # Errors
+    /// As [`training`](Self::training), and [`Error::Line`] for a line of more than a mebibyte.
+    pub fn validation(corpora: &Corpora, encoder: &Encoder) -> Result<Self> {
+        let mut pairs = Pairs::new(true);
+        pairs.read(corpora, None, encoder)?;
+        Ok(pairs)
+    }
+
+    fn new(with_texts: bool) -> Self {
+        Pairs {
+            ids: Ids::new(),
+            texts: with_texts.then(Texts::default),
+            sampling: None,
+            corpora: Vec::new(),
+            longest: 0,
+            checksum: crc32fast::Hasher::new(),
+        }
+    }
+
+    fn read(
+        &mut self,
+        corpora: &Corpora,
+        filters: Option<&Filters>,
+        encoder: &Encoder,
+    ) -> Result<()> {
+        for corpus in 0..corpora.count() {
+            let place = corpora.name(corpus);
+            let mut loading = Loading {
+                pairs: self,
+                filters,
+                encoder,
+                place: &place,
+                counts: Counts::default(),
+                seen: HashSet::new(),
+                portion: Vec::new(),
+            };
+            let first = loading.pairs.len();
+            loading.read(corpora, corpus)?;
+            let counts = loading.counts;
+            if counts.kept == 0 {
+                return Err(Error::NoPairs { place, counts: counts.to_string() });
+            }
+            self.corpora.push(LoadedCorpus { first, weight: corpora.weight(corpus), counts });
+        }
+        Ok(())
+    }
+
+    /// How many pairs there are.
+    pub fn len(&self) -> usize {
+        self.ids.len() / 2
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What became of the pairs of each corpus.
+    pub fn counts(&self) -> impl ExactSizeIterator<Item = Counts> + '_ {
+        self.corpora.iter().map(|corpus| corpus.counts)
+    }
+
+    /// The tokens of a pair's source and of its target.
+    pub fn tokens(&self, pair: usize) -> [usize; 2] {
+        [self.ids.tokens(2 * pair), self.ids.tokens(2 * pair + 1)]
+    }
+
+    /// The tokens of the pair that has most, source and target together.
+    pub fn longest(&self) -> usize {
+        self.longest
+    }
+
+    /// A number that is another one, all but surely, for other data or another tokeniser: a checkpoint keeps
+    /// it, so that a training isn't resumed with what it didn't begin with.
+    pub fn fingerprint(&self) -> u32 {
+        self.checksum.clone().finalize()
+    }
+
+    /// The texts of a pair, where they are kept: for validation, and where segmentations are sampled.
+    pub fn texts(&self, pair: usize) -> Option<[&str; 2]> {
+        let texts = self.texts.as_ref()?;
+        Some([texts.get(2 * pair), texts.get(2 * pair + 1)])
+    }
+
+    /// Whether pairs are encoded anew in every epoch.
+    pub fn is_sampled(&self) -> bool {
+        self.sampling.is_some()
+    }
+
+    /// A pair encoded anew; as it always is, where that has become too long.
+    pub(super) fn sample(&self, pair: usize, seeds: [u64; 2]) -> Result<Option<[Vec<u32>; 2]>> {
+        let (Some((encoder, maximum)), Some([source, target])) = (&self.sampling, self.texts(pair))
+        else {
+            return Ok(None);
+        };
+        let encode = |side, text, seed| {
+            encoder(side, text, Some(seed)).map_err(|source| Error::Encode {
+                place: format!("pair {pair} of the training data"),
+                source,
+            })
+        };
+        let source = encode(Side::Source, source, seeds[0])?;
+        let target = encode(Side::Target, target, seeds[1])?;
+        let fits = source.len().max(target.len()) <= *maximum;
+        Ok(fits.then_some([source, target]))
+    }
+
+    fn push(&mut self, text: &TextPair, ids: &[Vec<u32>; 2]) {
+        for (text, ids) in [&text.source, &text.target].into_iter().zip(ids) {
+            self.ids.push(ids);
+            if let Some(texts) = &mut self.texts {
+                texts.push(text);
+            }
+            self.checksum.update(&(ids.len() as u64).to_le_bytes());
+            ids.iter().for_each(|id| self.checksum.update(&id.to_le_bytes()));
+        }
+        self.longest = self.longest.max(ids[0].len() + ids[1].len());
+    }
+}
+
+/// A corpus being read.
+struct Loading<'l> {
+    pairs: &'l mut Pairs,
+    filters: Option<&'l Filters>,
+    encoder: &'l Encoder,
+    place: &'l str,
+    counts: Counts,
+    /// Hashes of 128 bits: that two pairs share one is not to be feared.
+    seen: HashSet<[u64; 2]>,
+    /// Texts to encode, with their lines.
+    portion: Vec<(u64, TextPair)>,
+}
+
+impl Loading<'_> {
+    fn read(&mut self, corpora: &Corpora, corpus: usize) -> Result<()> {
+        let mut texts = corpora.open(corpus)?;
+        while let Some(text) = texts.next().transpose()? {
+            self.counts.read += 1;
+            let line = texts.line();
+            match text {
+                Some(text) if self.passes(&text) => self.portion.push((line, text)),
+                Some(_) => {}
+                None if self.filters.is_some() => self.counts.long_lines += 1,
+                None => {
+                    let problem = format!("has more than {LONGEST_LINE} bytes: split the text");
+                    return Err(Error::Line { path: self.place.into(), line, problem });
+                }
+            }
+            if self.portion.len() == PORTION {
+                self.encode()?;
+            }
+        }
+        self.encode()
+    }
+
+    /// Whether a pair passes the filters that ask for no tokens.
+    fn passes(&mut self, text: &TextPair) -> bool {
+        let Some(filters) = self.filters else { return true };
+        if text.source.is_empty() || text.target.is_empty() {
+            self.counts.empty += 1;
+            return false;
+        }
+        if filters.drop_duplicates && !self.seen.insert(hash(text)) {
+            self.counts.duplicates += 1;
+            return false;
+        }
+        true
+    }
+
+    /// Encodes the texts that wait, in their order whatever the threads.
+    fn encode(&mut self) -> Result<()> {
+        let (encoder, place) = (self.encoder, self.place);
+        let encode = |(line, text): &(u64, TextPair)| {
+            let failed = |source| Error::Encode { place: format!("{place}, line {line}"), source };
+            Ok([
+                encoder(Side::Source, &text.source, None).map_err(failed)?,
+                encoder(Side::Target, &text.target, None).map_err(failed)?,
+            ])
+        };
+        let encoded: Vec<Result<[Vec<u32>; 2]>> = self.portion.par_iter().map(encode).collect();
+        for ((_, text), ids) in std::mem::take(&mut self.portion).iter().zip(encoded) {
+            let ids = ids?;
+            if self.fits(ids[0].len(), ids[1].len()) {
+                self.counts.kept += 1;
+                self.pairs.push(text, &ids);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a pair with so many tokens passes the filters.
+    fn fits(&mut self, source: usize, target: usize) -> bool {
+        let Some(filters) = self.filters else { return true };
+        let (short, long) = (source.min(target), source.max(target));
+        let reason = if short < filters.minimum_tokens {
+            &mut self.counts.too_short
+        } else if long > filters.maximum_tokens {
+            &mut self.counts.too_long
+        } else if filters.maximum_ratio.is_some_and(|most| long as f64 > most * short as f64) {
+            &mut self.counts.ratio
+        } else {
+            return true;
+        };
+        *reason += 1;
+        false
+    }
+}
+
+fn hash(text: &TextPair) -> [u64; 2] {
+    [0u8, 1].map(|salt| {
+        let mut hasher = DefaultHasher::new();
+        (salt, &text.source, &text.target).hash(&mut hasher);
+        hasher.finish()
+    })
+}

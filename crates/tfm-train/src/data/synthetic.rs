@@ -1,0 +1,70 @@
+//! Tasks with letters that need no data: what a Transformer must be able to learn.
+
+use crate::config::{Synthetic, Task};
+use crate::random::{Draws, Purpose};
+
+impl Synthetic {
+    /// A pair of texts, counted from 0: letters with spaces between, so that a tokeniser makes each a token.
+    /// It depends on the description and the number alone.
+    pub fn pair(&self, index: usize) -> (String, String) {
+        let mut draws = Draws::new(self.seed, Purpose::Synthetic, [index as u64, 0]);
+        let lengths = self.maximum_length.saturating_sub(self.minimum_length) + 1;
+        let length = self.minimum_length + draws.below(lengths as u64) as usize;
+        let symbols = self.symbols.clamp(1, 26) as u64;
+        let source: Vec<u8> = (0..length).map(|_| b'a' + draws.below(symbols) as u8).collect();
+        let mut target = source.clone();
+        match self.task {
+            Task::Copy => {}
+            Task::Reverse => target.reverse(),
+            Task::Sort => target.sort_unstable(),
+        }
+        (spaced(&source), spaced(&target))
+    }
+}
+
+fn spaced(letters: &[u8]) -> String {
+    let mut text = String::with_capacity(letters.len() * 2);
+    for &letter in letters {
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push(letter.into());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_are_what_the_task_says() {
+        for task in [Task::Copy, Task::Reverse, Task::Sort] {
+            let task = Synthetic {
+                task,
+                symbols: 5,
+                minimum_length: 2,
+                maximum_length: 9,
+                pairs: 300,
+                seed: 3,
+            };
+            let mut lengths = std::collections::BTreeSet::new();
+            for index in 0..task.pairs {
+                let (source, target) = task.pair(index);
+                assert_eq!((source.clone(), target.clone()), task.pair(index));
+                let source: Vec<&str> = source.split(' ').collect();
+                let mut expected = source.clone();
+                match task.task {
+                    Task::Copy => {}
+                    Task::Reverse => expected.reverse(),
+                    Task::Sort => expected.sort(),
+                }
+                assert_eq!(target.split(' ').collect::<Vec<_>>(), expected);
+                assert!(source.iter().all(|letter| ["a", "b", "c", "d", "e"].contains(letter)));
+                lengths.insert(source.len());
+            }
+            assert_eq!(lengths, (2..=9).collect());
+            assert_ne!(task.pair(0), Synthetic { seed: 4, ..task }.pair(0));
+        }
+    }
+}
