@@ -4,8 +4,9 @@
     python xtask/python/golden.py --out crates/tfm/tests/fixtures [--only NAME…]
 
 Marian fixtures and `bundled` are answered by Hugging Face `transformers`, `nn_transformer_*` by `torch.nn.Transformer`.
-What each file holds is written in crates/tfm/tests/fixtures/README.md. The same versions on the same kind of machine
-give the same files: every random number comes from a seed that the fixture's name fixes.
+What each file holds is written in crates/tfm/tests/fixtures/README.md; `training`, made from the tiny checkpoints, is
+described in crates/tfm-train/tests/fixtures/README.md. The same versions on the same kind of machine give the same
+files: every random number comes from a seed that the fixture's name fixes.
 """
 
 import argparse
@@ -16,8 +17,11 @@ import torch
 import golden_bundled
 import golden_marian
 import golden_paper
+import golden_training
 
-MODELS = Path(__file__).resolve().parents[2] / "models"
+ROOT = Path(__file__).resolve().parents[2]
+MODELS = ROOT / "models"
+TRAINING = ROOT / "crates/tfm-train/tests/fixtures"
 
 
 def main() -> None:
@@ -25,12 +29,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the folder of fixtures")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="make these alone")
     parser.add_argument("--bundled", type=Path, default=MODELS / "marian-tatoeba-en-fr", help="the bundled checkpoint")
+    parser.add_argument("--training", type=Path, default=TRAINING, help="the folder of fixtures of training")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
     makers = {name: lambda out, spec=spec: golden_marian.make(spec, out) for name, spec in golden_marian.SPECS.items()}
     makers |= {name: lambda out, spec=spec: golden_paper.make(spec, out) for name, spec in golden_paper.SPECS.items()}
     makers["bundled"] = lambda out: golden_bundled.make(options.bundled, out)
+    makers["training"] = lambda out: golden_training.make(out.parent, options.training)
     unknown = set(options.only) - set(makers)
     if unknown:
         parser.error(f"no such fixture: {', '.join(sorted(unknown))} (there are {', '.join(makers)})")

@@ -68,16 +68,17 @@ class PaperTransformer(torch.nn.Module):
         vectors = self.embedding(ids) * math.sqrt(self.config["d_model"])
         return vectors + self.positions(ids.shape[1]).to(vectors.dtype)
 
-    def decode(self, encoded: torch.Tensor, decoder: torch.Tensor) -> torch.Tensor:
-        """`[B, S, d_model]` and `[B, T]` to logits `[B, T, vocab_size]`."""
+    def decode(self, encoded: torch.Tensor, decoder: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
+        """`[B, S, d_model]` and `[B, T]` to logits `[B, T, vocab_size]`; `padding` `[B, S]` is true where a source has ended."""
         target = self.embed(decoder)
         mask = self.transformer.generate_square_subsequent_mask(decoder.shape[1], dtype=target.dtype)
-        hidden = self.transformer.decoder(target, encoded, tgt_mask=mask)
+        hidden = self.transformer.decoder(target, encoded, tgt_mask=mask, memory_key_padding_mask=padding)
         return hidden @ self.embedding.weight.T if self.generator is None else self.generator(hidden)
 
-    def forward(self, source: torch.Tensor, decoder: torch.Tensor) -> torch.Tensor:
+    def forward(self, source: torch.Tensor, decoder: torch.Tensor, padding: torch.Tensor | None = None) -> torch.Tensor:
         """Logits `[B, T, vocab_size]` of sources `[B, S]` with decoder inputs `[B, T]`."""
-        return self.decode(self.transformer.encoder(self.embed(source)), decoder)
+        encoded = self.transformer.encoder(self.embed(source), src_key_padding_mask=padding)
+        return self.decode(encoded, decoder, padding)
 
     def encode(self, source: list[int]) -> torch.Tensor:
         """`[1, S, d_model]`."""
