@@ -90,6 +90,67 @@ pub enum Error {
         stream: usize,
     },
 
+    /// A file could not be written.
+    #[error("cannot write {file}: {source}")]
+    Write {
+        /// The file.
+        file: String,
+        /// What the operating system answered.
+        source: std::io::Error,
+    },
+
+    /// An option of training or sampling that makes no sense.
+    #[error("{option}: {problem}")]
+    Option {
+        /// The option's name.
+        option: &'static str,
+        /// What is wrong with it, and what would be right.
+        problem: String,
+    },
+
+    /// There is no text to learn pieces from.
+    #[error(
+        "no text to learn from: {skipped} sentences were longer than the longest allowed, the others empty"
+    )]
+    NothingToLearn {
+        /// Sentences left out for their length.
+        skipped: usize,
+    },
+
+    /// More different words than training holds in memory.
+    #[error(
+        "the different words of the text have more than {limit} bytes: give a sample of the sentences"
+    )]
+    TooManyWords {
+        /// The most bytes of different words, together.
+        limit: usize,
+    },
+
+    /// A vocabulary that has no room for what must be in it.
+    #[error(
+        "a vocabulary of {asked} is too small: {characters} characters, {symbols} symbols and {special} special pieces need {}; ask for more, or lower the character coverage",
+        characters + symbols + special
+    )]
+    VocabularyTooSmall {
+        /// The size asked for.
+        asked: usize,
+        /// Characters that the coverage requires.
+        characters: usize,
+        /// User-defined symbols.
+        symbols: usize,
+        /// Special pieces such as `<unk>`.
+        special: usize,
+    },
+
+    /// A vocabulary larger than the text has pieces for.
+    #[error("a vocabulary of {asked} is too large: this text gives at most {most}")]
+    VocabularyTooLarge {
+        /// The size asked for.
+        asked: usize,
+        /// The largest size that this text can fill.
+        most: usize,
+    },
+
     /// A metric was asked for with nothing to score.
     #[error("nothing to score: give at least one hypothesis and one reference")]
     NothingToScore,

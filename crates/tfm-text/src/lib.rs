@@ -17,6 +17,7 @@ mod metrics;
 mod sentencepiece;
 mod tokenizer;
 mod tokenizer_json;
+pub mod training;
 mod trie;
 mod vocab;
 mod whitespace;

@@ -11,8 +11,8 @@
 mod bpe;
 mod charsmap;
 mod decode;
-mod normalizer;
-mod proto;
+pub(crate) mod normalizer;
+pub(crate) mod proto;
 mod unigram;
 mod utf8;
 mod vocabulary;

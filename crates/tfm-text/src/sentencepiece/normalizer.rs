@@ -8,11 +8,11 @@ use super::{
 use crate::trie::Trie;
 
 /// U+2581, which stands for a space inside pieces.
-pub(super) const SPACE_SYMBOL: &[u8] = "▁".as_bytes();
+pub(crate) const SPACE_SYMBOL: &[u8] = "▁".as_bytes();
 const REPLACEMENT_CHARACTER: &[u8] = "\u{fffd}".as_bytes();
 
 #[derive(Debug)]
-pub(super) struct Normalizer {
+pub(crate) struct Normalizer {
     charsmap: Option<CharsMap>,
     /// Symbols that are kept as they are written.
     user_defined: Option<Trie>,
@@ -25,7 +25,7 @@ pub(super) struct Normalizer {
 }
 
 impl Normalizer {
-    pub(super) fn new(
+    pub(crate) fn new(
         spec: &NormalizerSpec,
         whitespace_as_suffix: bool,
         user_defined: Option<Trie>,
@@ -53,7 +53,7 @@ impl Normalizer {
     }
 
     /// Whether decoding drops the space that normalisation may have put in front.
-    pub(super) const fn leading_space(&self) -> LeadingSpace {
+    pub(crate) const fn leading_space(&self) -> LeadingSpace {
         match (self.add_dummy_prefix, self.remove_extra_whitespaces) {
             (_, true) => LeadingSpace::DropAll,
             (true, false) => LeadingSpace::DropOne,
@@ -61,7 +61,7 @@ impl Normalizer {
         }
     }
 
-    pub(super) fn normalize(&self, text: &[u8]) -> Vec<u8> {
+    pub(crate) fn normalize(&self, text: &[u8]) -> Vec<u8> {
         let mut input = text;
         if self.remove_extra_whitespaces {
             while let (b" ", read) = self.next(input) {
@@ -143,7 +143,7 @@ impl Normalizer {
 
     /// The longest user-defined symbol that `text` starts with, else one character: its length, and
     /// whether it is such a symbol. Not for an empty text.
-    pub(super) fn symbol_or_char(&self, text: &[u8]) -> (usize, bool) {
+    pub(crate) fn symbol_or_char(&self, text: &[u8]) -> (usize, bool) {
         match self.user_defined.as_ref().and_then(|symbols| symbols.longest_prefix(text)) {
             Some((len, _)) => (len, true),
             None => (announced_len(text[0]).min(text.len()), false),
@@ -153,7 +153,7 @@ impl Normalizer {
 
 /// What decoding does with spaces at the beginning of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum LeadingSpace {
+pub(crate) enum LeadingSpace {
     Keep,
     DropOne,
     DropAll,

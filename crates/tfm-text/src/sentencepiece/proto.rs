@@ -6,24 +6,24 @@
 
 /// `ModelProto`
 #[derive(Debug, Default)]
-pub(super) struct ModelProto<'a> {
-    pub(super) pieces: Vec<Piece<'a>>,
-    pub(super) trainer: TrainerSpec,
-    pub(super) normalizer: NormalizerSpec,
-    pub(super) denormalizer: NormalizerSpec,
+pub(crate) struct ModelProto<'a> {
+    pub(crate) pieces: Vec<Piece<'a>>,
+    pub(crate) trainer: TrainerSpec,
+    pub(crate) normalizer: NormalizerSpec,
+    pub(crate) denormalizer: NormalizerSpec,
 }
 
 /// `ModelProto.SentencePiece`
 #[derive(Debug)]
-pub(super) struct Piece<'a> {
-    pub(super) text: &'a [u8],
-    pub(super) score: f32,
-    pub(super) kind: PieceKind,
+pub(crate) struct Piece<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) score: f32,
+    pub(crate) kind: PieceKind,
 }
 
 /// `ModelProto.SentencePiece.Type`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PieceKind {
+pub(crate) enum PieceKind {
     Normal,
     Unknown,
     Control,
@@ -34,15 +34,15 @@ pub(super) enum PieceKind {
 
 /// `TrainerSpec`, as far as it matters after training.
 #[derive(Debug)]
-pub(super) struct TrainerSpec {
+pub(crate) struct TrainerSpec {
     /// `TrainerSpec.ModelType`: 1 Unigram, 2 BPE, 3 word, 4 character.
-    pub(super) model_type: u64,
-    pub(super) treat_whitespace_as_suffix: bool,
-    pub(super) byte_fallback: bool,
-    pub(super) unk_surface: Option<Vec<u8>>,
-    pub(super) bos_piece: Vec<u8>,
-    pub(super) eos_piece: Vec<u8>,
-    pub(super) pad_piece: Vec<u8>,
+    pub(crate) model_type: u64,
+    pub(crate) treat_whitespace_as_suffix: bool,
+    pub(crate) byte_fallback: bool,
+    pub(crate) unk_surface: Option<Vec<u8>>,
+    pub(crate) bos_piece: Vec<u8>,
+    pub(crate) eos_piece: Vec<u8>,
+    pub(crate) pad_piece: Vec<u8>,
 }
 
 impl Default for TrainerSpec {
@@ -61,11 +61,11 @@ impl Default for TrainerSpec {
 
 /// `NormalizerSpec`
 #[derive(Debug)]
-pub(super) struct NormalizerSpec {
-    pub(super) precompiled_charsmap: Vec<u8>,
-    pub(super) add_dummy_prefix: bool,
-    pub(super) remove_extra_whitespaces: bool,
-    pub(super) escape_whitespaces: bool,
+pub(crate) struct NormalizerSpec {
+    pub(crate) precompiled_charsmap: Vec<u8>,
+    pub(crate) add_dummy_prefix: bool,
+    pub(crate) remove_extra_whitespaces: bool,
+    pub(crate) escape_whitespaces: bool,
 }
 
 impl Default for NormalizerSpec {
@@ -82,7 +82,7 @@ impl Default for NormalizerSpec {
 type Fault = &'static str;
 
 impl<'a> ModelProto<'a> {
-    pub(super) fn parse(bytes: &'a [u8]) -> Result<Self, Fault> {
+    pub(crate) fn parse(bytes: &'a [u8]) -> Result<Self, Fault> {
         let mut model = ModelProto::default();
         for_each_field(bytes, |field| {
             match field {
@@ -117,6 +117,18 @@ impl<'a> Piece<'a> {
 }
 
 impl PieceKind {
+    /// The number that the wire format gives to this kind.
+    pub(crate) const fn to_wire(self) -> u64 {
+        match self {
+            PieceKind::Normal => 1,
+            PieceKind::Unknown => 2,
+            PieceKind::Control => 3,
+            PieceKind::UserDefined => 4,
+            PieceKind::Unused => 5,
+            PieceKind::Byte => 6,
+        }
+    }
+
     const fn from_wire(number: u64) -> Option<Self> {
         Some(match number {
             1 => PieceKind::Normal,

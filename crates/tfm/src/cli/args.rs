@@ -22,6 +22,55 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// What a model is made of: configuration, vocabulary, parameters, graphs.
     Inspect(Inspect),
+    /// Make tokenisers.
+    #[command(subcommand)]
+    Tokenizer(TokenizerCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenizerCommand {
+    /// Learn pieces from text, and write a folder with source.spm, target.spm, vocab.json and more.
+    Train(TrainTokenizer),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainTokenizer {
+    /// Text of both languages, a sentence a line; - is standard input. Files that end in .gz are unpacked
+    #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present = "source", conflicts_with_all = ["source", "target"])]
+    pub(crate) input: Vec<PathBuf>,
+    /// Source text
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "target")]
+    pub(crate) source: Vec<PathBuf>,
+    /// Target text
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
+    pub(crate) target: Vec<PathBuf>,
+    /// The lines of --input are `source TAB target`; what follows another tab is left out
+    #[arg(long, requires = "input")]
+    pub(crate) tsv: bool,
+    /// Learn a vocabulary for each language; without it, one for both
+    #[arg(long)]
+    pub(crate) separate: bool,
+    /// The algorithm
+    #[arg(long, value_enum, default_value_t = PieceKind::Unigram)]
+    pub(crate) kind: PieceKind,
+    /// Number of pieces, with </s> and <unk>; <pad> is one more
+    #[arg(long, value_name = "N", default_value = "8000")]
+    pub(crate) vocabulary: NonZeroUsize,
+    /// Share of the characters of the text that the vocabulary must cover; the rarest become unknown
+    #[arg(long, value_name = "C", default_value = "0.9995")]
+    pub(crate) character_coverage: f64,
+    /// Text that is always one piece of its own; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) symbol: Vec<String>,
+    /// Leave out sentences of more bytes
+    #[arg(long, value_name = "BYTES", default_value = "4192")]
+    pub(crate) longest_sentence: NonZeroUsize,
+    /// The folder to write, made if it is absent
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]
@@ -182,6 +231,12 @@ pub(crate) struct Search {
 pub(crate) enum Format {
     Text,
     Jsonl,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PieceKind {
+    Unigram,
+    Bpe,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,5 +1,6 @@
 //! Reading lines of UTF-8 from files and pipes, in bounded memory.
 
+use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
@@ -16,7 +17,8 @@ pub(crate) struct Lines<R> {
     longest: u64,
 }
 
-/// The lines of a file, or of standard input if `path` is `-`.
+/// The lines of a file, or of standard input if `path` is `-`. A file whose name ends in `.gz` is
+/// unpacked.
 ///
 /// # Errors
 /// The file cannot be opened; the message names it.
@@ -30,7 +32,13 @@ pub(crate) fn open(path: &Path) -> io::Result<Lines<Box<dyn BufRead + Send>>> {
     if file.metadata()?.is_dir() {
         return Err(named(&io::Error::from(io::ErrorKind::IsADirectory), &name));
     }
-    Ok(Lines::new(Box::new(BufReader::with_capacity(1 << 16, file)), &name))
+    let file = BufReader::with_capacity(1 << 16, file);
+    let reader: Box<dyn BufRead + Send> = if path.extension().is_some_and(|end| end == "gz") {
+        Box::new(BufReader::with_capacity(1 << 16, MultiGzDecoder::new(file)))
+    } else {
+        Box::new(file)
+    };
+    Ok(Lines::new(reader, &name))
 }
 
 fn named(error: &io::Error, name: &str) -> io::Error {
@@ -47,7 +55,10 @@ impl<R: BufRead> Lines<R> {
         self.number += 1;
         let mut line = Vec::new();
         let limit = self.longest + 2; // a longest line and its end
-        self.reader.by_ref().take(limit).read_until(b'\n', &mut line)?;
+        self.reader.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|error| {
+            let place = format!("{}, line {}: {error}", self.name, self.number);
+            io::Error::new(error.kind(), place)
+        })?;
         if line.is_empty() {
             return Ok(None);
         }

@@ -9,6 +9,7 @@ mod output;
 mod progress;
 mod render;
 mod score;
+mod tokenizer;
 mod translate;
 
 use args::{Arguments, Command, ModelChoice, Search};
@@ -25,6 +26,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Score(arguments) => score::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Tokenizer(command) => tokenizer::run(&command),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }

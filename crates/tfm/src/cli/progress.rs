@@ -50,6 +50,11 @@ impl Progress {
         self.bar.set_message(format!("{} sentences, {rate:.0} tokens/s", self.sentences));
     }
 
+    /// Says what is being done, where that is not sentences to be counted.
+    pub(crate) fn say(&self, message: String) {
+        self.bar.set_message(message);
+    }
+
     /// Something that the user should know, unless told to be quiet.
     pub(crate) fn note(&self, message: &str) {
         if !self.quiet {

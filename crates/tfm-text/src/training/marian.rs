@@ -1,0 +1,138 @@
+//! A model directory in the layout of Marian (OPUS-MT) models, as `transformers` and this crate's
+//! [`MarianTokenizer`](crate::MarianTokenizer) read it.
+
+use std::{
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+
+use super::{TrainedModel, tokenizer_json::tokenizer_json};
+use crate::Error;
+
+/// Which model cuts which side.
+#[derive(Debug, Clone, Copy)]
+pub enum Vocabularies<'m> {
+    /// One model and one vocabulary for both languages.
+    Joint(&'m TrainedModel),
+    /// Each language has its own.
+    Separate {
+        /// Cuts source texts.
+        source: &'m TrainedModel,
+        /// Cuts target texts.
+        target: &'m TrainedModel,
+    },
+}
+
+/// Writes `source.spm`, `target.spm`, `vocab.json`, `tokenizer_config.json` and, by what there is,
+/// `target_vocab.json` (separate vocabularies) or `tokenizer.json` (a joint one; not for BPE with
+/// user-defined symbols, which the format cannot express). The folder is made if it is absent.
+///
+/// Ids: `</s>` is 0, `<unk>` 1, then come the pieces in the order of the model, and `<pad>` is the
+/// last. Two vocabularies of one size so have the same special ids, which `transformers` expects.
+///
+/// Every file is written aside and renamed when all of them are there; after a failure to write,
+/// the folder is as it was.
+///
+/// # Errors
+/// [`Error::Write`], naming the file.
+pub fn write_marian(folder: &Path, vocabularies: Vocabularies<'_>) -> Result<(), Error> {
+    let (source, target, joint) = match vocabularies {
+        Vocabularies::Joint(model) => (model, model, true),
+        Vocabularies::Separate { source, target } => (source, target, false),
+    };
+    let mut files = vec![
+        ("source.spm", source.to_bytes()),
+        ("target.spm", target.to_bytes()),
+        ("vocab.json", text(&vocab(source))),
+        ("tokenizer_config.json", text(&configuration(source, !joint))),
+    ];
+    let mut stale = Vec::new();
+    match tokenizer_json(source).filter(|_| joint) {
+        Some(json) => files.push(("tokenizer.json", text(&json))),
+        None => stale.push("tokenizer.json"),
+    }
+    if joint {
+        stale.push("target_vocab.json");
+    } else {
+        files.push(("target_vocab.json", text(&vocab(target))));
+    }
+    write_together(folder, &files, &stale)
+}
+
+fn text(json: &Value) -> Vec<u8> {
+    format!("{json:#}\n").into_bytes()
+}
+
+fn vocab(model: &TrainedModel) -> Value {
+    let entries = model.in_marian_order().zip(0u32..).map(|(piece, id)| (piece.text, json!(id)));
+    Value::Object(entries.collect::<Map<String, Value>>())
+}
+
+fn configuration(source: &TrainedModel, separate: bool) -> Value {
+    let special: Map<String, Value> = source
+        .in_marian_order()
+        .zip(0u32..)
+        .filter(|(piece, _)| ["</s>", "<unk>", "<pad>"].contains(&piece.text.as_str()))
+        .map(|(piece, id)| {
+            let token = json!({
+                "content": piece.text, "lstrip": false, "normalized": false, "rstrip": false,
+                "single_word": false, "special": true
+            });
+            (id.to_string(), token)
+        })
+        .collect();
+    json!({
+        "added_tokens_decoder": special,
+        "eos_token": "</s>",
+        "model_max_length": 512,
+        "pad_token": "<pad>",
+        "separate_vocabs": separate,
+        "source_lang": null,
+        "sp_model_kwargs": {},
+        "target_lang": null,
+        "tokenizer_class": "MarianTokenizer",
+        "unk_token": "<unk>"
+    })
+}
+
+/// Writes all files aside, then gives them their names and removes those of an earlier vocabulary
+/// that would contradict them.
+fn write_together(folder: &Path, files: &[(&str, Vec<u8>)], stale: &[&str]) -> Result<(), Error> {
+    let fault = |path: &Path, source| Error::Write { file: path.display().to_string(), source };
+    fs::create_dir_all(folder).map_err(|error| fault(folder, error))?;
+    let aside = |name: &str| folder.join(format!("{name}.partial"));
+    let mut written = Aside(Vec::new());
+    for (name, content) in files {
+        let path = aside(name);
+        written.0.push(path.clone());
+        fs::write(&path, content).map_err(|error| fault(&path, error))?;
+    }
+    for (name, _) in files {
+        let path = folder.join(name);
+        fs::rename(aside(name), &path).map_err(|error| fault(&path, error))?;
+    }
+    for name in stale {
+        let path = folder.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(fault(&path, error)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Files that are gone when this is, whatever happened: by then all that are wanted have their
+/// names.
+struct Aside(Vec<PathBuf>);
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // Most often it has been renamed.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
