@@ -19,4 +19,4 @@ pub use forced::*;
 pub use generator::*;
 pub use names::{canonical, learnable};
 pub use pairs::{Pair, Pairs};
-pub use parameters::Parameters;
+pub use parameters::{Parameters, computed};

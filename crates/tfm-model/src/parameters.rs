@@ -2,7 +2,7 @@
 //! does not hold.
 
 use crate::checkpoint::Checkpoint;
-use crate::config::Positions;
+use crate::config::{Config, Positions};
 use crate::transformer::positions::sinusoids;
 use std::sync::Arc;
 use tfm_core::{ParameterSource, Tensor};
@@ -21,14 +21,17 @@ impl Parameters {
 
 impl ParameterSource for Parameters {
     fn load(&self, name: &str) -> Result<Tensor, String> {
-        let config = self.checkpoint.config();
-        if let (Positions::Sinusoidal(layout), true) =
-            (config.positions, name.ends_with(".positions.weight"))
-        {
-            let (rows, d) = (config.max_positions, config.d_model);
-            let table = sinusoids(rows, d, layout);
-            return Tensor::from_f32([rows, d], table).map_err(|error| error.to_string());
+        match computed(self.checkpoint.config(), name) {
+            Some(table) => Ok(table),
+            None => self.checkpoint.tensor(name).map_err(|error| error.to_string()),
         }
-        self.checkpoint.tensor(name).map_err(|error| error.to_string())
     }
+}
+
+/// The parameter of that name, if it is one that is computed: a table of sinusoids.
+pub fn computed(config: &Config, name: &str) -> Option<Tensor> {
+    let Positions::Sinusoidal(layout) = config.positions else { return None };
+    let (rows, d) = (config.max_positions, config.d_model);
+    let table = || sinusoids(rows, d, layout);
+    name.ends_with(".positions.weight").then(|| Tensor::from_f32([rows, d], table()).ok()).flatten()
 }

@@ -121,6 +121,64 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A model that makes no sense.
+    #[error("the model makes no sense: {}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Senseless {
+        /// All that is wrong with it.
+        faults: Vec<tfm_model::checkpoint::Fault>,
+    },
+    /// A tokeniser with more tokens than the model knows.
+    #[error("the tokeniser has {tokens} {side} tokens, but the model knows {rows}: they belong to different models")]
+    Vocabulary {
+        /// "source" or "target".
+        side: &'static str,
+        /// Tokens of the tokeniser.
+        tokens: usize,
+        /// Tokens of the model.
+        rows: usize,
+    },
+    /// Training sentences that are longer than the model's positions.
+    #[error("data.maximum_tokens is {tokens}, but the model has {positions} positions: lower it")]
+    Positions {
+        /// The longest sentence that may be learnt from.
+        tokens: usize,
+        /// The model's positions.
+        positions: usize,
+    },
+    /// A tokeniser that lacks a token which a model needs.
+    #[error("the tokeniser has no token for the role of {role}; use one that has, or let one be made")]
+    NoSuchToken {
+        /// The role.
+        role: &'static str,
+    },
+    /// A pattern that names no parameter.
+    #[error("model.freeze names `{pattern}`, but there is no such parameter; the nearest is `{nearest}`")]
+    NothingFrozen {
+        /// The pattern.
+        pattern: String,
+        /// The most similar name there is.
+        nearest: String,
+    },
+    /// A training that would change nothing.
+    #[error("nothing is learnt: model.freeze names every parameter, or lora.targets no linear layer")]
+    NothingLearnt,
+    /// A new training in the folder of another.
+    #[error("{folder} is there already: go on from it with --resume, or give another run.output", folder = .folder.display())]
+    OutputInUse {
+        /// The last checkpoint found.
+        folder: PathBuf,
+    },
+    /// A checkpoint of a training with another seed or other data.
+    #[error("{folder} belongs to a training with another {what}; give what it began with, or another run.output", folder = .folder.display())]
+    OtherTraining {
+        /// The checkpoint.
+        folder: PathBuf,
+        /// What differs.
+        what: &'static str,
+    },
+    /// The tokeniser refuses.
+    #[error(transparent)]
+    Text(#[from] tfm_text::Error),
     /// A weight, or what an optimiser keeps for it, that is not there.
     #[error("`{name}` is missing; the checkpoint belongs to another model, or to other settings of the training")]
     MissingWeight {

@@ -1,6 +1,7 @@
 //! The weights that a training begins with.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tfm_core::philox::philox4x32;
 use tfm_core::{ParameterSource, Shape, Tensor};
 use tfm_model::Config;
@@ -86,16 +87,16 @@ pub struct Weights(pub BTreeMap<String, Tensor>);
 
 /// What a model in training reads besides what it learns, and what a trained one is: weights, the rest from
 /// another source.
-pub struct Overlay<S> {
+pub struct Overlay {
     /// The model.
     pub config: Config,
     /// These first.
     pub weights: Weights,
     /// Then these.
-    pub rest: S,
+    pub rest: Arc<dyn ParameterSource>,
 }
 
-impl<S: ParameterSource> ParameterSource for Overlay<S> {
+impl ParameterSource for Overlay {
     fn load(&self, name: &str) -> Result<Tensor, String> {
         match self.weights.0.get(tfm_model::canonical(&self.config, name)) {
             Some(tensor) => Ok(tensor.clone()),

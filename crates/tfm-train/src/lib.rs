@@ -9,6 +9,7 @@ pub mod initial;
 pub mod learner;
 mod random;
 pub mod schedule;
+pub mod trainer;
 
 pub use config::TrainConfig;
 pub use error::{Error, Result};

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use tfm_core::philox::philox4x32;
-use tfm_core::{NoParameters, Session};
+use tfm_core::Session;
 use tfm_model::Config;
 use tfm_model::config::{
     Activation, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
 };
 use tfm_model::transformer::{DropoutRates, Learning};
-use tfm_train::initial::{Initial, Overlay, Weights};
+use tfm_train::initial::{Initial, Weights};
 use tfm_train::learner::Rule;
 use tfm_train::{Example, Learner, Method};
 
@@ -60,6 +60,7 @@ fn learner(config: &Config, seed: u64) -> Learner {
     let method = Method {
         rule,
         smoothing: 0.0,
+        gradient_decay: 0.0,
         clip_norm: Some(1.0),
         average_decay: None,
         recompute: Vec::new(),

@@ -40,6 +40,9 @@ pub enum Error {
         /// The model's positions.
         limit: usize,
     },
+    /// A training that cannot begin, go on or end.
+    #[error(transparent)]
+    Training(#[from] tfm_train::Error),
     /// A sentence could not be read from where it was to come from.
     #[error(transparent)]
     Input(#[from] std::io::Error),

@@ -26,6 +26,7 @@ mod error;
 mod model;
 mod options;
 mod stream;
+pub mod training;
 mod translation;
 mod translator;
 

@@ -170,8 +170,16 @@ impl Graphs<'_> {
             let kept: Vec<Value> = kept
                 .map(|(kind, shape)| graph.state(&kept_name(kind, name), DType::F32, shape))
                 .collect();
-            let shared = Shared { rates, scale };
-            let new = self.method.rule.update(graph, *parameter, *gradient, &kept, shared);
+            let mut shared = Shared { rates, scale };
+            let mut gradient = *gradient;
+            if self.method.gradient_decay != 0.0 {
+                let decay = graph.scale(*parameter, self.method.gradient_decay);
+                let scaled = graph.mul(gradient, scale);
+                gradient = graph.add(scaled, decay);
+                let one = graph.constant(1.0, DType::F32);
+                shared.scale = graph.select(is_finite, one, nothing);
+            }
+            let new = self.method.rule.update(graph, *parameter, gradient, &kept, shared);
             if let Some(decay) = self.method.average_decay {
                 let average = graph.state(&average_name(name), DType::F32, shape);
                 let (old, part) = (graph.scale(average, decay), graph.scale(new, 1.0 - decay));

@@ -22,6 +22,9 @@ pub struct Method {
     pub rule: Rule,
     /// The share of the target's mass that the loss spreads over the vocabulary.
     pub smoothing: f64,
+    /// What a parameter adds of itself to its gradient, after that was shortened: weight decay as a part of
+    /// the loss.
+    pub gradient_decay: f64,
     /// The greatest norm of the gradient of all parameters together; longer ones are shortened to it.
     pub clip_norm: Option<f64>,
     /// The decay of the average of parameters over updates, if one is kept.

@@ -22,9 +22,30 @@ pub(crate) enum Command {
     Evaluate(Evaluate),
     /// What a model is made of: configuration, vocabulary, parameters, graphs.
     Inspect(Inspect),
+    /// Train a model as a configuration file says.
+    Train(Train),
     /// Make tokenisers.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Train {
+    /// The configuration; docs/training.md lists what it may say
+    #[arg(value_name = "CONFIG.toml")]
+    pub(crate) config: PathBuf,
+    /// Go on from the last whole checkpoint in the output folder
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Where to compute: auto or cpu. Without it, what the configuration says
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<tfm::Device>,
+    /// How many threads compute. Without it, what the configuration says, or as many as there are processors
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -10,6 +10,7 @@ mod progress;
 mod render;
 mod score;
 mod tokenizer;
+mod train;
 mod translate;
 
 use args::{Arguments, Command, ModelChoice, Search};
@@ -26,6 +27,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Score(arguments) => score::run(&arguments),
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)

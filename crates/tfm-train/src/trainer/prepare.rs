@@ -1,0 +1,304 @@
+//! From a configuration to all that a training needs: tokeniser, model, data, first weights.
+
+use crate::config::{Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe, TrainConfig};
+use crate::data::{self, Encoder, Pairs};
+use crate::error::{Error, Result};
+use crate::initial::{Initial, Weights};
+use crate::learner::{Method, Rule, adapter_shapes};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tfm_core::fused::Adam;
+use tfm_core::{ParameterSource, Tensor};
+use tfm_model::config::SpecialTokens;
+use tfm_model::transformer::{Adapters, DropoutRates, Learning};
+use tfm_model::{Checkpoint, Config, GenerationDefaults, Parameters, computed, learnable};
+use tfm_text::Tokenizer;
+use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
+
+/// The folder, inside that of the training, where a tokeniser made for it lies.
+const TOKENIZER: &str = "tokenizer";
+
+/// All that a training works with.
+pub struct Prepared {
+    /// The model's description.
+    pub config: Arc<Config>,
+    /// How it generates.
+    pub generation: GenerationDefaults,
+    /// The tokeniser.
+    pub tokenizer: Arc<Tokenizer>,
+    /// Where its files lie.
+    pub tokenizer_folder: PathBuf,
+    /// What is learnt from.
+    pub training: Arc<Pairs>,
+    /// What is measured on.
+    pub validation: Option<Pairs>,
+    /// What is learnt.
+    pub learning: Learning,
+    /// How.
+    pub method: Method,
+    /// The learnt parameters before the first update.
+    pub weights: Weights,
+    /// All others.
+    pub fixed: Arc<dyn ParameterSource>,
+}
+
+impl Prepared {
+    /// Makes or opens what `config` names. `say` is told what takes long.
+    ///
+    /// # Errors
+    /// What cannot be read, made or used, before any training.
+    pub fn new(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<Self> {
+        let tokenizer_folder = tokenizer_folder(config, say)?;
+        let tokenizer = Arc::new(Tokenizer::from_dir(&tokenizer_folder)?);
+        let (model, generation, fixed) = match &config.model.start {
+            Start::Pretrained(folder) => {
+                let checkpoint = Arc::new(Checkpoint::open(folder)?);
+                let (model, generation) =
+                    (checkpoint.config().clone(), checkpoint.generation().clone());
+                let fixed: Arc<dyn ParameterSource> = Arc::new(Parameters::new(checkpoint));
+                (model, generation, fixed)
+            }
+            Start::Scratch(architecture) => {
+                let special = special_tokens(&tokenizer)?;
+                let [source, target] = [tokenizer.source_vocab_size(), tokenizer.target_vocab_size()];
+                let generation = generation(&special, architecture.max_positions);
+                let model = architecture.config(source, target, special);
+                model.check().map_err(|faults| Error::Senseless { faults })?;
+                let fixed: Arc<dyn ParameterSource> = Arc::new(Computed(model.clone()));
+                (model, generation, fixed)
+            }
+        };
+        for (side, tokens, rows) in [
+            ("source", tokenizer.source_vocab_size(), model.source_vocabulary),
+            ("target", tokenizer.target_vocab_size(), model.target_vocabulary),
+        ] {
+            if tokens > rows {
+                return Err(Error::Vocabulary { side, tokens, rows });
+            }
+        }
+        if config.data.filters.maximum_tokens > model.max_positions {
+            return Err(Error::Positions {
+                tokens: config.data.filters.maximum_tokens,
+                positions: model.max_positions,
+            });
+        }
+        let sampled = config.tokenizer.sampling.is_some();
+        let encoder = encoder(tokenizer.clone(), config.tokenizer.sampling);
+        say("reading the training data".into());
+        let training = Pairs::training(&config.data.train, &config.data.filters, &encoder, sampled)?;
+        for (number, counts) in training.counts().enumerate() {
+            say(format!("{}: {counts}", config.data.train.name(number)));
+        }
+        let validation = match &config.data.validation {
+            Some(corpora) => Some(Pairs::validation(corpora, &data::plain(tokenizer.clone()))?),
+            None => None,
+        };
+        let learning = learning(config, &model)?;
+        let weights = first_weights(config, &model, &learning, &*fixed)?;
+        let method = method(config, &model);
+        Ok(Prepared {
+            config: Arc::new(model),
+            generation,
+            tokenizer,
+            tokenizer_folder,
+            training: Arc::new(training),
+            validation,
+            learning,
+            method,
+            weights,
+            fixed,
+        })
+    }
+}
+
+/// What a model from nothing reads besides what it learns: position tables, and zeros.
+struct Computed(Config);
+
+impl ParameterSource for Computed {
+    fn load(&self, name: &str) -> Result<Tensor, String> {
+        match computed(&self.0, name) {
+            Some(table) => Ok(table),
+            None if name == "output.bias" => {
+                let zeros = vec![0.0; self.0.target_vocabulary];
+                Tensor::from_f32([zeros.len()], zeros).map_err(|error| error.to_string())
+            }
+            None => Err("is neither learnt nor computed".into()),
+        }
+    }
+}
+
+/// The folder of the tokeniser, which is made if the training asks for one and has none yet.
+fn tokenizer_folder(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<PathBuf> {
+    let recipe = match &config.tokenizer.origin {
+        TokenizerOrigin::Directory(folder) => return Ok(folder.clone()),
+        TokenizerOrigin::Trained(recipe) => recipe,
+    };
+    let folder = config.run.output.join(TOKENIZER);
+    if !folder.join("vocab.json").exists() {
+        make_tokenizer(recipe, &config.data.train, &folder, say)?;
+    }
+    Ok(folder)
+}
+
+fn make_tokenizer(
+    recipe: &TokenizerRecipe,
+    corpora: &Corpora,
+    folder: &Path,
+    say: &mut dyn FnMut(String),
+) -> Result<()> {
+    let kind = match recipe.kind {
+        TokenizerKind::Unigram => Kind::Unigram,
+        TokenizerKind::Bpe => Kind::Bpe,
+    };
+    // The vocabulary of the model has `<pad>` besides the pieces.
+    let options = Options {
+        character_coverage: recipe.character_coverage,
+        special: SpecialIds::marian(),
+        ..Options::new(kind, recipe.vocabulary.saturating_sub(1))
+    };
+    let mut source = Trainer::new(options.clone())?;
+    let mut target = if recipe.joint { None } else { Some(Trainer::new(options)?) };
+    for corpus in 0..corpora.count() {
+        for pair in corpora.open(corpus)? {
+            let Some(pair) = pair? else { continue };
+            source.add(&pair.source)?;
+            target.as_mut().unwrap_or(&mut source).add(&pair.target)?;
+        }
+    }
+    say(format!("making a tokeniser of {} tokens", recipe.vocabulary));
+    let source = source.train(|_| {})?;
+    let target = target.map(|target| target.train(|_| {})).transpose()?;
+    let vocabularies = match &target {
+        Some(target) => Vocabularies::Separate { source: &source, target },
+        None => Vocabularies::Joint(&source),
+    };
+    Ok(write_marian(folder, vocabularies)?)
+}
+
+/// The roles of tokens: the decoder starts with padding, as Marian's does.
+fn special_tokens(tokenizer: &Tokenizer) -> Result<SpecialTokens> {
+    let missing = |role| Error::NoSuchToken { role };
+    let eos = tokenizer.eos_id().ok_or_else(|| missing("end of sentence"))?;
+    let pad = tokenizer.pad_id().ok_or_else(|| missing("padding"))?;
+    Ok(SpecialTokens { bos: None, eos: vec![eos], pad: Some(pad), decoder_start: pad })
+}
+
+/// How a model from nothing generates: beam 4, its padding banned.
+fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationDefaults {
+    GenerationDefaults {
+        num_beams: 4,
+        max_length: Some(max_positions),
+        bad_words: special.pad.into_iter().map(|pad| vec![pad]).collect(),
+        forced_eos: special.eos.clone(),
+        ..GenerationDefaults::default()
+    }
+}
+
+fn encoder(tokenizer: Arc<Tokenizer>, sampling: Option<f64>) -> Encoder {
+    let Some(alpha) = sampling else { return data::plain(tokenizer) };
+    let _ = alpha;
+    data::plain(tokenizer)
+}
+
+fn learning(config: &TrainConfig, model: &Config) -> Result<Learning> {
+    let [residual, attention, activation] =
+        [config.dropout.residual, config.dropout.attention, config.dropout.activation]
+            .map(|rate| rate as f32);
+    let dropout = DropoutRates { residual, attention, activation };
+    let adapters = config.lora.as_ref().map(|lora| Adapters {
+        rank: lora.rank,
+        alpha: lora.alpha,
+        targets: lora.targets.iter().cloned().collect(),
+    });
+    let mut learning = Learning { learnt: BTreeSet::new(), dropout, adapters };
+    let names: Vec<String> = learnable(model).into_iter().map(|(name, _)| name).collect();
+    let matches = |pattern: &str, name: &str| match pattern.strip_suffix("**") {
+        Some(beginning) => name.starts_with(beginning),
+        None => name == pattern,
+    };
+    for pattern in &config.model.freeze {
+        if !names.iter().any(|name| matches(pattern, name)) {
+            let nearest = names
+                .iter()
+                .max_by(|a, b| {
+                    let near = |name: &str| strsim::jaro(name, pattern);
+                    near(a).total_cmp(&near(b))
+                })
+                .cloned()
+                .unwrap_or_default();
+            return Err(Error::NothingFrozen { pattern: pattern.clone(), nearest });
+        }
+    }
+    learning.learnt = if learning.adapters.is_some() {
+        adapter_shapes(model, &learning).into_iter().map(|(name, _)| name).collect()
+    } else {
+        let frozen = |name: &String| config.model.freeze.iter().any(|pattern| matches(pattern, name));
+        names.into_iter().filter(|name| !frozen(name)).collect()
+    };
+    if learning.learnt.is_empty() {
+        return Err(Error::NothingLearnt);
+    }
+    Ok(learning)
+}
+
+fn first_weights(
+    config: &TrainConfig,
+    model: &Config,
+    learning: &Learning,
+    fixed: &dyn ParameterSource,
+) -> Result<Weights> {
+    let initial = Initial { config: model, seed: config.run.seed };
+    let is_new = matches!(config.model.start, Start::Scratch(_));
+    let mut weights = Weights::default();
+    let adapters = adapter_shapes(model, learning);
+    for (name, shape) in adapters {
+        weights.0.insert(name.clone(), initial.tensor(&name, &shape));
+    }
+    for (name, shape) in learnable(model) {
+        if !learning.learnt.contains(&name) && !is_new {
+            continue;
+        }
+        let tensor = if is_new {
+            initial.tensor(&name, &shape)
+        } else {
+            let loaded = fixed.load(&name);
+            loaded.map_err(|problem| tfm_core::Error::Parameter { name: name.clone(), problem })?
+        };
+        weights.0.insert(name, tensor);
+    }
+    Ok(weights)
+}
+
+fn method(config: &TrainConfig, model: &Config) -> Method {
+    let Optimizer { rule, betas: [beta1, beta2], epsilon, weight_decay, clip_norm, ema } =
+        config.optimizer.clone();
+    let (rule, decay) = match rule {
+        RuleName::Adam => {
+            (Rule::Adam(Adam { beta1, beta2, epsilon, weight_decay: 0.0 }), weight_decay)
+        }
+        RuleName::AdamW => (Rule::Adam(Adam { beta1, beta2, epsilon, weight_decay }), 0.0),
+        RuleName::Adafactor => (Rule::Adafactor { epsilon: 1e-30, clip: 1.0, weight_decay }, 0.0),
+    };
+    Method {
+        rule,
+        smoothing: config.loss.label_smoothing,
+        gradient_decay: decay,
+        clip_norm,
+        average_decay: ema,
+        recompute: scopes(&config.run.recompute, model),
+        seed: config.run.seed,
+    }
+}
+
+/// Scopes, in which `*` stands for each of a stack's layers.
+fn scopes(patterns: &[String], model: &Config) -> Vec<String> {
+    let layers = |pattern: &String| match pattern.split_once('*') {
+        Some((before, after)) => {
+            let stack = if before.starts_with("encoder") { model.encoder } else { model.decoder };
+            (0..stack.layers).map(|layer| format!("{before}{layer}{after}")).collect()
+        }
+        None => vec![pattern.clone()],
+    };
+    patterns.iter().flat_map(layers).collect()
+}

@@ -1,0 +1,25 @@
+//! Training: from parallel text to a model, on a device.
+
+pub use tfm_train::trainer::{Ended, Finished, Measured, Observer, Update};
+pub use tfm_train::{TrainConfig, config, schedule};
+
+use crate::{Device, Result};
+use std::sync::atomic::AtomicBool;
+
+/// Trains as `config` says on `device`. With `resume` it goes on from the last whole checkpoint in the output
+/// folder, bit for bit as if it had not stopped. When `stop` becomes true, the update under way is finished,
+/// a checkpoint is written, and the training ends.
+///
+/// # Errors
+/// What is wrong with configuration, data or model, before any work; a loss that is not finite; a checkpoint
+/// that cannot be written.
+pub fn train(
+    config: &TrainConfig,
+    device: Device,
+    resume: bool,
+    stop: &AtomicBool,
+    observer: &mut dyn Observer,
+) -> Result<Finished> {
+    let sessions = |parameters| device.session(parameters);
+    Ok(tfm_train::trainer::train(config, resume, &sessions, stop, observer)?)
+}
