@@ -6,6 +6,7 @@ pub mod config;
 pub mod data;
 mod error;
 mod random;
+pub mod report;
 pub mod schedule;
 
 pub use config::TrainConfig;
