@@ -8,6 +8,7 @@ mod error;
 pub mod initial;
 pub mod learner;
 mod random;
+pub mod report;
 pub mod schedule;
 pub mod trainer;
 

@@ -11,9 +11,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-cpu", &["tfm-core"]),
     ("tfm-model", &["tfm-core", "tfm-text"]),
     ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
-    ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model"]),
-    ("tfm-benches", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm"]),
-    ("xtask", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm"]),
+    ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train"]),
+    ("tfm-benches", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train", "tfm"]),
+    ("xtask", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train", "tfm"]),
 ];
 
 /// The faults.

@@ -75,7 +75,7 @@ fn header(tensors: &[TrainingTensor<'_>]) -> Result<Vec<u8>, String> {
         if !names.insert(name) || name == "__metadata__" {
             return Err(format!("two tensors have the name `{name}`"));
         }
-        let end = start + values.len() * size_of::<f32>();
+        let end = start + size_of_val(values);
         let entry = json!({ "dtype": "F32", "shape": shape, "data_offsets": [start, end] });
         object.insert(name.into(), entry);
         start = end;

@@ -1,0 +1,169 @@
+//! `metrics.jsonl`: what was measured, a line of JSON each.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Deserializer, Serialize};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::{Path, PathBuf};
+
+const FILE: &str = "metrics.jsonl";
+
+/// The longest line that is read, in bytes.
+const LONGEST_LINE: u64 = 1 << 16;
+
+/// What was measured at an update. A number that is not finite is `null` in the file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Record {
+    /// While learning.
+    Train {
+        /// The update, counted from 1.
+        step: u64,
+        /// The epoch, counted from 0.
+        epoch: u64,
+        /// What was minimised, a target token, in nats.
+        #[serde(deserialize_with = "number")]
+        loss: f64,
+        /// The learning rate.
+        learning_rate: f64,
+        /// The Euclidean norm of the gradient before it was shortened.
+        #[serde(deserialize_with = "number")]
+        gradient_norm: f64,
+        /// Source and target tokens learnt from since the training began.
+        tokens: u64,
+        /// Source and target tokens a second.
+        #[serde(deserialize_with = "number")]
+        tokens_per_second: f64,
+        /// Seconds of work since the training began.
+        seconds: f64,
+    },
+    /// On validation data.
+    Validation {
+        /// The update after which it was measured.
+        step: u64,
+        /// Cross-entropy a target token, in nats.
+        #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "measured")]
+        loss: Option<f64>,
+        /// BLEU, 0 to 100.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bleu: Option<f64>,
+        /// chrF2, 0 to 100.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        chrf: Option<f64>,
+        /// Seconds of work since the training began.
+        seconds: f64,
+    },
+}
+
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
+}
+
+/// A number that is there, if only as `null`.
+fn measured<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<Option<f64>, D::Error> {
+    number(deserializer).map(Some)
+}
+
+impl Record {
+    /// The update it belongs to.
+    pub fn step(&self) -> u64 {
+        match self {
+            Record::Train { step, .. } | Record::Validation { step, .. } => *step,
+        }
+    }
+}
+
+/// The file, being added to.
+#[derive(Debug)]
+pub struct Metrics {
+    path: PathBuf,
+    file: File,
+}
+
+impl Metrics {
+    /// Opens `metrics.jsonl` in a folder, for a training that goes on after update `step`: what the file says
+    /// of later updates, which are now done again, is taken out. With 0 it begins anew.
+    ///
+    /// # Errors
+    /// [`Error::Read`] or [`Error::Write`]; [`Error::Metrics`] for a line that is none of ours, which is left
+    /// as it is.
+    pub fn open(folder: &Path, step: u64) -> Result<Self> {
+        let path = folder.join(FILE);
+        let failed = |action| {
+            let path = path.clone();
+            move |source| Error::Write { action, path, source }
+        };
+        let records = if step == 0 { Vec::new() } else { Self::read(folder)? };
+        let aside = folder.join(format!(".{FILE}.part"));
+        let kept = records.iter().filter(|record| record.step() <= step);
+        let write = || -> io::Result<()> {
+            let mut out = BufWriter::new(File::create(&aside)?);
+            for record in kept {
+                out.write_all(line(record).as_bytes())?;
+            }
+            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+        };
+        if let Err(error) = write() {
+            let _ = fs::remove_file(&aside);
+            return Err(failed("write")(error));
+        }
+        fs::rename(&aside, &path).map_err(failed("rename"))?;
+        let file = File::options().append(true).open(&path).map_err(failed("write"))?;
+        Ok(Metrics { path, file })
+    }
+
+    /// What `metrics.jsonl` in a folder says; nothing if there is none. A last line without its end, left by
+    /// a program that was killed, does not count.
+    ///
+    /// # Errors
+    /// [`Error::Read`]; [`Error::Metrics`] for a line that is none of ours.
+    pub fn read(folder: &Path) -> Result<Vec<Record>> {
+        let path = folder.join(FILE);
+        let failed = |source| Error::Read { path: path.clone(), source };
+        let mut file = match File::open(&path) {
+            Ok(file) => BufReader::new(file),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error)),
+        };
+        let (mut records, mut bytes) = (Vec::new(), Vec::new());
+        loop {
+            bytes.clear();
+            (&mut file).take(LONGEST_LINE).read_until(b'\n', &mut bytes).map_err(failed)?;
+            let refuse = |problem| {
+                let line = records.len() as u64 + 1;
+                Error::Metrics { path: path.clone(), line, problem }
+            };
+            if bytes.len() as u64 == LONGEST_LINE {
+                return Err(refuse(format!(
+                    "has more than {LONGEST_LINE} bytes: move the file away"
+                )));
+            }
+            if !bytes.ends_with(b"\n") {
+                return Ok(records);
+            }
+            let record = serde_json::from_slice(&bytes)
+                .map_err(|error| refuse(format!("{error}: mend the line or move the file away")))?;
+            records.push(record);
+        }
+    }
+
+    /// Adds a line.
+    ///
+    /// # Errors
+    /// [`Error::Write`].
+    pub fn add(&mut self, record: &Record) -> Result<()> {
+        // In one piece, so that a reader never sees half a line.
+        self.file.write_all(line(record).as_bytes()).map_err(|source| Error::Write {
+            action: "write",
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+fn line(record: &Record) -> String {
+    // A struct of numbers can always be said in JSON.
+    serde_json::to_string(record).unwrap_or_default() + "\n"
+}
