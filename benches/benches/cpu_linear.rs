@@ -7,7 +7,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
 use tfm_cpu::kernels::gemm::{Epilogue, linear};
-use tfm_cpu::kernels::pack::PackedWeight;
+use tfm_cpu::kernels::pack::{PackedWeight, Strided};
 use tfm_cpu::kernels::rows::Rows;
 use tfm_cpu::kernels::simd::Isa;
 use tfm_cpu::kernels::threads::Threads;
@@ -23,11 +23,13 @@ fn bench(c: &mut Criterion) {
         group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
         group.sample_size(20);
         let weight = numbers(n * k);
+        let whole = Strided { data: &weight, n, k, column_stride: k, input_stride: 1 };
+        let one = Threads::new(1).expect("one thread needs nothing");
         for m in [1, 8, 32, 128, 1024] {
             let (x, mut y) = (numbers(m * k), vec![0.0; m * n]);
             group.throughput(Throughput::Elements((2 * m * n * k) as u64));
             for isa in Isa::available() {
-                let packed = PackedWeight::new(isa, &weight, (n, k), (k, 1)).expect("memory");
+                let packed = PackedWeight::new(isa, &one, whole).expect("memory");
                 for count in [1, cores] {
                     let threads = Threads::new(count).expect("threads start");
                     let name = format!("tfm {} {count} threads", isa.name());

@@ -8,8 +8,9 @@ use tfm_core::{Backend, BackendError, DType, HostSlice, Tensor, TensorData, phil
 use crate::buffer::{
     Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory, with_element,
 };
-use crate::kernels::pack::PackedWeight;
+use crate::kernels::pack::{PackedWeight, Strided};
 use crate::kernels::rows::Rows;
+use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Isa;
 use crate::kernels::threads::Threads;
 use crate::kernels::top_k::top_k;
@@ -24,6 +25,7 @@ use crate::{fused, primitive, strided};
 pub struct CpuBackend {
     pub(crate) isa: Isa,
     pub(crate) threads: Threads,
+    pub(crate) scratch: Scratch,
 }
 
 /// [`PackedWeight`], of a matrix `[n, k]` in `f32`.
@@ -54,7 +56,7 @@ impl CpuBackend {
         };
         let threads = Threads::new(threads)
             .map_err(|error| device_error(format!("cannot start {threads} threads: {error}")))?;
-        Ok(CpuBackend { isa, threads })
+        Ok(CpuBackend { isa, threads, scratch: Scratch::new() })
     }
 }
 
@@ -251,7 +253,7 @@ impl Backend for CpuBackend {
         b: View<'_, Buffer>,
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        primitive::matmul(&self.threads, a, b, dst)
+        primitive::matmul(self, a, b, dst)
     }
 
     fn gather(
@@ -331,9 +333,20 @@ impl Backend for CpuBackend {
 impl CpuBackend {
     /// A weight `[n, k]` in panels.
     pub(crate) fn packed(&self, weight: &View<'_, Buffer>) -> Outcome<PackedWeight> {
-        let (shape, strides) = (weight.layout.shape(), weight.layout.strides());
-        let data = from_offset::<f32>(weight);
-        PackedWeight::new(self.isa, data, (shape[0], shape[1]), (strides[0], strides[1]))
+        let shape = weight.layout.shape();
+        PackedWeight::new(self.isa, &self.threads, strided(weight))
             .map_err(|_| out_of_memory(size_of::<f32>() * shape.elements()))
+    }
+}
+
+/// A weight `[n, k]` as it lies.
+pub(crate) fn strided<'a>(weight: &View<'a, Buffer>) -> Strided<'a> {
+    let (shape, strides) = (weight.layout.shape(), weight.layout.strides());
+    Strided {
+        data: from_offset(weight),
+        n: shape[0],
+        k: shape[1],
+        column_stride: strides[0],
+        input_stride: strides[1],
     }
 }

@@ -7,13 +7,15 @@ use tfm_core::fused::{Fused, Linear};
 use tfm_core::{DType, Layout};
 
 use crate::CpuBackend;
-use crate::buffer::{Buffer, destination, from_offset, in_order};
+use crate::backend::strided;
+use crate::buffer::{Buffer, destination, from_offset, in_order, out_of_memory};
 use crate::kernels::activation::activate;
 use crate::kernels::attention::{KeyRows, attention};
 use crate::kernels::embedding::embedding;
 use crate::kernels::gemm::{Epilogue, linear};
 use crate::kernels::heads::Heads;
 use crate::kernels::norm::layer_norm;
+use crate::kernels::pack::Panels;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
 use crate::kernels::softmax::softmax;
@@ -133,13 +135,18 @@ fn run_linear(
     inputs: &[View<'_, Buffer>],
     out: &mut [f32],
 ) -> Outcome {
-    let unpacked;
+    let mut memory;
     let weight = match inputs[1].buffer {
-        Buffer::Packed(weight) => weight,
+        Buffer::Packed(weight) => weight.panels(),
         // Not known at load: packed for this call.
         _ => {
-            unpacked = cpu.packed(&inputs[1])?;
-            &unpacked
+            let weight = strided(&inputs[1]);
+            let elements = Panels::elements(cpu.isa, weight.n, weight.k);
+            memory = cpu
+                .scratch
+                .take(elements)
+                .map_err(|_| out_of_memory(size_of::<f32>() * elements))?;
+            Panels::pack(cpu.isa, &cpu.threads, weight, &mut memory)
         }
     };
     let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));

@@ -4,10 +4,10 @@ use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{DType, Layout};
 
-use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order};
+use crate::CpuBackend;
+use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory};
 use crate::kernels::matmul::{Matrix, matmul as multiply};
 use crate::kernels::simd::Isa;
-use crate::kernels::threads::Threads;
 use crate::kernels::{elementwise, reduce as sums};
 use crate::strided::{self, Run, for_each_run};
 
@@ -156,22 +156,21 @@ fn line_starts(layout: &Layout, axis: usize) -> Vec<usize> {
 
 /// Batched products; see [`tfm_core::Backend::matmul`].
 pub(crate) fn matmul(
-    threads: &Threads,
+    cpu: &CpuBackend,
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     dst: ViewMut<'_, Buffer>,
 ) -> Outcome {
     match dst.dtype {
-        DType::F32 => matmul_f32(threads, a, b, dst),
-        DType::F16 => matmul_by_f32::<half::f16>(threads, a, b, dst)?,
-        DType::BF16 => matmul_by_f32::<half::bf16>(threads, a, b, dst)?,
+        DType::F32 => matmul_f32(cpu, a, b, dst),
+        DType::F16 => matmul_by_f32::<half::f16>(cpu, a, b, dst),
+        DType::BF16 => matmul_by_f32::<half::bf16>(cpu, a, b, dst),
         DType::I32 => unreachable!("products are of floats"),
     }
-    Ok(())
 }
 
 fn matmul_by_f32<T: Element>(
-    threads: &Threads,
+    cpu: &CpuBackend,
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
@@ -189,22 +188,22 @@ fn matmul_by_f32<T: Element>(
         [a.layout, b.layout, dst.layout].map(|layout| Layout::contiguous(layout.shape()));
     let mut product = allocate(DType::F32, layout.shape().elements())?;
     matmul_f32(
-        threads,
+        cpu,
         View { buffer: &wide_a, dtype: DType::F32, layout: &a_layout },
         View { buffer: &wide_b, dtype: DType::F32, layout: &b_layout },
         ViewMut { buffer: &mut product, dtype: DType::F32, layout: &layout },
-    );
+    )?;
     let out = destination::<T>(&mut dst);
     out.iter_mut().zip(f32::slice(&product)).for_each(|(out, x)| *out = T::from_f32(*x));
     Ok(())
 }
 
 fn matmul_f32(
-    threads: &Threads,
+    cpu: &CpuBackend,
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
-) {
+) -> Outcome {
     let rank = a.layout.shape().len();
     let (m, k) = (a.layout.shape()[rank - 2], a.layout.shape()[rank - 1]);
     let n = b.layout.shape()[rank - 1];
@@ -229,7 +228,9 @@ fn matmul_f32(
     };
     let batches = dst.layout.shape()[..rank - 2].iter().product();
     let pairs: Vec<_> = (0..batches).map(|i| (a.matrix(i, m * k), b.matrix(i, k * n))).collect();
-    multiply(threads, [m, k, n], &pairs, destination::<f32>(&mut dst));
+    let out = destination::<f32>(&mut dst);
+    multiply(cpu.isa, &cpu.threads, &cpu.scratch, [m, k, n], &pairs, out)
+        .map_err(|_| out_of_memory(size_of::<f32>() * k * n))
 }
 
 /// The matrices of one operand of a batched product.

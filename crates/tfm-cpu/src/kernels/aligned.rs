@@ -7,7 +7,7 @@ use std::ops::{Deref, DerefMut};
 const LINE: usize = 64;
 
 /// A slice of a fixed length that begins at a cache line.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Aligned<T> {
     /// Longer than the slice, by what it takes to reach the next line.
     data: Vec<T>,

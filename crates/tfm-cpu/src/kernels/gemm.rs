@@ -5,7 +5,7 @@ use std::ops::Range;
 use tfm_core::fused::Activation;
 
 use super::activation::activate;
-use super::pack::PackedWeight;
+use super::pack::Panels;
 use super::rows::Rows;
 use super::simd::{Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
@@ -25,14 +25,15 @@ pub struct Epilogue<'a> {
 /// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with `out_stride` elements from row to row of `out`.
 ///
 /// A row's result depends on the row alone. Panics when the shapes do not agree.
-pub fn linear(
+pub fn linear<'w>(
     threads: &Threads,
     x: Rows<'_>,
-    weight: &PackedWeight,
+    weight: impl Into<Panels<'w>>,
     epilogue: Epilogue<'_>,
     out: &mut [f32],
     out_stride: usize,
 ) {
+    let weight = weight.into();
     let (m, n, k) = (x.rows(), weight.n(), weight.k());
     assert_eq!(x.cols(), k, "the rows of x must be as long as those of the weight");
     assert!(out_stride >= n && (m == 0 || out.len() >= (m - 1) * out_stride + n));
@@ -48,7 +49,7 @@ pub fn linear(
     };
     // Many rows are divided by rows, so that each core reads its own; few rows by panels, so that each
     // core reads its own weights.
-    let panels = weight.panels();
+    let panels = weight.count();
     let work = m.saturating_mul(2 * n * k);
     let by_rows = m >= panels * 4;
     let tasks = threads.tasks(work, if by_rows { m / 48 } else { panels });
@@ -64,7 +65,7 @@ pub fn linear(
 /// The rows and panels of a product that one task computes.
 struct Block<'a> {
     x: Rows<'a>,
-    weight: &'a PackedWeight,
+    weight: Panels<'a>,
     epilogue: Epilogue<'a>,
     out: &'a SharedMut<'a, f32>,
     out_stride: usize,
@@ -94,7 +95,7 @@ impl Kernel for Block<'_> {
                 for t in 0..tiles {
                     let part = share(block.len(), tiles, t);
                     let first = self.rows.start + block.start + part.start;
-                    let weights = self.weight.panel(panel);
+                    let weights = self.weight.from(panel);
                     tile(s, self.x, first, part.len(), weights, count, &mut sums);
                     for (i, sums) in sums.chunks(width).take(count * part.len()).enumerate() {
                         let column = (panel + i / part.len()) * width;
@@ -138,6 +139,8 @@ impl Block<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::pack::{PackedWeight, Strided};
+    use crate::kernels::simd::Isa;
     use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
 
     /// x with gaps between its rows, a weight, a bias and a residual.
@@ -160,6 +163,12 @@ mod tests {
         fn x(&self, rows: Range<usize>) -> Rows<'_> {
             let stride = self.k + 3;
             Rows::new(&self.x[rows.start * stride..rows.end * stride], rows.len(), self.k, stride)
+        }
+
+        fn packed(&self, isa: Isa, threads: &Threads) -> PackedWeight {
+            let (data, n, k) = (&self.weight, self.n, self.k);
+            let weight = Strided { data, n, k, column_stride: k, input_stride: 1 };
+            PackedWeight::new(isa, threads, weight).unwrap()
         }
 
         fn run(&self, threads: &Threads, packed: &PackedWeight, rows: Range<usize>) -> Vec<f32> {
@@ -196,7 +205,7 @@ mod tests {
             let case = Case::new(m, n, k);
             let expected = case.expected();
             everywhere(|isa, threads| {
-                let packed = PackedWeight::new(isa, &case.weight, (n, k), (k, 1)).unwrap();
+                let packed = case.packed(isa, threads);
                 let all = case.run(threads, &packed, 0..m);
                 // The bound of a sum of k products of numbers below 1, and of what follows it.
                 let bound = (k + 4) as f64 * 2f64.powi(-24) * (k + 2) as f64;
@@ -218,7 +227,7 @@ mod tests {
             let case = Case::new(m, n, k);
             let mut first: Option<(_, Vec<f32>)> = None;
             everywhere(|isa, threads| {
-                let packed = PackedWeight::new(isa, &case.weight, (n, k), (k, 1)).unwrap();
+                let packed = case.packed(isa, threads);
                 let y = case.run(threads, &packed, 0..m);
                 match &first {
                     Some((set, bits)) if *set == isa => assert_same_bits(&y, bits),
@@ -226,17 +235,5 @@ mod tests {
                 }
             });
         }
-    }
-
-    #[test]
-    fn a_transposed_weight_packs_to_the_same() {
-        let (n, k) = (37, 11);
-        let weight = noise(5, n * k);
-        let transposed: Vec<f32> = (0..n * k).map(|i| weight[i % n * k + i / n]).collect();
-        everywhere(|isa, _| {
-            let a = PackedWeight::new(isa, &weight, (n, k), (k, 1)).unwrap();
-            let b = PackedWeight::new(isa, &transposed, (n, k), (1, n)).unwrap();
-            assert_same_bits(a.panel(0), b.panel(0));
-        });
     }
 }

@@ -15,8 +15,10 @@ pub mod math;
 pub mod matmul;
 pub mod norm;
 pub mod pack;
+pub mod packed_matmul;
 pub mod reduce;
 pub mod rows;
+pub mod scratch;
 pub mod simd;
 pub mod softmax;
 #[cfg(test)]

@@ -1,49 +1,67 @@
-//! A linear layer's weight, stored once in the order in which the product reads it.
+//! A linear layer's weight, stored in the order in which the product reads it.
 
 use std::collections::TryReserveError;
 
 use super::aligned::Aligned;
-use super::simd::Isa;
+use super::simd::{Isa, Kernel, Simd};
+use super::threads::{SharedMut, Threads, share};
 
 /// Vectors in the width of a panel.
 pub const PANEL_VECTORS: usize = 2;
 
+/// A matrix `[n, k]` in memory: its element (output column `j`, input `p`) is
+/// `data[j·column_stride + p·input_stride]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Strided<'a> {
+    /// From the first element on.
+    pub data: &'a [f32],
+    /// The number of output columns.
+    pub n: usize,
+    /// The number of inputs.
+    pub k: usize,
+    /// From one output column to the next.
+    pub column_stride: usize,
+    /// From one input to the next.
+    pub input_stride: usize,
+}
+
 /// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, k, width]`, so that the product reads it
 /// from front to back. The columns that the last panel has too many are zero.
-#[derive(Debug)]
-pub struct PackedWeight {
+#[derive(Clone, Copy, Debug)]
+pub struct Panels<'a> {
     isa: Isa,
     n: usize,
     k: usize,
     width: usize,
-    data: Aligned<f32>,
+    data: &'a [f32],
 }
 
-impl PackedWeight {
-    /// Packs the matrix whose element (output column `j`, input `p`) is
-    /// `weight[j·column_stride + p·input_stride]`, for products on `isa`.
-    ///
-    /// # Errors
-    /// There is no memory for the panels.
-    pub fn new(
-        isa: Isa,
-        weight: &[f32],
-        (n, k): (usize, usize),
-        (column_stride, input_stride): (usize, usize),
-    ) -> Result<PackedWeight, TryReserveError> {
+impl<'a> Panels<'a> {
+    /// The elements that the panels of a matrix `[n, k]` fill.
+    pub fn elements(isa: Isa, n: usize, k: usize) -> usize {
         let width = PANEL_VECTORS * isa.lanes();
-        let mut data = Aligned::new(n.div_ceil(width) * width * k)?;
-        if k > 0 {
-            for (first, panel) in (0..n).step_by(width).zip(data.chunks_mut(width * k)) {
-                for j in 0..width.min(n - first) {
-                    let column = &weight[(first + j) * column_stride..];
-                    for p in 0..k {
-                        panel[p * width + j] = column[p * input_stride];
-                    }
-                }
+        n.div_ceil(width) * width * k
+    }
+
+    /// Packs `weight` into the first [`elements`](Panels::elements) of `memory`, for products on `isa`.
+    /// Panics when there are fewer.
+    pub fn pack(isa: Isa, threads: &Threads, weight: Strided<'_>, memory: &'a mut [f32]) -> Self {
+        let Strided { n, k, .. } = weight;
+        let width = PANEL_VECTORS * isa.lanes();
+        let data = &mut memory[..Panels::elements(isa, n, k)];
+        let panels = data.len().checked_div(width * k).unwrap_or(0);
+        // An element takes as long as some ten operations of a product.
+        let tasks = threads.tasks(10 * data.len(), panels.div_ceil(LEAST_PANELS));
+        let shared = SharedMut::new(data);
+        threads.run(tasks, |task| {
+            let mine = share(panels, tasks, task);
+            // SAFETY: tasks have different panels.
+            let out = unsafe { shared.slice(mine.start * width * k..mine.end * width * k) };
+            if !out.is_empty() {
+                isa.run(Pack { weight, first: mine.start * width, out });
             }
-        }
-        Ok(PackedWeight { isa, n, k, width, data })
+        });
+        Panels { isa, n, k, width, data }
     }
 
     /// The instruction set that the panels are made for.
@@ -67,12 +85,179 @@ impl PackedWeight {
     }
 
     /// The number of panels.
-    pub fn panels(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.n.div_ceil(self.width)
     }
 
     /// The panels from `i` on: each is `[k, width]`.
-    pub fn panel(&self, i: usize) -> &[f32] {
+    pub fn from(&self, i: usize) -> &'a [f32] {
         &self.data[i * self.k * self.width..]
+    }
+}
+
+/// [`Panels`] with their memory.
+#[derive(Debug)]
+pub struct PackedWeight {
+    isa: Isa,
+    n: usize,
+    k: usize,
+    data: Aligned<f32>,
+}
+
+impl PackedWeight {
+    /// Packs a matrix for products on `isa`.
+    ///
+    /// # Errors
+    /// There is no memory for the panels.
+    pub fn new(
+        isa: Isa,
+        threads: &Threads,
+        weight: Strided<'_>,
+    ) -> Result<PackedWeight, TryReserveError> {
+        let mut data = Aligned::new(Panels::elements(isa, weight.n, weight.k))?;
+        Panels::pack(isa, threads, weight, &mut data);
+        Ok(PackedWeight { isa, n: weight.n, k: weight.k, data })
+    }
+
+    /// The panels.
+    pub fn panels(&self) -> Panels<'_> {
+        let width = PANEL_VECTORS * self.isa.lanes();
+        Panels { isa: self.isa, n: self.n, k: self.k, width, data: &self.data }
+    }
+}
+
+impl<'a> From<&'a PackedWeight> for Panels<'a> {
+    fn from(weight: &'a PackedWeight) -> Panels<'a> {
+        weight.panels()
+    }
+}
+
+/// Whole panels, from output column `first` on.
+struct Pack<'a> {
+    weight: Strided<'a>,
+    first: usize,
+    out: &'a mut [f32],
+}
+
+/// The fewest panels that one task fills, and the most that are filled together where output columns are
+/// neighbours in memory: more than a few cache lines are to be read where one page is.
+const LEAST_PANELS: usize = 4;
+const PANELS_TOGETHER: usize = 16;
+
+/// Elements of a cache line.
+const LINE: usize = 16;
+
+/// How far ahead the packing asks for memory: inputs where output columns are neighbours, ...
+const ROWS_AHEAD: usize = 8;
+/// ... and cache lines where inputs are.
+const LINES_AHEAD: usize = 4;
+
+impl Kernel for Pack<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) {
+        let Pack { weight, first, out } = self;
+        let width = PANEL_VECTORS * S::LANES;
+        let size = width * weight.k;
+        let columns = |panel: usize| width.min(weight.n - first - panel * width);
+        if weight.column_stride == 1 {
+            for (group, out) in out.chunks_mut(PANELS_TOGETHER * size).enumerate() {
+                let (panel, count) = (group * PANELS_TOGETHER, out.len() / size);
+                let whole = if columns(panel + count - 1) == width { count } else { count - 1 };
+                for p in 0..weight.k {
+                    let row = &weight.data[p * weight.input_stride + first + panel * width..];
+                    let ahead = row.as_ptr().wrapping_add(ROWS_AHEAD * weight.input_stride);
+                    for q in 0..whole {
+                        for line in (0..width).step_by(LINE) {
+                            s.prefetch(ahead.wrapping_add(q * width + line));
+                        }
+                        for v in 0..PANEL_VECTORS {
+                            let lanes = s.load(&row[q * width + v * S::LANES..]);
+                            s.store(lanes, &mut out[q * size + p * width + v * S::LANES..]);
+                        }
+                    }
+                    if whole < count {
+                        let (row, out) = (&row[whole * width..], &mut out[whole * size..]);
+                        part(row, 1, columns(panel + whole), &mut out[p * width..][..width]);
+                    }
+                }
+            }
+            return;
+        }
+        for (panel, out) in out.chunks_mut(size).enumerate() {
+            let columns = columns(panel);
+            let source = &weight.data[(first + panel * width) * weight.column_stride..];
+            let squares =
+                if weight.input_stride == 1 && columns == width { weight.k / S::LANES } else { 0 };
+            for p in (0..squares).map(|square| square * S::LANES) {
+                if p % LINE == 0 {
+                    for column in 0..width {
+                        let ahead = column * weight.column_stride + p + LINES_AHEAD * LINE;
+                        s.prefetch(source.as_ptr().wrapping_add(ahead));
+                    }
+                }
+                for v in 0..PANEL_VECTORS {
+                    let columns = v * S::LANES;
+                    let source = &source[columns * weight.column_stride + p..];
+                    let out = &mut out[p * width + columns..];
+                    s.transpose(source, weight.column_stride, out, width);
+                }
+            }
+            for p in squares * S::LANES..weight.k {
+                let source = &source[p * weight.input_stride..];
+                part(source, weight.column_stride, columns, &mut out[p * width..][..width]);
+            }
+        }
+    }
+}
+
+/// One input of `columns` output columns; the others are zero.
+#[inline(always)]
+fn part(source: &[f32], stride: usize, columns: usize, out: &mut [f32]) {
+    let (part, rest) = out.split_at_mut(columns);
+    part.iter_mut().enumerate().for_each(|(j, x)| *x = source[j * stride]);
+    rest.fill(0.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{assert_same_bits, everywhere, noise};
+
+    #[test]
+    fn every_order_of_the_elements_packs_to_the_panels_that_are_defined() {
+        for (n, k) in [(1, 1), (37, 11), (64, 40), (300, 33), (5, 0), (2048, 130)] {
+            let weight = noise(5, n * k);
+            let strided = |data, column_stride, input_stride| Strided {
+                data,
+                n,
+                k,
+                column_stride,
+                input_stride,
+            };
+            let spread: Vec<f32> = weight.iter().flat_map(|&x| [x, 9.0]).collect();
+            let transposed: Vec<f32> =
+                (0..n * k).map(|i| weight[i % n * k + i / n]).chain([9.0; 7]).collect();
+            everywhere(|isa, threads| {
+                let width = PANEL_VECTORS * isa.lanes();
+                let element = |e: usize| {
+                    let (panel, p, j) = (e / (width * k), e / width % k, e % width);
+                    let column = panel * width + j;
+                    if column < n { weight[column * k + p] } else { 0.0 }
+                };
+                let want: Vec<f32> = (0..Panels::elements(isa, n, k)).map(element).collect();
+                for weight in
+                    [strided(&weight, k, 1), strided(&transposed, 1, n), strided(&spread, 2 * k, 2)]
+                {
+                    let mut memory = vec![f32::NAN; want.len() + 3];
+                    let panels = Panels::pack(isa, threads, weight, &mut memory);
+                    assert_eq!((panels.n(), panels.k(), panels.count()), (n, k, n.div_ceil(width)));
+                    assert_same_bits(panels.from(0), &want);
+                    let owned = PackedWeight::new(isa, threads, weight).unwrap();
+                    assert_same_bits(owned.panels().from(0), &want);
+                }
+            });
+        }
     }
 }

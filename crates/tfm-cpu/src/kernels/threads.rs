@@ -123,6 +123,11 @@ impl<'a, T> SharedMut<'a, T> {
         SharedMut { start: slice.as_mut_ptr(), len: slice.len(), life: std::marker::PhantomData }
     }
 
+    /// Where the slice begins.
+    pub fn pointer(&self) -> *const T {
+        self.start
+    }
+
     /// The elements in `range`. Panics when it is out of bounds.
     ///
     /// # Safety

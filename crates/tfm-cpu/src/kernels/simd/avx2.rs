@@ -86,6 +86,10 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(x) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        has_avx2!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
+    }
+    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         has_avx2!(_mm256_add_ps(a, b))
     }
@@ -161,5 +165,34 @@ impl Simd for Avx2 {
         let mut lanes = [0.0; 8];
         self.store(v, &mut lanes);
         lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+        assert!(src.len() >= 7 * src_stride + 8 && dst.len() >= 7 * dst_stride + 8);
+        has_avx2!(
+            let mut rows = [_mm256_setzero_ps(); 8];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm256_loadu_ps(src.as_ptr().add(i * src_stride));
+            }
+            // Pairs, then fours: `fours[4·i + c]` holds column c of each half, of rows 4·i to 4·i + 3.
+            let mut fours = [_mm256_setzero_ps(); 8];
+            for i in 0..2 {
+                let r = 4 * i;
+                let a = _mm256_castps_pd(_mm256_unpacklo_ps(rows[r], rows[r + 1]));
+                let b = _mm256_castps_pd(_mm256_unpackhi_ps(rows[r], rows[r + 1]));
+                let c = _mm256_castps_pd(_mm256_unpacklo_ps(rows[r + 2], rows[r + 3]));
+                let d = _mm256_castps_pd(_mm256_unpackhi_ps(rows[r + 2], rows[r + 3]));
+                fours[r] = _mm256_castpd_ps(_mm256_unpacklo_pd(a, c));
+                fours[r + 1] = _mm256_castpd_ps(_mm256_unpackhi_pd(a, c));
+                fours[r + 2] = _mm256_castpd_ps(_mm256_unpacklo_pd(b, d));
+                fours[r + 3] = _mm256_castpd_ps(_mm256_unpackhi_pd(b, d));
+            }
+            for c in 0..4 {
+                let low = _mm256_permute2f128_ps::<0x20>(fours[c], fours[4 + c]);
+                let high = _mm256_permute2f128_ps::<0x31>(fours[c], fours[4 + c]);
+                _mm256_storeu_ps(dst.as_mut_ptr().add(c * dst_stride), low);
+                _mm256_storeu_ps(dst.as_mut_ptr().add((c + 4) * dst_stride), high);
+            }
+        )
     }
 }

@@ -86,6 +86,10 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(x) }
     }
     #[inline(always)]
+    fn prefetch(self, x: *const f32) {
+        has_avx512!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
+    }
+    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         has_avx512!(_mm512_add_ps(a, b))
     }
@@ -157,5 +161,44 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn max_lane(self, v: __m512) -> f32 {
         has_avx512!(_mm512_reduce_max_ps(v))
+    }
+    #[inline(always)]
+    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+        assert!(src.len() >= 15 * src_stride + 16 && dst.len() >= 15 * dst_stride + 16);
+        has_avx512!(
+            let mut rows = [_mm512_setzero_ps(); 16];
+            for (i, row) in rows.iter_mut().enumerate() {
+                *row = _mm512_loadu_ps(src.as_ptr().add(i * src_stride));
+            }
+            // Pairs, then fours: `fours[4·i + c]` holds column c of each quarter, of rows 4·i to 4·i + 3.
+            let mut fours = [_mm512_setzero_ps(); 16];
+            for i in 0..4 {
+                let r = 4 * i;
+                let a = _mm512_castps_pd(_mm512_unpacklo_ps(rows[r], rows[r + 1]));
+                let b = _mm512_castps_pd(_mm512_unpackhi_ps(rows[r], rows[r + 1]));
+                let c = _mm512_castps_pd(_mm512_unpacklo_ps(rows[r + 2], rows[r + 3]));
+                let d = _mm512_castps_pd(_mm512_unpackhi_ps(rows[r + 2], rows[r + 3]));
+                fours[r] = _mm512_castpd_ps(_mm512_unpacklo_pd(a, c));
+                fours[r + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(a, c));
+                fours[r + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(b, d));
+                fours[r + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(b, d));
+            }
+            for c in 0..4 {
+                // The even and the odd quarters of rows 0 to 7, and of rows 8 to 15.
+                let even = _mm512_shuffle_f32x4::<0x88>(fours[c], fours[4 + c]);
+                let odd = _mm512_shuffle_f32x4::<0xDD>(fours[c], fours[4 + c]);
+                let even_below = _mm512_shuffle_f32x4::<0x88>(fours[8 + c], fours[12 + c]);
+                let odd_below = _mm512_shuffle_f32x4::<0xDD>(fours[8 + c], fours[12 + c]);
+                let columns = [
+                    _mm512_shuffle_f32x4::<0x88>(even, even_below),
+                    _mm512_shuffle_f32x4::<0x88>(odd, odd_below),
+                    _mm512_shuffle_f32x4::<0xDD>(even, even_below),
+                    _mm512_shuffle_f32x4::<0xDD>(odd, odd_below),
+                ];
+                for (quarter, column) in columns.into_iter().enumerate() {
+                    _mm512_storeu_ps(dst.as_mut_ptr().add((4 * quarter + c) * dst_stride), column);
+                }
+            }
+        )
     }
 }

@@ -40,6 +40,9 @@ pub trait Simd: Copy + Send + Sync {
     /// `x` must be readable for `LANES` elements.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F;
 
+    /// Asks for the cache line of `x`, which need not be readable, to be read or written soon.
+    fn prefetch(self, x: *const f32);
+
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
     /// `a - b`.
@@ -78,6 +81,10 @@ pub trait Simd: Copy + Send + Sync {
     }
     /// The greatest lane; NaN lanes are unspecified.
     fn max_lane(self, v: Self::F) -> f32;
+
+    /// Transposes `LANES` × `LANES` elements: `dst[j·dst_stride + i] = src[i·src_stride + j]`. Panics when
+    /// either slice is too short.
+    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize);
 }
 
 /// A kernel with its arguments, to be run by [`Isa::run`].
@@ -158,15 +165,24 @@ impl Isa {
 
     /// Elements in this set's vectors.
     pub fn lanes(self) -> usize {
-        struct Lanes;
-        impl Kernel for Lanes {
-            type Output = usize;
-            #[inline(always)]
-            fn run<S: Simd>(self, _: S) -> usize {
-                S::LANES
-            }
-        }
-        self.run(Lanes)
+        self.run(Extents).0
+    }
+
+    /// Rows of a matrix product's register tile in this set.
+    pub fn tile_rows(self) -> usize {
+        self.run(Extents).1
+    }
+}
+
+/// [`Simd::LANES`] and [`Simd::TILE_ROWS`].
+struct Extents;
+
+impl Kernel for Extents {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) -> (usize, usize) {
+        (S::LANES, S::TILE_ROWS)
     }
 }
 
@@ -229,6 +245,13 @@ mod tests {
             assert_eq!(sums[1], s.sum(vb));
             assert!((sums[0] - a.iter().sum::<f32>()).abs() < 1e-4);
             assert!((sums[2] - sums[0] - sums[1]).abs() < 1e-4 && sums[3] == 0.0);
+            let square: Vec<f32> = (0..n * (n + 3)).map(|i| i as f32).collect();
+            let mut turned = vec![-1.0; n * (n + 1)];
+            s.transpose(&square[..(n - 1) * (n + 3) + n], n + 3, &mut turned, n + 1);
+            for (e, &x) in turned.iter().enumerate() {
+                let (j, i) = (e / (n + 1), e % (n + 1));
+                assert_eq!(x, if i < n { square[i * (n + 3) + j] } else { -1.0 });
+            }
             assert_eq!(s.max_lane(vb), 2.0);
             assert!(s.any_gt(va, vb) && !s.any_gt(va, s.splat(100.0)));
         }

@@ -48,6 +48,8 @@ impl Simd for Portable {
         unsafe { x.cast::<F>().read_unaligned() }
     }
     #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
+    #[inline(always)]
     fn add(self, a: F, b: F) -> F {
         map2(a, b, |a, b| a + b)
     }
@@ -128,5 +130,16 @@ impl Simd for Portable {
     #[inline(always)]
     fn max_lane(self, v: F) -> f32 {
         v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    }
+    #[inline(always)]
+    fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
+        let mut rows = [[0.0; LANES]; LANES];
+        for (i, row) in rows.iter_mut().enumerate() {
+            row.copy_from_slice(&src[i * src_stride..][..LANES]);
+        }
+        for j in 0..LANES {
+            let column: F = std::array::from_fn(|i| rows[i][j]);
+            dst[j * dst_stride..][..LANES].copy_from_slice(&column);
+        }
     }
 }
