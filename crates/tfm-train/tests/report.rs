@@ -17,7 +17,7 @@ fn train(step: u64, loss: f64) -> Record {
 }
 
 fn validation(step: u64, loss: Option<f64>, bleu: Option<f64>, chrf: Option<f64>) -> Record {
-    Record::Validation { step, loss, bleu, chrf, seconds: 1.0 }
+    Record::Validation { step, loss, bleu, chrf, accuracy: None, seconds: 1.0 }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Training: from parallel text to a model, on a device.
 
-pub use tfm_train::trainer::{Ended, Finished, Measured, Observer, Update};
+pub use tfm_train::trainer::{Ended, Finished, Reporter};
 pub use tfm_train::{TrainConfig, config, schedule};
 
 use crate::{Device, Result};
@@ -18,8 +18,8 @@ pub fn train(
     device: Device,
     resume: bool,
     stop: &AtomicBool,
-    observer: &mut dyn Observer,
+    reporter: &mut Reporter,
 ) -> Result<Finished> {
     let sessions = |parameters| device.session(parameters);
-    Ok(tfm_train::trainer::train(config, resume, &sessions, stop, observer)?)
+    Ok(tfm_train::trainer::train(config, resume, &sessions, stop, reporter)?)
 }

@@ -19,6 +19,8 @@ pub struct Run {
     pub device: Option<String>,
     /// Threads; `None` for one a core.
     pub threads: Option<usize>,
+    /// Updates between two lines of `metrics.jsonl`.
+    pub report_every: u64,
     /// The scopes whose values are computed again in the backward pass instead of being kept.
     pub recompute: Vec<String>,
 }
@@ -51,6 +53,8 @@ pub enum Metric {
     Bleu,
     /// chrF2, 0 to 100.
     Chrf,
+    /// The share of translations that are the reference, in percent.
+    Accuracy,
 }
 
 impl Metric {
@@ -60,6 +64,7 @@ impl Metric {
             Metric::Loss => "loss",
             Metric::Bleu => "bleu",
             Metric::Chrf => "chrf",
+            Metric::Accuracy => "accuracy",
         }
     }
 
@@ -67,7 +72,7 @@ impl Metric {
     pub fn is_better(self, score: f64, other: f64) -> bool {
         match self {
             Metric::Loss => score < other,
-            Metric::Bleu | Metric::Chrf => score > other,
+            Metric::Bleu | Metric::Chrf | Metric::Accuracy => score > other,
         }
     }
 }
@@ -101,6 +106,7 @@ impl Run {
             epochs,
             device: table.text("device"),
             threads: table.size("threads", 1..=1 << 12),
+            report_every: table.count("report_every", 1..=1 << 30).unwrap_or(10),
             recompute: table.texts("recompute").unwrap_or_default(),
         };
         output.map(|_| run)
@@ -110,7 +116,7 @@ impl Run {
 impl Validation {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         let metrics =
-            [Metric::Loss, Metric::Bleu, Metric::Chrf].map(|metric| (metric.name(), metric));
+            [Metric::Loss, Metric::Bleu, Metric::Chrf, Metric::Accuracy].map(|metric| (metric.name(), metric));
         let measured = table.choices("metrics", &metrics).unwrap_or_else(|| vec![Metric::Loss]);
         let best = table.choice("best", &metrics);
         if let Some(best) = best.filter(|best| !measured.contains(best)) {

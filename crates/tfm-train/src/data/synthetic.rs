@@ -4,8 +4,7 @@ use crate::config::{Synthetic, Task};
 use crate::random::{Draws, Purpose};
 
 impl Synthetic {
-    /// A pair of texts, counted from 0: letters with spaces between, so that a tokeniser makes each a token.
-    /// It depends on the description and the number alone.
+    /// A pair of texts, counted from 0: letters, one word. It depends on the description and the number alone.
     pub fn pair(&self, index: usize) -> (String, String) {
         let mut draws = Draws::new(self.seed, Purpose::Synthetic, [index as u64, 0]);
         let lengths = self.maximum_length.saturating_sub(self.minimum_length) + 1;
@@ -18,19 +17,13 @@ impl Synthetic {
             Task::Reverse => target.reverse(),
             Task::Sort => target.sort_unstable(),
         }
-        (spaced(&source), spaced(&target))
+        (text(&source), text(&target))
     }
 }
 
-fn spaced(letters: &[u8]) -> String {
-    let mut text = String::with_capacity(letters.len() * 2);
-    for &letter in letters {
-        if !text.is_empty() {
-            text.push(' ');
-        }
-        text.push(letter.into());
-    }
-    text
+/// Letters as a text. A vocabulary that has room for the letters alone makes each a token.
+fn text(letters: &[u8]) -> String {
+    letters.iter().map(|&letter| char::from(letter)).collect()
 }
 
 #[cfg(test)]
@@ -52,15 +45,15 @@ mod tests {
             for index in 0..task.pairs {
                 let (source, target) = task.pair(index);
                 assert_eq!((source.clone(), target.clone()), task.pair(index));
-                let source: Vec<&str> = source.split(' ').collect();
+                let source: Vec<char> = source.chars().collect();
                 let mut expected = source.clone();
                 match task.task {
                     Task::Copy => {}
                     Task::Reverse => expected.reverse(),
                     Task::Sort => expected.sort(),
                 }
-                assert_eq!(target.split(' ').collect::<Vec<_>>(), expected);
-                assert!(source.iter().all(|letter| ["a", "b", "c", "d", "e"].contains(letter)));
+                assert_eq!(target.chars().collect::<Vec<_>>(), expected);
+                assert!(source.iter().all(|letter| ('a'..='e').contains(letter)));
                 lengths.insert(source.len());
             }
             assert_eq!(lengths, (2..=9).collect());

@@ -50,6 +50,9 @@ pub enum Record {
         /// chrF2, 0 to 100.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         chrf: Option<f64>,
+        /// The share of translations that are the reference, in percent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        accuracy: Option<f64>,
         /// Seconds of work since the training began.
         seconds: f64,
     },

@@ -102,6 +102,11 @@ pub(super) fn measure(
             Metric::Loss => loss.unwrap_or(f64::NAN),
             Metric::Bleu => Bleu::default().corpus(&hypotheses, &references)?.score,
             Metric::Chrf => Chrf::default().corpus(&hypotheses, &references)?.score,
+            Metric::Accuracy => {
+                let pairs = hypotheses.iter().zip(&references[0]);
+                let right = pairs.filter(|(hypothesis, reference)| hypothesis == reference).count();
+                100.0 * right as f64 / hypotheses.len().max(1) as f64
+            }
         };
         measured.scores.push((*metric, score));
     }

@@ -3,9 +3,11 @@
 mod export;
 mod measure;
 mod prepare;
+mod reporter;
 
 pub use measure::Measured;
 pub use prepare::Prepared;
+pub use reporter::Reporter;
 
 use crate::checkpoint::{self, Score, State, TrainingTensor};
 use crate::config::TrainConfig;
@@ -29,26 +31,12 @@ const MODEL: &str = "model";
 /// Batches that are loaded ahead.
 const AHEAD: usize = 8;
 
-/// What a training tells while it goes on.
-pub trait Observer {
-    /// Something that a person should know.
-    fn note(&mut self, text: &str);
-    /// An update was made.
-    fn updated(&mut self, update: &Update) -> Result<()>;
-    /// The model was measured.
-    fn measured(&mut self, update: u64, measured: &Measured) -> Result<()>;
-    /// A training goes on after this update: what was told of later ones is void.
-    fn resumed(&mut self, update: u64) -> Result<()>;
-}
-
 /// One update, as it is reported.
 #[derive(Debug, Clone, Copy)]
 pub struct Update {
     /// Its number, counted from 1.
     pub number: u64,
-    /// The number of the last one, where it is known.
-    pub last: Option<u64>,
-    /// The epoch, counted from 1.
+    /// The epoch, counted from 0.
     pub epoch: u64,
     /// What it saw.
     pub outcome: Outcome,
@@ -96,19 +84,21 @@ pub fn train(
     resume: bool,
     sessions: Sessions<'_>,
     stop: &AtomicBool,
-    observer: &mut dyn Observer,
+    reporter: &mut Reporter,
 ) -> Result<Finished> {
     let before = checkpoint::steps(&config.run.output)?;
     if !resume && let Some((_, folder)) = before.last() {
         return Err(Error::OutputInUse { folder: folder.clone() });
     }
-    let prepared = Prepared::new(config, &mut |text| observer.note(&text))?;
+    let prepared = Prepared::new(config, &mut |text| reporter.note(&text))?;
     let session = sessions(prepared.fixed.clone())?;
     let mut training = Training::new(config, &prepared, session)?;
     if resume {
-        training.resume(observer)?;
+        training.resume(reporter)?;
     }
-    training.run(sessions, stop, observer)
+    let finished = training.run(sessions, stop, reporter);
+    reporter.finish();
+    finished
 }
 
 /// A training under way.
@@ -145,13 +135,13 @@ impl<'a> Training<'a> {
     }
 
     /// Goes to the last whole checkpoint, if there is one.
-    fn resume(&mut self, observer: &mut dyn Observer) -> Result<()> {
+    fn resume(&mut self, reporter: &mut Reporter) -> Result<()> {
         let latest = checkpoint::latest_good(&self.config.run.output)?;
         for refused in &latest.refused {
-            observer.note(&refused.to_string());
+            reporter.note(&refused.to_string());
         }
         let Some((folder, loaded)) = latest.found else {
-            observer.note("there is no checkpoint to go on from: the training begins");
+            reporter.note("there is no checkpoint to go on from: the training begins");
             return Ok(());
         };
         let found = &loaded.state;
@@ -160,7 +150,7 @@ impl<'a> Training<'a> {
             return Err(Error::OtherTraining { folder, what });
         }
         if found.config != self.state.config {
-            observer.note("the configuration is not what the training began with; the new one counts");
+            reporter.note("the configuration is not what the training began with; the new one counts");
         }
         let tensors = loaded.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
         let mut states = BTreeMap::new();
@@ -172,8 +162,8 @@ impl<'a> Training<'a> {
         self.learner.restore(found.step, &states)?;
         self.state = State { config: self.state.config.clone(), ..loaded.state };
         self.unsaved = false;
-        observer.resumed(self.state.step)?;
-        observer.note(&format!("going on from {}", folder.display()));
+        reporter.resumed(self.state.step, self.state.seconds);
+        reporter.note(&format!("going on from {}", folder.display()));
         Ok(())
     }
 
@@ -181,7 +171,7 @@ impl<'a> Training<'a> {
         mut self,
         sessions: Sessions<'_>,
         stop: &AtomicBool,
-        observer: &mut dyn Observer,
+        reporter: &mut Reporter,
     ) -> Result<Finished> {
         let (config, run) = (self.config, &self.config.run);
         let stream = Stream::new(
@@ -200,11 +190,11 @@ impl<'a> Training<'a> {
             if stop.load(Ordering::Relaxed) {
                 break Ended::Stopped;
             }
-            self.update(&mut loader, observer)?;
+            self.update(&mut loader, reporter)?;
             let step = self.state.step;
             let is_due = |every: u64| step.is_multiple_of(every);
             if config.validation.every.is_some_and(is_due) {
-                self.measure(sessions, observer)?;
+                self.measure(sessions, reporter)?;
                 let patience = config.validation.patience;
                 let since = self.state.since_best(config.validation.best) as u64;
                 if patience.is_some_and(|patience| since >= patience) {
@@ -218,12 +208,12 @@ impl<'a> Training<'a> {
         let checkpoint = self.save()?;
         let model = match ended {
             Ended::Stopped => None,
-            _ => Some(self.export(observer)?),
+            _ => Some(self.export(reporter)?),
         };
         Ok(Finished { ended, updates: self.state.step, checkpoint, model })
     }
 
-    fn update(&mut self, loader: &mut Loader, observer: &mut dyn Observer) -> Result<()> {
+    fn update(&mut self, loader: &mut Loader, reporter: &mut Reporter) -> Result<()> {
         let started = Instant::now();
         let mut batches = Vec::new();
         let mut epoch = self.state.position.epoch;
@@ -245,10 +235,9 @@ impl<'a> Training<'a> {
         self.state.tokens += outcome.tokens as u64;
         self.state.seconds += seconds;
         self.unsaved = true;
-        observer.updated(&Update {
+        reporter.updated(&Update {
             number,
-            last: self.config.run.updates,
-            epoch: epoch + 1,
+            epoch,
             outcome,
             learning_rate,
             tokens: self.state.tokens,
@@ -256,7 +245,7 @@ impl<'a> Training<'a> {
         })
     }
 
-    fn measure(&mut self, sessions: Sessions<'_>, observer: &mut dyn Observer) -> Result<()> {
+    fn measure(&mut self, sessions: Sessions<'_>, reporter: &mut Reporter) -> Result<()> {
         let Some(pairs) = &self.prepared.validation else { return Ok(()) };
         let (wanted, tokens) = (&self.config.validation, self.config.batch.tokens);
         let measured =
@@ -264,7 +253,7 @@ impl<'a> Training<'a> {
         if let Some(score) = measured.score(wanted.best).filter(|score| score.is_finite()) {
             self.state.scores.push(Score { step: self.state.step, score });
         }
-        observer.measured(self.state.step, &measured)
+        reporter.measured(self.state.step, &measured)
     }
 
     /// Writes a checkpoint, unless the last one says all.
@@ -289,7 +278,7 @@ impl<'a> Training<'a> {
     }
 
     /// Writes the model: the mean of the last checkpoints where that is asked for.
-    fn export(&mut self, observer: &mut dyn Observer) -> Result<PathBuf> {
+    fn export(&mut self, reporter: &mut Reporter) -> Result<PathBuf> {
         let output = &self.config.run.output;
         let folder = output.join(MODEL);
         let count = self.config.checkpoint.average;
@@ -297,7 +286,7 @@ impl<'a> Training<'a> {
             let steps = checkpoint::steps(output)?;
             let folders: Vec<PathBuf> =
                 steps.into_iter().rev().take(count).map(|(_, folder)| folder).collect();
-            observer.note(&format!("the model is the mean of {} checkpoints", folders.len()));
+            reporter.note(&format!("the model is the mean of {} checkpoints", folders.len()));
             export::mean(&folders, self.prepared)?
         } else {
             self.learner.weights()?

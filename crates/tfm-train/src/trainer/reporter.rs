@@ -1,0 +1,121 @@
+//! What a training tells: to its output folder, and to whoever watches it.
+
+use super::{Measured, Update};
+use crate::config::{Metric, TrainConfig};
+use crate::error::Result;
+use crate::report::{EventFile, LossAxis, Metrics, Progress, Record, Status, write_curves};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Where standard error is no terminal, a line comes this often.
+const LINE_EVERY: Duration = Duration::from_secs(20);
+
+/// Writes `metrics.jsonl`, TensorBoard's files and `curves.svg`, and shows a line of progress.
+pub struct Reporter {
+    output: PathBuf,
+    progress: Progress,
+    /// Opened with the first update, when nothing can refuse the training any more.
+    files: Option<(Metrics, EventFile)>,
+    /// The update that the training goes on after.
+    begin: u64,
+    /// Seconds of work so far.
+    seconds: f64,
+    every: u64,
+}
+
+impl Reporter {
+    /// For a training of this configuration. A quiet one writes files alone.
+    pub fn new(config: &TrainConfig, quiet: bool) -> Self {
+        Reporter {
+            output: config.run.output.clone(),
+            progress: Progress::new(config.run.updates, LINE_EVERY, quiet),
+            files: None,
+            begin: 0,
+            seconds: 0.0,
+            every: config.run.report_every,
+        }
+    }
+
+    /// Something that a person should know.
+    pub fn note(&self, text: &str) {
+        self.progress.note(text);
+    }
+
+    /// The training goes on after this update, and so many seconds of work.
+    pub(super) fn resumed(&mut self, update: u64, seconds: f64) {
+        (self.begin, self.seconds) = (update, seconds);
+    }
+
+    /// An update was made.
+    pub(super) fn updated(&mut self, update: &Update) -> Result<()> {
+        self.seconds += update.seconds;
+        self.progress.update(&Status {
+            step: update.number,
+            epoch: update.epoch,
+            loss: update.outcome.mean_loss(),
+            learning_rate: update.learning_rate,
+            tokens: update.tokens,
+        });
+        if !update.number.is_multiple_of(self.every) {
+            return Ok(());
+        }
+        let record = Record::Train {
+            step: update.number,
+            epoch: update.epoch,
+            loss: update.outcome.mean_loss(),
+            learning_rate: update.learning_rate,
+            gradient_norm: update.outcome.gradient_norm,
+            tokens: update.tokens,
+            tokens_per_second: update.outcome.tokens as f64 / update.seconds.max(1e-9),
+            seconds: self.seconds,
+        };
+        let speed = self.progress.tokens_per_second();
+        let (metrics, events) = self.files()?;
+        metrics.add(&record)?;
+        events.scalar(update.number, "loss/train", update.outcome.mean_loss())?;
+        events.scalar(update.number, "learning_rate", update.learning_rate)?;
+        events.scalar(update.number, "gradient_norm", update.outcome.gradient_norm)?;
+        events.scalar(update.number, "tokens_per_second", speed)
+    }
+
+    /// The model was measured.
+    pub(super) fn measured(&mut self, update: u64, measured: &Measured) -> Result<()> {
+        let record = Record::Validation {
+            step: update,
+            loss: measured.score(Metric::Loss),
+            bleu: measured.score(Metric::Bleu),
+            chrf: measured.score(Metric::Chrf),
+            accuracy: measured.score(Metric::Accuracy),
+            seconds: self.seconds,
+        };
+        let (metrics, events) = self.files()?;
+        metrics.add(&record)?;
+        let mut line = format!("update {update}:");
+        for (metric, score) in &measured.scores {
+            events.scalar(update, &format!("{}/validation", metric.name()), *score)?;
+            line += &format!(" {} {score:.4}", metric.name());
+        }
+        self.note(&line);
+        for [source, reference, translation] in &measured.samples {
+            self.note(&format!("  {source}\n    {translation}\n    ({reference})"));
+        }
+        write_curves(&self.output, &Metrics::read(&self.output)?, LossAxis::Linear)?;
+        self.progress.resume();
+        Ok(())
+    }
+
+    /// Takes the line of progress away.
+    pub(super) fn finish(&self) {
+        self.progress.finish();
+    }
+
+    fn files(&mut self) -> Result<&mut (Metrics, EventFile)> {
+        let files = match self.files.take() {
+            Some(files) => files,
+            None => {
+                (Metrics::open(&self.output, self.begin)?, EventFile::create(&self.output, self.begin)?)
+            }
+        };
+        Ok(self.files.insert(files))
+    }
+}
