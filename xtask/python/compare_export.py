@@ -208,7 +208,9 @@ def main() -> None:
     config = json.loads((options.model / "config.json").read_text())
     family = FAMILIES.get(config.get("model_type"))
     if family is None:
-        raise SystemExit(f"{options.model}: model_type is {config.get('model_type')!r}, not one of {', '.join(FAMILIES)}")
+        raise SystemExit(
+            f"{options.model}: model_type is {config.get('model_type')!r}, not one of {', '.join(FAMILIES)}"
+        )
     with torch.inference_mode():
         model = family(options.model, config)
         agrees = (write if options.write else compare)(options, model)
