@@ -24,6 +24,7 @@ is 0 if all agree, else 1.
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -74,20 +75,22 @@ class Marian:
         return answer[0, 1:].tolist()
 
 
+# What the module that golden_paper.py builds always is.
+PAPER = {
+    "positions": "sinusoidal_interleaved", "scale_embedding": True, "final_norm": True, "bias": True,
+    "share_encoder_decoder_embeddings": True,
+}  # fmt: skip
+
+
 class Paper:
     """`torch.nn.Transformer`, as far as it can be what config.json says."""
-
-    NEEDED = {
-        "positions": "sinusoidal_interleaved", "scale_embedding": True, "final_norm": True, "bias": True,
-        "share_encoder_decoder_embeddings": True,
-    }  # fmt: skip
 
     def __init__(self, folder: Path, config: dict):
         import golden_paper
 
         defaults = {"norm_first": False, "norm_eps": 1e-5, "tie_word_embeddings": True}
         config = defaults | config
-        faults = [f"{key} is {config[key]!r}" for key, value in self.NEEDED.items() if config.get(key, value) != value]
+        faults = [f"{key} is {config[key]!r}" for key, value in PAPER.items() if config.get(key, value) != value]
         for key in ("attention_heads", "ffn_dim"):
             if config[f"encoder_{key}"] != config[f"decoder_{key}"]:
                 faults.append(f"encoder and decoder differ in {key}")
@@ -179,7 +182,7 @@ def relative_error(ours: torch.Tensor, reference: torch.Tensor) -> float:
     if ours.shape != reference.shape:
         return float("inf")
     error = ((ours.double() - reference.double()).abs().max() / reference.double().abs().max()).item()
-    return error if error == error else float("inf")
+    return error if math.isfinite(error) else float("inf")
 
 
 def compare_greedy(options: argparse.Namespace, model, source: list[int], ours: list[int]) -> str:
@@ -208,7 +211,9 @@ def main() -> None:
     config = json.loads((options.model / "config.json").read_text())
     family = FAMILIES.get(config.get("model_type"))
     if family is None:
-        raise SystemExit(f"{options.model}: model_type is {config.get('model_type')!r}, not one of {', '.join(FAMILIES)}")
+        raise SystemExit(
+            f"{options.model}: model_type is {config.get('model_type')!r}, not one of {', '.join(FAMILIES)}"
+        )
     with torch.inference_mode():
         model = family(options.model, config)
         agrees = (write if options.write else compare)(options, model)

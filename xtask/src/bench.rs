@@ -2,6 +2,7 @@
 
 mod backends;
 mod peers;
+mod training;
 
 use crate::project::{self, Outcome};
 use clap::Args;
@@ -13,6 +14,9 @@ pub(crate) struct Bench {
     /// Measure beside PyTorch `transformers` and CTranslate2, and write docs/benchmarks/cpu.md
     #[arg(long)]
     peers: bool,
+    /// Measure training beside PyTorch, and write docs/benchmarks/training.md
+    #[arg(long, conflicts_with = "peers")]
+    training: bool,
     /// How often each program runs; they take turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
@@ -20,7 +24,7 @@ pub(crate) struct Bench {
     #[arg(long)]
     python: Option<PathBuf>,
     /// The table of backends alone, without the kernels' benchmarks
-    #[arg(long, conflicts_with = "peers")]
+    #[arg(long, conflicts_with_all = ["peers", "training"])]
     backends: bool,
 }
 
@@ -28,6 +32,9 @@ pub(crate) struct Bench {
 pub(crate) fn run(arguments: &Bench) -> Outcome {
     if arguments.peers {
         return peers::run(arguments.rounds.max(1), arguments.python.as_deref());
+    }
+    if arguments.training {
+        return training::run(arguments.rounds.max(1), arguments.python.as_deref());
     }
     if !arguments.backends {
         project::run(project::cargo().args(["bench", "--locked", "--package", "tfm-benches"]))?;

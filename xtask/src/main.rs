@@ -27,7 +27,7 @@ enum Task {
     Tidy,
     /// The laws, on every backend there is: a line for each.
     Parity(parity::Parity),
-    /// Benchmarks of the kernels, a table of the backends, and with --peers, one beside other programs.
+    /// Benchmarks of the kernels, a table of the backends, and with --peers or --training, one beside other programs.
     Bench(bench::Bench),
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
