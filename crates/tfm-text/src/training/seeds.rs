@@ -156,7 +156,8 @@ mod tests {
     #[test]
     fn repeated_substrings_are_found_and_counted() {
         let words = ["banana", "bananas", "nab", "x", "ana", "ananas", "xx", "xxx", "qrs", "tuv"];
-        let words: Vec<(&str, u64)> = words.into_iter().zip([3, 1, 4, 1, 5, 9, 2, 6, 5, 1]).collect();
+        let words: Vec<(&str, u64)> =
+            words.into_iter().zip([3, 1, 4, 1, 5, 9, 2, 6, 5, 1]).collect();
         let (mut text, mut counts) = (Vec::new(), Vec::new());
         for (word, count) in &words {
             text.extend(word.chars());
