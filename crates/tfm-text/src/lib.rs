@@ -26,7 +26,7 @@ pub use error::Error;
 pub use files::Files;
 pub use marian::MarianTokenizer;
 pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
-pub use sentencepiece::{MAX_TEXT, SentencePiece};
+pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};
 pub use tokenizer::Tokenizer;
 pub use tokenizer_json::TokenizerJson;
 pub use vocab::Vocab;

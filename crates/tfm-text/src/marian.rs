@@ -15,7 +15,11 @@ mod config;
 
 use std::sync::Arc;
 
-use crate::{Error, Files, SentencePiece, Vocab, whitespace::strip};
+use crate::{
+    Error, Files, Sampling, SentencePiece, Vocab,
+    sentencepiece::{Cut, Random},
+    whitespace::strip,
+};
 use added::{AddedTokens, Part};
 use config::{Config, Token, text_or};
 
@@ -103,7 +107,7 @@ impl MarianTokenizer {
     /// [`Error::UnknownLanguage`] if it begins with the token of a language that this multilingual
     /// model lacks; [`Error::TextTooLong`].
     pub fn encode_source(&self, text: &str) -> Result<Vec<u32>, Error> {
-        self.encode(&self.source, text)
+        self.encode(&self.source, text, None)
     }
 
     /// The ids of a target sentence, closed by the end-of-sentence id.
@@ -111,10 +115,46 @@ impl MarianTokenizer {
     /// # Errors
     /// As [`encode_source`](Self::encode_source).
     pub fn encode_target(&self, text: &str) -> Result<Vec<u32>, Error> {
-        self.encode(&self.target, text)
+        self.encode(&self.target, text, None)
     }
 
-    fn encode(&self, side: &Side, text: &str) -> Result<Vec<u32>, Error> {
+    /// The ids of a random cut of a source sentence, as
+    /// [`SentencePiece::encode_sampled`] draws it, closed by the end-of-sentence id.
+    ///
+    /// # Errors
+    /// As [`encode_source`](Self::encode_source), and [`Error::Option`] if a number is out of its
+    /// range.
+    pub fn encode_source_sampled(
+        &self,
+        text: &str,
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<Vec<u32>, Error> {
+        sampling.check()?;
+        self.encode(&self.source, text, Some((sampling, seed)))
+    }
+
+    /// The ids of a random cut of a target sentence.
+    ///
+    /// # Errors
+    /// As [`encode_source_sampled`](Self::encode_source_sampled).
+    pub fn encode_target_sampled(
+        &self,
+        text: &str,
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<Vec<u32>, Error> {
+        sampling.check()?;
+        self.encode(&self.target, text, Some((sampling, seed)))
+    }
+
+    fn encode(
+        &self,
+        side: &Side,
+        text: &str,
+        sampling: Option<(Sampling, u64)>,
+    ) -> Result<Vec<u32>, Error> {
+        let mut random = sampling.map(|(sampling, seed)| (sampling, Random::new(seed)));
         let mut ids = Vec::with_capacity(text.len() / 3 + 4);
         for part in side.added.split(text) {
             match part {
@@ -124,7 +164,11 @@ impl MarianTokenizer {
                     if let Some(code) = code {
                         ids.push(self.code_id(side, code)?);
                     }
-                    side.encode_text(text, &mut ids)?;
+                    let cut = match &mut random {
+                        None => Cut::Best,
+                        Some((sampling, random)) => Cut::Random(*sampling, random),
+                    };
+                    side.encode_text(text, cut, &mut ids)?;
                 }
             }
         }
@@ -239,9 +283,9 @@ impl Side {
         self.added.id(token).or_else(|| self.vocab.id(token))
     }
 
-    fn encode_text(&self, text: &str, ids: &mut Vec<u32>) -> Result<(), Error> {
+    fn encode_text(&self, text: &str, cut: Cut<'_>, ids: &mut Vec<u32>) -> Result<(), Error> {
         let unknown = self.spm.unk_id();
-        self.spm.for_each_piece(text, |id, piece| {
+        self.spm.for_each_piece(text, cut, |id, piece| {
             ids.push(if id == unknown {
                 // The vocabulary may know what this side's SentencePiece does not.
                 let known = std::str::from_utf8(piece).ok().and_then(|piece| self.lookup(piece));

@@ -13,6 +13,7 @@ mod charsmap;
 mod decode;
 pub(crate) mod normalizer;
 pub(crate) mod proto;
+mod sampling;
 mod unigram;
 mod utf8;
 mod vocabulary;
@@ -20,6 +21,8 @@ mod vocabulary;
 use crate::{Error, trie::Trie};
 use normalizer::Normalizer;
 use proto::{ModelProto, PieceKind};
+pub use sampling::Sampling;
+pub(crate) use sampling::{Cut, Random};
 use unigram::Unigram;
 use vocabulary::Vocabulary;
 
@@ -52,6 +55,13 @@ struct Segment {
     id: u32,
     begin: u32,
     end: u32,
+}
+
+impl Segment {
+    /// The segment of a longer text in which this one's begins at `by`.
+    const fn moved(self, by: usize) -> Segment {
+        Segment { id: self.id, begin: self.begin + by as u32, end: self.end + by as u32 }
+    }
 }
 
 impl SentencePiece {
@@ -115,7 +125,26 @@ impl SentencePiece {
     /// [`Error::TextTooLong`] above [`MAX_TEXT`] bytes.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, Error> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
-        self.for_each_piece(text, |id, _| ids.push(id))?;
+        self.for_each_piece(text, Cut::Best, |id, _| ids.push(id))?;
+        Ok(ids)
+    }
+
+    /// The ids of a random cut of `text`: subword regularisation for Unigram, BPE-dropout for BPE.
+    /// The same text, sampling and seed give the same ids; [`Sampling::OFF`] those of
+    /// [`encode`](Self::encode).
+    ///
+    /// # Errors
+    /// [`Error::Option`] if a number is out of its range; [`Error::TextTooLong`].
+    pub fn encode_sampled(
+        &self,
+        text: &str,
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<Vec<u32>, Error> {
+        sampling.check()?;
+        let mut ids = Vec::with_capacity(text.len() / 2 + 2);
+        let cut = Cut::Random(sampling, &mut Random::new(seed));
+        self.for_each_piece(text, cut, |id, _| ids.push(id))?;
         Ok(ids)
     }
 
@@ -125,7 +154,7 @@ impl SentencePiece {
     /// [`Error::TextTooLong`] above [`MAX_TEXT`] bytes.
     pub fn encode_pieces(&self, text: &str) -> Result<Vec<String>, Error> {
         let mut pieces = Vec::new();
-        self.for_each_piece(text, |_, piece| {
+        self.for_each_piece(text, Cut::Best, |_, piece| {
             pieces.push(String::from_utf8_lossy(piece).into_owned())
         })?;
         Ok(pieces)
@@ -136,6 +165,7 @@ impl SentencePiece {
     pub(crate) fn for_each_piece(
         &self,
         text: &str,
+        cut: Cut<'_>,
         mut visit: impl FnMut(u32, &[u8]),
     ) -> Result<(), Error> {
         if text.len() > MAX_TEXT {
@@ -145,10 +175,7 @@ impl SentencePiece {
         if u32::try_from(normalized.len()).is_err() {
             return Err(Error::TextTooLong { bytes: text.len(), limit: MAX_TEXT });
         }
-        let segments = match &self.algorithm {
-            Algorithm::Unigram(unigram) => unigram.segment(&self.vocabulary, &normalized),
-            Algorithm::Bpe => bpe::segment(&self.vocabulary, &self.normalizer, &normalized),
-        };
+        let segments = self.segments(&normalized, cut);
         let mut segments = segments.into_iter().peekable();
         while let Some(Segment { id, begin, mut end }) = segments.next() {
             if self.vocabulary.kind(id) != PieceKind::Unknown {
@@ -168,6 +195,23 @@ impl SentencePiece {
             }
         }
         Ok(())
+    }
+
+    /// Cuts normalised text, whose length fits `u32`.
+    fn segments(&self, text: &[u8], cut: Cut<'_>) -> Vec<Segment> {
+        let (vocabulary, normalizer) = (&self.vocabulary, &self.normalizer);
+        match (&self.algorithm, cut) {
+            (Algorithm::Unigram(model), Cut::Random(Sampling { alpha, .. }, random))
+                if alpha.is_finite() =>
+            {
+                sampling::unigram(model, vocabulary, normalizer, text, alpha, random)
+            }
+            (Algorithm::Unigram(model), _) => model.segment(vocabulary, text),
+            (Algorithm::Bpe, Cut::Random(Sampling { dropout, .. }, random)) if dropout > 0.0 => {
+                sampling::bpe(vocabulary, normalizer, text, dropout, random)
+            }
+            (Algorithm::Bpe, _) => bpe::segment(vocabulary, normalizer, text),
+        }
     }
 
     /// The text of `ids`; see [`decode_pieces`](Self::decode_pieces).

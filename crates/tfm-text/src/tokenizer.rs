@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, path::Path};
 
-use crate::{Error, Files, MarianTokenizer, SentencePiece, TokenizerJson};
+use crate::{Error, Files, MarianTokenizer, Sampling, SentencePiece, TokenizerJson};
 
 /// The tokeniser of an encoder-decoder model.
 ///
@@ -76,6 +76,61 @@ impl Tokenizer {
             Kind::Marian(marian) => marian.encode_target(text),
             Kind::Json(json) => json.encode(text, true),
             Kind::SentencePiece(spm) => encode_with_eos(spm, text),
+        }
+    }
+
+    /// The ids of a random cut of a source text, as [`SentencePiece::encode_sampled`] draws it; with
+    /// [`Sampling::OFF`], those of [`encode_source`](Self::encode_source).
+    ///
+    /// # Errors
+    /// As [`encode_source`](Self::encode_source), and [`Error::Option`] if a number is out of its
+    /// range or the tokeniser comes from a `tokenizer.json`, which cannot sample.
+    pub fn encode_source_sampled(
+        &self,
+        text: &str,
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<Vec<u32>, Error> {
+        match &self.0 {
+            Kind::Marian(marian) => marian.encode_source_sampled(text, sampling, seed),
+            _ => self.encode_either_sampled(text, sampling, seed),
+        }
+    }
+
+    /// The ids of a random cut of a target text.
+    ///
+    /// # Errors
+    /// As [`encode_source_sampled`](Self::encode_source_sampled).
+    pub fn encode_target_sampled(
+        &self,
+        text: &str,
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<Vec<u32>, Error> {
+        match &self.0 {
+            Kind::Marian(marian) => marian.encode_target_sampled(text, sampling, seed),
+            _ => self.encode_either_sampled(text, sampling, seed),
+        }
+    }
+
+    /// A random cut by a tokeniser that does the same on both sides.
+    fn encode_either_sampled(
+        &self,
+        text: &str,
+        sampling: Sampling,
+        seed: u64,
+    ) -> Result<Vec<u32>, Error> {
+        match &self.0 {
+            Kind::SentencePiece(spm) => {
+                let mut ids = spm.encode_sampled(text, sampling, seed)?;
+                ids.extend(spm.eos_id());
+                Ok(ids)
+            }
+            _ if sampling == Sampling::OFF => self.encode_source(text),
+            _ => Err(Error::Option {
+                option: "sampling",
+                problem: "tokenizer.json cannot sample; use a model with its .spm, or none".into(),
+            }),
         }
     }
 

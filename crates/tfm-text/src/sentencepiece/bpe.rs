@@ -48,6 +48,17 @@ pub(super) fn segment(
     normalizer: &Normalizer,
     text: &[u8],
 ) -> Vec<Segment> {
+    segment_with(vocabulary, normalizer, text, || false)
+}
+
+/// Like [`segment`], but asks for each merge whether it is left out. A pair left out may be merged
+/// later, when another one has been; the text is done when all that could be merged are left out.
+pub(super) fn segment_with(
+    vocabulary: &Vocabulary,
+    normalizer: &Normalizer,
+    text: &[u8],
+    leave_out: impl FnMut() -> bool,
+) -> Vec<Segment> {
     let mut merger = Merger {
         vocabulary,
         text,
@@ -58,7 +69,7 @@ pub(super) fn segment(
     for right in 1..merger.symbols.len() as u32 {
         merger.consider(right - 1, right);
     }
-    merger.run();
+    merger.run(leave_out);
     merger.segments()
 }
 
@@ -126,13 +137,20 @@ impl Merger<'_> {
         }
     }
 
-    fn run(&mut self) {
-        while let Some(Pair { left, right, len, .. }) = self.agenda.pop() {
+    fn run(&mut self, mut leave_out: impl FnMut() -> bool) {
+        let mut left_out = Vec::new();
+        while let Some(pair) = self.agenda.pop() {
+            let Pair { left, right, len, .. } = pair;
             let (left_len, right_len) =
                 (self.symbols[left as usize].len(), self.symbols[right as usize].len());
             if left_len == 0 || right_len == 0 || left_len + right_len != len {
                 continue;
             }
+            if leave_out() {
+                left_out.push(pair);
+                continue;
+            }
+            self.agenda.extend(left_out.drain(..));
             let place = self.merged_place(left, right);
             let Symbol { end, next, .. } = self.symbols[right as usize];
             let merged = &mut self.symbols[left as usize];

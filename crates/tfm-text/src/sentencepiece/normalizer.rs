@@ -141,6 +141,37 @@ impl Normalizer {
         }
     }
 
+    /// Whether there are user-defined symbols.
+    pub(crate) const fn has_symbols(&self) -> bool {
+        self.user_defined.is_some()
+    }
+
+    /// Where the words of a normalised text begin and end. A word has its spaces in front, or
+    /// behind it where the model writes them so.
+    pub(crate) fn words<'t>(&self, text: &'t [u8]) -> impl Iterator<Item = (usize, usize)> + 't {
+        let space = self.space;
+        let suffix = self.whitespace_as_suffix;
+        let mut begin = 0;
+        std::iter::from_fn(move || {
+            if begin >= text.len() {
+                return None;
+            }
+            let spaces = |mut at: usize| {
+                while text[at..].starts_with(space) {
+                    at += space.len();
+                }
+                at
+            };
+            let letters = |at: usize| {
+                let found = text[at..].windows(space.len()).position(|bytes| bytes == space);
+                found.map_or(text.len(), |found| at + found)
+            };
+            let word = begin;
+            begin = if suffix { spaces(letters(begin)) } else { letters(spaces(begin)) };
+            Some((word, begin))
+        })
+    }
+
     /// The longest user-defined symbol that `text` starts with, else one character: its length, and
     /// whether it is such a symbol. Not for an empty text.
     pub(crate) fn symbol_or_char(&self, text: &[u8]) -> (usize, bool) {

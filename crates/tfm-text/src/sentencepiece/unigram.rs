@@ -32,37 +32,101 @@ impl Unigram {
         Unigram { unk_score: min_score - UNK_PENALTY }
     }
 
+    /// Draws a cut of normalised text, whose length fits `u32`: each with its probability to the
+    /// power `alpha`, which is finite. `uniform` gives numbers in [0, 1).
+    pub(super) fn sample(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &[u8],
+        alpha: f64,
+        mut uniform: impl FnMut() -> f64,
+    ) -> Vec<Segment> {
+        // For each position, the logarithm of the sum over all cuts of the rest of the text.
+        let mut rest = vec![0.0; text.len() + 1];
+        let mut terms = Vec::new();
+        for begin in (0..text.len()).rev() {
+            terms.clear();
+            self.for_each_piece(vocabulary, text, begin, |end, _, score| {
+                terms.push(weight(score, alpha) + rest[end]);
+            });
+            rest[begin] = log_sum(&terms);
+        }
+        let mut segments = Vec::with_capacity(text.len() / 3 + 1);
+        let mut begin = 0;
+        while begin < text.len() {
+            let mut left = uniform();
+            let mut drawn = None;
+            self.for_each_piece(vocabulary, text, begin, |end, id, score| {
+                // Rounding may leave a bit after the last piece, which is then taken.
+                if left >= 0.0 {
+                    left -= (weight(score, alpha) + rest[end] - rest[begin]).exp();
+                    drawn = Some((end, id));
+                }
+            });
+            let Some((end, id)) = drawn else { break };
+            segments.push(Segment { id, begin: begin as u32, end: end as u32 });
+            begin = end;
+        }
+        segments
+    }
+
+    /// Visits the pieces that stand at `begin`, the unknown one where no character is: where each
+    /// ends, id and score.
+    fn for_each_piece(
+        &self,
+        vocabulary: &Vocabulary,
+        text: &[u8],
+        begin: usize,
+        mut visit: impl FnMut(usize, u32, f32),
+    ) {
+        let trie = vocabulary.normal();
+        let char_len = announced_len(text[begin]).min(text.len() - begin);
+        let mut char_is_a_piece = false;
+        let mut place = trie.root();
+        for (end, &byte) in text.iter().enumerate().skip(begin) {
+            let Some(next) = trie.step(place, byte) else { break };
+            place = next;
+            let Some(id) = trie.value(place) else { continue };
+            let end = end + 1;
+            let score = match vocabulary.kind(id) {
+                PieceKind::Unused => continue,
+                PieceKind::UserDefined => user_defined_score(end - begin),
+                _ => vocabulary.score(id),
+            };
+            visit(end, id, score);
+            char_is_a_piece |= end - begin == char_len;
+        }
+        if !char_is_a_piece {
+            visit(begin + char_len, vocabulary.unk_id(), self.unk_score);
+        }
+    }
+
     /// Cuts normalised text, whose length fits `u32`, into segments.
     pub(super) fn segment(&self, vocabulary: &Vocabulary, text: &[u8]) -> Vec<Segment> {
-        let trie = vocabulary.normal();
         let mut best = vec![Best { score: 0.0, begin: UNREACHED, id: 0 }; text.len() + 1];
         let mut begin = 0;
         while begin < text.len() {
             let so_far = best[begin].score;
-            let char_len = announced_len(text[begin]).min(text.len() - begin);
-            let mut char_is_a_piece = false;
-            let mut place = trie.root();
-            for (end, &byte) in text.iter().enumerate().skip(begin) {
-                let Some(next) = trie.step(place, byte) else { break };
-                place = next;
-                let Some(id) = trie.value(place) else { continue };
-                let end = end + 1;
-                let score = match vocabulary.kind(id) {
-                    PieceKind::Unused => continue,
-                    PieceKind::UserDefined => user_defined_score(end - begin),
-                    _ => vocabulary.score(id),
-                };
+            self.for_each_piece(vocabulary, text, begin, |end, id, score| {
                 best[end].improve(score + so_far, begin, id);
-                char_is_a_piece |= end - begin == char_len;
-            }
-            if !char_is_a_piece {
-                let score = self.unk_score + so_far;
-                best[begin + char_len].improve(score, begin, vocabulary.unk_id());
-            }
-            begin += char_len;
+            });
+            begin += announced_len(text[begin]).min(text.len() - begin);
         }
         trace_back(&best)
     }
+}
+
+/// The logarithm of a piece's weight. Bounded, so that no model file can make sums of weights that
+/// are not numbers.
+fn weight(score: f32, alpha: f64) -> f64 {
+    let weight = alpha * f64::from(score);
+    if weight.is_nan() { 0.0 } else { weight.clamp(-1e9, 1e9) }
+}
+
+/// `ln Σ exp(term)` of finite terms, of which there is at least one.
+fn log_sum(terms: &[f64]) -> f64 {
+    let most = terms.iter().copied().fold(f64::MIN, f64::max);
+    most + terms.iter().map(|term| (term - most).exp()).sum::<f64>().ln()
 }
 
 /// The score of a user-defined symbol of so many bytes, whatever the model says: above that of any

@@ -5,7 +5,8 @@
 //! of a Dirichlet process that favours few pieces (P. Liang, "Structured Bayesian Nonparametric
 //! Models with Variational Inference", 2007). Unlike there, pieces are never dropped below the
 //! number that was asked for, so the vocabulary has exactly that size whenever the text has so many
-//! pieces at all.
+//! pieces at all; and the pieces that stay in the end are estimated once more, so that their
+//! probabilities are those of the model that is written.
 
 use std::cmp::Ordering;
 
@@ -56,7 +57,12 @@ pub(super) fn train(
         model.prune(corpus, survivors.max(enough));
     }
     progress(wanted);
-    Ok(model.finish(wanted))
+    model.keep_likely(wanted);
+    for _ in 0..TURNS {
+        let expected = model.expect(corpus);
+        model.maximize(&expected, wanted);
+    }
+    Ok(model.sorted())
 }
 
 impl Model {
@@ -140,15 +146,20 @@ impl Model {
         self.scores = kept.iter().map(|&id| self.scores[id]).collect();
     }
 
-    /// All characters and the most likely of the other pieces, `wanted` in all.
-    fn finish(mut self, wanted: usize) -> Vec<Scored> {
+    /// Keeps all characters and the most likely of the other pieces, `wanted` in all.
+    fn keep_likely(&mut self, wanted: usize) {
         let mut ids: Vec<usize> = (0..self.pieces.len()).collect();
         ids[self.characters..].sort_by(|&a, &b| descending(self.scores[a], self.scores[b]));
         ids.truncate(wanted);
-        ids.sort_by(|&a, &b| descending(self.scores[a], self.scores[b]));
-        ids.into_iter()
-            .map(|id| (std::mem::take(&mut self.pieces[id]), self.scores[id] as f32))
-            .collect()
+        ids.sort_unstable();
+        self.keep(&ids);
+    }
+
+    /// The pieces by falling log-probability.
+    fn sorted(self) -> Vec<Scored> {
+        let mut sorted: Vec<(String, f64)> = self.pieces.into_iter().zip(self.scores).collect();
+        sorted.sort_by(|a, b| descending(a.1, b.1));
+        sorted.into_iter().map(|(piece, score)| (piece, score as f32)).collect()
     }
 }
 

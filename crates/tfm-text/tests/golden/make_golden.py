@@ -14,6 +14,7 @@ import json
 import pathlib
 import random
 import struct
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -210,6 +211,32 @@ def marian_goldens(texts):
     return goldens
 
 
+def learn_models(shared):
+    """Two small models that `tfm tokenizer train` makes, with all the files it writes."""
+    text = HERE / "learnt.txt"
+    text.write_text("".join(f"{side}\n" for pair in tatoeba(shared, "train", "fr", 90000)[::300] for side in pair))
+    recipes = {
+        "learnt-unigram": ["--kind=unigram", "--vocabulary=400", "--symbol=<sep>", "--symbol=foo"],
+        "learnt-bpe": ["--kind=bpe", "--vocabulary=400"],
+    }
+    for name, recipe in recipes.items():
+        tfm = ["cargo", "run", "--release", "--quiet", "--package", "tfm", "--", "tokenizer", "train", "--quiet"]
+        subprocess.run([*tfm, f"--input={text}", f"--output={HERE / name}", "--character-coverage=0.999", *recipe],
+                       cwd=ROOT, check=True)
+    return list(recipes)
+
+
+def learnt_goldens(names, texts):
+    """What the packages make of those files: sentencepiece, transformers, tokenizers. The last has no `>>code<<`."""
+    goldens = sentencepiece_goldens({name: HERE / name / "source.spm" for name in names}, texts)
+    for name in names:
+        marian = MarianTokenizer.from_pretrained(str(HERE / name))
+        fast = tokenizers.Tokenizer.from_file(str(HERE / name / "tokenizer.json"))
+        goldens[name]["marian"] = [marian(text)["input_ids"] for text in texts]
+        goldens[name]["fast"] = [fast.encode(text).ids for text in texts]
+    return goldens
+
+
 def tokenizer_json_goldens(shared, texts):
     """A byte-level BPE with a template, the commonest make of tokenizer.json, trained small."""
     tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token="<unk>"))
@@ -345,6 +372,7 @@ def main():
     texts_crafted = crafted_texts()
     write("crafted.json", {"texts": texts_crafted, "models": sentencepiece_goldens(crafted, texts_crafted)})
     write("marian.json", {"texts": texts, "tokenizers": marian_goldens(texts)})
+    write("learnt.json", {"texts": texts, "models": learnt_goldens(learn_models(shared), texts)})
     write("tokenizer_json.json", {"texts": texts, **tokenizer_json_goldens(shared, texts)})
     write("metrics.json", {"corpora": metric_goldens(shared)})
     write("digests.json", {"digests": digests(shared)})
