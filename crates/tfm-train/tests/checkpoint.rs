@@ -188,6 +188,15 @@ fn the_last_good_one_is_never_removed() {
 }
 
 #[test]
+fn what_comes_after_a_resumed_update_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    (1..=4).for_each(|step| drop(save_one(folder.path(), step)));
+    assert_eq!(discard_after(folder.path(), 2).unwrap().len(), 2);
+    assert_eq!(names(folder.path()), ["step-00000001", "step-00000002"]);
+    assert!(discard_after(&folder.path().join("none"), 0).unwrap().is_empty());
+}
+
+#[test]
 fn averages() {
     let folder = tempfile::tempdir().unwrap();
     let paths: Vec<_> = [1, 2, 6].into_iter().map(|step| save_one(folder.path(), step)).collect();

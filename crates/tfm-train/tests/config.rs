@@ -253,4 +253,9 @@ fn broken_toml_is_told_by_line() {
     assert!(faults.len() >= 2 && faults[0].starts_with("line 2: "), "{faults:?}");
     let error = TrainConfig::read("no/such.toml").unwrap_err().to_string();
     assert!(error.starts_with("cannot read no/such.toml"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let large = folder.path().join("large.toml");
+    std::fs::write(&large, "#".repeat(2 << 20)).unwrap();
+    let error = TrainConfig::read(&large).unwrap_err().to_string();
+    assert!(error.contains("line 1: has more than 1048576 bytes"), "{error}");
 }

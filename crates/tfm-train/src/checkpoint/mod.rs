@@ -20,7 +20,7 @@ mod state;
 pub use average::{Averaged, average};
 pub use load::{Loaded, load};
 pub use manifest::Manifest;
-pub use retention::{Latest, latest_good, prune, steps};
+pub use retention::{Latest, discard_after, latest_good, prune, steps};
 pub use save::{TrainingTensor, save};
 pub use state::{Score, State};
 

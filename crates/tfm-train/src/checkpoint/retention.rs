@@ -119,6 +119,20 @@ pub fn prune(
     Ok(removed)
 }
 
+/// Removes the checkpoints of updates after `step`, from which a training goes on: what they hold is about to
+/// be done again, and they would pass for newer. Gives back what was removed.
+///
+/// # Errors
+/// [`Error::Read`] or [`Error::Write`].
+pub fn discard_after(output: &Path, step: u64) -> Result<Vec<PathBuf>> {
+    let mut removed = Vec::new();
+    for (_, folder) in steps(output)?.into_iter().filter(|(found, _)| *found > step) {
+        remove(&set_aside(&folder)?)?;
+        removed.push(folder);
+    }
+    Ok(removed)
+}
+
 fn remove(folder: &Path) -> Result<()> {
     fs::remove_dir_all(folder).map_err(|source| Error::Write {
         action: "remove",

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 use crate::schedule::Schedule;
 use std::cell::RefCell;
 use std::fmt;
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use table::{Document, Table};
 use toml::de::DeTable;
@@ -86,13 +88,15 @@ impl TrainConfig {
         let path = path.as_ref();
         let failed = |source| Error::Read { path: path.into(), source };
         let file = path.display().to_string();
-        let length = std::fs::metadata(path).map_err(failed)?.len();
-        if length > LARGEST_FILE {
-            let problem = format!("has {length} bytes; {LARGEST_FILE} is the most");
+        let mut text = String::new();
+        // A device may have no end.
+        let mut opened = File::open(path).map_err(failed)?.take(LARGEST_FILE + 1);
+        let length = opened.read_to_string(&mut text).map_err(failed)?;
+        if length as u64 > LARGEST_FILE {
+            let problem = format!("has more than {LARGEST_FILE} bytes; is it a configuration?");
             let faults = vec![ConfigFault { line: 1, key: String::new(), problem }];
             return Err(Error::Config { file, faults });
         }
-        let text = std::fs::read_to_string(path).map_err(failed)?;
         let data_root = std::env::var_os(DATA_ROOT).filter(|root| !root.is_empty());
         let folder = path.parent().unwrap_or(Path::new(""));
         Self::parse(&file, &text, folder, data_root.map(PathBuf::from).as_deref())
