@@ -9,12 +9,13 @@ use crate::buffer::{
     Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory, with_element,
 };
 use crate::kernels::pack::{PackedWeight, Strided};
+use crate::kernels::philox::fill_uniform;
 use crate::kernels::rows::Rows;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Isa;
 use crate::kernels::threads::Threads;
 use crate::kernels::top_k::top_k;
-use crate::{fused, primitive, strided};
+use crate::{fused, primitive, products, strided};
 
 /// The CPU as a backend.
 ///
@@ -133,7 +134,10 @@ impl Backend for CpuBackend {
     }
 
     fn fill(&self, value: f64, mut dst: ViewMut<'_, Buffer>) -> Outcome {
-        with_element!(dst.dtype, T => destination::<T>(&mut dst).fill(T::from_f64(value)));
+        with_element!(dst.dtype, T => {
+            let value = T::from_f64(value);
+            self.threads.rows(destination::<T>(&mut dst), 1, 2, |_, out| out.fill(value));
+        });
         Ok(())
     }
 
@@ -151,7 +155,12 @@ impl Backend for CpuBackend {
             let data = from_offset::<T>(&src);
             if src.dtype == dst.dtype {
                 let out = &mut T::slice_mut(dst.buffer)[offset..];
-                strided::copy(data, src.layout, out, dst.layout);
+                if src.layout.is_contiguous() && dst.layout.is_contiguous() {
+                    let out = &mut out[..dst.layout.shape().elements()];
+                    self.threads.rows(out, 1, 4, |range, out| out.copy_from_slice(&data[range]));
+                } else {
+                    strided::copy(data, src.layout, out, dst.layout);
+                }
             } else {
                 with_element!(dst.dtype, U => {
                     let out = &mut U::slice_mut(dst.buffer)[offset..];
@@ -165,7 +174,7 @@ impl Backend for CpuBackend {
     fn unary(&self, op: UnaryOp, src: View<'_, Buffer>, dst: ViewMut<'_, Buffer>) -> Outcome {
         float_or_integer!(
             dst.dtype,
-            T => primitive::unary::<T>(self.isa, op, src, dst),
+            T => primitive::unary::<T>(self, op, src, dst),
             primitive::unary_i32(
                 match op {
                     UnaryOp::Neg => i32::wrapping_neg,
@@ -188,7 +197,7 @@ impl Backend for CpuBackend {
     ) -> Outcome {
         float_or_integer!(
             dst.dtype,
-            T => primitive::binary::<T>(self.isa, op, a, b, dst),
+            T => primitive::binary::<T>(self, op, a, b, dst),
             primitive::binary_i32(
                 match op {
                     BinaryOp::Add => i32::wrapping_add,
@@ -216,7 +225,7 @@ impl Backend for CpuBackend {
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
         with_element!(condition.dtype, C => {
-            with_element!(dst.dtype, T => primitive::select::<C, T>(condition, a, b, dst))
+            with_element!(dst.dtype, T => primitive::select::<C, T>(&self.threads, condition, a, b, dst))
         });
         Ok(())
     }
@@ -224,6 +233,13 @@ impl Backend for CpuBackend {
     fn random(&self, stream: u32, key: View<'_, Buffer>, mut dst: ViewMut<'_, Buffer>) -> Outcome {
         let key = in_order::<i32>(&key);
         let key = [key[0], key[1], key[2]];
+        if dst.dtype == DType::F32 {
+            let out = destination::<f32>(&mut dst);
+            self.threads.rows(out, 1, 30, |range, out| {
+                fill_uniform(self.isa, key, stream, range.start as u64, out);
+            });
+            return Ok(());
+        }
         with_element!(dst.dtype, T => {
             for (position, x) in destination::<T>(&mut dst).iter_mut().enumerate() {
                 *x = T::from_f32(philox::uniform(key, stream, position));
@@ -239,11 +255,12 @@ impl Backend for CpuBackend {
         src: View<'_, Buffer>,
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        float_or_integer!(
-            dst.dtype,
-            T => primitive::reduce::<T>(self.isa, op, axis, src, dst),
-            primitive::reduce_i32(op, axis, src, dst)
-        );
+        match dst.dtype {
+            DType::F32 => primitive::reduce_f32(self, op, axis, src, dst),
+            DType::F16 => primitive::reduce::<half::f16>(self, op, axis, src, dst),
+            DType::BF16 => primitive::reduce::<half::bf16>(self, op, axis, src, dst),
+            DType::I32 => primitive::reduce_i32(op, axis, src, dst),
+        }
         Ok(())
     }
 
@@ -253,7 +270,7 @@ impl Backend for CpuBackend {
         b: View<'_, Buffer>,
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        primitive::matmul(self, a, b, dst)
+        products::matmul(self, a, b, dst)
     }
 
     fn gather(
@@ -262,7 +279,7 @@ impl Backend for CpuBackend {
         ids: View<'_, Buffer>,
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        with_element!(dst.dtype, T => primitive::gather::<T>(table, ids, dst));
+        with_element!(dst.dtype, T => primitive::gather::<T>(&self.threads, table, ids, dst));
         Ok(())
     }
 
@@ -272,11 +289,15 @@ impl Backend for CpuBackend {
         ids: View<'_, Buffer>,
         dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        float_or_integer!(
-            dst.dtype,
-            T => primitive::scatter_add::<T>(|a, b| T::from_f32(a.to_f32() + b.to_f32()), src, ids, dst),
-            primitive::scatter_add::<i32>(i32::wrapping_add, src, ids, dst)
-        );
+        fn add<T: Element>(a: T, b: T) -> T {
+            T::from_f32(a.to_f32() + b.to_f32())
+        }
+        match dst.dtype {
+            DType::F32 => primitive::scatter_add_f32(self, src, ids, dst),
+            DType::F16 => primitive::scatter_add::<half::f16>(add, src, ids, dst),
+            DType::BF16 => primitive::scatter_add::<half::bf16>(add, src, ids, dst),
+            DType::I32 => primitive::scatter_add::<i32>(i32::wrapping_add, src, ids, dst),
+        }
         Ok(())
     }
 

@@ -11,6 +11,7 @@ mod buffer;
 mod fused;
 pub mod kernels;
 mod primitive;
+mod products;
 mod strided;
 
 pub use backend::CpuBackend;

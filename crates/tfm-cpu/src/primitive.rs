@@ -1,14 +1,13 @@
 //! The primitive ops over strided views. Floats of every type are computed as blocks of `f32`.
 
-use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::Layout;
+use tfm_core::backend::{View, ViewMut};
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
-use tfm_core::{DType, Layout};
 
 use crate::CpuBackend;
-use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory};
-use crate::kernels::matmul::{Matrix, matmul as multiply};
-use crate::kernels::simd::Isa;
-use crate::kernels::{elementwise, reduce as sums};
+use crate::buffer::{Buffer, Element, destination, from_offset, in_order};
+use crate::kernels::threads::Threads;
+use crate::kernels::{self, elementwise};
 use crate::strided::{self, Run, for_each_run};
 
 /// Elements that are computed at a time.
@@ -16,50 +15,89 @@ const BLOCK: usize = 256;
 
 /// Copies a run's elements, from the `from`th on, into a block.
 fn load<T: Element>(src: &[T], start: usize, stride: usize, from: usize, block: &mut [f32]) {
+    if stride == 1 {
+        let src = &src[start + from..][..block.len()];
+        block.iter_mut().zip(src).for_each(|(x, src)| *x = src.to_f32());
+        return;
+    }
     for (i, x) in block.iter_mut().enumerate() {
         *x = src[start + (from + i) * stride].to_f32();
     }
 }
 
+/// Divides an element-wise op among the threads: `part` gets a part of the output and of each source, whose
+/// layout begins at its offset. `work` is the operations of an element.
+fn divided<T: Element, const N: usize>(
+    threads: &Threads,
+    sources: [&Layout; N],
+    out: &mut [T],
+    work: usize,
+    part: impl Fn(&mut [T], [Layout; N]) + Sync,
+) {
+    if out.is_empty() {
+        return;
+    }
+    // What lies in order everywhere is divided anywhere, all else by the first axis.
+    let flat = sources.iter().all(|layout| layout.is_contiguous());
+    let sources = sources.map(|layout| {
+        if flat {
+            Layout::contiguous(&[out.len()].into())
+        } else {
+            Layout::from_parts(layout.shape().clone(), layout.strides(), 0)
+        }
+    });
+    let row_len = out.len() / sources[0].shape()[0];
+    threads.rows(out, row_len, work * row_len, |range, out| {
+        part(out, sources.each_ref().map(|layout| layout.slice(0, range.start, range.len())));
+    });
+}
+
 /// `dst = op(src)` for floats.
 pub(crate) fn unary<T: Element>(
-    isa: Isa,
+    cpu: &CpuBackend,
     op: UnaryOp,
     src: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
 ) {
-    let (layout, x) = (dst.layout, from_offset::<T>(&src));
+    let x = from_offset::<T>(&src);
     let out = destination::<T>(&mut dst);
-    for_each_run([layout, src.layout], |Run { starts, strides, len }| {
-        let out = &mut out[starts[0]..starts[0] + len];
-        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-            let block = &mut [0.0; BLOCK][..out.len()];
-            load(x, starts[1], strides[1], i * BLOCK, block);
-            elementwise::unary(isa, op, block);
-            out.iter_mut().zip(block).for_each(|(out, x)| *out = T::from_f32(*x));
-        }
+    divided(&cpu.threads, [src.layout], out, 20, |out, [layout]| {
+        let ordered = Layout::contiguous(layout.shape());
+        for_each_run([&ordered, &layout], |Run { starts, strides, len }| {
+            let out = &mut out[starts[0]..starts[0] + len];
+            for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+                let block = &mut [0.0; BLOCK][..out.len()];
+                load(x, layout.offset() + starts[1], strides[1], i * BLOCK, block);
+                elementwise::unary(cpu.isa, op, block);
+                out.iter_mut().zip(block).for_each(|(out, x)| *out = T::from_f32(*x));
+            }
+        });
     });
 }
 
 /// `dst = op(a, b)` for floats.
 pub(crate) fn binary<T: Element>(
-    isa: Isa,
+    cpu: &CpuBackend,
     op: BinaryOp,
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
 ) {
-    let (layout, x, y) = (dst.layout, from_offset::<T>(&a), from_offset::<T>(&b));
+    let (x, y) = (from_offset::<T>(&a), from_offset::<T>(&b));
     let out = destination::<T>(&mut dst);
-    for_each_run([layout, a.layout, b.layout], |Run { starts, strides, len }| {
-        let out = &mut out[starts[0]..starts[0] + len];
-        for (i, out) in out.chunks_mut(BLOCK).enumerate() {
-            let (a, b) = (&mut [0.0; BLOCK][..out.len()], &mut [0.0; BLOCK][..out.len()]);
-            load(x, starts[1], strides[1], i * BLOCK, a);
-            load(y, starts[2], strides[2], i * BLOCK, b);
-            elementwise::binary(isa, op, a, b);
-            out.iter_mut().zip(a).for_each(|(out, x)| *out = T::from_f32(*x));
-        }
+    divided(&cpu.threads, [a.layout, b.layout], out, 8, |out, [a, b]| {
+        let (x, y) = (&x[a.offset()..], &y[b.offset()..]);
+        let ordered = Layout::contiguous(a.shape());
+        for_each_run([&ordered, &a, &b], |Run { starts, strides, len }| {
+            let out = &mut out[starts[0]..starts[0] + len];
+            for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+                let (a, b) = (&mut [0.0; BLOCK][..out.len()], &mut [0.0; BLOCK][..out.len()]);
+                load(x, starts[1], strides[1], i * BLOCK, a);
+                load(y, starts[2], strides[2], i * BLOCK, b);
+                elementwise::binary(cpu.isa, op, a, b);
+                out.iter_mut().zip(a).for_each(|(out, x)| *out = T::from_f32(*x));
+            }
+        });
     });
 }
 
@@ -84,46 +122,80 @@ pub(crate) fn binary_i32(
 
 /// `dst = condition ≠ 0 ? a : b`.
 pub(crate) fn select<C: Element, T: Element>(
+    threads: &Threads,
     condition: View<'_, Buffer>,
     a: View<'_, Buffer>,
     b: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
 ) {
-    let (layout, c) = (dst.layout, from_offset::<C>(&condition));
+    let c = from_offset::<C>(&condition);
     let (x, y) = (from_offset::<T>(&a), from_offset::<T>(&b));
     let out = destination::<T>(&mut dst);
-    let layouts = [layout, condition.layout, a.layout, b.layout];
-    for_each_run(layouts, |Run { starts: [to, sc, sx, sy], strides: [_, dc, dx, dy], len }| {
-        for (i, out) in out[to..to + len].iter_mut().enumerate() {
-            let chosen = c[sc + i * dc].to_f32() != 0.0;
-            *out = if chosen { x[sx + i * dx] } else { y[sy + i * dy] };
-        }
+    let layouts = [condition.layout, a.layout, b.layout];
+    divided(threads, layouts, out, 8, |out, [c_part, a, b]| {
+        let (c, x, y) = (&c[c_part.offset()..], &x[a.offset()..], &y[b.offset()..]);
+        let layouts = [&Layout::contiguous(a.shape()), &c_part, &a, &b];
+        for_each_run(layouts, |Run { starts: [to, sc, sx, sy], strides, len }| {
+            let out = &mut out[to..to + len];
+            if strides == [1; 4] {
+                let chosen = x[sx..sx + len].iter().zip(&y[sy..sy + len]);
+                let chosen = c[sc..sc + len].iter().zip(chosen);
+                for (out, (c, (&x, &y))) in out.iter_mut().zip(chosen) {
+                    *out = if c.to_f32() != 0.0 { x } else { y };
+                }
+                return;
+            }
+            let [_, dc, dx, dy] = strides;
+            for (i, out) in out.iter_mut().enumerate() {
+                let chosen = c[sc + i * dc].to_f32() != 0.0;
+                *out = if chosen { x[sx + i * dx] } else { y[sy + i * dy] };
+            }
+        });
     });
 }
 
-/// Reduces one axis; see [`tfm_core::Backend::reduce`].
+/// Reduces one axis of floats; see [`tfm_core::Backend::reduce`].
 pub(crate) fn reduce<T: Element>(
-    isa: Isa,
+    cpu: &CpuBackend,
     op: ReduceOp,
     axis: usize,
     src: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
 ) {
-    let data = from_offset::<T>(&src);
-    let (extent, stride) = (src.layout.shape()[axis], src.layout.strides()[axis]);
-    let lines = line_starts(src.layout, axis);
+    let wide: Vec<f32> = in_order::<T>(&src).iter().map(|x| x.to_f32()).collect();
     let out = destination::<T>(&mut dst);
-    for (out, start) in out.iter_mut().zip(lines) {
-        let mut total = if op == ReduceOp::Sum { 0.0 } else { f32::NEG_INFINITY };
-        for from in (0..extent).step_by(BLOCK) {
-            let block = &mut [0.0; BLOCK][..BLOCK.min(extent - from)];
-            load(data, start, stride, from, block);
-            match op {
-                ReduceOp::Sum => total += sums::sum(isa, block),
-                ReduceOp::Max => total = block.iter().fold(total, |max, &x| max.max(x)),
-            }
-        }
-        *out = T::from_f32(total);
+    let mut results = vec![0.0; out.len()];
+    reduce_in_order(cpu, op, axis, src.layout, &wide, &mut results);
+    out.iter_mut().zip(results).for_each(|(out, x)| *out = T::from_f32(x));
+}
+
+/// [`reduce`] of `f32`.
+pub(crate) fn reduce_f32(
+    cpu: &CpuBackend,
+    op: ReduceOp,
+    axis: usize,
+    src: View<'_, Buffer>,
+    mut dst: ViewMut<'_, Buffer>,
+) {
+    let out = destination::<f32>(&mut dst);
+    reduce_in_order(cpu, op, axis, src.layout, &in_order(&src), out);
+}
+
+fn reduce_in_order(
+    cpu: &CpuBackend,
+    op: ReduceOp,
+    axis: usize,
+    layout: &Layout,
+    x: &[f32],
+    out: &mut [f32],
+) {
+    let shape = layout.shape();
+    let outer = shape[..axis].iter().product();
+    let inner = shape[axis + 1..].iter().product();
+    let extents = [outer, shape[axis], inner];
+    match op {
+        ReduceOp::Sum => kernels::reduce::sum(cpu.isa, &cpu.threads, x, extents, out),
+        ReduceOp::Max => kernels::reduce::max(cpu.isa, &cpu.threads, x, extents, out),
     }
 }
 
@@ -154,124 +226,9 @@ fn line_starts(layout: &Layout, axis: usize) -> Vec<usize> {
     starts.positions().collect()
 }
 
-/// Batched products; see [`tfm_core::Backend::matmul`].
-pub(crate) fn matmul(
-    cpu: &CpuBackend,
-    a: View<'_, Buffer>,
-    b: View<'_, Buffer>,
-    dst: ViewMut<'_, Buffer>,
-) -> Outcome {
-    match dst.dtype {
-        DType::F32 => matmul_f32(cpu, a, b, dst),
-        DType::F16 => matmul_by_f32::<half::f16>(cpu, a, b, dst),
-        DType::BF16 => matmul_by_f32::<half::bf16>(cpu, a, b, dst),
-        DType::I32 => unreachable!("products are of floats"),
-    }
-}
-
-fn matmul_by_f32<T: Element>(
-    cpu: &CpuBackend,
-    a: View<'_, Buffer>,
-    b: View<'_, Buffer>,
-    mut dst: ViewMut<'_, Buffer>,
-) -> Outcome {
-    let wide = |view: View<'_, Buffer>| {
-        let mut wide = allocate(DType::F32, view.layout.shape().elements())?;
-        f32::slice_mut(&mut wide)
-            .iter_mut()
-            .zip(&*in_order::<T>(&view))
-            .for_each(|(wide, x)| *wide = x.to_f32());
-        Ok(wide)
-    };
-    let (wide_a, wide_b) = (wide(a)?, wide(b)?);
-    let [a_layout, b_layout, layout] =
-        [a.layout, b.layout, dst.layout].map(|layout| Layout::contiguous(layout.shape()));
-    let mut product = allocate(DType::F32, layout.shape().elements())?;
-    matmul_f32(
-        cpu,
-        View { buffer: &wide_a, dtype: DType::F32, layout: &a_layout },
-        View { buffer: &wide_b, dtype: DType::F32, layout: &b_layout },
-        ViewMut { buffer: &mut product, dtype: DType::F32, layout: &layout },
-    )?;
-    let out = destination::<T>(&mut dst);
-    out.iter_mut().zip(f32::slice(&product)).for_each(|(out, x)| *out = T::from_f32(*x));
-    Ok(())
-}
-
-fn matmul_f32(
-    cpu: &CpuBackend,
-    a: View<'_, Buffer>,
-    b: View<'_, Buffer>,
-    mut dst: ViewMut<'_, Buffer>,
-) -> Outcome {
-    let rank = a.layout.shape().len();
-    let (m, k) = (a.layout.shape()[rank - 2], a.layout.shape()[rank - 1]);
-    let n = b.layout.shape()[rank - 1];
-    let (a_copy, b_copy);
-    let (a, b) = (Operand::new(&a), Operand::new(&b));
-    let (a, b) = match (a, b) {
-        (Ok(a), Ok(b)) => (a, b),
-        (a, b) => {
-            a_copy = a.as_ref().err().map(|view| in_order::<f32>(view));
-            b_copy = b.as_ref().err().map(|view| in_order::<f32>(view));
-            let whole = |copy, columns| Operand {
-                data: copy,
-                starts: None,
-                stride: columns,
-                by_rows: true,
-            };
-            (
-                a.unwrap_or_else(|_| whole(a_copy.as_deref().unwrap_or_default(), k)),
-                b.unwrap_or_else(|_| whole(b_copy.as_deref().unwrap_or_default(), n)),
-            )
-        }
-    };
-    let batches = dst.layout.shape()[..rank - 2].iter().product();
-    let pairs: Vec<_> = (0..batches).map(|i| (a.matrix(i, m * k), b.matrix(i, k * n))).collect();
-    let out = destination::<f32>(&mut dst);
-    multiply(cpu.isa, &cpu.threads, &cpu.scratch, [m, k, n], &pairs, out)
-        .map_err(|_| out_of_memory(size_of::<f32>() * k * n))
-}
-
-/// The matrices of one operand of a batched product.
-struct Operand<'a> {
-    data: &'a [f32],
-    /// Where each matrix begins; `None` for one behind the other.
-    starts: Option<Vec<usize>>,
-    stride: usize,
-    by_rows: bool,
-}
-
-impl<'a> Operand<'a> {
-    /// The operand as it lies, or the view back where neither rows nor columns are contiguous.
-    fn new<'v>(view: &'v View<'a, Buffer>) -> Result<Self, &'v View<'a, Buffer>> {
-        let layout = view.layout;
-        let (shape, strides) = (layout.shape(), layout.strides());
-        let (outer, rank) = (shape.len() - 2, shape.len());
-        let (rows, cols) = (shape[rank - 2], shape[rank - 1]);
-        let (row_stride, col_stride) = (strides[rank - 2], strides[rank - 1]);
-        let by_rows = cols <= 1 || col_stride == 1;
-        if !by_rows && rows > 1 && row_stride != 1 {
-            return Err(view);
-        }
-        let outer = Layout::from_parts(shape[..outer].into(), &strides[..outer], 0);
-        Ok(Operand {
-            data: from_offset::<f32>(view),
-            starts: Some(outer.positions().collect()),
-            stride: if by_rows { row_stride } else { col_stride },
-            by_rows,
-        })
-    }
-
-    fn matrix(&self, i: usize, size: usize) -> Matrix<'a> {
-        let start = self.starts.as_ref().map_or(i * size, |starts| starts[i]);
-        let data = &self.data[start.min(self.data.len())..];
-        Matrix { data, stride: self.stride, by_rows: self.by_rows }
-    }
-}
-
 /// `dst[i…, :] = table[ids[i…], :]`.
 pub(crate) fn gather<T: Element>(
+    threads: &Threads,
     table: View<'_, Buffer>,
     ids: View<'_, Buffer>,
     mut dst: ViewMut<'_, Buffer>,
@@ -285,9 +242,11 @@ pub(crate) fn gather<T: Element>(
     if width == 0 {
         return;
     }
-    for (out, &id) in out.chunks_exact_mut(width).zip(&*ids) {
-        strided::copy(&data[rows.start(id)..], &rows.row, out, &packed);
-    }
+    threads.rows(out, width, 8 * width, |range, out| {
+        for (out, &id) in out.chunks_exact_mut(width).zip(&ids[range]) {
+            strided::copy(&data[rows.start(id)..], &rows.row, out, &packed);
+        }
+    });
 }
 
 /// `dst[ids[i], :] = src[i, :]`.
@@ -328,6 +287,19 @@ pub(crate) fn scatter_add<T: Element>(
             *sum = add(*sum, x);
         }
     }
+}
+
+/// [`scatter_add`] of `f32`.
+pub(crate) fn scatter_add_f32(
+    cpu: &CpuBackend,
+    src: View<'_, Buffer>,
+    ids: View<'_, Buffer>,
+    mut dst: ViewMut<'_, Buffer>,
+) {
+    let width = RowLayout::new(dst.layout).row.shape().elements();
+    let (src, ids) = (in_order(&src), in_order(&ids));
+    let out = destination(&mut dst);
+    kernels::scatter::scatter_add(cpu.isa, &cpu.threads, &src, &ids, width, out);
 }
 
 /// The first axis of a layout apart from the others.

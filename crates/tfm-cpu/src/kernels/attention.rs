@@ -6,10 +6,11 @@
 
 use std::ops::Range;
 
+use super::dropout::Dropout;
 use super::heads::Heads;
 use super::math::exp;
 use super::simd::{Isa, Kernel, Simd};
-use super::threads::Threads;
+use super::threads::{SharedMut, Threads};
 
 /// Where the keys of a query lie.
 #[derive(Clone, Copy, Debug)]
@@ -40,18 +41,48 @@ pub enum KeyRows<'a> {
 pub fn attention(
     isa: Isa,
     threads: &Threads,
-    [query, key, value]: [Heads<'_>; 3],
+    heads: [Heads<'_>; 3],
     rows: KeyRows<'_>,
     scale: f32,
     out: &mut [f32],
 ) {
+    attention_for_training(isa, threads, heads, rows, scale, Training::default(), out);
+}
+
+/// What training asks of attention besides its result. It is for [`KeyRows::Ragged`] alone.
+#[derive(Debug, Default)]
+pub struct Training<'a> {
+    /// Dropout of the weights: that of head h, query i and row j has position `(h·queries + i)·rows + j`.
+    pub dropout: Option<Dropout>,
+    /// To be filled with log Σ exp of each query's scores, for the gradient: `[queries, heads]`, 0 for a query
+    /// that sees no key.
+    pub log_sum_exp: Option<&'a mut [f32]>,
+}
+
+/// [`attention`] with what training asks for.
+pub fn attention_for_training(
+    isa: Isa,
+    threads: &Threads,
+    [query, key, value]: [Heads<'_>; 3],
+    rows: KeyRows<'_>,
+    scale: f32,
+    Training { dropout, log_sum_exp }: Training<'_>,
+    out: &mut [f32],
+) {
+    assert!(dropout.is_none() || matches!(rows, KeyRows::Ragged { .. }), "dropout of ranges");
     let (heads, size) = (query.heads(), query.size());
     assert_eq!(out.len(), query.rows() * heads * size);
     assert!([key.heads(), value.heads()] == [heads; 2] && [key.size(), value.size()] == [size; 2]);
     assert_eq!(key.rows(), value.rows());
     let keys = rows.average_keys(query.rows());
+    assert!(log_sum_exp.as_ref().is_none_or(|sums| sums.len() == query.rows() * heads));
+    let log_sum_exp = log_sum_exp.map(SharedMut::new);
     threads.rows(out, heads * size, 4 * keys * heads * size, |range, out| {
-        isa.run(Attend { query, key, value, rows, scale, range, out });
+        // SAFETY: ranges of different tasks do not overlap, and each task runs once.
+        let log_sum_exp = log_sum_exp
+            .as_ref()
+            .map(|sums| unsafe { sums.slice(range.start * heads..range.end * heads) });
+        isa.run(Attend { query, key, value, rows, scale, dropout, range, out, log_sum_exp });
     });
 }
 
@@ -83,8 +114,10 @@ struct Attend<'a> {
     value: Heads<'a>,
     rows: KeyRows<'a>,
     scale: f32,
+    dropout: Option<Dropout>,
     range: Range<usize>,
     out: &'a mut [f32],
+    log_sum_exp: Option<&'a mut [f32]>,
 }
 
 impl Kernel for Attend<'_> {
@@ -151,6 +184,9 @@ impl Attend<'_> {
         let (heads, size) = (self.query.heads(), self.query.size());
         let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
         if count == 0 {
+            if let Some(sums) = &mut self.log_sum_exp {
+                sums[(i - self.range.start) * heads + head] = 0.0;
+            }
             return out.fill(0.0);
         }
         // Whole vectors: what lies behind the last key is −∞, and so has no weight.
@@ -164,7 +200,15 @@ impl Attend<'_> {
             scores.copy_from_slice(&dot4(s, query, keys));
         }
         scores[count..].fill(f32::NEG_INFINITY);
-        let factor = 1.0 / exponentials(s, scores, self.scale);
+        let (sum, max) = exponentials(s, scores, self.scale);
+        let factor = 1.0 / sum;
+        if let Some(sums) = &mut self.log_sum_exp {
+            sums[(i - self.range.start) * heads + head] = max + sum.ln();
+        }
+        if let Some(dropout) = self.dropout {
+            let position = (head * self.query.rows() + i) * self.key.rows() + row(0);
+            dropout.apply(s, position as u64, &mut scores[..count]);
+        }
         let weights = &scores[..count];
         let value = |j| self.value.head(row(j), head);
         let mut at = 0;
@@ -200,10 +244,10 @@ fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; 4]) -> [f32; 4] {
     s.sum4(sums)
 }
 
-/// Replaces each score x by `exp(scale·x − max)` with the maximum of all `scale·x`, and returns their sum.
-/// The scores fill whole vectors.
+/// Replaces each score x by `exp(scale·x − max)` with the maximum of all `scale·x`, and returns their sum
+/// and the maximum. The scores fill whole vectors.
 #[inline(always)]
-fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> f32 {
+fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> (f32, f32) {
     let mut max = s.splat(f32::NEG_INFINITY);
     for scores in scores.chunks_exact_mut(S::LANES) {
         let hidden = s.splat(f32::NEG_INFINITY);
@@ -213,14 +257,15 @@ fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> f32 {
         s.store(x, scores);
         max = s.max(x, max);
     }
-    let shift = s.splat(s.max_lane(max));
+    let max = s.max_lane(max);
+    let shift = s.splat(max);
     let mut sum = s.splat(0.0);
     for scores in scores.chunks_exact_mut(S::LANES) {
         let e = exp(s, s.sub(s.load(scores), shift));
         s.store(e, scores);
         sum = s.add(sum, e);
     }
-    s.sum(sum)
+    (s.sum(sum), max)
 }
 
 /// `out = factor·Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.

@@ -5,8 +5,12 @@
 //! of threads. The instruction sets may differ from one another in the last bits.
 
 pub mod activation;
+pub mod activation_gradient;
 pub mod aligned;
 pub mod attention;
+pub mod attention_gradient;
+pub mod cross_entropy;
+pub mod dropout;
 pub mod elementwise;
 pub mod embedding;
 pub mod gemm;
@@ -14,12 +18,17 @@ pub mod heads;
 pub mod math;
 pub mod matmul;
 pub mod norm;
+pub mod norm_gradient;
+pub mod optimizer;
 pub mod pack;
 pub mod packed_matmul;
+pub mod philox;
 pub mod reduce;
 pub mod rows;
+pub mod scatter;
 pub mod scratch;
 pub mod simd;
+mod small_product;
 pub mod softmax;
 #[cfg(test)]
 pub(crate) mod testing;
