@@ -10,7 +10,7 @@ use crate::CpuBackend;
 use crate::backend::strided;
 use crate::buffer::{Buffer, destination, from_offset, in_order, out_of_memory};
 use crate::kernels::activation::activate;
-use crate::kernels::attention::{KeyRows, attention};
+use crate::kernels::attention::{KeyRows, attention, attention_for_training};
 use crate::kernels::embedding::embedding;
 use crate::kernels::gemm::{Epilogue, linear};
 use crate::kernels::heads::Heads;
@@ -21,6 +21,8 @@ use crate::kernels::simd::{Kernel, Simd};
 use crate::kernels::softmax::softmax;
 use crate::kernels::top_k::top_log_probabilities;
 use crate::strided::as_rows;
+
+mod training;
 
 /// What a kernel asks of an operand's layout.
 enum Wanted {
@@ -40,8 +42,13 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         Fused::Linear(_) if operand == 1 => Wanted::Any,
         Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
         Fused::Linear(_) => Wanted::Rows,
-        Fused::Attention(_) | Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
-        Fused::Attention(_) | Fused::RowTableAttention(_) => Wanted::Contiguous,
+        Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_)
+            if operand < 3 =>
+        {
+            Wanted::Heads
+        }
+        Fused::LayerNormGradient(_) if operand != 1 => Wanted::Rows,
+        Fused::CrossEntropy(_) if operand == 0 => Wanted::Rows,
         Fused::LayerNorm(_) | Fused::Softmax(_) | Fused::TopLogProbabilities(_) if operand == 0 => {
             Wanted::Rows
         }
@@ -52,20 +59,7 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
 
 /// Whether [`run`] takes operands of this signature: `f32` (and `i32`), in layouts that the kernels read.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
-    let has_kernel = !matches!(
-        op,
-        Fused::AttentionGradient(_)
-            | Fused::LayerNormGradient(_)
-            | Fused::ActivateGradient(_)
-            | Fused::Dropout(_)
-            | Fused::CrossEntropy(_)
-            | Fused::CrossEntropyGradient(_)
-            | Fused::SumOfSquares(_)
-            | Fused::Adam(_)
-    );
-    has_kernel
-        && !matches!(op, Fused::Attention(op) if op.dropout.is_some())
-        && signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
+    signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
         let fits = match wanted(op, operand) {
             Wanted::Any => true,
             Wanted::Rows => as_rows(layout).is_some(),
@@ -84,6 +78,9 @@ pub(crate) fn run(
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
     let (isa, threads) = (cpu.isa, &cpu.threads);
+    if training::has(op) {
+        return training::run(cpu, op, inputs, outputs);
+    }
     let (first, others) = outputs.split_first_mut().expect("every op has an output");
     let out = destination::<f32>(first);
     match op {
@@ -93,8 +90,10 @@ pub(crate) fn run(
             let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
             let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.causal };
             let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
-            attention(isa, threads, heads, rows, op.scale as f32, out);
-            destination::<f32>(&mut others[0]).fill(0.0);
+            let dropout = op.dropout.map(|mask| training::dropout_of(mask, &inputs[5]));
+            let log_sum_exp = Some(destination::<f32>(&mut others[0]));
+            let scale = op.scale as f32;
+            attention_for_training(isa, threads, heads, rows, scale, dropout, out, log_sum_exp);
         }
         Fused::RowTableAttention(op) => {
             let (row_table, lengths) = (in_order(&inputs[3]), in_order(&inputs[4]));
@@ -124,7 +123,7 @@ pub(crate) fn run(
             let bias = in_order(&inputs[1]);
             top_log_probabilities(isa, threads, rows(&inputs[0]), &bias, op.k, out, ids);
         }
-        _ => unreachable!("`supports` refuses it"),
+        _ => unreachable!("an op of training"),
     }
     Ok(())
 }

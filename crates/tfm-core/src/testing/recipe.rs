@@ -149,6 +149,11 @@ impl Recipe {
         Recipe { description, dtype, seed, build: Arc::new(build) }
     }
 
+    /// What its data is drawn from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The problem. The values are the same for every disguise and kind of weights.
     pub fn problem(&self, disguise: Disguise, weights: Weights) -> Problem {
         let data = Data::new(self.seed);

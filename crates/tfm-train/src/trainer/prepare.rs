@@ -1,7 +1,7 @@
 //! From a configuration to all that a training needs: tokeniser, model, data, first weights.
 
 use crate::config::{Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe, TrainConfig};
-use crate::data::{self, Encoder, Pairs};
+use crate::data::{self, Encoder, Pairs, Side};
 use crate::error::{Error, Result};
 use crate::initial::{Initial, Weights};
 use crate::learner::{Method, Rule, adapter_shapes};
@@ -13,7 +13,7 @@ use tfm_core::{ParameterSource, Tensor};
 use tfm_model::config::SpecialTokens;
 use tfm_model::transformer::{Adapters, DropoutRates, Learning};
 use tfm_model::{Checkpoint, Config, GenerationDefaults, Parameters, computed, learnable};
-use tfm_text::Tokenizer;
+use tfm_text::{Sampling, Tokenizer};
 use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
 
 /// The folder, inside that of the training, where a tokeniser made for it lies.
@@ -197,8 +197,13 @@ fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationDefaul
 
 fn encoder(tokenizer: Arc<Tokenizer>, sampling: Option<f64>) -> Encoder {
     let Some(alpha) = sampling else { return data::plain(tokenizer) };
-    let _ = alpha;
-    data::plain(tokenizer)
+    let sampling = Sampling { alpha, dropout: alpha };
+    Arc::new(move |side, text, seed| match (side, seed) {
+        (Side::Source, None) => tokenizer.encode_source(text),
+        (Side::Target, None) => tokenizer.encode_target(text),
+        (Side::Source, Some(seed)) => tokenizer.encode_source_sampled(text, sampling, seed),
+        (Side::Target, Some(seed)) => tokenizer.encode_target_sampled(text, sampling, seed),
+    })
 }
 
 fn learning(config: &TrainConfig, model: &Config) -> Result<Learning> {

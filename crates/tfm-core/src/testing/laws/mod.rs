@@ -5,6 +5,7 @@
 
 mod company;
 mod decoding;
+mod gradients;
 mod harness;
 mod single_ops;
 mod whole_graphs;
@@ -102,9 +103,11 @@ pub fn all() -> &'static [Law] {
             law(1, "a backend agrees with the f64 reference", single_ops::reference),
             law(2, "a fused op agrees with its decomposition", single_ops::fused),
             law(3, "strided operands give what contiguous ones give", single_ops::layouts),
+            law(4, "gradients are the derivatives", gradients::derivatives),
             law(5, "cached decoding gives what the full forward pass gives", decoding::cached),
             law(6, "a beam reorder gives what recomputing gives", decoding::reorder),
             law(7, "a sequence does not depend on its company", company::law),
+            law(8, "a row has no gradient from later ones, nor from other sequences", gradients::causality),
             law(9, "nothing and one of each are no special cases", whole_graphs::tiny),
             law(10, "a replay gives what a fresh run gives", whole_graphs::replay),
             law(11, "random whole graphs agree with the reference", whole_graphs::random),

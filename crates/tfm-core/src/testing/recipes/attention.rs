@@ -1,8 +1,9 @@
 //! Attention over ragged batches and over pools.
 
+use super::training::{key, mask};
 use super::{Family, Range, Sameness, basics, extent};
 use crate::Value;
-use crate::fused::{Attention, RowTableAttention};
+use crate::fused::{Attention, AttentionGradient, RowTableAttention};
 use crate::testing::{Builder, Data, Recipe};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
@@ -10,6 +11,7 @@ use proptest::strategy::BoxedStrategy;
 pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
         Family::new("Attention", Sameness::Bounds, attention(range)),
+        Family::new("AttentionGradient", Sameness::Bounds, attention_gradient(range)),
         Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(range)),
     ]
 }
@@ -120,19 +122,61 @@ fn attention(range: &Range) -> BoxedStrategy<Recipe> {
         Ragged::strategy(6, extent(range, 20), extent(range, 40)),
         heads(),
         any::<[bool; 2]>(),
+        proptest::option::of(mask()),
     )
-        .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large])| {
-            let op = Attention { scale: scale(d_head, large), causal, dropout: None };
+        .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large], dropout)| {
+            let op = Attention { scale: scale(d_head, large), causal, dropout };
             let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
             Recipe::new(description, dtype, seed, move |b| {
-                let query = rows(b, ragged.query_rows(), heads, d_head, |_| true);
-                let key = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
-                let value = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
-                let sequences = ragged.queries.len();
-                let offsets = b.integers([sequences + 1], ragged.offsets());
-                let ranges = b.integers([sequences, 2], ragged.ranges());
-                let y = b.graph.attention(op, [query, key, value, offsets, ranges]);
-                b.graph.output(y);
+                let (inputs, more) = operands(b, &op, &ragged, heads, d_head);
+                let inputs: Vec<Value> = inputs.into_iter().chain(more).collect();
+                let results = b.graph.fused_all(op, &inputs);
+                results.into_iter().for_each(|result| b.graph.output(result));
+            })
+        })
+        .boxed()
+}
+
+/// Query, key, value, offsets, ranges; and the key of the dropout's numbers, if there is one.
+fn operands(
+    b: &mut Builder,
+    op: &Attention,
+    ragged: &Ragged,
+    heads: usize,
+    d_head: usize,
+) -> ([Value; 5], Option<Value>) {
+    let query = rows(b, ragged.query_rows(), heads, d_head, |_| true);
+    let key_rows = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
+    let value = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
+    let sequences = ragged.queries.len();
+    let offsets = b.integers([sequences + 1], ragged.offsets());
+    let ranges = b.integers([sequences, 2], ragged.ranges());
+    let random = op.dropout.map(|_| key(b));
+    ([query, key_rows, value, offsets, ranges], random)
+}
+
+fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
+    (
+        basics(range),
+        Ragged::strategy(5, extent(range, 20), extent(range, 40)),
+        heads(),
+        any::<bool>(),
+        proptest::option::of(mask()),
+    )
+        .prop_map(|((dtype, seed), ragged, (heads, d_head), causal, dropout)| {
+            let op = Attention { scale: scale(d_head, false), causal, dropout };
+            let description = format!("gradient of {op:?} of {heads}×{d_head}, {ragged:?}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let (inputs, more) = operands(b, &op, &ragged, heads, d_head);
+                let forward: Vec<Value> = inputs.into_iter().chain(more).collect();
+                let results = b.graph.fused_all(op, &forward);
+                let log_sum_exp = results.get(1).copied().unwrap_or(results[0]);
+                let d_context = rows(b, ragged.query_rows(), heads, d_head, |_| true);
+                let mut operands = inputs.to_vec();
+                operands.extend([results[0], log_sum_exp, d_context]);
+                operands.extend(more);
+                let gradients = b.graph.fused_all(AttentionGradient(op), &operands);
+                gradients.into_iter().for_each(|gradient| b.graph.output(gradient));
             })
         })
         .boxed()

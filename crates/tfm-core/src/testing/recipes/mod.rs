@@ -6,6 +6,7 @@ mod fused;
 mod graphs;
 mod indices;
 mod primitives;
+mod training;
 
 use super::Recipe;
 use crate::{DType, Tensor};
@@ -72,7 +73,13 @@ pub fn primitives(range: &Range) -> Vec<Family> {
 pub fn fused(range: &Range) -> Vec<Family> {
     let mut families = fused::families(range);
     families.extend(attention::families(range));
+    families.extend(training::families(range));
     families
+}
+
+/// Random whole graphs, as a family.
+pub fn whole_graphs(range: &Range) -> Family {
+    Family::new("whole graphs", Sameness::Bounds, graphs(range))
 }
 
 /// One of the float types; `F32` as often as all others together, since it has the most kernels.

@@ -1,0 +1,119 @@
+//! The fused ops of training: gradients, loss, dropout, optimiser.
+
+use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::fused::{DropoutMask, Fused};
+
+use super::{heads, rows};
+use crate::CpuBackend;
+use crate::buffer::{Buffer, destination, in_order, out_of_memory};
+use crate::kernels::activation_gradient::activation_gradient;
+use crate::kernels::attention_gradient::{Attended, attention_gradient};
+use crate::kernels::cross_entropy::{cross_entropy, cross_entropy_gradient};
+use crate::kernels::dropout::{Dropout, dropout};
+use crate::kernels::norm_gradient::{NormGradients, layer_norm_gradient};
+use crate::kernels::optimizer::{Adam, adam, sum_of_squares};
+
+/// Whether [`run`] computes the op.
+pub(super) fn has(op: &Fused) -> bool {
+    matches!(
+        op,
+        Fused::AttentionGradient(_)
+            | Fused::LayerNormGradient(_)
+            | Fused::ActivateGradient(_)
+            | Fused::Dropout(_)
+            | Fused::CrossEntropy(_)
+            | Fused::CrossEntropyGradient(_)
+            | Fused::SumOfSquares(_)
+            | Fused::Adam(_)
+    )
+}
+
+/// A mask with its key.
+pub(super) fn dropout_of(mask: DropoutMask, key: &View<'_, Buffer>) -> Dropout {
+    let key = in_order::<i32>(key);
+    Dropout { rate: mask.rate, key: [key[0], key[1], key[2]], stream: mask.stream }
+}
+
+/// Runs an op of training.
+pub(super) fn run(
+    cpu: &CpuBackend,
+    op: &Fused,
+    inputs: &[View<'_, Buffer>],
+    outputs: &mut [ViewMut<'_, Buffer>],
+) -> Outcome {
+    let (isa, threads) = (cpu.isa, &cpu.threads);
+    let mut outputs = outputs.iter_mut().map(destination::<f32>);
+    let mut out = || outputs.next().expect("as many outputs as the op has");
+    match op {
+        Fused::AttentionGradient(op) => {
+            let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
+            let [context, log_sum_exp, d_context] = [5, 6, 7].map(|i| in_order(&inputs[i]));
+            let attended = Attended {
+                heads: [0, 1, 2].map(|i| heads(&inputs[i])),
+                query_offsets: &query_offsets,
+                key_ranges: &key_ranges,
+                causal: op.0.causal,
+                scale: op.0.scale as f32,
+                dropout: op.0.dropout.map(|mask| dropout_of(mask, &inputs[8])),
+                context: &context,
+                log_sum_exp: &log_sum_exp,
+            };
+            attention_gradient(isa, threads, attended, &d_context, [out(), out(), out()]);
+        }
+        Fused::LayerNormGradient(op) => {
+            let weight = in_order(&inputs[1]);
+            let (x, dy) = (rows(&inputs[0]), rows(&inputs[2]));
+            let out = NormGradients { x: out(), weight: out(), bias: out() };
+            let epsilon = op.epsilon as f32;
+            let bytes = 8 * x.rows().div_ceil(32) * x.cols();
+            layer_norm_gradient(isa, threads, &cpu.scratch, x, &weight, epsilon, dy, out)
+                .map_err(|_| out_of_memory(bytes))?;
+        }
+        Fused::ActivateGradient(op) => {
+            let (x, dy) = (in_order(&inputs[0]), in_order(&inputs[1]));
+            activation_gradient(isa, threads, op.0, &x, &dy, out());
+        }
+        Fused::Dropout(op) => {
+            let x = in_order(&inputs[0]);
+            let residual = op.residual.then(|| in_order(&inputs[2]));
+            let mask = dropout_of(op.mask, &inputs[1]);
+            dropout(isa, threads, mask, &x, residual.as_deref(), out());
+        }
+        Fused::CrossEntropy(op) => {
+            let targets = in_order(&inputs[1]);
+            let smoothing = op.smoothing as f32;
+            cross_entropy(isa, threads, rows(&inputs[0]), &targets, smoothing, [out(), out()]);
+        }
+        Fused::CrossEntropyGradient(op) => {
+            let targets = in_order::<i32>(&inputs[0]);
+            let (log_sum_exp, d_loss) = (in_order(&inputs[1]), in_order(&inputs[2]));
+            let logits = out();
+            let v = logits.len().checked_div(targets.len()).unwrap_or(0);
+            let smoothing = op.smoothing as f32;
+            cross_entropy_gradient(
+                isa, threads, logits, v, &targets, &log_sum_exp, smoothing, &d_loss,
+            );
+        }
+        Fused::SumOfSquares(_) => out()[0] = sum_of_squares(isa, threads, &in_order(&inputs[0])),
+        Fused::Adam(op) => {
+            let gradient = in_order(&inputs[0]);
+            let (rates, scale) = (in_order::<f32>(&inputs[1]), in_order::<f32>(&inputs[2])[0]);
+            let step = Adam {
+                rate: rates[0],
+                correction_1: rates[1],
+                correction_2: rates[2],
+                beta_1: op.beta1 as f32,
+                beta_2: op.beta2 as f32,
+                epsilon: op.epsilon as f32,
+                weight_decay: op.weight_decay as f32,
+                scale,
+            };
+            // A scale that is no number: nothing changes.
+            if !scale.is_nan() {
+                adam(isa, threads, step, &gradient, out(), [out(), out()]);
+            }
+        }
+        _ => unreachable!("not an op of training"),
+    }
+    Ok(())
+}
