@@ -10,7 +10,7 @@ use crate::CpuBackend;
 use crate::backend::strided;
 use crate::buffer::{Buffer, destination, from_offset, in_order, out_of_memory};
 use crate::kernels::activation::activate;
-use crate::kernels::attention::{KeyRows, attention, attention_for_training};
+use crate::kernels::attention::{KeyRows, Training, attention, attention_for_training};
 use crate::kernels::embedding::embedding;
 use crate::kernels::gemm::{Epilogue, linear};
 use crate::kernels::heads::Heads;
@@ -92,8 +92,8 @@ pub(crate) fn run(
             let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
             let dropout = op.dropout.map(|mask| training::dropout_of(mask, &inputs[5]));
             let log_sum_exp = Some(destination::<f32>(&mut others[0]));
-            let scale = op.scale as f32;
-            attention_for_training(isa, threads, heads, rows, scale, dropout, out, log_sum_exp);
+            let training = Training { dropout, log_sum_exp };
+            attention_for_training(isa, threads, heads, rows, op.scale as f32, training, out);
         }
         Fused::RowTableAttention(op) => {
             let (row_table, lengths) = (in_order(&inputs[3]), in_order(&inputs[4]));

@@ -6,7 +6,7 @@
 //!
 //! Each part is equal, token for token or digit for digit, to the Python package that set the
 //! standard: `sentencepiece`, `tokenizers`, `transformers` and `sacrebleu`; `tests/` holds what
-//! they answered.
+//! they answered. [`training`] learns new models, which those packages read.
 
 #![forbid(unsafe_code)]
 

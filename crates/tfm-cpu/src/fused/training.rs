@@ -66,7 +66,7 @@ pub(super) fn run(
             let out = NormGradients { x: out(), weight: out(), bias: out() };
             let epsilon = op.epsilon as f32;
             let bytes = 8 * x.rows().div_ceil(32) * x.cols();
-            layer_norm_gradient(isa, threads, &cpu.scratch, x, &weight, epsilon, dy, out)
+            layer_norm_gradient(isa, threads, &cpu.scratch, [x, dy], &weight, epsilon, out)
                 .map_err(|_| out_of_memory(bytes))?;
         }
         Fused::ActivateGradient(op) => {
@@ -88,10 +88,9 @@ pub(super) fn run(
             let targets = in_order::<i32>(&inputs[0]);
             let (log_sum_exp, d_loss) = (in_order(&inputs[1]), in_order(&inputs[2]));
             let logits = out();
-            let v = logits.len().checked_div(targets.len()).unwrap_or(0);
             let smoothing = op.smoothing as f32;
             cross_entropy_gradient(
-                isa, threads, logits, v, &targets, &log_sum_exp, smoothing, &d_loss,
+                isa, threads, logits, &targets, &log_sum_exp, smoothing, &d_loss,
             );
         }
         Fused::SumOfSquares(_) => out()[0] = sum_of_squares(isa, threads, &in_order(&inputs[0])),

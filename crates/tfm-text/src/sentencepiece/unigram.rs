@@ -72,6 +72,7 @@ impl Unigram {
 
     /// Visits the pieces that stand at `begin`, the unknown one where no character is: where each
     /// ends, id and score.
+    #[inline]
     fn for_each_piece(
         &self,
         vocabulary: &Vocabulary,

@@ -53,7 +53,7 @@ pub(super) fn train(
         if !merger.merge_next() {
             return Err(TooFew(merger.symbols.len()));
         }
-        if merger.symbols.len() % 1000 == 0 {
+        if merger.symbols.len().is_multiple_of(1000) {
             progress(merger.symbols.len());
         }
     }

@@ -100,7 +100,7 @@ impl Trainers {
                     self.target().add(target).map_err(failed)?;
                 }
             }
-            if number % STRIDE == 0 {
+            if number.is_multiple_of(STRIDE) {
                 let target = self.target.as_ref().map_or(0, Trainer::sentences);
                 progress.say(format!("{} sentences", self.source.sentences() + target));
             }
@@ -123,7 +123,7 @@ fn no_tab(path: &Path, line: usize) -> Failure {
 fn learn(trainer: Trainer, side: &str, progress: &Progress) -> Outcome<TrainedModel> {
     if trainer.skipped() > 0 {
         progress.note(&format!(
-            "{side}: {} sentences are longer than --longest-sentence, and left out",
+            "{side}: sentences longer than --longest-sentence, left out: {}",
             trainer.skipped()
         ));
     }

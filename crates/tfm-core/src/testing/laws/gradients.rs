@@ -25,9 +25,9 @@ const RELATIVE: f64 = 2e-6;
 /// estimates: the function has a kink or a pole nearby.
 const SMOOTH: f64 = 1e-5;
 
-/// A one-sided difference errs by the step times a second derivative; one that errs by more than this share
-/// stands at a kink, which differences of both sides don't see where it is symmetric.
-const ONE_SIDED: f64 = 1e-2;
+/// The error of a one-sided difference halves with the step. Where more than this share of it stays, there is
+/// a kink, which differences of both sides don't see if it is symmetric.
+const KINK: f64 = 0.75;
 
 /// Up to so many operand elements times result elements, every element of the Jacobian is checked.
 const WHOLE_JACOBIAN: usize = 64;
@@ -190,7 +190,8 @@ impl<'a> DirectionalTest<'a> {
             results.iter().filter_map(output).collect()
         };
         let here = at(&mut graph, 0.0);
-        for (up, down) in [(STEP, STEP), (STEP / 2.0, STEP / 2.0), (STEP, 0.0)] {
+        let half = STEP / 2.0;
+        for (up, down) in [(STEP, STEP), (half, half), (STEP, 0.0), (half, 0.0)] {
             let above = at(&mut graph, up);
             let below = if down == 0.0 { here.clone() } else { at(&mut graph, -down) };
             let mut total = graph.constant(0.0, DType::F32);
@@ -262,41 +263,36 @@ impl<'a> DirectionalTest<'a> {
         program: &Program,
         vectors: &[Tensor],
     ) -> Result<(), String> {
-        let [wide, narrow, forward, slope, size] = self.slopes(session, program, vectors)?;
-        let scale = size + wide.abs();
-        let has_derivative = |[wide, narrow, forward]: [f64; 3], scale: f64| {
-            wide.is_finite()
-                && (wide - narrow).abs() <= SMOOTH * scale.max(1e-3)
-                && (forward - narrow).abs() <= ONE_SIDED * scale.max(1e-3)
-        };
+        let slopes = self.slopes(session, program, vectors)?;
+        let [_, narrow, .., slope, size] = slopes;
         if !size.is_finite() {
             // A pole, perhaps of an operand that this direction leaves where it is: moving all must show it.
-            let ones = |shape: &Shape| {
+            let some = |shape: &Shape| {
                 let values = (0..shape.elements()).map(|i| if i % 2 == 0 { 1.0 } else { -0.5 });
                 Tensor::from_f32(shape.clone(), values.collect()).expect("a value an element")
             };
-            let all: Vec<Tensor> = self.shapes().map(ones).collect();
-            let [wide, narrow, forward, ..] = self.slopes(session, program, &all)?;
-            if !has_derivative([wide, narrow, forward], wide.abs()) {
+            let all: Vec<Tensor> = self.shapes().map(some).collect();
+            if !has_derivative(self.slopes(session, program, &all)?) {
                 return Ok(());
             }
-        } else if !has_derivative([wide, narrow, forward], scale) {
+        } else if !has_derivative(slopes) {
             return Ok(());
         }
-        if (narrow - slope).abs() <= RELATIVE * scale.max(1e-2) + (wide - narrow).abs() {
+        let scale = size + narrow.abs();
+        if (narrow - slope).abs() <= RELATIVE * scale.max(1e-2) {
             return Ok(());
         }
         Err(format!("the slope is {narrow:e} by differences and {slope:e} by gradients"))
     }
 
-    /// The slope along these vectors: by differences of both sides with two steps, by those of one side, and
-    /// by gradients; and the sum of the absolute terms of the last.
+    /// The slope along these vectors: by differences of both sides with two steps, by those of one side with
+    /// the same, and by gradients; and the sum of the absolute terms of the last.
     fn slopes(
         &self,
         session: &mut Session,
         program: &Program,
         vectors: &[Tensor],
-    ) -> Result<[f64; 5], String> {
+    ) -> Result<[f64; 6], String> {
         let mut vectors = vectors.to_vec();
         for (vector, (place, shape)) in vectors.iter_mut().zip(&self.inputs) {
             // What is not a number, and may not be looked at, does not move either.
@@ -311,8 +307,16 @@ impl<'a> DirectionalTest<'a> {
         let mut inputs: Vec<(&str, HostSlice<'_>)> = self.problem.bindings();
         inputs.extend(names.iter().zip(&vectors).map(|(name, v)| (name.as_str(), v.as_slice())));
         let outputs = session.run(program, &inputs, &mut []).map_err(|error| error.to_string())?;
-        Ok([0, 1, 2, 3, 4].map(|i| outputs[i].to_f64()[0]))
+        Ok([0, 1, 2, 3, 4, 5].map(|i| outputs[i].to_f64()[0]))
     }
+}
+
+/// Whether there seems to be a derivative, by what [`DirectionalTest::slopes`] found.
+fn has_derivative([wide, narrow, forward, half_forward, _, size]: [f64; 6]) -> bool {
+    let scale = wide.abs() + if size.is_finite() { size } else { 0.0 };
+    let [all, half] = [forward - narrow, half_forward - narrow].map(f64::abs);
+    let has_kink = half > 1e-7 * scale && half > KINK * all;
+    wide.is_finite() && (wide - narrow).abs() <= SMOOTH * scale.max(1e-3) && !has_kink
 }
 
 fn sum_of_all(graph: &mut Graph, x: Value) -> Value {
