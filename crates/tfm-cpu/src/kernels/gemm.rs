@@ -96,6 +96,15 @@ impl Kernel for Block<'_> {
                     let part = share(block.len(), tiles, t);
                     let first = self.rows.start + block.start + part.start;
                     let weights = self.weight.from(panel);
+                    self.prefetch(s, first, part.len(), panel, count);
+                    if panel == self.panels.start && t + 1 < tiles {
+                        let next = share(block.len(), tiles, t + 1);
+                        self.prefetch_rows(
+                            s,
+                            self.rows.start + block.start + next.start,
+                            next.len(),
+                        );
+                    }
                     tile(s, self.x, first, part.len(), weights, count, &mut sums);
                     for (i, sums) in sums.chunks(width).take(count * part.len()).enumerate() {
                         let column = (panel + i / part.len()) * width;
@@ -108,7 +117,32 @@ impl Kernel for Block<'_> {
     }
 }
 
+/// Elements of a cache line.
+const LINE: usize = 16;
+
 impl Block<'_> {
+    /// Asks for the part of the output that a tile will be stored in.
+    #[inline(always)]
+    fn prefetch<S: Simd>(&self, s: S, first: usize, rows: usize, panel: usize, count: usize) {
+        let width = self.weight.width();
+        for row in first..first + rows {
+            let start = self.out.pointer().wrapping_add(row * self.out_stride + panel * width);
+            for at in (0..count * width).step_by(LINE) {
+                s.prefetch(start.wrapping_add(at));
+            }
+        }
+    }
+
+    /// Asks for rows of x.
+    #[inline(always)]
+    fn prefetch_rows<S: Simd>(&self, s: S, first: usize, rows: usize) {
+        for x in (first..first + rows).map(|row| self.x.row(row)) {
+            for at in (0..x.len()).step_by(LINE) {
+                s.prefetch(x.as_ptr().wrapping_add(at));
+            }
+        }
+    }
+
     /// Finishes the sums of one panel's columns of a row, and stores them.
     #[inline(always)]
     fn store<S: Simd>(&self, s: S, sums: &[f32], row: usize, column: usize) {
