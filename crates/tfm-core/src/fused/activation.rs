@@ -103,10 +103,27 @@ impl FusedOp for ActivateGradient {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        if self.0 == Activation::Swish {
+            return value(swish_gradient(graph, inputs[0], inputs[1]));
+        }
         let y = Activate(self.0).decompose(graph, &inputs[..1])[0];
         let gradients = graph.differentiate(&[(y, inputs[1])], &inputs[..1], &[]);
         gradients.into_iter().flatten().collect()
     }
+}
+
+/// `dx = dy·σ(x)·(1 + x·(1 − σ(x)))`. Unlike the derivative of the quotient, it has no e⁻ˣ that is infinite for
+/// an x far below 0 and is multiplied by 0.
+fn swish_gradient(graph: &mut Graph, x: Value, dy: Value) -> Value {
+    let negated = graph.neg(x);
+    let exp = graph.exp(negated);
+    let denominator = graph.shift(exp, 1.0);
+    let sigmoid = graph.reciprocal(denominator);
+    let rest = graph.not(sigmoid);
+    let product = graph.mul(x, rest);
+    let factor = graph.shift(product, 1.0);
+    let slope = graph.mul(sigmoid, factor);
+    graph.mul(dy, slope)
 }
 
 fn half_x_times_one_plus(graph: &mut Graph, x: Value, inner: Value) -> Value {

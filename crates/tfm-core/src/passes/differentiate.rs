@@ -56,10 +56,11 @@ impl Graph {
             redone: Vec::new(),
         };
         let outer = self.outer_scope();
+        let forward = self.nodes.len();
         for &(value, seed) in seeds {
             backward.add(self, value, seed);
         }
-        for index in (0..self.nodes.len()).rev() {
+        for index in (0..forward).rev() {
             backward.node(self, index);
         }
         self.leave(outer);

@@ -334,6 +334,11 @@ impl Bounds {
         }
     }
 
+    /// Whether the exact answer is a number everywhere.
+    pub fn is_defined(&self) -> bool {
+        (0..self.shape.elements()).all(|index| !self.at(index).1.is_nan())
+    }
+
     /// Checks an answer; the bounds are taken `slack` times as wide.
     ///
     /// # Errors
