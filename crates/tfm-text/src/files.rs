@@ -1,8 +1,43 @@
 //! Where a tokeniser's files come from: a folder, or bytes already in memory.
 
-use std::{borrow::Cow, io::ErrorKind, path::PathBuf};
+use std::{
+    borrow::Cow,
+    fs,
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
 
 use crate::Error;
+
+/// The files that a tokeniser can consist of.
+const NAMES: [&str; 7] = [
+    "source.spm",
+    "target.spm",
+    "vocab.json",
+    "target_vocab.json",
+    "tokenizer_config.json",
+    "tokenizer.json",
+    "spiece.model",
+];
+
+/// Copies the tokeniser of one model's folder to another's, each file written aside and renamed.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::Write`], naming the file.
+pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
+    for name in NAMES {
+        let file = Files::Folder(from.to_owned());
+        let Some(content) = file.read(name)? else { continue };
+        let aside = to.join(format!(".{name}.{}.part", std::process::id()));
+        let written = fs::write(&aside, content).and_then(|()| fs::rename(&aside, to.join(name)));
+        if let Err(source) = written {
+            let _ = fs::remove_file(&aside);
+            let file = to.join(name).display().to_string();
+            return Err(Error::Write { file, source });
+        }
+    }
+    Ok(())
+}
 
 /// A set of named files.
 ///

@@ -23,7 +23,7 @@ mod vocab;
 mod whitespace;
 
 pub use error::Error;
-pub use files::Files;
+pub use files::{Files, copy_tokenizer};
 pub use marian::MarianTokenizer;
 pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
 pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};

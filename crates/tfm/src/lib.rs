@@ -20,6 +20,7 @@
 //! ```
 
 mod bundled;
+mod convert;
 mod device;
 mod engine;
 mod error;
@@ -30,12 +31,14 @@ pub mod training;
 mod translation;
 mod translator;
 
+pub use convert::{average, convert};
 pub use device::Device;
 pub use error::{Error, Result};
 pub use model::Model;
 pub use options::Options;
 pub use stream::Translations;
 pub use translation::{Alignment, Alternative, Score, Translation};
+pub use tfm_model::checkpoint::ElementType;
 pub use translator::Translator;
 
 /// Scores of translations: BLEU and chrF, with sacreBLEU's numbers and signatures.

@@ -45,10 +45,10 @@ pub struct Adam {
     pub correction_1: f32,
     /// `1/(1 − β₂ᵗ)`
     pub correction_2: f32,
-    /// β₁
-    pub beta_1: f32,
-    /// β₂
-    pub beta_2: f32,
+    /// β₁ and 1 − β₁, which has few correct digits where it is taken from a β₁ in f32.
+    pub beta_1: [f32; 2],
+    /// β₂ and 1 − β₂
+    pub beta_2: [f32; 2],
     /// ε, added to the root.
     pub epsilon: f32,
     /// The share of the parameter that is taken away, times the rate.
@@ -96,10 +96,10 @@ impl Kernel for Step<'_> {
         let operands = self.gradient.chunks(S::LANES).zip(self.parameter.chunks_mut(S::LANES));
         for ((gradient, parameter), (m, v)) in operands.zip(moments) {
             let g = s.mul(s.load_partial(gradient), s.splat(scale));
-            let first = s.mul(s.load_partial(m), s.splat(beta_1));
-            let first = s.fma(g, s.splat(1.0 - beta_1), first);
-            let second = s.mul(s.load_partial(v), s.splat(beta_2));
-            let second = s.fma(s.mul(g, g), s.splat(1.0 - beta_2), second);
+            let first = s.mul(s.load_partial(m), s.splat(beta_1[0]));
+            let first = s.fma(g, s.splat(beta_1[1]), first);
+            let second = s.mul(s.load_partial(v), s.splat(beta_2[0]));
+            let second = s.fma(s.mul(g, g), s.splat(beta_2[1]), second);
             s.store_partial(first, m);
             s.store_partial(second, v);
             let root = s.sqrt(s.mul(second, s.splat(correction_2)));
@@ -137,8 +137,8 @@ mod tests {
                 rate: 0.01,
                 correction_1: (1.0 / (1.0 - 0.9f64.powi(t))) as f32,
                 correction_2: (1.0 / (1.0 - 0.98f64.powi(t))) as f32,
-                beta_1: 0.9,
-                beta_2: 0.98,
+                beta_1: [0.9, 0.1],
+                beta_2: [0.98, 0.02],
                 epsilon: 1e-3,
                 weight_decay: 0.1,
                 scale: 0.5,

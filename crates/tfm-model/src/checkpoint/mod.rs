@@ -7,6 +7,7 @@ mod fault;
 mod files;
 mod header;
 mod index;
+mod mean;
 mod mmap;
 
 pub use elements::ElementType;
@@ -15,6 +16,7 @@ pub use fault::Fault;
 pub use files::FileBytes;
 pub use header::{Entry, Header};
 pub use index::Index;
+pub use mean::Mean;
 
 pub(crate) use fault::shortened;
 

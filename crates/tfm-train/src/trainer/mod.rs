@@ -140,6 +140,11 @@ impl<'a> Training<'a> {
         for refused in &latest.refused {
             reporter.note(&refused.to_string());
         }
+        // Newer ones that cannot be used would pass for the newest for ever.
+        let whole = latest.found.as_ref().map_or(0, |(_, loaded)| loaded.state.step);
+        for folder in checkpoint::discard_after(&self.config.run.output, whole)? {
+            reporter.note(&format!("{} was removed", folder.display()));
+        }
         let Some((folder, loaded)) = latest.found else {
             reporter.note("there is no checkpoint to go on from: the training begins");
             return Ok(());

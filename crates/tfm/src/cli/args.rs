@@ -24,6 +24,10 @@ pub(crate) enum Command {
     Inspect(Inspect),
     /// Train a model as a configuration file says.
     Train(Train),
+    /// Write a model with its weights in another type.
+    Convert(Convert),
+    /// The mean of the weights of several models of one training.
+    Average(Average),
     /// Make tokenisers.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
@@ -46,6 +50,39 @@ pub(crate) struct Train {
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Convert {
+    /// The model's folder
+    #[arg(value_name = "MODEL")]
+    pub(crate) model: PathBuf,
+    /// The folder to write, made if it is absent
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value_t = WeightType::F32)]
+    pub(crate) dtype: WeightType,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Average {
+    /// The models' folders
+    #[arg(value_name = "MODEL", required = true, num_args = 1..)]
+    pub(crate) models: Vec<PathBuf>,
+    /// The folder to write, made if it is absent
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) output: PathBuf,
+    /// How weights are stored
+    #[arg(long, value_enum, default_value_t = WeightType::F32)]
+    pub(crate) dtype: WeightType,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightType {
+    F32,
+    F16,
+    Bf16,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,6 +1,7 @@
 //! The command: from arguments to an exit status.
 
 mod args;
+mod convert;
 mod evaluate;
 mod failure;
 mod inspect;
@@ -28,6 +29,8 @@ pub(crate) fn run() -> ExitCode {
         Command::Evaluate(arguments) => evaluate::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Train(arguments) => train::run(&arguments),
+        Command::Convert(arguments) => convert::convert(&arguments),
+        Command::Average(arguments) => convert::average(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
