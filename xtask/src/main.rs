@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask <task>`. Each task is one module.
 
 mod bench;
+mod export;
 mod golden;
 mod parity;
 mod project;
@@ -29,6 +30,8 @@ enum Task {
     Parity(parity::Parity),
     /// Benchmarks of the kernels, a table of the backends, and with --peers or --training, one beside other programs.
     Bench(bench::Bench),
+    /// Holds a model's folder against `transformers` (or `torch.nn.Transformer`): ids, logits, greedy translations.
+    Export(export::Export),
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Parity(arguments) => parity::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Export(arguments) => export::run(&arguments),
         Task::Golden => golden::run(),
     };
     match outcome {

@@ -159,6 +159,33 @@ pub enum Error {
         /// The most similar name there is.
         nearest: String,
     },
+    /// A list of what stays as it is beside adapters, next to which all stays.
+    #[error("model.freeze stands beside [lora], which freezes all weights already: take one of them away")]
+    FreezeBesideAdapters,
+    /// A target of adapters that no linear layer is called.
+    #[error("lora.targets names `{target}`, but the linear layers are called query, key, value, output, inner and outer")]
+    NoSuchLinear {
+        /// The name.
+        target: String,
+    },
+    /// A pattern of scopes that names nothing.
+    #[error("run.recompute names `{pattern}`, but there is no such scope; a layer is `encoder.layers.0`, all of a stack's are `encoder.layers.*`")]
+    NoSuchScope {
+        /// The pattern.
+        pattern: String,
+    },
+    /// A validation pair that the model or a batch cannot hold.
+    #[error("pair {pair} of the validation data has {tokens} tokens, but there are only {limit} {what}: shorten it, or leave it out")]
+    ValidationPair {
+        /// Which, counted from 1.
+        pair: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The most there may be.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
     /// A training that would change nothing.
     #[error("nothing is learnt: model.freeze names every parameter, or lora.targets no linear layer")]
     NothingLearnt,

@@ -20,6 +20,7 @@ pub fn train(
     stop: &AtomicBool,
     reporter: &mut Reporter,
 ) -> Result<Finished> {
-    let sessions = |parameters| device.session(parameters);
-    Ok(tfm_train::trainer::train(config, resume, &sessions, stop, reporter)?)
+    let session = |parameters| device.session(parameters);
+    let device = tfm_train::trainer::Device { session: &session, threads: device.threads() };
+    Ok(tfm_train::trainer::train(config, resume, device, stop, reporter)?)
 }

@@ -132,6 +132,7 @@ fn a_training_that_was_killed_goes_on_bit_for_bit() {
     assert_eq!(resumed.status, 0, "{resumed:?}");
     assert!(resumed.stderr.contains("step-00000199"), "{}", resumed.stderr);
     assert!(resumed.stderr.contains("going on from"), "{}", resumed.stderr);
+    assert!(broken.path().join("out/checkpoints/refused-00000199").exists());
 
     for file in ["checkpoints/step-00000200/training.safetensors", "model/model.safetensors"] {
         let [a, b] = [&whole, &broken].map(|folder| fs::read(folder.path().join("out").join(file)).unwrap());
@@ -171,8 +172,9 @@ fn bad_configurations_and_data_are_refused_before_any_work() {
     for (old, new, words) in [
         ("updates = 600", "updats = 600", &["updats", "updates"][..]),
         ("tokens = 512", "tokens = 20", &["batch.tokens", "maximum_tokens"]),
-        ("vocabulary = 12", "vocabulary = 500", &["500", "too large"]),
+        ("vocabulary = 12", "vocabulary = 9", &["9", "too small"]),
         ("max_positions = 32", "max_positions = 8", &["positions"]),
+        ("seed = 1\n", "seed = 1\nrecompute = [\"encoder.layer.0\"]\n", &["recompute", "encoder.layers.*"]),
         ("heads = 2", "heads = 5", &["heads"]),
     ] {
         assert!(good.contains(old));

@@ -34,10 +34,10 @@ impl Adapters {
         ["a", "b"].map(|part| format!("{scope}.adapter.{part}"))
     }
 
-    /// Whether the linear layer in `scope` has one.
+    /// Whether the linear layer in `scope` has one: those inside of layers alone do.
     pub fn has(&self, scope: &str) -> bool {
         let name = scope.rsplit_once('.').map_or(scope, |(_, name)| name);
-        self.targets.contains(name)
+        scope.contains(".layers.") && self.targets.contains(name)
     }
 }
 

@@ -74,7 +74,7 @@ pub struct Corpus {
     pub weight: f64,
 }
 
-/// The files of a corpus: plain text, or compressed if the names end in `.gz` or `.zst`.
+/// The files of a corpus: plain text, or or gzip or Zstandard, which their first bytes tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CorpusFiles {
     /// Two files, line by line.
@@ -357,7 +357,7 @@ impl Batching {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
         Batching {
             tokens: table.size("tokens", 2..=1 << 24).unwrap_or(4096),
-            accumulate: table.size("accumulate", 1..=1 << 16).unwrap_or(1),
+            accumulate: table.size("accumulate", 1..=256).unwrap_or(1),
             window: table.size("window", 1..=1 << 27).unwrap_or(1 << 16),
             bucket: table.size("bucket", 1..=1 << 20).unwrap_or(4),
         }

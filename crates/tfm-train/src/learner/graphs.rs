@@ -89,7 +89,7 @@ impl Graphs<'_> {
     /// The loss alone. Output: of all tokens together.
     pub(super) fn validate(&self, pairs: &Pairs) -> Result<Graph> {
         let learning = Learning { dropout: DropoutRates::default(), ..self.learning.clone() };
-        let (net, _, loss) = self.forward(pairs, &learning);
+        let (net, _, loss) = self.forward(pairs, &learning, 0.0);
         let mut graph = net.graph;
         graph.output(loss);
         graph.check()?;
@@ -111,14 +111,19 @@ impl Graphs<'_> {
     }
 
     /// The model on a batch: the network, the mean loss and the loss of all tokens together, scalars.
-    fn forward<'n>(&'n self, pairs: &Pairs, learning: &'n Learning) -> (Network<'n>, Value, Value) {
+    fn forward<'n>(
+        &'n self,
+        pairs: &Pairs,
+        learning: &'n Learning,
+        smoothing: f64,
+    ) -> (Network<'n>, Value, Value) {
         let mut net = Network::learning(self.config, learning);
         let logits = pairs.decoder(&mut net);
         let graph = &mut net.graph;
         let outer = graph.enter("loss");
         let tokens = pairs.target_tokens();
         let labels = graph.indices(LABELS, self.config.target_vocabulary, [tokens]);
-        let losses = graph.cross_entropy(logits, labels, self.method.smoothing);
+        let losses = graph.cross_entropy(logits, labels, smoothing);
         let total = graph.reduce(ReduceOp::Sum, losses, 0);
         let total = graph.reshape(total, Shape::default());
         let per_token = graph.input(PER_TOKEN, DType::F32, Shape::default());
@@ -128,7 +133,7 @@ impl Graphs<'_> {
     }
 
     fn backward(&self, pairs: &Pairs) -> Backward {
-        let (mut net, mean, loss) = self.forward(pairs, self.learning);
+        let (mut net, mean, loss) = self.forward(pairs, self.learning, self.method.smoothing);
         let learnt = net.learnt();
         let values: Vec<Value> = learnt.iter().map(|(_, value)| *value).collect();
         let gradients = net.graph.gradients(mean, &values, &self.method.recompute);
@@ -184,6 +189,7 @@ impl Graphs<'_> {
                 let average = graph.state(&average_name(name), DType::F32, shape);
                 let (old, part) = (graph.scale(average, decay), graph.scale(new, 1.0 - decay));
                 let mean = graph.add(old, part);
+                let mean = graph.select(is_finite, mean, average);
                 graph.replace(average, mean);
             }
             graph.leave(outer);

@@ -123,6 +123,16 @@ impl Learner {
         self.states.iter().map(download).collect()
     }
 
+    /// What a checkpoint keeps of [`Learner::states`]: all but sums of gradients, which an update begins anew.
+    ///
+    /// # Errors
+    /// The backend's.
+    pub fn lasting_states(&self) -> Result<BTreeMap<String, Tensor>> {
+        let mut states = self.states()?;
+        states.retain(|name, _| !name.starts_with(&graphs::kept_name("gradient", "")));
+        Ok(states)
+    }
+
     /// Puts the learner where another was after that many updates, with these states.
     ///
     /// # Errors
@@ -198,7 +208,8 @@ impl Learner {
         self.accept(outcome, &run)
     }
 
-    /// The loss of a batch, without dropout and without an update.
+    /// The cross-entropy of a batch, without smoothing, dropout or an update; of the averages over updates, where
+    /// those are kept.
     ///
     /// # Errors
     /// As [`Learner::update`].
@@ -206,7 +217,17 @@ impl Learner {
         let batch = Batch::new(&self.config, batch)?;
         let graph = self.graphs().validate(&batch.pairs)?;
         let run = Call { graph: &graph, batch: Some(&batch), per_token: [1.0], rates: [0.0; 3], part: 0 };
-        let loss = self.run(&run)?[0];
+        let program = self.session.compile(run.graph, &CompileOptions::default())?;
+        let key = self.key(run.part);
+        let averages = graphs::kept_name("average", "");
+        let has_averages = self.method.average_decay.is_some();
+        let states = self.states.iter_mut().filter_map(|(name, state)| match has_averages {
+            true => Some((name.strip_prefix(&averages)?, state)),
+            false => Some((name.as_str(), state)),
+        });
+        let mut states: Vec<(&str, &mut DeviceTensor)> = states.collect();
+        let results = self.session.run(&program, &run.inputs(&key), &mut states)?;
+        let loss = results[0].to_f64()[0];
         let target_tokens = batch.pairs.target_tokens();
         let tokens = batch.pairs.source_tokens() + target_tokens;
         Ok(Outcome { loss, target_tokens, tokens, gradient_norm: 0.0 })

@@ -21,20 +21,20 @@ pub enum Rule {
 }
 
 /// A state that a rule keeps for a parameter: the beginning of its name, and its shape.
-pub type Kept = (&'static str, Shape);
+pub(super) type Kept = (&'static str, Shape);
 
 /// The values that every update reads.
 #[derive(Debug, Clone, Copy)]
-pub struct Shared {
+pub(super) struct Shared {
     /// `[3]`: the learning rate, and two numbers of the rule; see [`Rule::rates`].
-    pub rates: Value,
+    pub(super) rates: Value,
     /// What gradients are multiplied by; NaN where nothing is to change.
-    pub scale: Value,
+    pub(super) scale: Value,
 }
 
 impl Rule {
     /// What it keeps for a parameter of this shape, all beginning as 0.
-    pub fn kept(&self, shape: &Shape) -> Vec<Kept> {
+    pub(super) fn kept(&self, shape: &Shape) -> Vec<Kept> {
         match self {
             Rule::Adam(_) => {
                 vec![("first_moment", shape.clone()), ("second_moment", shape.clone())]
@@ -50,7 +50,7 @@ impl Rule {
 
     /// The numbers of update `t`, counted from 1: the learning rate; then for Adam `1/(1 − β₁ᵗ)` and
     /// `1/(1 − β₂ᵗ)`, for Adafactor `β₂ₜ = 1 − t^−0.8` and 0.
-    pub fn rates(&self, learning_rate: f64, t: u64) -> [f32; 3] {
+    pub(super) fn rates(&self, learning_rate: f64, t: u64) -> [f32; 3] {
         let numbers = match self {
             Rule::Adam(adam) => {
                 let correction = |beta: f64| 1.0 / (1.0 - beta.powf(t as f64));
@@ -63,7 +63,7 @@ impl Rule {
 
     /// Adds the update of one parameter: what the parameter is after it. `kept` are the states of
     /// [`Rule::kept`].
-    pub fn update(
+    pub(super) fn update(
         &self,
         graph: &mut Graph,
         parameter: Value,

@@ -1,6 +1,6 @@
 //! What a model in training is worth: its loss on pairs it has not learnt from, and its translations.
 
-use super::Sessions;
+use super::Device;
 use super::prepare::Prepared;
 use crate::config::{Metric, Validation};
 use crate::data::{Batch, Pairs};
@@ -51,7 +51,7 @@ pub(super) fn measure(
     pairs: &Pairs,
     wanted: &Validation,
     batch_tokens: usize,
-    sessions: Sessions<'_>,
+    device: Device<'_>,
 ) -> Result<Measured> {
     let mut measured = Measured::default();
     let mut loss = None;
@@ -70,7 +70,7 @@ pub(super) fn measure(
     if texts || wanted.samples > 0 {
         let most = wanted.sentences.unwrap_or(usize::MAX);
         let count = if texts { pairs.len().min(most) } else { pairs.len().min(wanted.samples) };
-        let mut generator = generator(learner.weights()?, prepared, sessions)?;
+        let mut generator = generator(learner.weights()?, prepared, device)?;
         let mut sources = Vec::new();
         for pair in 0..count {
             let [source, reference] = pairs.texts(pair).unwrap_or_default();
@@ -113,11 +113,10 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-fn generator(weights: Weights, prepared: &Prepared, sessions: Sessions<'_>) -> Result<Generator> {
+fn generator(weights: Weights, prepared: &Prepared, device: Device<'_>) -> Result<Generator> {
     let source: Arc<dyn ParameterSource> = Arc::new(trained(weights, prepared));
-    let session: Session = sessions(source)?;
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(Generator::new(&session, &prepared.config, workers, 1)?)
+    let session: Session = (device.session)(source)?;
+    Ok(Generator::new(&session, &prepared.config, device.threads, 1)?)
 }
 
 /// All parameters of the trained model, low-rank changes merged in.

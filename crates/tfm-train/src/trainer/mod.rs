@@ -22,8 +22,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tfm_core::{ParameterSource, Session, Tensor};
 
-/// Makes sessions on the device that was chosen.
-pub type Sessions<'a> = &'a dyn Fn(Arc<dyn ParameterSource>) -> tfm_core::Result<Session>;
+/// A device, as a training uses it.
+#[derive(Clone, Copy)]
+pub struct Device<'a> {
+    /// Makes sessions on it.
+    pub session: &'a dyn Fn(Arc<dyn ParameterSource>) -> tfm_core::Result<Session>,
+    /// How many threads it has: validation translates so many sentences at a time.
+    pub threads: usize,
+}
 
 /// The folder, inside that of the training, where the trained model is written.
 const MODEL: &str = "model";
@@ -82,7 +88,7 @@ pub struct Finished {
 pub fn train(
     config: &TrainConfig,
     resume: bool,
-    sessions: Sessions<'_>,
+    device: Device<'_>,
     stop: &AtomicBool,
     reporter: &mut Reporter,
 ) -> Result<Finished> {
@@ -90,13 +96,16 @@ pub fn train(
     if !resume && let Some((_, folder)) = before.last() {
         return Err(Error::OutputInUse { folder: folder.clone() });
     }
+    let output = &config.run.output;
+    std::fs::create_dir_all(output)
+        .map_err(|source| Error::Write { action: "make", path: output.clone(), source })?;
     let prepared = Prepared::new(config, &mut |text| reporter.note(&text))?;
-    let session = sessions(prepared.fixed.clone())?;
+    let session = (device.session)(prepared.fixed.clone())?;
     let mut training = Training::new(config, &prepared, session)?;
     if resume {
         training.resume(reporter)?;
     }
-    let finished = training.run(sessions, stop, reporter);
+    let finished = training.run(device, stop, reporter);
     reporter.finish();
     finished
 }
@@ -136,16 +145,16 @@ impl<'a> Training<'a> {
 
     /// Goes to the last whole checkpoint, if there is one.
     fn resume(&mut self, reporter: &mut Reporter) -> Result<()> {
-        let latest = checkpoint::latest_good(&self.config.run.output)?;
+        let output = &self.config.run.output;
+        let latest = checkpoint::latest_good(output)?;
         for refused in &latest.refused {
             reporter.note(&refused.to_string());
         }
-        // Newer ones that cannot be used would pass for the newest for ever.
-        let whole = latest.found.as_ref().map_or(0, |(_, loaded)| loaded.state.step);
-        for folder in checkpoint::discard_after(&self.config.run.output, whole)? {
-            reporter.note(&format!("{} was removed", folder.display()));
-        }
         let Some((folder, loaded)) = latest.found else {
+            // None is whole: to begin anew is the person's decision.
+            if let Some(refused) = latest.refused.into_iter().next() {
+                return Err(refused);
+            }
             reporter.note("there is no checkpoint to go on from: the training begins");
             return Ok(());
         };
@@ -165,6 +174,14 @@ impl<'a> Training<'a> {
             }
         }
         self.learner.restore(found.step, &states)?;
+        for (step, refused) in checkpoint::steps(output)? {
+            if step > found.step {
+                let aside = refused.with_file_name(format!("refused-{step:08}"));
+                std::fs::rename(&refused, &aside)
+                    .map_err(|source| Error::Write { action: "rename", path: refused, source })?;
+                reporter.note(&format!("it is now called {}", aside.display()));
+            }
+        }
         self.state = State { config: self.state.config.clone(), ..loaded.state };
         self.unsaved = false;
         reporter.resumed(self.state.step, self.state.seconds);
@@ -174,7 +191,7 @@ impl<'a> Training<'a> {
 
     fn run(
         mut self,
-        sessions: Sessions<'_>,
+        device: Device<'_>,
         stop: &AtomicBool,
         reporter: &mut Reporter,
     ) -> Result<Finished> {
@@ -199,7 +216,7 @@ impl<'a> Training<'a> {
             let step = self.state.step;
             let is_due = |every: u64| step.is_multiple_of(every);
             if config.validation.every.is_some_and(is_due) {
-                self.measure(sessions, reporter)?;
+                self.measure(device, reporter)?;
                 let patience = config.validation.patience;
                 let since = self.state.since_best(config.validation.best) as u64;
                 if patience.is_some_and(|patience| since >= patience) {
@@ -213,7 +230,7 @@ impl<'a> Training<'a> {
         let checkpoint = self.save()?;
         let model = match ended {
             Ended::Stopped => None,
-            _ => Some(self.export(reporter)?),
+            _ => Some(self.export(ended, reporter)?),
         };
         Ok(Finished { ended, updates: self.state.step, checkpoint, model })
     }
@@ -250,11 +267,11 @@ impl<'a> Training<'a> {
         })
     }
 
-    fn measure(&mut self, sessions: Sessions<'_>, reporter: &mut Reporter) -> Result<()> {
+    fn measure(&mut self, device: Device<'_>, reporter: &mut Reporter) -> Result<()> {
         let Some(pairs) = &self.prepared.validation else { return Ok(()) };
         let (wanted, tokens) = (&self.config.validation, self.config.batch.tokens);
         let measured =
-            measure::measure(&mut self.learner, self.prepared, pairs, wanted, tokens, sessions)?;
+            measure::measure(&mut self.learner, self.prepared, pairs, wanted, tokens, device)?;
         if let Some(score) = measured.score(wanted.best).filter(|score| score.is_finite()) {
             self.state.scores.push(Score { step: self.state.step, score });
         }
@@ -270,7 +287,7 @@ impl<'a> Training<'a> {
                 return Ok(folder);
             }
         }
-        let states = self.learner.states()?;
+        let states = self.learner.lasting_states()?;
         let tensors = states.iter().filter_map(|(name, tensor)| {
             let values = tensor.as_f32()?;
             Some(TrainingTensor { name, shape: tensor.shape(), values })
@@ -282,13 +299,19 @@ impl<'a> Training<'a> {
         Ok(folder)
     }
 
-    /// Writes the model: the mean of the last checkpoints where that is asked for.
-    fn export(&mut self, reporter: &mut Reporter) -> Result<PathBuf> {
+    /// Writes the model: after an early stop that of the best checkpoint, if it is kept; else the mean of the
+    /// last checkpoints, where that is asked for.
+    fn export(&mut self, ended: Ended, reporter: &mut Reporter) -> Result<PathBuf> {
         let output = &self.config.run.output;
         let folder = output.join(MODEL);
         let count = self.config.checkpoint.average;
-        let weights = if count > 1 && self.prepared.method.average_decay.is_none() {
-            let steps = checkpoint::steps(output)?;
+        let steps = checkpoint::steps(output)?;
+        let best = self.state.best(self.config.validation.best).map(|best| best.step);
+        let best = steps.iter().find(|(step, _)| ended == Ended::EarlyStop && Some(*step) == best);
+        let weights = if let Some((step, folder)) = best {
+            reporter.note(&format!("the model is the best, that of update {step}"));
+            export::mean(std::slice::from_ref(folder), self.prepared)?
+        } else if count > 1 && self.prepared.method.average_decay.is_none() {
             let folders: Vec<PathBuf> =
                 steps.into_iter().rev().take(count).map(|(_, folder)| folder).collect();
             reporter.note(&format!("the model is the mean of {} checkpoints", folders.len()));

@@ -3,7 +3,7 @@
 use crate::config::{Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe, TrainConfig};
 use crate::data::{self, Encoder, Pairs, Side};
 use crate::error::{Error, Result};
-use crate::initial::{Initial, Weights};
+use crate::initial::{Initial, Overlay, Weights};
 use crate::learner::{Method, Rule, adapter_shapes};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -94,8 +94,18 @@ impl Prepared {
             Some(corpora) => Some(Pairs::validation(corpora, &data::plain(tokenizer.clone()))?),
             None => None,
         };
+        check_scopes(config, &model)?;
         let learning = learning(config, &model)?;
         let weights = first_weights(config, &model, &learning, &*fixed)?;
+        if let Some(validation) = &validation {
+            check_fits(validation, &model, config.batch.tokens)?;
+        }
+        // What is new but not learnt is read as what is not learnt.
+        let fixed: Arc<dyn ParameterSource> = Arc::new(Overlay {
+            config: model.clone(),
+            weights: weights.clone(),
+            rest: fixed,
+        });
         let method = method(config, &model);
         Ok(Prepared {
             config: Arc::new(model),
@@ -167,13 +177,25 @@ fn make_tokenizer(
         }
     }
     say(format!("making a tokeniser of {} tokens", recipe.vocabulary));
-    let source = source.train(|_| {})?;
-    let target = target.map(|target| target.train(|_| {})).transpose()?;
+    let source = source.train(|_| {}).map_err(with_padding)?;
+    let target = target.map(|target| target.train(|_| {}).map_err(with_padding)).transpose()?;
     let vocabularies = match &target {
         Some(target) => Vocabularies::Separate { source: &source, target },
         None => Vocabularies::Joint(&source),
     };
     Ok(write_marian(folder, vocabularies)?)
+}
+
+/// Sizes as the configuration counts them, `<pad>` among them.
+fn with_padding(error: tfm_text::Error) -> tfm_text::Error {
+    use tfm_text::Error::{VocabularyTooLarge, VocabularyTooSmall};
+    match error {
+        VocabularyTooLarge { asked, most } => VocabularyTooLarge { asked: asked + 1, most: most + 1 },
+        VocabularyTooSmall { asked, characters, symbols, special } => {
+            VocabularyTooSmall { asked: asked + 1, characters, symbols, special: special + 1 }
+        }
+        other => other,
+    }
 }
 
 /// The roles of tokens: the decoder starts with padding, as Marian's does.
@@ -217,6 +239,16 @@ fn learning(config: &TrainConfig, model: &Config) -> Result<Learning> {
         targets: lora.targets.iter().cloned().collect(),
     });
     let mut learning = Learning { learnt: BTreeSet::new(), dropout, adapters };
+    if learning.adapters.is_some() && !config.model.freeze.is_empty() {
+        return Err(Error::FreezeBesideAdapters);
+    }
+    for target in learning.adapters.iter().flat_map(|adapters| &adapters.targets) {
+        let one = Adapters { targets: [target.clone()].into(), rank: 1, alpha: 1.0 };
+        let one = Learning { adapters: Some(one), ..learning.clone() };
+        if adapter_shapes(model, &one).is_empty() {
+            return Err(Error::NoSuchLinear { target: target.clone() });
+        }
+    }
     let names: Vec<String> = learnable(model).into_iter().map(|(name, _)| name).collect();
     let matches = |pattern: &str, name: &str| match pattern.strip_suffix("**") {
         Some(beginning) => name.starts_with(beginning),
@@ -294,6 +326,37 @@ fn method(config: &TrainConfig, model: &Config) -> Method {
         recompute: scopes(&config.run.recompute, model),
         seed: config.run.seed,
     }
+}
+
+/// Checks that validation pairs have positions, and fit a batch.
+fn check_fits(pairs: &Pairs, model: &Config, batch_tokens: usize) -> Result<()> {
+    for pair in 0..pairs.len() {
+        let [source, target] = pairs.tokens(pair);
+        let limit = model.max_positions;
+        if source > limit || target > limit {
+            let tokens = source.max(target);
+            return Err(Error::ValidationPair { pair: pair + 1, tokens, limit, what: "positions" });
+        }
+        if source + target > batch_tokens {
+            let tokens = source + target;
+            let what = "tokens a batch (batch.tokens)";
+            return Err(Error::ValidationPair { pair: pair + 1, tokens, limit: batch_tokens, what });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that every pattern of scopes names some parameters.
+fn check_scopes(config: &TrainConfig, model: &Config) -> Result<()> {
+    let names: Vec<String> = learnable(model).into_iter().map(|(name, _)| name).collect();
+    for pattern in &config.run.recompute {
+        let scopes = scopes(std::slice::from_ref(pattern), model);
+        let within = |name: &String| scopes.iter().any(|scope| name.starts_with(&format!("{scope}.")));
+        if !names.iter().any(within) {
+            return Err(Error::NoSuchScope { pattern: pattern.clone() });
+        }
+    }
+    Ok(())
 }
 
 /// Scopes, in which `*` stands for each of a stack's layers.
