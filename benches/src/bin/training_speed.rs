@@ -39,7 +39,8 @@ struct Fixed(Config);
 
 impl ParameterSource for Fixed {
     fn load(&self, name: &str) -> Result<Tensor, String> {
-        let zeros = || Tensor::from_f32([self.0.target_vocabulary], vec![0.0; self.0.target_vocabulary]);
+        let zeros =
+            || Tensor::from_f32([self.0.target_vocabulary], vec![0.0; self.0.target_vocabulary]);
         computed(&self.0, name).map_or_else(zeros, Ok).map_err(|error| error.to_string())
     }
 }

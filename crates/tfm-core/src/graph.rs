@@ -246,7 +246,11 @@ impl Graph {
 
     /// Takes all nodes of another graph in, where `map` says what its first values are here; where each of
     /// its values is. Its faults become this graph's.
-    pub(crate) fn include(&mut self, other: &Graph, mut map: Vec<Option<Value>>) -> Vec<Option<Value>> {
+    pub(crate) fn include(
+        &mut self,
+        other: &Graph,
+        mut map: Vec<Option<Value>>,
+    ) -> Vec<Option<Value>> {
         if let Err(error) = other.check() {
             self.error.get_or_insert(error);
         }

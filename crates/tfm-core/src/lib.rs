@@ -32,6 +32,8 @@ pub use error::{Error, Result};
 pub use graph::{Graph, OuterScope, Value};
 pub use layout::Layout;
 pub use plan::Plan;
-pub use session::{CompileOptions, DeviceTensor, NoParameters, NotFinite, ParameterSource, Program, Session};
+pub use session::{
+    CompileOptions, DeviceTensor, NoParameters, NotFinite, ParameterSource, Program, Session,
+};
 pub use shape::Shape;
 pub use tensor::{HostSlice, Tensor, TensorData};

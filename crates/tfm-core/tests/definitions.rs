@@ -79,7 +79,10 @@ fn attention() {
             ("ranges", &[3, 2], flat[..].into()),
         ];
         let found = run(&inputs, |graph, v| {
-            graph.attention(Attention { scale: 0.6, causal, dropout: None }, [v[0], v[1], v[2], v[3], v[4]])
+            graph.attention(
+                Attention { scale: 0.6, causal, dropout: None },
+                [v[0], v[1], v[2], v[3], v[4]],
+            )
         });
         let mut expected = Vec::new();
         for (s, [start, length]) in ranges.into_iter().enumerate() {

@@ -74,7 +74,10 @@ fn fused_ops_name_the_operand() {
     let key = floats(&mut graph, "key", [9, 2, 4]);
     let offsets = graph.input("offsets", DType::I32, [3]);
     let ranges = graph.input("ranges", DType::I32, [2, 2]);
-    graph.attention(Attention { scale: 1.0, causal: false, dropout: None }, [query, key, key, offsets, ranges]);
+    graph.attention(
+        Attention { scale: 1.0, causal: false, dropout: None },
+        [query, key, key, offsets, ranges],
+    );
     assert_eq!(message(&graph), "attention: key must be [9, 2, 8], is [9, 2, 4]");
 }
 

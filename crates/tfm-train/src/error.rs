@@ -128,7 +128,9 @@ pub enum Error {
         faults: Vec<tfm_model::checkpoint::Fault>,
     },
     /// A tokeniser with more tokens than the model knows.
-    #[error("the tokeniser has {tokens} {side} tokens, but the model knows {rows}: they belong to different models")]
+    #[error(
+        "the tokeniser has {tokens} {side} tokens, but the model knows {rows}: they belong to different models"
+    )]
     Vocabulary {
         /// "source" or "target".
         side: &'static str,
@@ -146,13 +148,17 @@ pub enum Error {
         positions: usize,
     },
     /// A tokeniser that lacks a token which a model needs.
-    #[error("the tokeniser has no token for the role of {role}; use one that has, or let one be made")]
+    #[error(
+        "the tokeniser has no token for the role of {role}; use one that has, or let one be made"
+    )]
     NoSuchToken {
         /// The role.
         role: &'static str,
     },
     /// A pattern that names no parameter.
-    #[error("model.freeze names `{pattern}`, but there is no such parameter; the nearest is `{nearest}`")]
+    #[error(
+        "model.freeze names `{pattern}`, but there is no such parameter; the nearest is `{nearest}`"
+    )]
     NothingFrozen {
         /// The pattern.
         pattern: String,
@@ -160,22 +166,30 @@ pub enum Error {
         nearest: String,
     },
     /// A list of what stays as it is beside adapters, next to which all stays.
-    #[error("model.freeze stands beside [lora], which freezes all weights already: take one of them away")]
+    #[error(
+        "model.freeze stands beside [lora], which freezes all weights already: take one of them away"
+    )]
     FreezeBesideAdapters,
     /// A target of adapters that no linear layer is called.
-    #[error("lora.targets names `{target}`, but the linear layers are called query, key, value, output, inner and outer")]
+    #[error(
+        "lora.targets names `{target}`, but the linear layers are called query, key, value, output, inner and outer"
+    )]
     NoSuchLinear {
         /// The name.
         target: String,
     },
     /// A pattern of scopes that names nothing.
-    #[error("run.recompute names `{pattern}`, but there is no such scope; a layer is `encoder.layers.0`, all of a stack's are `encoder.layers.*`")]
+    #[error(
+        "run.recompute names `{pattern}`, but there is no such scope; a layer is `encoder.layers.0`, all of a stack's are `encoder.layers.*`"
+    )]
     NoSuchScope {
         /// The pattern.
         pattern: String,
     },
     /// A validation pair that the model or a batch cannot hold.
-    #[error("pair {pair} of the validation data has {tokens} tokens, but there are only {limit} {what}: shorten it, or leave it out")]
+    #[error(
+        "pair {pair} of the validation data has {tokens} tokens, but there are only {limit} {what}: shorten it, or leave it out"
+    )]
     ValidationPair {
         /// Which, counted from 1.
         pair: usize,
@@ -187,7 +201,9 @@ pub enum Error {
         what: &'static str,
     },
     /// A training that would change nothing.
-    #[error("nothing is learnt: model.freeze names every parameter, or lora.targets no linear layer")]
+    #[error(
+        "nothing is learnt: model.freeze names every parameter, or lora.targets no linear layer"
+    )]
     NothingLearnt,
     /// A new training in the folder of another.
     #[error("{folder} is there already: go on from it with --resume, or give another run.output", folder = .folder.display())]
@@ -207,7 +223,9 @@ pub enum Error {
     #[error(transparent)]
     Text(#[from] tfm_text::Error),
     /// A weight, or what an optimiser keeps for it, that is not there.
-    #[error("`{name}` is missing; the checkpoint belongs to another model, or to other settings of the training")]
+    #[error(
+        "`{name}` is missing; the checkpoint belongs to another model, or to other settings of the training"
+    )]
     MissingWeight {
         /// Its name.
         name: String,

@@ -38,7 +38,11 @@ impl Initial<'_> {
             _ => {
                 let (outputs, inputs) = (shape[0] as f64, shape[1] as f64);
                 let joined = ["query.weight", "key.weight", "value.weight"];
-                let gain = if joined.iter().any(|part| name.ends_with(part)) { 0.5f64.sqrt() } else { 1.0 };
+                let gain = if joined.iter().any(|part| name.ends_with(part)) {
+                    0.5f64.sqrt()
+                } else {
+                    1.0
+                };
                 let bound = gain * (6.0 / (inputs + outputs)).sqrt();
                 (0..elements).map(|_| bound * (2.0 * numbers.uniform() - 1.0)).collect()
             }
@@ -68,7 +72,8 @@ impl Numbers {
 
     /// In [0, 1), of 53 bits.
     fn uniform(&mut self) -> f64 {
-        let counter = [self.counter as u32, (self.counter >> 32) as u32, self.name[0], self.name[1]];
+        let counter =
+            [self.counter as u32, (self.counter >> 32) as u32, self.name[0], self.name[1]];
         self.counter += 1;
         let [a, b, ..] = philox4x32(counter, self.key);
         ((u64::from(a) << 32 | u64::from(b)) >> 11) as f64 / 2f64.powi(53)

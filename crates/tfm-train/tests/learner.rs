@@ -72,7 +72,8 @@ fn learner(config: &Config, seed: u64, settings: Settings) -> Learner {
         Some(_) => adapter_shapes(config, &learning),
         None => tfm_model::learnable(config),
     };
-    let tensors = shapes.into_iter().map(|(name, shape)| (name.clone(), initial.tensor(&name, &shape)));
+    let tensors =
+        shapes.into_iter().map(|(name, shape)| (name.clone(), initial.tensor(&name, &shape)));
     let weights = Weights(tensors.collect());
     learning.learnt = weights.0.keys().cloned().collect();
     let method = Method {
@@ -152,7 +153,8 @@ fn it_learns_to_copy() {
 #[test]
 fn adafactor_learns_too() {
     let rule = Rule::Adafactor { epsilon: 1e-30, clip: 1.0, weight_decay: 0.0 };
-    let mut learner = learner(&config(NormPlacement::Pre), 3, Settings { rule, ..Settings::default() });
+    let mut learner =
+        learner(&config(NormPlacement::Pre), 3, Settings { rule, ..Settings::default() });
     let (losses, _) = some_updates(&mut learner, 150);
     assert!(losses[149] < 0.6 * losses[0], "from {} to {}", losses[0], losses[149]);
 }
@@ -216,9 +218,7 @@ fn a_loss_that_is_not_finite_changes_nothing_and_says_where_it_began() {
     learner.restore(2, &states).unwrap();
     let sequences = sequences(9, 4);
     let error = learner.update(&[&examples(&sequences)], 1e-3).unwrap_err();
-    let Error::NotFinite { update: 3, place: Some(place), .. } = &error else {
-        panic!("{error}")
-    };
+    let Error::NotFinite { update: 3, place: Some(place), .. } = &error else { panic!("{error}") };
     assert_eq!(place.scope, "encoder.layers.0.feed_forward.inner", "{error}");
     assert_eq!(learner.updates(), 2);
     assert_eq!(learner.states().unwrap(), states);

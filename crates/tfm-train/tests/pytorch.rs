@@ -70,7 +70,12 @@ fn open(checkpoint: &str) -> Arc<Checkpoint> {
 }
 
 /// A learner of all parameters but position tables, without dropout.
-fn learner(checkpoint: &Arc<Checkpoint>, rule: Rule, smoothing: f64, clip_norm: Option<f64>) -> Learner {
+fn learner(
+    checkpoint: &Arc<Checkpoint>,
+    rule: Rule,
+    smoothing: f64,
+    clip_norm: Option<f64>,
+) -> Learner {
     let config = checkpoint.config();
     let names = learnable(config).into_iter().map(|(name, _)| name);
     let names = names.filter(|name| !name.contains(".positions."));
@@ -218,7 +223,10 @@ fn the_losses_of_200_updates_are_pytorch_s() {
                 (outcome.gradient_norm, curve.gradient_norms[i], "norm"),
             ] {
                 let error = (found - expected).abs() / expected;
-                assert!(error < 0.01, "{name}: the {what} of update {i} is {found}, not {expected}");
+                assert!(
+                    error < 0.01,
+                    "{name}: the {what} of update {i} is {found}, not {expected}"
+                );
             }
         }
     }

@@ -37,8 +37,8 @@ pub use error::{Error, Result};
 pub use model::Model;
 pub use options::Options;
 pub use stream::Translations;
-pub use translation::{Alignment, Alternative, Score, Translation};
 pub use tfm_model::checkpoint::ElementType;
+pub use translation::{Alignment, Alternative, Score, Translation};
 pub use translator::Translator;
 
 /// Scores of translations: BLEU and chrF, with sacreBLEU's numbers and signatures.

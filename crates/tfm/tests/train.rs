@@ -104,8 +104,7 @@ fn checkpoints(folder: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn a_training_that_was_killed_goes_on_bit_for_bit() {
-    let settings =
-        [("RATE", "0.1"), ("EVERY", "1000"), ("KEEP", "40"), ("UPDATES", "200")];
+    let settings = [("RATE", "0.1"), ("EVERY", "1000"), ("KEEP", "40"), ("UPDATES", "200")];
     let [whole, broken] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let config = configuration(whole.path(), &settings);
     assert_eq!(run(&["train", "--quiet", argument(&config)], b"").status, 0);
@@ -135,14 +134,17 @@ fn a_training_that_was_killed_goes_on_bit_for_bit() {
     assert!(broken.path().join("out/checkpoints/refused-00000199").exists());
 
     for file in ["checkpoints/step-00000200/training.safetensors", "model/model.safetensors"] {
-        let [a, b] = [&whole, &broken].map(|folder| fs::read(folder.path().join("out").join(file)).unwrap());
+        let [a, b] =
+            [&whole, &broken].map(|folder| fs::read(folder.path().join("out").join(file)).unwrap());
         assert!(a == b, "{file} differs");
     }
     // Nothing is told twice.
     let metrics = fs::read_to_string(broken.path().join("out/metrics.jsonl")).unwrap();
     let steps: Vec<u64> = metrics
         .lines()
-        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap())
+        .map(|line| {
+            serde_json::from_str::<serde_json::Value>(line).unwrap()["step"].as_u64().unwrap()
+        })
         .collect();
     assert_eq!(steps, (1..=20).map(|i| i * 10).collect::<Vec<_>>());
 }
@@ -150,11 +152,11 @@ fn a_training_that_was_killed_goes_on_bit_for_bit() {
 #[test]
 fn a_used_folder_is_not_written_over() {
     let folder = tempfile::tempdir().unwrap();
-    let config = configuration(folder.path(), &[("UPDATES", "2"), ("KEEP", "2")]);
+    let config = configuration(folder.path(), &[("UPDATES", "60"), ("KEEP", "60")]);
     assert_eq!(run(&["train", "--quiet", argument(&config)], b"").status, 0);
     let again = run(&["train", argument(&config)], b"");
     let (_, message) = again.failure(1);
-    assert!(message.contains("--resume") && message.contains("step-00000002"), "{message}");
+    assert!(message.contains("--resume") && message.contains("step-00000060"), "{message}");
 }
 
 #[test]
@@ -174,7 +176,11 @@ fn bad_configurations_and_data_are_refused_before_any_work() {
         ("tokens = 512", "tokens = 20", &["batch.tokens", "maximum_tokens"]),
         ("vocabulary = 12", "vocabulary = 9", &["9", "too small"]),
         ("max_positions = 32", "max_positions = 8", &["positions"]),
-        ("seed = 1\n", "seed = 1\nrecompute = [\"encoder.layer.0\"]\n", &["recompute", "encoder.layers.*"]),
+        (
+            "seed = 1\n",
+            "seed = 1\nrecompute = [\"encoder.layer.0\"]\n",
+            &["recompute", "encoder.layers.*"],
+        ),
         ("heads = 2", "heads = 5", &["heads"]),
     ] {
         assert!(good.contains(old));
@@ -187,10 +193,9 @@ fn bad_configurations_and_data_are_refused_before_any_work() {
 validation = [{ source = "a.txt", target = "a.txt" }]
 "#;
     fs::write(&config, [&good[..start], files, &good[end..]].concat()).unwrap();
-    for (a, b, words) in [
-        ("one\ntwo\n", "eins\n", &["a.txt", "b.txt", "2 lines", "1"][..]),
-        ("", "", &["a.txt"]),
-    ] {
+    for (a, b, words) in
+        [("one\ntwo\n", "eins\n", &["a.txt", "b.txt", "2 lines", "1"][..]), ("", "", &["a.txt"])]
+    {
         fs::write(folder.path().join("a.txt"), a).unwrap();
         fs::write(folder.path().join("b.txt"), b).unwrap();
         refused(&config, words);

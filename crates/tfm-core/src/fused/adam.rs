@@ -31,8 +31,7 @@ impl FusedOp for Adam {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let names =
-            ["parameter", "gradient", "first_moment", "second_moment", "rates", "scale"];
+        let names = ["parameter", "gradient", "first_moment", "second_moment", "rates", "scale"];
         expect_inputs(inputs, &names)?;
         for (what, operand) in names.iter().zip(inputs) {
             if operand.dtype != DType::F32 {

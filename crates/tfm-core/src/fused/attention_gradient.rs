@@ -22,7 +22,13 @@ impl FusedOp for AttentionGradient {
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
         let mut names = vec![
-            "query", "key", "value", "query_offsets", "key_ranges", "context", "log_sum_exp",
+            "query",
+            "key",
+            "value",
+            "query_offsets",
+            "key_ranges",
+            "context",
+            "log_sum_exp",
             "d_context",
         ];
         names.extend(self.0.dropout.map(|_| "random_key"));
@@ -31,11 +37,7 @@ impl FusedOp for AttentionGradient {
         forward.extend(inputs.get(8));
         let results = self.0.infer(&forward)?;
         let (context, log_sum_exp) = (&results[0], &results[1]);
-        expect_floats(&[
-            ("query", inputs[0]),
-            ("context", inputs[5]),
-            ("d_context", inputs[7]),
-        ])?;
+        expect_floats(&[("query", inputs[0]), ("context", inputs[5]), ("d_context", inputs[7])])?;
         expect_shape("context", inputs[5], &context.0)?;
         expect_shape("log_sum_exp", inputs[6], &log_sum_exp.0)?;
         expect_shape("d_context", inputs[7], &context.0)?;
@@ -51,8 +53,6 @@ impl FusedOp for AttentionGradient {
         let context = self.0.decompose(graph, &forward)[0];
         let gradients = graph.differentiate(&[(context, inputs[7])], &inputs[..3], &[]);
         let pairs = gradients.into_iter().zip(inputs);
-        pairs
-            .map(|(gradient, x)| gradient.unwrap_or_else(|| graph.filled_like(0.0, *x)))
-            .collect()
+        pairs.map(|(gradient, x)| gradient.unwrap_or_else(|| graph.filled_like(0.0, *x))).collect()
     }
 }

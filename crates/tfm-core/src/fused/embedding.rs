@@ -1,8 +1,8 @@
 //! Token embedding with its scale and positional encoding.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs, expect_integers, expect_rank,
-    expect_shape, result, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
+    expect_integers, expect_rank, expect_shape, result, value,
 };
 use crate::{Graph, Value};
 

@@ -1,7 +1,8 @@
 //! Layer normalisation.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs, expect_shape, result, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
+    expect_shape, result, value,
 };
 use crate::op::ReduceOp;
 use crate::{Graph, Value};

@@ -1,7 +1,8 @@
 //! The linear layer with what usually follows it.
 
 use super::{
-    Activation, Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_shape, result, value,
+    Activation, Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats,
+    expect_shape, result, value,
 };
 use crate::passes::vjp::sum_to;
 use crate::{Graph, Value};

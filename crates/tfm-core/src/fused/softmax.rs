@@ -1,8 +1,8 @@
 //! Softmax and its logarithm.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs, result,
-    value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
+    result, value,
 };
 use crate::op::ReduceOp;
 use crate::{Graph, Value};

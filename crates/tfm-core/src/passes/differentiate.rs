@@ -33,9 +33,7 @@ impl Graph {
         let seed = self.filled_like(1.0, of);
         let gradients = self.differentiate(&[(of, seed)], with_respect_to, recompute);
         let pairs = with_respect_to.iter().zip(gradients);
-        pairs
-            .map(|(&x, gradient)| gradient.unwrap_or_else(|| self.filled_like(0.0, x)))
-            .collect()
+        pairs.map(|(&x, gradient)| gradient.unwrap_or_else(|| self.filled_like(0.0, x))).collect()
     }
 
     /// The gradients of Σ ⟨seed, value⟩ over the pairs of `seeds`; `None` where nothing depends on a value.

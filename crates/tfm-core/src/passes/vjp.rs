@@ -19,9 +19,7 @@ pub(super) fn vjp(graph: &mut Graph, op: &Op, node: &Differentiated<'_>) -> Grad
     let one = |gradient: Value| Gradients::from_iter([Some(gradient)]);
     match (op, x) {
         (Op::Unary(op), Some(x)) => one(unary(graph, *op, x, y, dy)),
-        (Op::Binary(op), Some(a)) => {
-            return binary(graph, *op, [a, node.inputs[1]], y, dy);
-        }
+        (Op::Binary(op), Some(a)) => binary(graph, *op, [a, node.inputs[1]], y, dy),
         (Op::Select, Some(condition)) => {
             let zero = graph.constant_like(0.0, dy);
             let [a, b] = [(dy, zero), (zero, dy)].map(|(a, b)| graph.select(condition, a, b));

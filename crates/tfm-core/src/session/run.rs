@@ -1,9 +1,9 @@
 //! Runs the steps of a plan: finds each operand's memory and calls the backend.
 
+use super::NotFinite;
 use super::slots::Slots;
 use crate::backend::{Outcome, View, ViewMut};
 use crate::op::Op;
-use super::NotFinite;
 use crate::plan::{Location, Place, Step};
 use crate::{Backend, DType, Plan, Result};
 use smallvec::SmallVec;

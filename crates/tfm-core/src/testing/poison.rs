@@ -1,8 +1,8 @@
 //! A backend around another, which spoils what must not be read.
 
-use crate::fused::FusedOp;
 use crate::backend::{Outcome, PackFormat, Signature, View, ViewMut};
 use crate::fused::Fused;
+use crate::fused::FusedOp;
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::{Backend, DType, HostSlice, Layout, Tensor};
 

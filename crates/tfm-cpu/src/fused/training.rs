@@ -90,7 +90,13 @@ pub(super) fn run(
             let logits = out();
             let smoothing = op.smoothing as f32;
             cross_entropy_gradient(
-                isa, threads, logits, &targets, &log_sum_exp, smoothing, &d_loss,
+                isa,
+                threads,
+                logits,
+                &targets,
+                &log_sum_exp,
+                smoothing,
+                &d_loss,
             );
         }
         Fused::SumOfSquares(_) => out()[0] = sum_of_squares(isa, threads, &in_order(&inputs[0])),

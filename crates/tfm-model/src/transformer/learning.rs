@@ -92,7 +92,10 @@ impl Network<'_> {
     }
 
     /// A mask that drops this share, with its key; none while translating and for a rate of 0.
-    pub(super) fn mask(&mut self, rate: impl Fn(&DropoutRates) -> f32) -> Option<(DropoutMask, Value)> {
+    pub(super) fn mask(
+        &mut self,
+        rate: impl Fn(&DropoutRates) -> f32,
+    ) -> Option<(DropoutMask, Value)> {
         let pupil = self.pupil.as_mut()?;
         let rate = rate(&pupil.learning.dropout);
         if rate == 0.0 {

@@ -115,8 +115,8 @@ impl Run {
 
 impl Validation {
     pub(super) fn read(table: &mut Table<'_>) -> Self {
-        let metrics =
-            [Metric::Loss, Metric::Bleu, Metric::Chrf, Metric::Accuracy].map(|metric| (metric.name(), metric));
+        let metrics = [Metric::Loss, Metric::Bleu, Metric::Chrf, Metric::Accuracy]
+            .map(|metric| (metric.name(), metric));
         let measured = table.choices("metrics", &metrics).unwrap_or_else(|| vec![Metric::Loss]);
         let best = table.choice("best", &metrics);
         if let Some(best) = best.filter(|best| !measured.contains(best)) {

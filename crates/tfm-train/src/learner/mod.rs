@@ -93,7 +93,8 @@ impl Learner {
         let mut states = BTreeMap::new();
         let mut shapes = BTreeMap::new();
         for name in &learning.learnt {
-            let tensor = weights.0.get(name).ok_or_else(|| Error::MissingWeight { name: name.clone() })?;
+            let tensor =
+                weights.0.get(name).ok_or_else(|| Error::MissingWeight { name: name.clone() })?;
             let shape = tensor.shape().clone();
             for (kind, shape) in method.rule.kept(&shape) {
                 states.insert(graphs::kept_name(kind, name), zeros(&session, &shape)?);
@@ -196,7 +197,8 @@ impl Learner {
         for (part, batch) in batches.iter().enumerate() {
             self.gradient_states()?;
             let graph = self.graphs().accumulate(&batch.pairs, part > 0)?;
-            let run = Call { graph: &graph, batch: Some(batch), per_token, rates, part: part as u64 };
+            let run =
+                Call { graph: &graph, batch: Some(batch), per_token, rates, part: part as u64 };
             outcome.loss += self.run(&run)?[0];
             if !outcome.loss.is_finite() {
                 return self.accept(outcome, &run);
@@ -216,7 +218,8 @@ impl Learner {
     pub fn validate(&mut self, batch: &[Example<'_>]) -> Result<Outcome> {
         let batch = Batch::new(&self.config, batch)?;
         let graph = self.graphs().validate(&batch.pairs)?;
-        let run = Call { graph: &graph, batch: Some(&batch), per_token: [1.0], rates: [0.0; 3], part: 0 };
+        let run =
+            Call { graph: &graph, batch: Some(&batch), per_token: [1.0], rates: [0.0; 3], part: 0 };
         let program = self.session.compile(run.graph, &CompileOptions::default())?;
         let key = self.key(run.part);
         let averages = graphs::kept_name("average", "");
@@ -237,7 +240,10 @@ impl Learner {
     ///
     /// # Errors
     /// As [`Learner::update`].
-    pub fn gradients(&mut self, batch: &[Example<'_>]) -> Result<(Outcome, BTreeMap<String, Tensor>)> {
+    pub fn gradients(
+        &mut self,
+        batch: &[Example<'_>],
+    ) -> Result<(Outcome, BTreeMap<String, Tensor>)> {
         let batch = Batch::new(&self.config, batch)?;
         let target_tokens = batch.pairs.target_tokens();
         let per_token = [1.0 / target_tokens.max(1) as f32];

@@ -130,9 +130,5 @@ pub(super) fn trained(mut weights: Weights, prepared: &Prepared) -> Overlay {
         }
         merge(&mut weights, adapters);
     }
-    Overlay {
-        config: (*prepared.config).clone(),
-        weights,
-        rest: prepared.fixed.clone(),
-    }
+    Overlay { config: (*prepared.config).clone(), weights, rest: prepared.fixed.clone() }
 }

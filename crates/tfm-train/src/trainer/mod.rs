@@ -97,8 +97,11 @@ pub fn train(
         return Err(Error::OutputInUse { folder: folder.clone() });
     }
     let output = &config.run.output;
-    std::fs::create_dir_all(output)
-        .map_err(|source| Error::Write { action: "make", path: output.clone(), source })?;
+    std::fs::create_dir_all(output).map_err(|source| Error::Write {
+        action: "make",
+        path: output.clone(),
+        source,
+    })?;
     let prepared = Prepared::new(config, &mut |text| reporter.note(&text))?;
     let session = (device.session)(prepared.fixed.clone())?;
     let mut training = Training::new(config, &prepared, session)?;
@@ -164,7 +167,8 @@ impl<'a> Training<'a> {
             return Err(Error::OtherTraining { folder, what });
         }
         if found.config != self.state.config {
-            reporter.note("the configuration is not what the training began with; the new one counts");
+            reporter
+                .note("the configuration is not what the training began with; the new one counts");
         }
         let tensors = loaded.tensors().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
         let mut states = BTreeMap::new();
@@ -177,8 +181,11 @@ impl<'a> Training<'a> {
         for (step, refused) in checkpoint::steps(output)? {
             if step > found.step {
                 let aside = refused.with_file_name(format!("refused-{step:08}"));
-                std::fs::rename(&refused, &aside)
-                    .map_err(|source| Error::Write { action: "rename", path: refused, source })?;
+                std::fs::rename(&refused, &aside).map_err(|source| Error::Write {
+                    action: "rename",
+                    path: refused,
+                    source,
+                })?;
                 reporter.note(&format!("it is now called {}", aside.display()));
             }
         }
@@ -246,8 +253,7 @@ impl<'a> Training<'a> {
             batches.push(examples(&batch));
         }
         let number = self.state.step + 1;
-        let learning_rate =
-            self.config.schedule.rate(number, self.prepared.config.d_model);
+        let learning_rate = self.config.schedule.rate(number, self.prepared.config.d_model);
         let batches: Vec<_> = batches.iter().map(|batch| borrowed(batch)).collect();
         let batches: Vec<&[_]> = batches.iter().map(Vec::as_slice).collect();
         let outcome = self.learner.update(&batches, learning_rate)?;
@@ -283,7 +289,9 @@ impl<'a> Training<'a> {
         let (output, keep) = (&self.config.run.output, &self.config.checkpoint);
         if !self.unsaved {
             let steps = checkpoint::steps(output)?;
-            if let Some((_, folder)) = steps.into_iter().rev().find(|(step, _)| *step == self.state.step) {
+            if let Some((_, folder)) =
+                steps.into_iter().rev().find(|(step, _)| *step == self.state.step)
+            {
                 return Ok(folder);
             }
         }

@@ -1,6 +1,9 @@
 //! From a configuration to all that a training needs: tokeniser, model, data, first weights.
 
-use crate::config::{Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe, TrainConfig};
+use crate::config::{
+    Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe,
+    TrainConfig,
+};
 use crate::data::{self, Encoder, Pairs, Side};
 use crate::error::{Error, Result};
 use crate::initial::{Initial, Overlay, Weights};
@@ -13,8 +16,8 @@ use tfm_core::{ParameterSource, Tensor};
 use tfm_model::config::SpecialTokens;
 use tfm_model::transformer::{Adapters, DropoutRates, Learning};
 use tfm_model::{Checkpoint, Config, GenerationDefaults, Parameters, computed, learnable};
-use tfm_text::{Sampling, Tokenizer};
 use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
+use tfm_text::{Sampling, Tokenizer};
 
 /// The folder, inside that of the training, where a tokeniser made for it lies.
 const TOKENIZER: &str = "tokenizer";
@@ -61,7 +64,8 @@ impl Prepared {
             }
             Start::Scratch(architecture) => {
                 let special = special_tokens(&tokenizer)?;
-                let [source, target] = [tokenizer.source_vocab_size(), tokenizer.target_vocab_size()];
+                let [source, target] =
+                    [tokenizer.source_vocab_size(), tokenizer.target_vocab_size()];
                 let generation = generation(&special, architecture.max_positions);
                 let model = architecture.config(source, target, special);
                 model.check().map_err(|faults| Error::Senseless { faults })?;
@@ -86,7 +90,8 @@ impl Prepared {
         let sampled = config.tokenizer.sampling.is_some();
         let encoder = encoder(tokenizer.clone(), config.tokenizer.sampling);
         say("reading the training data".into());
-        let training = Pairs::training(&config.data.train, &config.data.filters, &encoder, sampled)?;
+        let training =
+            Pairs::training(&config.data.train, &config.data.filters, &encoder, sampled)?;
         for (number, counts) in training.counts().enumerate() {
             say(format!("{}: {counts}", config.data.train.name(number)));
         }
@@ -101,11 +106,8 @@ impl Prepared {
             check_fits(validation, &model, config.batch.tokens)?;
         }
         // What is new but not learnt is read as what is not learnt.
-        let fixed: Arc<dyn ParameterSource> = Arc::new(Overlay {
-            config: model.clone(),
-            weights: weights.clone(),
-            rest: fixed,
-        });
+        let fixed: Arc<dyn ParameterSource> =
+            Arc::new(Overlay { config: model.clone(), weights: weights.clone(), rest: fixed });
         let method = method(config, &model);
         Ok(Prepared {
             config: Arc::new(model),
@@ -190,7 +192,9 @@ fn make_tokenizer(
 fn with_padding(error: tfm_text::Error) -> tfm_text::Error {
     use tfm_text::Error::{VocabularyTooLarge, VocabularyTooSmall};
     match error {
-        VocabularyTooLarge { asked, most } => VocabularyTooLarge { asked: asked + 1, most: most + 1 },
+        VocabularyTooLarge { asked, most } => {
+            VocabularyTooLarge { asked: asked + 1, most: most + 1 }
+        }
         VocabularyTooSmall { asked, characters, symbols, special } => {
             VocabularyTooSmall { asked: asked + 1, characters, symbols, special: special + 1 }
         }
@@ -270,7 +274,8 @@ fn learning(config: &TrainConfig, model: &Config) -> Result<Learning> {
     learning.learnt = if learning.adapters.is_some() {
         adapter_shapes(model, &learning).into_iter().map(|(name, _)| name).collect()
     } else {
-        let frozen = |name: &String| config.model.freeze.iter().any(|pattern| matches(pattern, name));
+        let frozen =
+            |name: &String| config.model.freeze.iter().any(|pattern| matches(pattern, name));
         names.into_iter().filter(|name| !frozen(name)).collect()
     };
     if learning.learnt.is_empty() {
@@ -340,7 +345,12 @@ fn check_fits(pairs: &Pairs, model: &Config, batch_tokens: usize) -> Result<()> 
         if source + target > batch_tokens {
             let tokens = source + target;
             let what = "tokens a batch (batch.tokens)";
-            return Err(Error::ValidationPair { pair: pair + 1, tokens, limit: batch_tokens, what });
+            return Err(Error::ValidationPair {
+                pair: pair + 1,
+                tokens,
+                limit: batch_tokens,
+                what,
+            });
         }
     }
     Ok(())
@@ -351,7 +361,8 @@ fn check_scopes(config: &TrainConfig, model: &Config) -> Result<()> {
     let names: Vec<String> = learnable(model).into_iter().map(|(name, _)| name).collect();
     for pattern in &config.run.recompute {
         let scopes = scopes(std::slice::from_ref(pattern), model);
-        let within = |name: &String| scopes.iter().any(|scope| name.starts_with(&format!("{scope}.")));
+        let within =
+            |name: &String| scopes.iter().any(|scope| name.starts_with(&format!("{scope}.")));
         if !names.iter().any(within) {
             return Err(Error::NoSuchScope { pattern: pattern.clone() });
         }

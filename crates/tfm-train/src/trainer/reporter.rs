@@ -112,9 +112,10 @@ impl Reporter {
     fn files(&mut self) -> Result<&mut (Metrics, EventFile)> {
         let files = match self.files.take() {
             Some(files) => files,
-            None => {
-                (Metrics::open(&self.output, self.begin)?, EventFile::create(&self.output, self.begin)?)
-            }
+            None => (
+                Metrics::open(&self.output, self.begin)?,
+                EventFile::create(&self.output, self.begin)?,
+            ),
         };
         Ok(self.files.insert(files))
     }

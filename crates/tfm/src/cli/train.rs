@@ -31,10 +31,8 @@ pub(crate) fn run(arguments: &Train) -> Outcome {
     let finished = train(&config, device, arguments.resume, &stop, &mut reporter)?;
     let resume = format!("tfm train --resume {}", arguments.config.display());
     match (finished.ended, &finished.model) {
-        (Ended::Stopped, _) => reporter.note(&format!(
-            "stopped after update {}; go on with: {resume}",
-            finished.updates
-        )),
+        (Ended::Stopped, _) => reporter
+            .note(&format!("stopped after update {}; go on with: {resume}", finished.updates)),
         (_, Some(model)) => reporter.note(&format!("the model is in {}", model.display())),
         _ => {}
     }

@@ -173,7 +173,8 @@ impl<'a> DirectionalTest<'a> {
             let (dtype, shape) = (inner.dtype(old), inner.shape(old).clone());
             let new = graph.input(name, dtype, shape.clone());
             let place = float.iter().position(|(_, value)| *value == old);
-            let direction = place.map(|i| graph.input(&format!("direction {i}"), DType::F32, shape));
+            let direction =
+                place.map(|i| graph.input(&format!("direction {i}"), DType::F32, shape));
             sources.push((old, new, direction));
         }
         let weights: Vec<Value> = results
@@ -231,7 +232,12 @@ impl<'a> DirectionalTest<'a> {
         graph.output(size);
         let inputs = float.iter().map(|&(place, value)| (place, inner.shape(value).clone()));
         let outputs = results.iter().map(|&number| inner.shape(inner.outputs()[number]).clone());
-        Some(DirectionalTest { problem, graph, inputs: inputs.collect(), outputs: outputs.collect() })
+        Some(DirectionalTest {
+            problem,
+            graph,
+            inputs: inputs.collect(),
+            outputs: outputs.collect(),
+        })
     }
 
     /// The elements of all float inputs.

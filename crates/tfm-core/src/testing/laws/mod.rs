@@ -107,7 +107,11 @@ pub fn all() -> &'static [Law] {
             law(5, "cached decoding gives what the full forward pass gives", decoding::cached),
             law(6, "a beam reorder gives what recomputing gives", decoding::reorder),
             law(7, "a sequence does not depend on its company", company::law),
-            law(8, "a row has no gradient from later ones, nor from other sequences", gradients::causality),
+            law(
+                8,
+                "a row has no gradient from later ones, nor from other sequences",
+                gradients::causality,
+            ),
             law(9, "nothing and one of each are no special cases", whole_graphs::tiny),
             law(10, "a replay gives what a fresh run gives", whole_graphs::replay),
             law(11, "random whole graphs agree with the reference", whole_graphs::random),

@@ -215,7 +215,10 @@ fn self_attention(b: &mut Builder, x: Value) -> Value {
     let middle = b.data.below(rows + 1) as i32;
     let offsets = b.integers([3], vec![0, middle, rows as i32]);
     let ranges = b.integers([2, 2], vec![0, middle, middle, rows as i32 - middle]);
-    let y = b.graph.attention(Attention { scale: 0.5, causal: true, dropout: None }, [x, x, x, offsets, ranges]);
+    let y = b.graph.attention(
+        Attention { scale: 0.5, causal: true, dropout: None },
+        [x, x, x, offsets, ranges],
+    );
     b.graph.reshape(y, [rows, width])
 }
 

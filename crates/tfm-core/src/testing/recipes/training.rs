@@ -142,7 +142,8 @@ fn adam(range: &Range) -> BoxedStrategy<Recipe> {
     let decay = select(vec![0.0, 0.01]);
     (basics(range), extent(range, 20), extent(range, 70), decay, any::<[bool; 2]>())
         .prop_map(|((_, seed), rows, columns, weight_decay, [states, kept])| {
-            let description = format!("Adam on {rows}×{columns}, λ {weight_decay}, states {states}");
+            let description =
+                format!("Adam on {rows}×{columns}, λ {weight_decay}, states {states}");
             Recipe::new(description, DType::F32, seed, move |b| {
                 let shape = Shape::from([rows, columns]);
                 let operand = |b: &mut Builder, tensor: Tensor| match states {
