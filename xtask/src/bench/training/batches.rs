@@ -1,6 +1,6 @@
 //! What is trained on: batches of Tatoeba's training split, as ids, and the shapes of models.
 
-use crate::project::{Outcome, root};
+use crate::project::Outcome;
 use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 use std::fs::{self, File};
@@ -39,7 +39,7 @@ pub(super) struct Workload {
 /// All workloads. `data` is the folder of large test data.
 pub(super) fn workloads(data: &Path) -> Outcome<Vec<Workload>> {
     let pairs = draw(data)?;
-    let mut config = config()?;
+    let mut config = config(data)?;
     config["dtype"] = json!("float32");
     let mut base = config.clone();
     for (field, value) in [
@@ -61,7 +61,7 @@ pub(super) fn workloads(data: &Path) -> Outcome<Vec<Workload>> {
     Ok(vec![
         Workload {
             name: "small, alike",
-            description: "the shape of `models/marian-tatoeba-en-fr` (d 256, 3+3 layers, ffn 512, V 8,001), batches \
+            description: "the reference checkpoint's shape (d 256, 3+3 layers, ffn 512, V 8,001), batches \
                           of up to 4,096 tokens whose pairs are of like length.",
             warmup: 2,
             steps: 12,
@@ -130,7 +130,7 @@ fn draw(data: &Path) -> Outcome<Vec<Pair>> {
     let mut text = String::new();
     let file = File::open(&path).map_err(|error| fault(error.to_string()))?;
     GzDecoder::new(file).read_to_string(&mut text).map_err(|error| fault(error.to_string()))?;
-    let model = Model::bundled().map_err(|error| error.to_string())?;
+    let model = Model::open(data.join(MODEL)).map_err(|error| error.to_string())?;
     let tokenizer = model.tokenizer();
     let encode = |line: &str| {
         let (source, target) =
@@ -142,9 +142,9 @@ fn draw(data: &Path) -> Outcome<Vec<Pair>> {
     shuffled(text.lines().collect()).into_iter().take(DRAWN).map(encode).collect()
 }
 
-/// The `config.json` of the bundled model.
-fn config() -> Outcome<Value> {
-    let path = root().join(MODEL).join("config.json");
+/// The `config.json` of the reference checkpoint.
+fn config(data: &Path) -> Outcome<Value> {
+    let path = data.join(MODEL).join("config.json");
     let text = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
