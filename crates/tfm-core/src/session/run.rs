@@ -214,7 +214,9 @@ impl Trace {
         if matches!(step.op, Op::Pack(_) | Op::WriteRows) {
             return Ok(()); // a backend's own storage, or a state that may hold what was never written
         }
-        for place in &step.outputs {
+        for (number, place) in step.outputs.iter().enumerate() {
+            // The time of a step with several results stands beside the first, so that a sum is right.
+            let elapsed = if number == 0 { elapsed } else { std::time::Duration::ZERO };
             let values = backend.download(memory.view(place))?.to_f64();
             let nans = values.iter().filter(|value| value.is_nan()).count();
             let low = values.iter().copied().fold(f64::INFINITY, f64::min);

@@ -1,6 +1,7 @@
 //! A problem for a session: a graph with its data, and the recipe it was made by.
 
 use super::{Bounds, Data, Interval};
+use crate::op::Op;
 use crate::reference::Reference;
 use crate::{
     CompileOptions, DType, DeviceTensor, Graph, HostSlice, Layout, ParameterSource, Program,
@@ -61,6 +62,34 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// A model's graph as a problem: its parameters and states become inputs of what `weights` has for their
+    /// names, so that derivatives with respect to them can be taken.
+    ///
+    /// # Errors
+    /// A parameter that `weights` lacks; the graph's own fault.
+    pub fn of_model(
+        graph: &Graph,
+        mut inputs: Vec<(String, Tensor)>,
+        weights: impl Fn(&str) -> Option<Tensor>,
+    ) -> Result<Problem, String> {
+        let mut new = Graph::new();
+        let mut map = vec![None; graph.values.len()];
+        for node in &graph.nodes {
+            if let Op::Parameter { name } | Op::State { name } = &node.op {
+                let tensor = weights(name).ok_or_else(|| format!("`{name}` is not there"))?;
+                let old = node.outputs[0];
+                let (dtype, shape) = (graph.dtype(old), graph.shape(old).clone());
+                map[old.index()] = Some(new.input(name, dtype, shape));
+                inputs.push((name.to_string(), tensor));
+            }
+        }
+        let map = new.include(graph, map);
+        new.outputs = graph.outputs().iter().filter_map(|output| map[output.index()]).collect();
+        new.check().map_err(|error| error.to_string())?;
+        let parameters = Arc::new(Parameters::default());
+        Ok(Problem { graph: new, inputs, parameters, states: Vec::new() })
+    }
+
     /// Compiles and runs the graph in a session on these parameters.
     ///
     /// # Errors

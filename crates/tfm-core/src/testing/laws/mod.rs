@@ -10,6 +10,8 @@ mod harness;
 mod single_ops;
 mod whole_graphs;
 
+pub use gradients::check_gradients;
+
 use super::{Subject, Tally};
 use std::fmt;
 
