@@ -25,6 +25,16 @@ impl Graph {
         with_respect_to: &[Value],
         recompute: &[String],
     ) -> Vec<Value> {
+        let mut all = with_respect_to.iter().chain([&of]);
+        if let Some(foreign) = all.find(|value| value.index() >= self.values.len()) {
+            self.refuse("gradients", format!("{foreign:?} is not of this graph"));
+            return vec![Value::NONE; with_respect_to.len()];
+        }
+        if let Some(x) = first_integer(self, of, with_respect_to) {
+            let dtype = self.dtype(x);
+            self.refuse("gradients", format!("of floats with respect to floats, not to {dtype}"));
+            return vec![Value::NONE; with_respect_to.len()];
+        }
         if self.shape(of).elements() != 1 {
             let shape = self.shape(of).clone();
             self.refuse("gradients", format!("of a value with one element, not of {shape}"));
@@ -79,6 +89,12 @@ impl Graph {
         }
         depends
     }
+}
+
+/// The first value that is not of floats, if there is one.
+fn first_integer(graph: &Graph, of: Value, with_respect_to: &[Value]) -> Option<Value> {
+    let mut all = with_respect_to.iter().chain([&of]);
+    all.find(|value| !graph.dtype(**value).is_float()).copied()
 }
 
 /// The state of one backward walk.

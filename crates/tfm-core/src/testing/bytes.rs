@@ -1,7 +1,10 @@
 //! Graphs from any bytes: what a careless or hostile builder may call, for fuzzing.
 
 use crate::backend::{PackFormat, Signature};
-use crate::fused::{Activation, Attention, Embedding, Fused, Linear, RowTableAttention};
+use crate::fused::{
+    Activation, Adam, Attention, CrossEntropy, CrossEntropyGradient, DropoutMask, Embedding, Fused,
+    Linear, RowTableAttention,
+};
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
 use crate::plan::{Plan, Reuse, Writes};
@@ -99,9 +102,13 @@ impl Reader<'_> {
         (self.byte() % 4).to_string()
     }
 
+    fn mask(&mut self) -> DropoutMask {
+        DropoutMask { rate: self.byte() as f32 / 200.0, stream: 1 }
+    }
+
     /// One call of a builder method.
     fn node(&mut self, graph: &mut Graph, op: u8) -> Vec<Value> {
-        let result = match op % 40 {
+        let result = match op % 48 {
             0..=2 => graph.input(&self.name(), self.dtype(), &self.shape()[..]),
             3 => graph.indices(&self.name(), self.extent(), &self.shape()[..]),
             4 | 5 => graph.parameter(&self.name(), self.dtype(), &self.shape()[..]),
@@ -164,6 +171,35 @@ impl Reader<'_> {
                 let (logits, bias) = (self.value(), self.value());
                 let (values, ids) = graph.top_log_probabilities(logits, bias, self.extent());
                 return vec![values, ids];
+            }
+            40 => {
+                let mask = self.mask();
+                let residual = (self.byte() % 2 == 1).then(|| self.value());
+                graph.dropout(mask, self.value(), self.value(), residual)
+            }
+            41 => {
+                let op = Attention { scale: 0.5, causal: true, dropout: Some(self.mask()) };
+                let operands: [Value; 6] = std::array::from_fn(|_| self.value());
+                return graph.fused_all(op, &operands).to_vec();
+            }
+            42 => {
+                let op = CrossEntropy { smoothing: 0.1 };
+                return graph.fused_all(op, &[self.value(), self.value()]).to_vec();
+            }
+            43 => {
+                let op = CrossEntropyGradient { smoothing: 0.1 };
+                let operands: [Value; 4] = std::array::from_fn(|_| self.value());
+                graph.fused(op, &operands)
+            }
+            44 => graph.sum_of_squares(self.value()),
+            45 => {
+                let op = Adam { beta1: 0.9, beta2: 0.98, epsilon: 1e-9, weight_decay: 0.0 };
+                return graph.adam(op, std::array::from_fn(|_| self.value())).to_vec();
+            }
+            46 | 47 => {
+                let of: Vec<Value> = (0..self.byte() % 3).map(|_| self.value()).collect();
+                let scopes = [String::new()];
+                return graph.gradients(self.value(), &of, &scopes[..self.byte() % 2]);
             }
             38 => {
                 graph.output(self.value());
