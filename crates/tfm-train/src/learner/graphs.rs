@@ -24,7 +24,7 @@ pub(super) fn kept_name(kind: &str, parameter: &str) -> String {
 }
 
 /// The name of a parameter's average over updates.
-pub(super) fn average_name(parameter: &str) -> String {
+pub(crate) fn average_name(parameter: &str) -> String {
     kept_name("average", parameter)
 }
 

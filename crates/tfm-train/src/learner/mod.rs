@@ -8,7 +8,9 @@ pub use optimizer::Rule;
 
 use crate::error::{Error, Result};
 use crate::initial::Weights;
-use graphs::{Graphs, average_name};
+pub(crate) use graphs::average_name;
+
+use graphs::Graphs;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use tfm_core::{CompileOptions, DeviceTensor, HostSlice, NotFinite, Session, Shape, Tensor};

@@ -5,6 +5,8 @@ use super::prepare::Prepared;
 use crate::checkpoint;
 use crate::error::Result;
 use crate::initial::Weights;
+use crate::learner::average_name;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tfm_core::Tensor;
 use tfm_model::checkpoint::{ElementType, export};
@@ -20,16 +22,21 @@ pub(super) fn write(folder: &Path, weights: Weights, prepared: &Prepared) -> Res
     Ok(copy_tokenizer(&prepared.tokenizer_folder, folder)?)
 }
 
-/// The mean of the learnt parameters of checkpoints.
+/// The mean of the learnt parameters of checkpoints, or of their averages over updates where those are kept.
 ///
 /// # Errors
 /// A checkpoint that cannot be used, or that is of another model.
 pub(super) fn mean(folders: &[PathBuf], prepared: &Prepared) -> Result<Weights> {
-    let learnt = &prepared.learning.learnt;
-    let averaged = checkpoint::average(folders, |name| learnt.contains(name))?;
+    let has_averages = prepared.method.average_decay.is_some();
+    let names = prepared.learning.learnt.iter().map(|name| match has_averages {
+        true => (average_name(name), name),
+        false => (name.clone(), name),
+    });
+    let names: BTreeMap<String, &String> = names.collect();
+    let averaged = checkpoint::average(folders, |name| names.contains_key(name))?;
     let tensors = averaged.into_iter().map(|tensor| {
         let values = Tensor::from_f32(tensor.shape, tensor.values)?;
-        Ok((tensor.name, values))
+        Ok((names[&tensor.name].clone(), values))
     });
     Ok(Weights(tensors.collect::<Result<_>>()?))
 }
