@@ -8,7 +8,7 @@
 //! let model = Model::bundled()?; // or Model::open("opus-mt-en-de")?
 //! let translator = Translator::new(&model, Device::auto(), &Options::default())?;
 //!
-//! let translation = translator.translate("The cat sleeps.")?;
+//! let translation = translator.translate("The cat is sleeping.")?;
 //! assert_eq!(translation.text, "Le chat dort.");
 //!
 //! let lines = ["Thank you.", "", "See you tomorrow."].map(|line| Ok(line.to_owned()));

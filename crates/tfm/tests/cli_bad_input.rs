@@ -2,7 +2,7 @@
 
 mod command;
 
-use command::{argument, fixture, run};
+use command::{CAT, argument, fixture, golden, run};
 use std::fs;
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn wrong_usage_has_status_2() {
         &["translate", "--threads", "0", "Hello."],
         &["translate", "--no-such-option"],
         &["evaluate", "--reference", "x"],
-        &["inspect", "--graph", "decoder", "--length", "257"],
+        &["inspect", "--graph", "decoder", "--length", "513"],
         &["fly"],
         &[],
     ] {
@@ -60,28 +60,31 @@ fn what_cannot_be_read_or_written_is_known_before_the_work() {
 
 #[test]
 fn a_line_that_is_not_utf8_is_named_and_the_lines_before_it_are_kept() {
-    let input = b"The cat sleeps.\n\nbad \xff line\nThe cat sleeps.\n";
-    let (results, message) = run(&["translate"], input).failure(1);
-    assert_eq!(results, "Le chat dort.\n\n");
+    let line = format!("{CAT}\n");
+    let input = [line.as_bytes(), b"\nbad \xff line\n", line.as_bytes()].concat();
+    let expected = golden(CAT, "beam4") + "\n\n";
+    let (results, message) = run(&["translate"], &input).failure(1);
+    assert_eq!(results, expected);
     assert!(message.contains("line 3") && message.contains("UTF-8"), "{message}");
 
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");
-    let (_, message) = run(&["translate", "-o", argument(&output)], input).failure(1);
+    let (_, message) = run(&["translate", "-o", argument(&output)], &input).failure(1);
     assert!(message.contains("out.partial"), "{message}");
     assert!(!output.exists());
     let kept = fs::read_to_string(folder.path().join("out.partial")).unwrap();
-    assert_eq!(kept, "Le chat dort.\n\n");
+    assert_eq!(kept, expected);
 }
 
 #[test]
 fn a_line_of_a_megabyte_is_cut_and_said_so() {
-    let long = "The cat sleeps. ".repeat(1 << 16);
-    let input = format!("The cat sleeps.\n{long}\nThe cat sleeps.\n");
+    let long = format!("{CAT} ").repeat(50_000);
+    let input = format!("{CAT}\n{long}\n{CAT}\n");
     let results = run(&["translate", "--beam", "1", "--max-new-tokens", "8"], input.as_bytes());
     assert_eq!(results.status, 0, "{results:?}");
     let lines: Vec<&str> = results.stdout.lines().collect();
-    assert_eq!((lines.len(), lines[0], lines[2]), (3, "Le chat dort.", "Le chat dort."));
+    let expected = &*golden(CAT, "greedy");
+    assert_eq!((lines.len(), lines[0], lines[2]), (3, expected, expected));
     assert!(!lines[1].is_empty());
     assert!(results.stderr.starts_with("note: line 2: too long"), "{}", results.stderr);
     let quiet = ["translate", "--quiet", "--beam", "1", "--max-new-tokens", "8"];
@@ -90,10 +93,10 @@ fn a_line_of_a_megabyte_is_cut_and_said_so() {
 
 #[test]
 fn a_line_without_end_does_not_take_the_memory() {
-    let mut input = b"The cat sleeps.\n".to_vec();
+    let mut input = format!("{CAT}\n").into_bytes();
     input.resize(input.len() + (17 << 20), b'a');
     let (results, message) = run(&["translate"], &input).failure(1);
-    assert_eq!(results, "Le chat dort.\n");
+    assert_eq!(results, golden(CAT, "beam4") + "\n");
     assert!(message.contains("line 2") && message.contains("longer than"), "{message}");
 }
 

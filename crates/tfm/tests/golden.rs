@@ -1,9 +1,9 @@
-//! Tiny checkpoints of every family beside what `transformers` and `torch` answer for them: encoder
-//! outputs, logits, greedy and beam searches under many options. See `fixtures/README.md`.
+//! Tiny checkpoints of every family, and the bundled model, beside what `transformers` and `torch` answer
+//! for them: encoder outputs, logits, greedy and beam searches under many options. See `fixtures/README.md`.
 
 mod common;
 
-use common::{cpu, fixture, largest_difference, open, reference};
+use common::{cpu, fixture, largest_difference, open, reference, root};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::sync::Arc;
@@ -156,6 +156,45 @@ fn a_models_own_settings_rule_where_no_others_are_given() {
         let found = generator.generate_all(&options, Limits::default(), &sources).unwrap();
         for (case, found) in cases.iter().zip(found) {
             assert_eq!(found[0].tokens, ids(&case["output"]), "{name}");
+        }
+    }
+}
+
+#[test]
+fn the_bundled_model_computes_what_it_does_in_transformers() {
+    let checkpoint = open(root().join("models/marian-tatoeba-en-fr"));
+    let config = Arc::new(checkpoint.config().clone());
+    let text = std::fs::read_to_string(fixture("bundled.json")).unwrap();
+    let golden: Value = serde_json::from_str(&text).unwrap();
+    let bytes = std::fs::read(fixture("bundled.safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let stride = golden["logits_stride"].as_u64().unwrap() as usize;
+    let sentences = golden["teacher_forced"].as_array().unwrap();
+    assert!(sentences.len() >= 5 && sentences.iter().any(|sentence| sentence["aligned"] == true));
+    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone());
+    for (i, sentence) in sentences.iter().enumerate() {
+        let source = u32s(&file, &format!("{i}.source_ids"));
+        let target = u32s(&file, &format!("{i}.decoder_ids"));
+        let pair = Pair { source: &source, target: &target };
+        let close = |what: &str, found: &[f32], expected: &[f32]| {
+            let error = largest_difference(found, expected);
+            assert!(error < 1e-4, "{what} of sentence {i}: {error:e}");
+        };
+        let encoded = forced.encode(&[&source]).unwrap();
+        let expected = f32s(&file, &format!("{i}.encoder_output"));
+        close("encoder output", encoded.as_f32().unwrap(), &expected);
+        let logits = forced.logits(&[pair]).unwrap();
+        let rows = logits.as_f32().unwrap().chunks(config.target_vocabulary);
+        let kept: Vec<f32> = rows.flat_map(|row| row.iter().step_by(stride)).copied().collect();
+        close("logits", &kept, &f32s(&file, &format!("{i}.logits_strided")));
+        if sentence["aligned"] == true {
+            let expected = f32s(&file, &format!("{i}.cross_attention"));
+            let layers = expected.chunks(source.len() * target.len());
+            assert_eq!(layers.len(), config.decoder.layers);
+            for (layer, expected) in layers.enumerate() {
+                let found = forced.alignment(pair, layer).unwrap();
+                close(&format!("attention of layer {layer}"), &found, expected);
+            }
         }
     }
 }

@@ -69,6 +69,20 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
+/// A sentence of the bundled golden.
+pub(crate) const CAT: &str = "The cat is sleeping.";
+/// Another.
+pub(crate) const THANKS: &str = "Thank you very much for your help.";
+
+/// What `transformers` makes of a sentence of the bundled golden, by a `greedy` search or `beam4`.
+pub(crate) fn golden(sentence: &str, search: &str) -> String {
+    let golden: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(fixture("bundled.json")).unwrap()).unwrap();
+    let mut lines = golden["lines"].as_array().expect("the fixture has lines").iter();
+    let line = lines.find(|line| line["text"] == sentence).expect("the fixture has the sentence");
+    line[format!("{search}_text")].as_str().unwrap().to_owned()
+}
+
 /// A path as an argument.
 pub(crate) fn argument(path: &Path) -> &str {
     path.to_str().expect("the paths of tests are UTF-8")
