@@ -25,7 +25,7 @@ kind = "bpe"
 vocabulary = 12
 
 [data]
-synthetic = { task = "reverse", symbols = 8, minimum_length = 1, maximum_length = 6, pairs = 4000, seed = SEED }
+synthetic = { task = "reverse", symbols = 8, minimum_length = 1, maximum_length = 6, pairs = 12000, seed = SEED }
 synthetic_validation = { task = "reverse", symbols = 8, minimum_length = 1, maximum_length = 6, pairs = 200, seed = 77 }
 maximum_tokens = 16
 
@@ -58,7 +58,7 @@ updates = UPDATES
 "#,
     );
     let defaults =
-        [("SEED", "1"), ("RATE", "0.0"), ("EVERY", "100"), ("KEEP", "100"), ("UPDATES", "600")];
+        [("SEED", "1"), ("RATE", "0.0"), ("EVERY", "100"), ("KEEP", "100"), ("UPDATES", "1200")];
     for (name, value) in more.iter().chain(&defaults) {
         text = text.replace(name, value);
     }
@@ -85,7 +85,7 @@ fn a_task_is_learnt_and_the_model_used() {
     let outcome = run(&["train", argument(&config)], b"");
     assert_eq!(outcome.status, 0, "seed {seed}: {outcome:?}");
     let accuracy = accuracy(folder.path());
-    assert!(accuracy >= 98.0, "seed {seed}: {accuracy}% after 600 updates");
+    assert!(accuracy >= 98.0, "seed {seed}: {accuracy}% after 1200 updates");
     let model = folder.path().join("out/model");
     let translated = run(&["translate", "--model", argument(&model), "abcd", "hgfe"], b"");
     assert_eq!(translated.success(), "dcba\nefgh\n", "seed {seed}");
@@ -113,7 +113,7 @@ fn a_training_that_was_killed_goes_on_bit_for_bit() {
     let mut child = tfm(&["train", "--quiet", "--threads", "1", argument(&config)]);
     let mut child = child.stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let started = Instant::now();
-    // An epoch has about 90 updates: the checkpoint of update 40 lies in the middle of the first.
+    // An epoch has about 270 updates: the checkpoint of update 40 lies in the middle of the first.
     while checkpoints(broken.path()).is_empty() && started.elapsed() < Duration::from_secs(100) {
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -172,7 +172,7 @@ fn bad_configurations_and_data_are_refused_before_any_work() {
     let config = configuration(folder.path(), &[]);
     let good = fs::read_to_string(&config).unwrap();
     for (old, new, words) in [
-        ("updates = 600", "updats = 600", &["updats", "updates"][..]),
+        ("updates = 1200", "updats = 1200", &["updats", "updates"][..]),
         ("tokens = 512", "tokens = 20", &["batch.tokens", "maximum_tokens"]),
         ("vocabulary = 12", "vocabulary = 9", &["9", "too small"]),
         ("max_positions = 32", "max_positions = 8", &["positions"]),
