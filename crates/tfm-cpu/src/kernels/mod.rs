@@ -23,6 +23,7 @@ pub mod optimizer;
 pub mod pack;
 pub mod packed_matmul;
 pub mod philox;
+mod pool;
 pub mod reduce;
 pub mod rows;
 pub mod scatter;

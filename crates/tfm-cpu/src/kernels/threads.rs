@@ -2,6 +2,9 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, TryLockError};
+
+use super::pool::Pool;
 
 /// The worker threads of a backend. The calling thread is one of them.
 ///
@@ -9,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// result must depend on the task alone.
 #[derive(Debug)]
 pub struct Threads {
-    pool: Option<rayon::ThreadPool>,
+    pool: Option<Mutex<Pool>>,
     count: usize,
 }
 
@@ -18,16 +21,14 @@ const WORTHWHILE: usize = 2_000_000;
 
 impl Threads {
     /// `count` threads in all, the caller's included; one (or zero) starts none.
-    pub fn new(count: usize) -> Result<Threads, rayon::ThreadPoolBuildError> {
+    ///
+    /// # Errors
+    /// The system's, when it starts no thread.
+    pub fn new(count: usize) -> std::io::Result<Threads> {
         let count = count.max(1);
         let pool = match count {
             1 => None,
-            _ => Some(
-                rayon::ThreadPoolBuilder::new()
-                    .num_threads(count - 1)
-                    .thread_name(|i| format!("tfm-cpu-{}", i + 1))
-                    .build()?,
-            ),
+            _ => Some(Mutex::new(Pool::new(count - 1)?)),
         };
         Ok(Threads { pool, count })
     }
@@ -48,28 +49,26 @@ impl Threads {
     }
 
     /// Calls `task` with each of `0..tasks`, once.
+    ///
+    /// Panics with what a task panicked with.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        match &self.pool {
-            Some(pool) if tasks > 1 => {
-                let next = AtomicUsize::new(0);
-                let work = || {
-                    loop {
-                        let i = next.fetch_add(1, Ordering::Relaxed);
-                        if i >= tasks {
-                            return;
-                        }
-                        task(i);
-                    }
-                };
-                pool.in_place_scope(|scope| {
-                    for _ in 1..self.count.min(tasks) {
-                        scope.spawn(|_| work());
-                    }
-                    work();
-                });
+        // The workers do one job at a time; a task of theirs, or another caller, does its own itself.
+        let free = self.pool.as_ref().filter(|_| tasks > 1).map(Mutex::try_lock);
+        let mut pool = match free {
+            Some(Ok(pool)) => pool,
+            Some(Err(TryLockError::Poisoned(error))) => error.into_inner(),
+            Some(Err(TryLockError::WouldBlock)) | None => return (0..tasks).for_each(task),
+        };
+        let next = AtomicUsize::new(0);
+        pool.run(&|| {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i >= tasks {
+                    return;
+                }
+                task(i);
             }
-            _ => (0..tasks).for_each(task),
-        }
+        });
     }
 
     /// Divides the `rows` rows of `row_len` elements of `out` among the workers: `task` gets a range of
@@ -157,6 +156,75 @@ mod tests {
                 assert!(done.iter().all(|n| n.load(Ordering::Relaxed) == 1));
             }
         }
+    }
+
+    #[test]
+    fn a_worker_that_sleeps_is_woken_and_one_that_looks_goes_on() {
+        let threads = Threads::new(3).unwrap();
+        let done = AtomicUsize::new(0);
+        for pause in [0, 0, 0, 1, 0, 2, 0].repeat(30) {
+            std::thread::sleep(std::time::Duration::from_millis(pause));
+            // More tasks than one thread does before another is there.
+            threads.run(64, |_| {
+                std::hint::black_box((0..1000).sum::<u64>());
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+        assert_eq!(done.into_inner(), 7 * 30 * 64);
+    }
+
+    /// Without workers this would wait for ever: the two tasks meet.
+    #[test]
+    fn tasks_run_at_the_same_time() {
+        let threads = Threads::new(2).unwrap();
+        for _ in 0..100 {
+            let meeting = std::sync::Barrier::new(2);
+            threads.run(2, |_| {
+                meeting.wait();
+            });
+        }
+    }
+
+    #[test]
+    fn a_panic_reaches_the_caller_and_the_workers_live_on() {
+        let threads = Threads::new(2).unwrap();
+        for guilty in 0..4 {
+            let meeting = std::sync::Barrier::new(2);
+            let run = std::panic::AssertUnwindSafe(|| {
+                threads.run(4, |i| {
+                    if i < 2 {
+                        meeting.wait(); // one task of these for each thread
+                    }
+                    assert_ne!(i, guilty, "as it should");
+                });
+            });
+            assert!(std::panic::catch_unwind(run).is_err());
+            let done = AtomicUsize::new(0);
+            threads.run(10, |_| {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(done.into_inner(), 10);
+        }
+    }
+
+    #[test]
+    fn tasks_and_several_callers_may_share_the_workers() {
+        let threads = Threads::new(2).unwrap();
+        let done = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        threads.run(3, |_| {
+                            threads.run(2, |_| {
+                                done.fetch_add(1, Ordering::Relaxed);
+                            });
+                        });
+                    }
+                });
+            }
+        });
+        assert_eq!(done.into_inner(), 3 * 50 * 3 * 2);
     }
 
     #[test]

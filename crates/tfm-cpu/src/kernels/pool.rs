@@ -1,0 +1,234 @@
+//! The workers: threads that wait for a job by looking, and only after a while by sleeping.
+//!
+//! A step of training is some hundreds of jobs of less than a millisecond. Waking a sleeping thread takes some
+//! ten microseconds each time, and systems like to wake it on the core of the thread that calls; a worker
+//! that still looks begins at once, where it is.
+
+use std::any::Any;
+use std::cell::UnsafeCell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long a worker looks for the next job before it sleeps.
+const LOOKS_FOR: Duration = Duration::from_micros(200);
+/// Looks between two readings of the clock.
+const LOOKS: usize = 64;
+
+/// Threads beside the caller's that take part in its jobs.
+#[derive(Debug)]
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+}
+
+/// The state of the job, in one word: its number, how many workers are in it, and whether another may enter.
+mod state {
+    /// Workers may enter.
+    pub(super) const OPEN: usize = 1;
+    /// The pool is to end.
+    pub(super) const END: usize = 2;
+    /// One worker.
+    pub(super) const WORKER: usize = 4;
+    /// One job.
+    pub(super) const JOB: usize = 1 << 16;
+    /// The workers that are in the job.
+    pub(super) fn workers(state: usize) -> usize {
+        state % JOB / WORKER
+    }
+    /// The job's number, which begins again when the word overflows.
+    pub(super) fn number(state: usize) -> usize {
+        state / JOB
+    }
+}
+
+struct Shared {
+    state: AtomicUsize,
+    job: UnsafeCell<Option<Job>>,
+    /// The workers that sleep or are about to.
+    sleepers: AtomicUsize,
+    /// Held by a worker from its last look until it sleeps.
+    bed: Mutex<()>,
+    morning: Condvar,
+    /// What a worker panicked with.
+    panic: Mutex<Option<Box<dyn Any + Send>>>,
+}
+
+/// What a worker calls, its lifetime forgotten.
+#[derive(Clone, Copy)]
+struct Job(*const (dyn Fn() + Sync));
+
+// SAFETY: what it points to is `Sync`, and read only while `Pool::run`, which borrows it, waits.
+unsafe impl Send for Shared {}
+// SAFETY: `job` is written only while no worker is or can get into a job; all else is atomic or locked.
+unsafe impl Sync for Shared {}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// Starts `count` workers.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn new(count: usize) -> std::io::Result<Pool> {
+        let shared = Arc::new(Shared {
+            state: AtomicUsize::new(0),
+            job: UnsafeCell::new(None),
+            sleepers: AtomicUsize::new(0),
+            bed: Mutex::new(()),
+            morning: Condvar::new(),
+            panic: Mutex::new(None),
+        });
+        let mut pool = Pool { shared, workers: Vec::new() };
+        for i in 1..=count.min(state::JOB / state::WORKER - 1) {
+            let shared = pool.shared.clone();
+            let thread = std::thread::Builder::new().name(format!("tfm-cpu-{i}"));
+            pool.workers.push(thread.spawn(move || shared.work())?);
+        }
+        Ok(pool)
+    }
+
+    /// Calls `job` on this thread, and on each worker that comes before it has returned here. Returns when all
+    /// calls have. Needs `&mut`: one job at a time.
+    ///
+    /// Panics with what a call of `job` panicked with, when all have returned.
+    pub(super) fn run(&mut self, job: &(dyn Fn() + Sync)) {
+        let shared = &*self.shared;
+        // SAFETY: only the lifetime changes. Workers call the job only between `open` and the end of `close`, which
+        // comes before the return of this function, also when `job` panics here.
+        let forgotten: &'static (dyn Fn() + Sync) = unsafe { std::mem::transmute(job) };
+        // SAFETY: `close` waited until no worker was in a job, and none enters one that is not open.
+        unsafe { *shared.job.get() = Some(Job(forgotten)) };
+        shared.open();
+        let mine = catch_unwind(AssertUnwindSafe(job));
+        shared.close();
+        if let Err(panic) = mine {
+            resume_unwind(panic);
+        }
+        if let Some(panic) = lock(&shared.panic).take() {
+            resume_unwind(panic);
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.shared.state.fetch_or(state::END, Ordering::SeqCst);
+        self.shared.wake();
+        for worker in self.workers.drain(..) {
+            // A worker catches what jobs panic with.
+            let _ = worker.join();
+        }
+    }
+}
+
+impl Shared {
+    /// Lets workers into the job, and wakes those that sleep.
+    fn open(&self) {
+        self.state.fetch_add(state::JOB + state::OPEN, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Lets no more workers in, and waits for those that are.
+    fn close(&self) {
+        self.state.fetch_sub(state::OPEN, Ordering::Relaxed);
+        let mut looks = 0;
+        while state::workers(self.state.load(Ordering::Acquire)) > 0 {
+            looks += 1;
+            if looks % (16 * LOOKS) == 0 {
+                // The system may have given the worker's core to another thread.
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn wake(&self) {
+        // Either a worker that goes to sleep sees the new state, or this sees the worker.
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::SeqCst) > 0 {
+            drop(lock(&self.bed));
+            self.morning.notify_all();
+        }
+    }
+
+    /// A worker's life.
+    fn work(&self) {
+        let mut last = 0;
+        loop {
+            let seen = self.next(last);
+            if seen & state::END != 0 {
+                return;
+            }
+            last = state::number(seen);
+            // Fails where another worker came or went as well, or the job was closed: then it is looked at again.
+            let mut current = seen;
+            let entered = loop {
+                if current & state::OPEN == 0 || state::number(current) != last {
+                    break false;
+                }
+                match self.state.compare_exchange_weak(
+                    current,
+                    current + state::WORKER,
+                    Ordering::Acquire,
+                    Ordering::Relaxed,
+                ) {
+                    Ok(_) => break true,
+                    Err(now) => current = now,
+                }
+            };
+            if entered {
+                // SAFETY: written before the job was opened, and not again before this worker leaves it.
+                let job = unsafe { (*self.job.get()).expect("an open job is there") };
+                // SAFETY: `Pool::run` holds the borrow until this worker has left.
+                let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }));
+                if let Err(panic) = result {
+                    *lock(&self.panic) = Some(panic);
+                }
+                self.state.fetch_sub(state::WORKER, Ordering::Release);
+            }
+        }
+    }
+
+    /// Waits for an open job with another number than `last`, or the end.
+    fn next(&self, last: usize) -> usize {
+        let news = |state: usize| {
+            state & state::END != 0 || (state & state::OPEN != 0 && state::number(state) != last)
+        };
+        let began = Instant::now();
+        loop {
+            for _ in 0..LOOKS {
+                let state = self.state.load(Ordering::Acquire);
+                if news(state) {
+                    return state;
+                }
+                std::hint::spin_loop();
+            }
+            if began.elapsed() > LOOKS_FOR {
+                break;
+            }
+        }
+        let mut bed = lock(&self.bed);
+        self.sleepers.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        let seen = loop {
+            let state = self.state.load(Ordering::SeqCst);
+            if news(state) {
+                break state;
+            }
+            bed = self.morning.wait(bed).unwrap_or_else(PoisonError::into_inner);
+        };
+        self.sleepers.fetch_sub(1, Ordering::SeqCst);
+        seen
+    }
+}
