@@ -145,6 +145,20 @@ fn a_linear_layer_reads_its_state_before_a_later_write() {
     }
 }
 
+/// Training holds the weights in states, and writes them when nobody reads them any more.
+#[test]
+fn a_layer_with_its_weight_in_a_state_takes_what_follows_before_the_write() {
+    let mut graph = Graph::new();
+    let weight = graph.state("weight", DType::F32, [3, 3]);
+    let x = graph.input("x", DType::F32, [3, 3]);
+    let y = graph.linear(x, weight, None);
+    let sum = graph.add(y, x);
+    let ids = graph.indices("ids", 3, [3]);
+    graph.write_rows(weight, sum, ids);
+    let fused = fuse_linears(&graph).to_string();
+    assert!(fused.contains("= linear(") && !fused.contains("add("), "{fused}");
+}
+
 #[test]
 fn parameters_are_folded_once_for_all_programs_and_forks() {
     let source = Counting::new(QKV);

@@ -2,13 +2,13 @@
 //! `x + sublayer(x)`, and no backend writes the product twice.
 
 use crate::fused::{Activate, Fused, Linear};
-use crate::graph::Node;
+use crate::graph::{Node, ValueInfo};
 use crate::op::{BinaryOp, Op};
 use crate::{Graph, Value};
 use smallvec::SmallVec;
 
 /// The graph with activations and residuals fused. A linear layer whose own result is read by others,
-/// labelled or returned stays as it is.
+/// labelled or returned stays as it is, and one that would have to read a state after a write to it.
 pub fn fuse_linears(graph: &Graph) -> Graph {
     let mut uses = vec![0u32; graph.values.len()];
     let inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
@@ -16,21 +16,21 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
         uses[value.index()] += 1;
     }
 
-    // Forwards: `absorbed[v]` is the linear layer, with its operands, that computes v entirely.
+    let overwritten = overwritten(graph);
+
+    // Forwards: `fused[v]` is the linear layer, with its operands, that computes v entirely.
     let mut fused: Vec<Option<(Linear, SmallVec<[Value; 5]>)>> = vec![None; graph.values.len()];
     let mut is_absorbed = vec![false; graph.values.len()];
-    for node in &graph.nodes {
+    for (index, node) in graph.nodes.iter().enumerate() {
         let output = node.outputs[0].index();
+        // The layer moves to this node, and reads its operands here.
         let single = |value: Value| {
-            (uses[value.index()] == 1).then(|| fused[value.index()].clone()).flatten()
+            (uses[value.index()] == 1).then(|| fused[value.index()].clone()).flatten().filter(
+                |(_, inputs)| inputs.iter().all(|input| overwritten[input.index()] > index),
+            )
         };
         let found = match &node.op {
-            // The layer moves to where its result is used; a state may be written in between.
-            Op::Fused(Fused::Linear(linear)) => {
-                let in_state = |input: &Value| graph.values[input.index()].state.is_some();
-                let stays = node.inputs.iter().any(in_state);
-                (!stays).then(|| (None, *linear, node.inputs.clone()))
-            }
+            Op::Fused(Fused::Linear(linear)) => Some((None, *linear, node.inputs.clone())),
             Op::Fused(Fused::Activate(Activate(activation))) => single(node.inputs[0])
                 .filter(|(linear, _)| linear.activation.is_none() && !linear.residual)
                 .map(|(linear, inputs)| {
@@ -83,6 +83,21 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
     new.outputs = graph.outputs.iter().map(mapped).collect();
     new.labels = graph.labels.iter().map(|(name, value)| (name.clone(), mapped(value))).collect();
     new
+}
+
+/// For each value that lies in a state the number of the node that writes over it, else `usize::MAX`.
+fn overwritten(graph: &Graph) -> Vec<usize> {
+    let mut by_state = vec![usize::MAX; graph.values.len()];
+    for (index, node) in graph.nodes.iter().enumerate() {
+        for &(_, operand) in node.op.in_place() {
+            let written = node.inputs[operand];
+            if graph.is_whole_state(written) {
+                by_state[written.index()] = index;
+            }
+        }
+    }
+    let state = |value: &ValueInfo| value.state.map_or(usize::MAX, |state| by_state[state.index()]);
+    graph.values.iter().map(state).collect()
 }
 
 fn copy(new: &mut Graph, node: &Node, old: &Graph, map: &[Option<Value>]) -> SmallVec<[Value; 2]> {
