@@ -73,8 +73,10 @@ struct Block<'a> {
     panels: Range<usize>,
 }
 
-/// Elements of x that stay in the second-level cache while the panels go by.
+/// Elements of x that stay in the second-level cache while the panels go by, ...
 const BLOCK_ELEMENTS: usize = 96 * 1024;
+/// ... and elements of panels up to which it is these that stay there, and a tile's rows in the first-level cache.
+const PANEL_ELEMENTS: usize = 160 * 1024;
 
 impl Kernel for Block<'_> {
     type Output = ();
@@ -83,7 +85,9 @@ impl Kernel for Block<'_> {
     fn run<S: Simd>(self, s: S) {
         let width = self.weight.width();
         let mut sums: Sums = [0.0; _];
-        let tiles_at_once = (BLOCK_ELEMENTS / self.x.cols().max(1) / S::TILE_ROWS).max(1);
+        let k = self.x.cols().max(1);
+        let small = self.panels.len() * width * k <= PANEL_ELEMENTS;
+        let tiles_at_once = if small { 1 } else { (BLOCK_ELEMENTS / k / S::TILE_ROWS).max(1) };
         let blocks = self.rows.len().div_ceil(tiles_at_once * S::TILE_ROWS);
         for b in 0..blocks {
             let block = share(self.rows.len(), blocks, b);
@@ -97,13 +101,9 @@ impl Kernel for Block<'_> {
                     let first = self.rows.start + block.start + part.start;
                     let weights = self.weight.from(panel);
                     self.prefetch(s, first, part.len(), panel, count);
-                    if panel == self.panels.start && t + 1 < tiles {
-                        let next = share(block.len(), tiles, t + 1);
-                        self.prefetch_rows(
-                            s,
-                            self.rows.start + block.start + next.start,
-                            next.len(),
-                        );
+                    if panel == self.panels.start {
+                        let next = first + part.len();
+                        self.prefetch_rows(s, next, S::TILE_ROWS.min(self.rows.end - next));
                     }
                     tile(s, self.x, first, part.len(), weights, count, &mut sums);
                     for (i, sums) in sums.chunks(width).take(count * part.len()).enumerate() {
@@ -121,14 +121,18 @@ impl Kernel for Block<'_> {
 const LINE: usize = 16;
 
 impl Block<'_> {
-    /// Asks for the part of the output that a tile will be stored in.
+    /// Asks for the part of the output that a tile will be stored in, and what is added to it.
     #[inline(always)]
     fn prefetch<S: Simd>(&self, s: S, first: usize, rows: usize, panel: usize, count: usize) {
         let width = self.weight.width();
         for row in first..first + rows {
             let start = self.out.pointer().wrapping_add(row * self.out_stride + panel * width);
+            let residual = self.epilogue.residual.map(|r| r.row(row).as_ptr());
             for at in (0..count * width).step_by(LINE) {
                 s.prefetch(start.wrapping_add(at));
+                if let Some(residual) = residual {
+                    s.prefetch(residual.wrapping_add(panel * width + at));
+                }
             }
         }
     }
