@@ -25,9 +25,10 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
         let output = node.outputs[0].index();
         // The layer moves to this node, and reads its operands here.
         let single = |value: Value| {
-            (uses[value.index()] == 1).then(|| fused[value.index()].clone()).flatten().filter(
-                |(_, inputs)| inputs.iter().all(|input| overwritten[input.index()] > index),
-            )
+            (uses[value.index()] == 1)
+                .then(|| fused[value.index()].clone())
+                .flatten()
+                .filter(|(_, inputs)| inputs.iter().all(|input| overwritten[input.index()] > index))
         };
         let found = match &node.op {
             Op::Fused(Fused::Linear(linear)) => Some((None, *linear, node.inputs.clone())),

@@ -56,10 +56,16 @@ pub fn attention_gradient(
     assert!((0..3).all(|i| gradients[i].len() == rows[i] * heads * size));
     let sequences = sequences(&attended);
     let apart = are_apart(&sequences);
-    let gradients = gradients.map(|gradient| {
-        threads.rows(gradient, 1, 2, |_, part| part.fill(0.0));
-        SharedMut::new(gradient)
-    });
+    let [d_query, d_key, d_value] = gradients;
+    let queries = sequences.iter().map(|s| s.queries).collect();
+    let keys: Vec<_> = sequences.iter().map(|s| (s.keys.0, s.keys.0 + s.keys.1)).collect();
+    for (gradient, rows) in
+        [(&mut *d_query, queries), (&mut *d_key, keys.clone()), (&mut *d_value, keys)]
+    {
+        // Each row is written once, or they are added up.
+        clear(gradient, if apart { rows } else { Vec::new() }, heads * size);
+    }
+    let gradients = [d_query, d_key, d_value].map(SharedMut::new);
     let pairs: usize = sequences.iter().map(|s| (s.queries.1 - s.queries.0) * s.keys.1).sum();
     // Sequences whose keys overlap are one task's, for each head.
     let items = if apart { sequences.len() * heads } else { heads };
@@ -74,7 +80,8 @@ pub fn attention_gradient(
             };
             for sequence in &sequences[mine] {
                 let (attended, gradients, memory) = (&attended, &gradients, &mut memory);
-                isa.run(One { attended, d_context, sequence, head, gradients, memory });
+                let add = !apart;
+                isa.run(One { attended, d_context, sequence, head, gradients, add, memory });
             }
         }
     });
@@ -135,6 +142,8 @@ struct One<'a> {
     sequence: &'a Sequence,
     head: usize,
     gradients: &'a [SharedMut<'a, f32>; 3],
+    /// Whether to add to the gradients, or to write them.
+    add: bool,
     memory: &'a mut Memory,
 }
 
@@ -143,10 +152,11 @@ impl Kernel for One<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let One { attended, sequence, head, memory, .. } = self;
+        let One { attended, sequence, head, gradients, add, memory, .. } = self;
         let Sequence { queries: (first, last), keys: (start, count) } = *sequence;
         let [query, key, value] = attended.heads;
         let (heads, size) = (query.heads(), query.size());
+        let place = (add, [heads, size, head]);
         let (wide, all) = (size.next_multiple_of(S::LANES), count.next_multiple_of(S::LANES));
         // The extra rows of keys and values are 0, and give columns of 0 when turned.
         copy(&mut memory.key, (start, count), all, wide, |row| key.head(row, head));
@@ -204,25 +214,22 @@ impl Kernel for One<'_> {
             let a = (&memory.dropped[..], 1, all);
             let out = (&mut memory.d_value[..], wide);
             product(s, [count, wide, m], a, (&memory.d_context, wide), out, true);
-            add(attended, &self.gradients[0], head, (from, m), wide, &memory.d_query);
+            store(&gradients[0], place, (from, m), wide, &memory.d_query);
         }
-        add(attended, &self.gradients[1], head, (start, count), wide, &memory.d_key);
-        add(attended, &self.gradients[2], head, (start, count), wide, &memory.d_value);
+        store(&gradients[1], place, (start, count), wide, &memory.d_key);
+        store(&gradients[2], place, (start, count), wide, &memory.d_value);
     }
 }
 
-/// Adds rows (first and count) of one head to a gradient.
+/// Stores rows (first and count) of one head in a gradient, or adds them to it.
 #[inline(always)]
-fn add(
-    attended: &Attended<'_>,
+fn store(
     gradient: &SharedMut<'_, f32>,
-    head: usize,
+    (add, [heads, size, head]): (bool, [usize; 3]),
     rows: (usize, usize),
     wide: usize,
     from: &[f32],
 ) {
-    let [query, ..] = attended.heads;
-    let (heads, size) = (query.heads(), query.size());
     if size == 0 {
         return;
     }
@@ -230,7 +237,23 @@ fn add(
         let start = ((rows.0 + i) * heads + head) * size;
         // SAFETY: tasks have different heads or sequences that share no row.
         let out = unsafe { gradient.slice(start..start + size) };
-        out.iter_mut().zip(from).for_each(|(out, x)| *out += x);
+        let pairs = out.iter_mut().zip(from);
+        if add {
+            pairs.for_each(|(out, x)| *out += x);
+        } else {
+            pairs.for_each(|(out, x)| *out = *x);
+        }
+    }
+}
+
+/// Sets the rows between those of `written`, which do not overlap, to 0.
+fn clear(gradient: &mut [f32], mut written: Vec<(usize, usize)>, row_len: usize) {
+    written.sort_unstable();
+    let rows = gradient.len().checked_div(row_len).unwrap_or(0);
+    let mut from = 0;
+    for (start, end) in written.into_iter().chain([(rows, rows)]) {
+        gradient[from * row_len..start * row_len].fill(0.0);
+        from = end;
     }
 }
 
