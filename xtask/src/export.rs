@@ -1,7 +1,7 @@
 //! A model that was exported, held against the reference implementation of its family: our answers are written to
 //! a file, and a script compares.
 
-use crate::golden;
+use crate::python;
 use crate::project::{self, Outcome, root};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -49,7 +49,7 @@ pub(crate) fn run(arguments: &Export) -> Outcome {
     let sentences = if arguments.sentences.is_empty() { &own[..] } else { &arguments.sentences };
     let answers = root().join(ANSWERS);
     write(arguments, sentences, &answers).map_err(|error| error.to_string())?;
-    let python = arguments.python.clone().map_or_else(golden::environment, Ok)?;
+    let python = arguments.python.clone().map_or_else(python::environment, Ok)?;
     let model = arguments.model.canonicalize();
     let model = model.map_err(|error| format!("{}: {error}", arguments.model.display()))?;
     let mut script = Command::new(python);

@@ -5,6 +5,8 @@ mod export;
 mod golden;
 mod parity;
 mod project;
+mod ptx;
+mod python;
 mod report;
 mod test;
 mod tidy;
@@ -32,6 +34,8 @@ enum Task {
     Bench(bench::Bench),
     /// Holds a model's folder against `transformers` (or `torch.nn.Transformer`): ids, logits, greedy translations.
     Export(export::Export),
+    /// Compiles the CUDA sources to the PTX that is checked in, with a pinned compiler from PyPI in `.venv-ptx`.
+    Ptx(ptx::Ptx),
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
 }
@@ -43,6 +47,7 @@ fn main() -> ExitCode {
         Task::Parity(arguments) => parity::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Export(arguments) => export::run(&arguments),
+        Task::Ptx(arguments) => ptx::run(&arguments),
         Task::Golden => golden::run(),
     };
     match outcome {

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything a change must pass. All checks are made, also after a failure.
 
 use crate::project::{self, Outcome, cargo};
+use crate::ptx;
 use crate::report::{Counts, Report, Verdict};
 use crate::tidy;
 use std::io::{BufRead, BufReader};
@@ -21,6 +22,7 @@ pub(crate) fn run() -> Outcome {
         project::run(doc.env("RUSTDOCFLAGS", "-D warnings")).into()
     });
     report.check("tidy", || tidy::run().into());
+    report.check("ptx", ptx::check);
     report.check("deny", deny);
     report.finish()
 }

@@ -6,6 +6,7 @@ mod licences;
 mod sources;
 
 use crate::project::{self, Outcome};
+use crate::ptx;
 
 /// Checks every rule.
 pub(crate) fn run() -> Outcome {
@@ -17,6 +18,7 @@ pub(crate) fn run() -> Outcome {
     }
     faults.extend(sources::check(&files)?);
     faults.extend(documents::check(&files)?);
+    faults.extend(ptx::stale()?);
     if faults.is_empty() {
         println!("{} files are tidy", files.len());
         return Ok(());

@@ -1,7 +1,7 @@
 //! The command beside PyTorch `transformers` and CTranslate2: whole processes on the same text, taking turns.
 
 use super::median;
-use crate::golden;
+use crate::python;
 use crate::project::{self, Outcome, root};
 use serde_json::Value;
 use std::fs;
@@ -36,7 +36,7 @@ pub(super) fn run(rounds: usize, python: Option<&Path>) -> Outcome {
             return Ok(());
         }
     };
-    let python = python.map_or_else(golden::environment, |path| Ok(path.to_owned()))?;
+    let python = python.map_or_else(python::environment, |path| Ok(path.to_owned()))?;
     project::run(project::cargo().args(["build", "--release", "--locked", "--package", "tfm"]))?;
     let work = root().join("target/peers");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;

@@ -3,7 +3,7 @@
 mod batches;
 
 use super::median;
-use crate::golden;
+use crate::python;
 use crate::project::{self, Outcome, root};
 use batches::Workload;
 use serde_json::Value;
@@ -44,7 +44,7 @@ pub(super) fn run(rounds: usize, python: Option<&Path>) -> Outcome {
             return Ok(());
         }
     };
-    let python = python.map_or_else(golden::environment, |path| Ok(path.to_owned()))?;
+    let python = python.map_or_else(python::environment, |path| Ok(path.to_owned()))?;
     let ours = ours()?;
     let work = root().join("target/training");
     fs::create_dir_all(&work).map_err(|error| format!("{}: {error}", work.display()))?;

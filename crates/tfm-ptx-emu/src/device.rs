@@ -1,0 +1,363 @@
+//! The device: its memory, and launches of kernels.
+
+use crate::execute::{Machine, Request};
+use crate::fault::{Fault, Problem};
+use crate::memory::{Global, Region};
+use crate::module::{Kernel, Module};
+use crate::warp::{LANES, Place, State, Warp};
+
+/// How a kernel is launched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// Blocks in each direction.
+    pub blocks: [u32; 3],
+    /// Threads of a block in each direction.
+    pub threads: [u32; 3],
+    /// Bytes of shared memory beside those that the kernel declares.
+    pub shared: usize,
+    /// Decides in which order blocks and warps run.
+    pub seed: u64,
+    /// Whether asynchronous copies take place only when they are waited for, and not at once.
+    pub lazy: bool,
+    /// The most instructions, of warps, that the launch may take.
+    pub steps: u64,
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Launch {
+            blocks: [1; 3],
+            threads: [1; 3],
+            shared: 0,
+            seed: 0,
+            lazy: false,
+            steps: 10_000_000_000,
+        }
+    }
+}
+
+/// What a launch did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Instructions, counted once a warp.
+    pub instructions: u64,
+    /// Instructions, counted once a thread.
+    pub thread_instructions: u64,
+    /// Bytes of global memory that loads and stores asked for.
+    pub global_bytes: u64,
+    /// Sectors of 32 bytes that they touched.
+    pub global_sectors: u64,
+    /// Passes that accesses of shared memory took.
+    pub shared_passes: u64,
+    /// Those of them that conflicts of banks cost.
+    pub bank_conflicts: u64,
+}
+
+/// An emulated device.
+#[derive(Debug, Clone, Default)]
+pub struct Device {
+    global: Global,
+    /// Blocks of all launches so far.
+    blocks: u32,
+}
+
+/// Shared memory that a block can have.
+const MOST_SHARED: usize = 227 << 10;
+const MOST_THREADS: u64 = 1024;
+const BARRIERS: usize = 16;
+
+/// A device memory address.
+pub type Pointer = u64;
+
+impl Device {
+    /// A device without allocations.
+    pub fn new() -> Device {
+        Device::default()
+    }
+
+    /// Memory that is not written yet: a kernel that reads it is at fault.
+    pub fn allocate(&mut self, bytes: usize) -> Pointer {
+        self.global.allocate(bytes)
+    }
+
+    /// Memory with a content.
+    pub fn upload(&mut self, bytes: &[u8]) -> Pointer {
+        let pointer = self.allocate(bytes.len());
+        self.write(pointer, bytes).expect("it has just been allocated");
+        pointer
+    }
+
+    /// Writes to memory.
+    ///
+    /// # Errors
+    /// It is not allocated.
+    pub fn write(&mut self, at: Pointer, bytes: &[u8]) -> Result<(), Problem> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let (region, offset) = self.range(at, bytes.len())?;
+        region.fill(offset, bytes);
+        Ok(())
+    }
+
+    /// Reads memory.
+    ///
+    /// # Errors
+    /// It is not allocated, or was never written.
+    pub fn download(&mut self, at: Pointer, bytes: usize) -> Result<Vec<u8>, Problem> {
+        if bytes == 0 {
+            return Ok(Vec::new());
+        }
+        let (region, offset) = self.range(at, bytes)?;
+        region.content(offset, bytes).map(<[u8]>::to_vec)
+    }
+
+    fn range(&mut self, at: Pointer, bytes: usize) -> Result<(&mut Region, usize), Problem> {
+        let region = self.global.region(at, bytes)?;
+        let offset = (at - region.start()) as usize;
+        if bytes > region.len() - offset {
+            return Err(Problem::OutOfBounds { space: "global", address: at, bytes });
+        }
+        Ok((region, offset))
+    }
+
+    /// Frees memory.
+    ///
+    /// # Errors
+    /// `at` is not the start of an allocation.
+    pub fn free(&mut self, at: Pointer) -> Result<(), Problem> {
+        if self.global.free(at) {
+            return Ok(());
+        }
+        Err(Problem::OutOfBounds { space: "global", address: at, bytes: 0 })
+    }
+
+    /// Runs a kernel to its end. Each argument is its bytes, in the order of the parameters. Variables of the module
+    /// have their first content at every launch.
+    ///
+    /// # Errors
+    /// The first fault of the kernel, or what is wrong with the launch.
+    pub fn launch(
+        &mut self,
+        module: &Module,
+        kernel: &str,
+        launch: &Launch,
+        arguments: &[&[u8]],
+    ) -> Result<Counters, Fault> {
+        let refuse = |problem: String| Fault {
+            problem: Problem::Launch(problem),
+            kernel: kernel.into(),
+            line: 0,
+            block: [0; 3],
+            thread: [0; 3],
+        };
+        let kernel =
+            module.kernel(kernel).ok_or_else(|| refuse("the module has no such kernel".into()))?;
+        let parameters = parameters(kernel, arguments).map_err(refuse)?;
+        let product = |extents: [u32; 3]| extents.iter().map(|n| u64::from(*n)).product::<u64>();
+        let (blocks, threads) = (product(launch.blocks), product(launch.threads));
+        if threads == 0 || threads > MOST_THREADS || blocks == 0 || blocks > 1 << 24 {
+            return Err(refuse(format!("{blocks} blocks of {threads} threads")));
+        }
+        let shared = kernel.shared.next_multiple_of(16) + launch.shared;
+        if shared > MOST_SHARED {
+            return Err(refuse(format!(
+                "{shared} bytes of shared memory; a block can have {MOST_SHARED}"
+            )));
+        }
+        let variables: Vec<_> =
+            module.variables.iter().map(|v| self.variable(v.align, &v.bytes)).collect();
+        let first_block = self.blocks + 1;
+        let mut random = Random(launch.seed);
+        let mut order: Vec<u32> = (0..blocks as u32).collect();
+        random.shuffle(&mut order);
+        let mut counters = Counters::default();
+        let mut result = Ok(());
+        for index in order {
+            self.blocks += 1;
+            let [x, y, _] = launch.blocks;
+            let place = Place {
+                block: [index % x, index / x % y, index / x / y],
+                grid: launch.blocks,
+                threads: launch.threads,
+                shared: [kernel.shared as u32, launch.shared as u32],
+            };
+            let mut memory = Region::new("shared", 0, shared);
+            let machine = Machine {
+                kernel,
+                parameters: &parameters,
+                variables: &variables,
+                place,
+                global: &mut self.global,
+                shared: &mut memory,
+                counters: &mut counters,
+                block: self.blocks,
+                first_block,
+                lazy: launch.lazy,
+            };
+            result = block(machine, threads as u32, launch.steps, &mut random);
+            if result.is_err() {
+                break;
+            }
+        }
+        for variable in variables {
+            self.global.free(variable);
+        }
+        result.map(|()| counters)
+    }
+
+    fn variable(&mut self, align: u64, bytes: &[u8]) -> Pointer {
+        // Allocations are aligned to 256 bytes, which is more than variables ask for.
+        debug_assert!(align <= 1 << 16);
+        self.upload(bytes)
+    }
+}
+
+/// The arguments where the kernel expects its parameters.
+fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>, String> {
+    let expected = kernel.parameters.len();
+    if arguments.len() != expected {
+        return Err(format!("{} arguments for {expected} parameters", arguments.len()));
+    }
+    let end = kernel.parameters.iter().map(|(offset, size)| offset + size).max().unwrap_or(0);
+    let mut bytes = vec![0; end];
+    for (i, ((offset, size), argument)) in kernel.parameters.iter().zip(arguments).enumerate() {
+        if argument.len() != *size {
+            return Err(format!("argument {i} has {} bytes, the parameter {size}", argument.len()));
+        }
+        bytes[*offset..offset + size].copy_from_slice(argument);
+    }
+    Ok(bytes)
+}
+
+/// The warps that have come to a barrier.
+#[derive(Default)]
+struct Barrier {
+    threads: u32,
+    expected: u32,
+    clocks: Vec<u32>,
+    members: Vec<usize>,
+}
+
+/// Runs one block.
+fn block(
+    mut machine: Machine<'_>,
+    threads: u32,
+    steps: u64,
+    random: &mut Random,
+) -> Result<(), Fault> {
+    let count = threads.div_ceil(LANES as u32) as usize;
+    let mut warps: Vec<Warp> =
+        (0..count).map(|number| Warp::new(machine.kernel, number as u32, threads, count)).collect();
+    let mut barriers: [Barrier; BARRIERS] = Default::default();
+    loop {
+        let ready: Vec<usize> = (0..count).filter(|i| warps[*i].state == State::Ready).collect();
+        if ready.is_empty() {
+            return finished(&machine, &warps);
+        }
+        let index = ready[random.below(ready.len())];
+        for _ in 0..1 + random.below(64) {
+            let warp = &mut warps[index];
+            let (at, _) = warp.next();
+            if machine.counters.instructions >= steps {
+                return Err(fault(&machine, Problem::OutOfSteps { steps }, at, index, 0));
+            }
+            let request = match machine.step(warp) {
+                Ok(request) => request,
+                Err((problem, lane)) => return Err(fault(&machine, problem, at, index, lane)),
+            };
+            if warp.live == 0 {
+                warp.state = State::Done;
+            }
+            if let Request::Barrier { id, arrive, threads: asked } = request {
+                let expected = asked.unwrap_or(threads);
+                let barrier = &mut barriers[id as usize];
+                if barrier.threads == 0 {
+                    barrier.expected = expected;
+                    barrier.clocks = vec![0; count];
+                }
+                if barrier.expected != expected
+                    || expected == 0
+                    || expected % 32 != 0 && asked.is_some()
+                {
+                    let problem =
+                        format!("barrier {id} for {expected} threads and for {}", barrier.expected);
+                    return Err(fault(&machine, Problem::Launch(problem), at, index, 0));
+                }
+                barrier.threads += (threads - index as u32 * 32).min(32);
+                join(&mut barrier.clocks, &warps[index].clocks);
+                if arrive {
+                    // What it does from here on is not ordered by the barrier.
+                    warps[index].clocks[index] += 1;
+                } else {
+                    warps[index].state = State::Waits(id);
+                    barrier.members.push(index);
+                }
+                if barrier.threads >= barrier.expected {
+                    let Barrier { clocks, members, .. } = std::mem::take(barrier);
+                    for member in members {
+                        let warp = &mut warps[member];
+                        warp.state = State::Ready;
+                        join(&mut warp.clocks, &clocks);
+                        warp.clocks[member] += 1;
+                    }
+                }
+            }
+            if warps[index].state != State::Ready {
+                break;
+            }
+        }
+    }
+}
+
+fn fault(machine: &Machine<'_>, problem: Problem, at: u32, warp: usize, lane: usize) -> Fault {
+    Fault {
+        problem,
+        kernel: machine.kernel.name.clone(),
+        line: machine.kernel.instructions[at as usize].line,
+        block: machine.place.block,
+        thread: machine.place.thread((warp * LANES + lane) as u32),
+    }
+}
+
+fn join(clocks: &mut [u32], others: &[u32]) {
+    clocks.iter_mut().zip(others).for_each(|(clock, other)| *clock = (*clock).max(*other));
+}
+
+/// No warp can go on: all have ended, or some wait for ever.
+fn finished(machine: &Machine<'_>, warps: &[Warp]) -> Result<(), Fault> {
+    let waiting: Vec<String> = warps
+        .iter()
+        .filter_map(|warp| match warp.state {
+            State::Waits(id) => Some(format!("warp {} at barrier {id}", warp.number)),
+            _ => None,
+        })
+        .collect();
+    let Some(warp) = warps.iter().find(|warp| warp.state != State::Done) else { return Ok(()) };
+    let at = warp.next().0.saturating_sub(1);
+    let problem = Problem::Deadlock { waiting: waiting.join(", ") };
+    Err(fault(machine, problem, at, warp.number as usize, 0))
+}
+
+/// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut x = self.0;
+        x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        x ^ (x >> 31)
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! What can be wrong: with the text, and with what a kernel does.
+
+/// Text that is not the PTX that this crate knows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {problem}")]
+pub struct ParseError {
+    /// The line, from 1.
+    pub line: u32,
+    /// What is wrong with it.
+    pub problem: String,
+}
+
+impl ParseError {
+    pub(crate) fn new(line: u32, problem: impl Into<String>) -> Self {
+        ParseError { line, problem: problem.into() }
+    }
+}
+
+/// What a thread did that it must not.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// An address outside all memory that is allocated.
+    #[error("{bytes} bytes of {space} memory at {address:#x} are not allocated")]
+    OutOfBounds {
+        /// The state space.
+        space: &'static str,
+        /// The first byte.
+        address: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// An address that is no multiple of the access's size.
+    #[error("{bytes} bytes of {space} memory at {address:#x} are not aligned")]
+    Misaligned {
+        /// The state space.
+        space: &'static str,
+        /// The first byte.
+        address: u64,
+        /// How many.
+        bytes: usize,
+    },
+    /// A read of memory that nobody wrote.
+    #[error("{space} memory at {address:#x} is read before it is written")]
+    Uninitialised {
+        /// The state space.
+        space: &'static str,
+        /// The first byte.
+        address: u64,
+    },
+    /// A read of a register that the thread did not write.
+    #[error("register {register} is read before it is written")]
+    Undefined {
+        /// The register's name.
+        register: String,
+    },
+    /// Two accesses, one of them a write, with nothing that orders them.
+    #[error(
+        "{space} memory at {address:#x}: this {access} races with a {other} by warp {warp} of block {block}"
+    )]
+    Race {
+        /// The state space.
+        space: &'static str,
+        /// The address.
+        address: u64,
+        /// What is done: `read`, `write` or `atomic`.
+        access: &'static str,
+        /// What was done before.
+        other: &'static str,
+        /// By which warp.
+        warp: u32,
+        /// Of which block of the grid, counted in the order of execution.
+        block: u32,
+    },
+    /// An access to memory that an asynchronous copy writes.
+    #[error(
+        "shared memory at {address:#x} is accessed while an asynchronous copy to it is not waited for"
+    )]
+    InFlight {
+        /// The address.
+        address: u64,
+    },
+    /// The thread ends with asynchronous copies not waited for.
+    #[error("the thread exits with {copies} asynchronous copies not waited for")]
+    NotWaitedFor {
+        /// How many.
+        copies: usize,
+    },
+    /// Some threads of a warp are at a barrier or a collective operation and others, which should be, are not.
+    #[error("{operation}: threads {here:#010x} of the warp are here and not {expected:#010x}")]
+    Diverged {
+        /// The instruction.
+        operation: &'static str,
+        /// The lanes that execute it.
+        here: u32,
+        /// Those that should.
+        expected: u32,
+    },
+    /// A shuffle takes its value from a thread that does not take part.
+    #[error("the shuffle reads from lane {lane}, which does not take part")]
+    ShuffleSource {
+        /// The lane.
+        lane: u32,
+    },
+    /// All threads wait.
+    #[error("deadlock: the threads that have not ended wait at barriers: {waiting}")]
+    Deadlock {
+        /// Which warps, at which barriers.
+        waiting: String,
+    },
+    /// More instructions than the launch allows.
+    #[error("the launch took more than {steps} instructions")]
+    OutOfSteps {
+        /// The limit.
+        steps: u64,
+    },
+    /// `trap`.
+    #[error("the kernel trapped")]
+    Trap,
+    /// The launch itself.
+    #[error("{0}")]
+    Launch(String),
+}
+
+/// A [`Problem`] and where it happened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kernel}, PTX line {line}, block {block:?}, thread {thread:?}: {problem}")]
+pub struct Fault {
+    /// What happened.
+    pub problem: Problem,
+    /// The kernel.
+    pub kernel: String,
+    /// The line of the PTX text, from 1; 0 where there is no instruction.
+    pub line: u32,
+    /// The block's index.
+    pub block: [u32; 3],
+    /// The thread's index in the block.
+    pub thread: [u32; 3],
+}

@@ -1,0 +1,467 @@
+//! Decoded instructions.
+
+use smallvec::SmallVec;
+
+/// An element type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Type {
+    Pred,
+    /// Untyped bits.
+    B(u8),
+    /// Unsigned.
+    U(u8),
+    /// Signed.
+    S(u8),
+    F16,
+    BF16,
+    F16x2,
+    BF16x2,
+    F32,
+    F64,
+}
+
+impl Type {
+    pub(crate) fn parse(name: &str) -> Option<Type> {
+        Some(match name {
+            "pred" => Type::Pred,
+            "f16" => Type::F16,
+            "bf16" => Type::BF16,
+            "f16x2" => Type::F16x2,
+            "bf16x2" => Type::BF16x2,
+            "f32" => Type::F32,
+            "f64" => Type::F64,
+            _ => {
+                let bits = match name.get(1..)? {
+                    "8" => 8,
+                    "16" => 16,
+                    "32" => 32,
+                    "64" => 64,
+                    _ => return None,
+                };
+                match name.as_bytes()[0] {
+                    b'b' => Type::B(bits),
+                    b'u' => Type::U(bits),
+                    b's' => Type::S(bits),
+                    _ => return None,
+                }
+            }
+        })
+    }
+
+    pub(crate) fn bits(self) -> u32 {
+        match self {
+            Type::Pred => 1,
+            Type::B(bits) | Type::U(bits) | Type::S(bits) => bits.into(),
+            Type::F16 | Type::BF16 => 16,
+            Type::F16x2 | Type::BF16x2 | Type::F32 => 32,
+            Type::F64 => 64,
+        }
+    }
+
+    pub(crate) fn bytes(self) -> usize {
+        self.bits().div_ceil(8) as usize
+    }
+
+    pub(crate) fn is_float(self) -> bool {
+        !matches!(self, Type::Pred | Type::B(_) | Type::U(_) | Type::S(_))
+    }
+}
+
+/// Registers that a thread finds filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Special {
+    Thread(u8),
+    Threads(u8),
+    Block(u8),
+    Blocks(u8),
+    Lane,
+    Warp,
+    Warps,
+    LanesBelow,
+    LanesUpTo,
+    LanesAbove,
+    LanesFrom,
+    ThisLane,
+    Clock,
+    DynamicShared,
+    SharedSize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Operand {
+    Register(u32),
+    Immediate(u64),
+    Special(Special),
+    /// A variable of the module, by number: its address.
+    Variable(u32),
+    /// `_`
+    Sink,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) base: Operand,
+    pub(crate) offset: i64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Space {
+    Generic,
+    Global,
+    Shared,
+    Local,
+    Parameter,
+    Constant,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Rounding {
+    /// To the nearest, ties to even.
+    #[default]
+    Nearest,
+    Zero,
+    Down,
+    Up,
+    /// To the nearest, ties away from zero.
+    Away,
+}
+
+/// What stands behind an opcode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Mode {
+    pub(crate) rounding: Rounding,
+    /// Subnormal numbers are taken and given as zero.
+    pub(crate) flush: bool,
+    /// The result is held in [0, 1], or in the integer's range.
+    pub(crate) saturate: bool,
+    /// `min` and `max` give NaN where an operand is.
+    pub(crate) nan: bool,
+    /// `fma`: a negative result is zero.
+    pub(crate) relu: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unary {
+    Not,
+    Neg,
+    Abs,
+    Popc,
+    Clz,
+    Brev,
+    Bfind { shift: bool },
+    Cnot,
+    Rcp,
+    Sqrt,
+    Rsqrt,
+    Exp2,
+    Log2,
+    Sin,
+    Cos,
+    Tanh,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Binary {
+    Add,
+    Sub,
+    MulLow,
+    MulHigh,
+    MulWide,
+    Mul,
+    Div,
+    Rem,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Shl,
+    Shr,
+    CopySign,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ternary {
+    MadLow,
+    MadHigh,
+    MadWide,
+    Fma,
+    /// The operation on three words that a table of 8 bits says.
+    Logic(u8),
+    Permute,
+    FunnelLeft {
+        clamp: bool,
+    },
+    FunnelRight {
+        clamp: bool,
+    },
+    ExtractBits,
+    Dp4a {
+        signed_a: bool,
+        signed_b: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparison {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+    /// The float comparisons that hold where an operand is NaN.
+    Equ,
+    Neu,
+    Ltu,
+    Leu,
+    Gtu,
+    Geu,
+    Num,
+    Nan,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Logic {
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtomicOp {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Exchange,
+    CompareAndSwap,
+    Increment,
+    Decrement,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shuffle {
+    Up,
+    Down,
+    Butterfly,
+    Index,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Vote {
+    All,
+    Any,
+    Uniform,
+    Ballot,
+}
+
+/// The type of a matrix product's elements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Element {
+    F16,
+    BF16,
+    TF32,
+    S8,
+    U8,
+}
+
+pub(crate) type Operands = SmallVec<[Operand; 4]>;
+
+/// `bool` after a predicate: whether it is negated.
+pub(crate) type Predicate = (Operand, bool);
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Op {
+    Move {
+        d: Operand,
+        a: Operand,
+    },
+    /// A vector's elements as one register, and back; bits of an element.
+    Pack {
+        d: Operand,
+        parts: Operands,
+        bits: u32,
+    },
+    Unpack {
+        parts: Operands,
+        a: Operand,
+        bits: u32,
+    },
+    /// From an address of a space to a generic one, and back.
+    ToGeneric {
+        space: Space,
+        d: Operand,
+        a: Operand,
+    },
+    FromGeneric {
+        space: Space,
+        d: Operand,
+        a: Operand,
+    },
+    Unary {
+        op: Unary,
+        ty: Type,
+        mode: Mode,
+        d: Operand,
+        a: Operand,
+    },
+    Binary {
+        op: Binary,
+        ty: Type,
+        mode: Mode,
+        d: Operand,
+        a: Operand,
+        b: Operand,
+    },
+    Ternary {
+        op: Ternary,
+        ty: Type,
+        mode: Mode,
+        d: Operand,
+        a: Operand,
+        b: Operand,
+        c: Operand,
+    },
+    InsertBits {
+        ty: Type,
+        d: Operand,
+        a: Operand,
+        b: Operand,
+        position: Operand,
+        length: Operand,
+    },
+    Compare {
+        comparison: Comparison,
+        ty: Type,
+        flush: bool,
+        d: Operand,
+        other: Operand,
+        a: Operand,
+        b: Operand,
+        combine: Option<(Logic, Predicate)>,
+    },
+    Select {
+        d: Operand,
+        a: Operand,
+        b: Operand,
+        p: Predicate,
+    },
+    Convert {
+        to: Type,
+        from: Type,
+        mode: Mode,
+        to_integer: bool,
+        d: Operand,
+        a: Operand,
+    },
+    /// Two floats to a pair; the first is the upper half.
+    ConvertPair {
+        to: Type,
+        mode: Mode,
+        d: Operand,
+        a: Operand,
+        b: Operand,
+    },
+    Load {
+        space: Space,
+        ty: Type,
+        d: Operands,
+        from: Address,
+    },
+    Store {
+        space: Space,
+        ty: Type,
+        to: Address,
+        a: Operands,
+    },
+    Atomic {
+        space: Space,
+        op: AtomicOp,
+        ty: Type,
+        d: Operand,
+        at: Address,
+        a: Operand,
+        b: Operand,
+    },
+    Branch {
+        target: u32,
+    },
+    Exit,
+    Trap,
+    Barrier {
+        arrive: bool,
+        id: Operand,
+        count: Option<Operand>,
+    },
+    WarpBarrier {
+        mask: Operand,
+    },
+    Shuffle {
+        kind: Shuffle,
+        d: Operand,
+        p: Operand,
+        a: Operand,
+        b: Operand,
+        c: Operand,
+        mask: Operand,
+    },
+    Vote {
+        kind: Vote,
+        d: Operand,
+        p: Predicate,
+        mask: Operand,
+    },
+    ReduceWarp {
+        op: AtomicOp,
+        ty: Type,
+        d: Operand,
+        a: Operand,
+        mask: Operand,
+    },
+    ActiveMask {
+        d: Operand,
+    },
+    LoadMatrix {
+        transposed: bool,
+        d: Operands,
+        from: Address,
+    },
+    StoreMatrix {
+        transposed: bool,
+        to: Address,
+        a: Operands,
+    },
+    /// `d = a·b + c`, tiles of 16 × k, k × 8 and 16 × 8.
+    Product {
+        elements: [Element; 2],
+        k: u32,
+        to: Type,
+        d: Operands,
+        a: Operands,
+        b: Operands,
+        c: Operands,
+    },
+    CopyAsync {
+        bytes: usize,
+        to: Address,
+        from: Address,
+        size: Option<Operand>,
+    },
+    CommitCopies,
+    WaitCopies {
+        pending: usize,
+        all: bool,
+    },
+    /// Of no effect here: fences (an order that barriers give is all that is looked at), prefetches.
+    Nothing,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Instruction {
+    pub(crate) line: u32,
+    pub(crate) guard: Option<Predicate>,
+    pub(crate) op: Op,
+}
