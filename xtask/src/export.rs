@@ -1,8 +1,8 @@
 //! A model that was exported, held against the reference implementation of its family: our answers are written to
 //! a file, and a script compares.
 
-use crate::python;
 use crate::project::{self, Outcome, root};
+use crate::python;
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use std::collections::HashMap;

@@ -11,7 +11,10 @@ use std::path::PathBuf;
 use std::process::Command;
 
 /// CUDA sources; the PTX lies beside each.
-const SOURCES: &[&str] = &["crates/tfm-ptx-emu/tests/fixtures/kernels.cu"];
+const SOURCES: &[&str] = &[
+    "crates/tfm-ptx-emu/tests/fixtures/attention.cu",
+    "crates/tfm-ptx-emu/tests/fixtures/kernels.cu",
+];
 const REQUIREMENTS: &str = "xtask/python/nvcc.txt";
 /// What of the compiler's PTX version is changed, so that older drivers load it: nothing of 9.0 is used.
 const VERSION: [&str; 2] = [".version 9.0\n", ".version 7.0\n"];
@@ -32,11 +35,15 @@ pub(crate) fn run(arguments: &Ptx) -> Outcome {
         let (target, text) = (target(source), compile(&compiler, source)?);
         if !arguments.check {
             let (aside, target) = (root().join(target.with_extension("tmp")), root().join(&target));
-            let write = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, &target));
+            let write =
+                std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, &target));
             write.map_err(|e| format!("{}: {e}", target.display()))?;
             println!("{}", target.display());
         } else if read(&target)? != text {
-            return Err(format!("{}: the compiler makes other text; run `cargo xtask ptx`", target.display()));
+            return Err(format!(
+                "{}: the compiler makes other text; run `cargo xtask ptx`",
+                target.display()
+            ));
         }
     }
     Ok(())
@@ -56,7 +63,10 @@ pub(crate) fn stale() -> Outcome<Vec<String>> {
     for source in SOURCES {
         let (target, wanted) = (target(source), header(source, &read(source)?));
         if !read(&target)?.starts_with(&wanted) {
-            faults.push(format!("{}: not from {source} as it is; run `cargo xtask ptx`", target.display()));
+            faults.push(format!(
+                "{}: not from {source} as it is; run `cargo xtask ptx`",
+                target.display()
+            ));
         }
     }
     Ok(faults)
@@ -68,7 +78,8 @@ fn target(source: &str) -> PathBuf {
 
 fn header(source: &str, text: &str) -> String {
     let name = source.rsplit('/').next().unwrap_or(source);
-    let hash: String = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash: String =
+        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("// {name}, sha256 {hash}, for {ARCHITECTURE}: `cargo xtask ptx`\n")
 }
 
@@ -86,7 +97,15 @@ fn compiler() -> Outcome<PathBuf> {
 fn compile(compiler: &PathBuf, source: &str) -> Outcome<String> {
     let made = root().join("target").join("kernel.ptx");
     let mut compile = Command::new(compiler);
-    compile.current_dir(root()).args(["-ptx", "-O3", "-std=c++17", "-arch", ARCHITECTURE, source, "-o"]);
+    compile.current_dir(root()).args([
+        "-ptx",
+        "-O3",
+        "-std=c++17",
+        "-arch",
+        ARCHITECTURE,
+        source,
+        "-o",
+    ]);
     project::output(compile.arg(&made))?;
     let text = std::fs::read_to_string(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     std::fs::remove_file(&made).map_err(|e| format!("{}: {e}", made.display()))?;

@@ -1,8 +1,8 @@
 //! The command beside PyTorch `transformers` and CTranslate2: whole processes on the same text, taking turns.
 
 use super::median;
-use crate::python;
 use crate::project::{self, Outcome, root};
+use crate::python;
 use serde_json::Value;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -3,8 +3,8 @@
 mod batches;
 
 use super::median;
-use crate::python;
 use crate::project::{self, Outcome, root};
+use crate::python;
 use batches::Workload;
 use serde_json::Value;
 use std::fs;
