@@ -112,6 +112,21 @@ impl Device {
         region.content(offset, bytes).map(<[u8]>::to_vec)
     }
 
+    /// Copies from one place to another. What was never written is then not written in the copy either.
+    ///
+    /// # Errors
+    /// One of the two is not allocated.
+    pub fn copy(&mut self, to: Pointer, from: Pointer, bytes: usize) -> Result<(), Problem> {
+        if bytes == 0 {
+            return Ok(());
+        }
+        let (source, offset) = self.range(from, bytes)?;
+        let state = source.state(offset, bytes);
+        let (target, offset) = self.range(to, bytes)?;
+        target.set_state(offset, &state);
+        Ok(())
+    }
+
     fn range(&mut self, at: Pointer, bytes: usize) -> Result<(&mut Region, usize), Problem> {
         let region = self.global.region(at, bytes)?;
         let offset = (at - region.start()) as usize;

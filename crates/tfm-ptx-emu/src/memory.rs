@@ -98,6 +98,21 @@ impl Region {
         }
     }
 
+    /// What is needed to copy a range as it is, with what was never written in it.
+    pub(crate) fn state(&self, offset: usize, len: usize) -> Vec<(u8, bool)> {
+        let written = |i: usize| self.words[i / 4].written >> (i % 4) & 1 != 0;
+        (offset..offset + len).map(|i| (self.bytes[i], written(i))).collect()
+    }
+
+    /// Writes what [`Region::state`] took.
+    pub(crate) fn set_state(&mut self, offset: usize, state: &[(u8, bool)]) {
+        for (i, (byte, written)) in (offset..).zip(state) {
+            self.bytes[i] = *byte;
+            let (word, bit) = (&mut self.words[i / 4], 1 << (i % 4));
+            word.written = if *written { word.written | bit } else { word.written & !bit };
+        }
+    }
+
     /// Reads from outside of all kernels. An error at what was never written.
     pub(crate) fn content(&self, offset: usize, len: usize) -> Result<&[u8], Problem> {
         for (word, mask) in masks(offset, len) {

@@ -10,6 +10,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-text", &[]),
     ("tfm-cpu", &["tfm-core"]),
     ("tfm-ptx-emu", &[]),
+    ("tfm-fake-driver", &["tfm-ptx-emu"]),
     ("tfm-model", &["tfm-core", "tfm-text"]),
     ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
     ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train"]),
