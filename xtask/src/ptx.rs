@@ -12,6 +12,7 @@ use std::process::Command;
 
 /// CUDA sources; the PTX lies beside each.
 const SOURCES: &[&str] = &[
+    "crates/tfm-cuda/kernels/primitives.cu",
     "crates/tfm-ptx-emu/tests/fixtures/attention.cu",
     "crates/tfm-ptx-emu/tests/fixtures/kernels.cu",
 ];

@@ -1,6 +1,7 @@
 //! What the driver knows: memory, modules, streams, graphs.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tfm_ptx_emu::{Device, Launch, Module};
 
@@ -93,7 +94,7 @@ struct Function {
 /// Everything. Handles are positions in the lists, plus one.
 pub(crate) struct State {
     device: Device,
-    modules: Vec<Option<Module>>,
+    modules: Vec<Option<Arc<Module>>>,
     functions: Vec<Function>,
     /// Streams that were made, with what has been recorded since a capture began.
     streams: BTreeMap<usize, Option<Vec<Work>>>,
@@ -169,7 +170,7 @@ impl State {
             eprintln!("fake CUDA driver: PTX {error}");
             Code::InvalidPtx
         })?;
-        self.modules.push(Some(module));
+        self.modules.push(Some(Arc::new(module)));
         Ok(self.modules.len())
     }
 
@@ -193,7 +194,7 @@ impl State {
         Ok(kernel.parameters.iter().map(|(_, size)| *size).collect())
     }
 
-    fn kernel(&self, function: usize) -> Answer<(&Module, &str)> {
+    fn kernel(&self, function: usize) -> Answer<(&Arc<Module>, &str)> {
         let function = self.functions.get(function.wrapping_sub(1)).ok_or(Code::InvalidHandle)?;
         let module = self.modules[function.module].as_ref().ok_or(Code::InvalidHandle)?;
         Ok((module, &function.name))

@@ -9,6 +9,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-core", &[]),
     ("tfm-text", &[]),
     ("tfm-cpu", &["tfm-core"]),
+    ("tfm-cuda", &["tfm-core"]),
     ("tfm-ptx-emu", &[]),
     ("tfm-fake-driver", &["tfm-ptx-emu"]),
     ("tfm-model", &["tfm-core", "tfm-text"]),

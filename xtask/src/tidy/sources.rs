@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 /// No file is longer: a file has one job, and its name tells it.
 const MOST_LINES: usize = 500;
 
-/// Where `unsafe` may stand: kernels, and the mapping of weight files.
+/// Where `unsafe` may stand: kernels, what calls the CUDA driver or is one, and the mapping of weight files.
 const UNSAFE_MAY_STAND_IN: &[&str] = &[
     "crates/tfm-cpu/src/kernels/",
+    "crates/tfm-cuda/src/",
     "crates/tfm-fake-driver/src/driver.rs",
     "crates/tfm-fake-driver/tests/",
     "crates/tfm-model/src/checkpoint/mmap.rs",
@@ -48,7 +49,7 @@ pub(super) fn check(files: &[PathBuf]) -> Outcome<Vec<String>> {
             }
             if rust && !may_be_unsafe && has_unsafe(line) {
                 faults.push(format!(
-                    "{}: `unsafe` may stand in kernels and mappings alone",
+                    "{}: `unsafe` may stand in kernels, drivers and mappings alone",
                     at(number)
                 ));
             }

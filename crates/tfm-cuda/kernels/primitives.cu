@@ -1,0 +1,271 @@
+// The primitive ops over strided views, a thread for each element of the result. Floats are computed in f32, whatever
+// their type.
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <stdint.h>
+
+namespace {
+
+typedef float f32;
+typedef __half f16;
+typedef __nv_bfloat16 bf16;
+typedef int i32;
+
+constexpr int AXES = 8;
+
+// Where the elements of an operand lie; `Layout` of tfm-core.
+struct View {
+  int axes;
+  int shape[AXES];
+  long long strides[AXES];
+  long long offset;
+};
+
+// Numbers of elements: the host refuses more than 2^32 - 1.
+typedef uint32_t Count;
+
+// The position of element `i`, counted row-major, of the axes from `first` on.
+__device__ long long place(const View& view, Count i, int first = 0) {
+  long long at = first == 0 ? view.offset : 0;
+  for (int axis = view.axes - 1; axis >= first; axis--) {
+    const Count extent = view.shape[axis];
+    at += i % extent * view.strides[axis];
+    i /= extent;
+  }
+  return at;
+}
+
+// The element of this thread. The last blocks of 2^32 - 1 elements would count on from 0.
+__device__ Count index() {
+  const unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
+  return i > UINT32_MAX ? UINT32_MAX : (Count)i;
+}
+
+__device__ float number(f32 x) { return x; }
+__device__ float number(f16 x) { return __half2float(x); }
+__device__ float number(bf16 x) { return __bfloat162float(x); }
+__device__ int number(i32 x) { return x; }
+
+template <typename To, typename From> __device__ To convert(From x);
+template <> __device__ f32 convert(f32 x) { return x; }
+template <> __device__ f16 convert(f32 x) { return __float2half_rn(x); }
+template <> __device__ bf16 convert(f32 x) { return __float2bfloat16_rn(x); }
+template <> __device__ i32 convert(f32 x) { return __float2int_rz(x); }
+template <> __device__ f32 convert(i32 x) { return __int2float_rn(x); }
+template <> __device__ f16 convert(i32 x) { return __int2half_rn(x); }
+template <> __device__ bf16 convert(i32 x) { return __int2bfloat16_rn(x); }
+template <> __device__ i32 convert(i32 x) { return x; }
+
+__device__ float unary(int op, float x) {
+  switch (op) {
+    case 0: return -x;
+    case 1: return fabsf(x);
+    case 2: return expf(x);
+    case 3: return logf(x);
+    case 4: return sqrtf(x);
+    case 5: return 1.f / x;
+    case 6: return sinf(x);
+    case 7: return cosf(x);
+    case 8: return tanhf(x);
+    default: return erff(x);
+  }
+}
+
+__device__ int unary(int op, int x) { return op == 0 || x < 0 ? (int)(0u - (unsigned)x) : x; }
+
+__device__ float binary(int op, float a, float b) {
+  switch (op) {
+    case 0: return a + b;
+    case 1: return a - b;
+    case 2: return a * b;
+    case 3: return a / b;
+    case 4: return a > b ? a : b;
+    case 5: return a < b ? a : b;
+    case 6: return a < b ? 1.f : 0.f;
+    default: return a == b ? 1.f : 0.f;
+  }
+}
+
+__device__ int binary(int op, int a, int b) {
+  switch (op) {
+    case 0: return (int)((unsigned)a + (unsigned)b);
+    case 1: return (int)((unsigned)a - (unsigned)b);
+    case 2: return (int)((unsigned)a * (unsigned)b);
+    case 3: return b == 0 ? 0 : b == -1 ? (int)(0u - (unsigned)a) : a / b;
+    case 4: return max(a, b);
+    case 5: return min(a, b);
+    case 6: return a < b;
+    default: return a == b;
+  }
+}
+
+__device__ float sum(float a, float b) { return a + b; }
+__device__ int sum(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
+__device__ float least(float) { return -INFINITY; }
+__device__ int least(int) { return INT32_MIN; }
+
+// Random123's Philox4x32-10; `philox` of tfm-core.
+__device__ float uniform(uint32_t k0, uint32_t k1, uint32_t step, uint32_t stream, Count position) {
+  const Count block = position / 4;
+  uint32_t c[4] = {block, 0, step, stream};
+#pragma unroll
+  for (int round = 0; round < 10; round++) {
+    if (round > 0) k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
+    const uint32_t high0 = __umulhi(0xD2511F53u, c[0]), low0 = 0xD2511F53u * c[0];
+    const uint32_t high1 = __umulhi(0xCD9E8D57u, c[2]), low1 = 0xCD9E8D57u * c[2];
+    c[0] = high1 ^ c[1] ^ k0, c[1] = low1, c[2] = high0 ^ c[3] ^ k1, c[3] = low0;
+  }
+  const int part = position % 4;
+  const uint32_t word = part == 0 ? c[0] : part == 1 ? c[1] : part == 2 ? c[2] : c[3];
+  return (word >> 8) * (1.f / 16777216.f);
+}
+
+}  // namespace
+
+#define KERNEL extern "C" __global__ void
+
+#define BY_BITS(BITS, T) \
+  KERNEL fill_##BITS(T* out, T value, Count n) { \
+    const Count i = index(); \
+    if (i < n) out[i] = value; \
+  } \
+  KERNEL copy_##BITS(const T* x, View from, T* out, View to, Count n) { \
+    const Count i = index(); \
+    if (i < n) out[place(to, i)] = x[place(from, i)]; \
+  } \
+  /* out[i, :] = table[ids[i], :]; a row that is not there is 0. */ \
+  KERNEL gather_##BITS(const T* table, View rows, const i32* ids, View at, T* out, Count width, Count n) { \
+    const Count i = index(); \
+    if (i >= n) return; \
+    const int id = ids[place(at, i / width)]; \
+    const bool there = id >= 0 && id < rows.shape[0]; \
+    out[i] = there ? table[rows.offset + id * rows.strides[0] + place(rows, i % width, 1)] : T(0); \
+  } \
+  KERNEL write_rows_##BITS(const T* x, View from, const i32* ids, View at, T* out, View to, Count width, \
+                           Count n) { \
+    const Count i = index(); \
+    if (i >= n) return; \
+    const int id = ids[place(at, i / width)]; \
+    if (id < 0 || id >= to.shape[0]) return; \
+    out[to.offset + id * to.strides[0] + place(to, i % width, 1)] = x[place(from, i)]; \
+  }
+
+BY_BITS(16, uint16_t)
+BY_BITS(32, uint32_t)
+
+// A condition holds where its bits under the mask (all but the sign of a float) are not 0.
+#define SELECT(C_BITS, C, BITS, T) \
+  KERNEL select_##C_BITS##_##BITS(const C* c, View c_view, C mask, const T* a, View a_view, const T* b, \
+                                  View b_view, T* out, Count n) { \
+    const Count i = index(); \
+    if (i < n) out[i] = (c[place(c_view, i)] & mask) != 0 ? a[place(a_view, i)] : b[place(b_view, i)]; \
+  }
+
+SELECT(16, uint16_t, 16, uint16_t)
+SELECT(16, uint16_t, 32, uint32_t)
+SELECT(32, uint32_t, 16, uint16_t)
+SELECT(32, uint32_t, 32, uint32_t)
+
+#define CONVERT(FROM, TO) \
+  KERNEL convert_##FROM##_##TO(const FROM* x, View from, TO* out, View to, Count n) { \
+    const Count i = index(); \
+    if (i < n) out[place(to, i)] = convert<TO>(number(x[place(from, i)])); \
+  }
+
+CONVERT(f32, f16)
+CONVERT(f32, bf16)
+CONVERT(f32, i32)
+CONVERT(f16, f32)
+CONVERT(f16, bf16)
+CONVERT(f16, i32)
+CONVERT(bf16, f32)
+CONVERT(bf16, f16)
+CONVERT(bf16, i32)
+CONVERT(i32, f32)
+CONVERT(i32, f16)
+CONVERT(i32, bf16)
+
+#define BY_TYPE(T) \
+  KERNEL unary_##T(int op, const T* x, View from, T* out, Count n) { \
+    const Count i = index(); \
+    if (i < n) out[i] = convert<T>(unary(op, number(x[place(from, i)]))); \
+  } \
+  KERNEL binary_##T(int op, const T* a, View a_view, const T* b, View b_view, T* out, Count n) { \
+    const Count i = index(); \
+    if (i < n) out[i] = convert<T>(binary(op, number(a[place(a_view, i)]), number(b[place(b_view, i)]))); \
+  } \
+  /* op 0: sum, 1: maximum. `lines` has extent 1 at the axis. */ \
+  KERNEL reduce_##T(int op, const T* x, View lines, Count extent, long long stride, T* out, Count n) { \
+    const Count i = index(); \
+    if (i >= n) return; \
+    const T* line = x + place(lines, i); \
+    auto so_far = op == 0 ? convert<decltype(number(*x))>(0) : least(number(T())); \
+    for (Count j = 0; j < extent; j++) { \
+      const auto here = number(line[j * stride]); \
+      so_far = op == 0 ? sum(so_far, here) : binary(4, here, so_far); \
+    } \
+    out[i] = convert<T>(so_far); \
+  } \
+  KERNEL scatter_add_##T(const T* x, View from, const i32* ids, View at, Count count, T* out, Count width, \
+                         Count n) { \
+    const Count i = index(); \
+    if (i >= n) return; \
+    auto total = convert<decltype(number(*x))>(0); \
+    for (Count j = 0; j < count; j++) \
+      if ((Count)ids[place(at, j)] == i / width) total = sum(total, number(x[place(from, j * width + i % width)])); \
+    out[i] = convert<T>(total); \
+  } \
+  /* A thread a row: each of the k looks for the largest behind the one before. */ \
+  KERNEL top_k_##T(const T* x, View from, int columns, int k, T* values, i32* indices, Count rows) { \
+    const Count row = index(); \
+    if (row >= rows) return; \
+    for (int j = 0; j < k; j++) { \
+      int best = -1; \
+      for (int c = 0; c < columns; c++) { \
+        const auto here = number(x[place(from, row * columns + c)]); \
+        if (j > 0) { \
+          const int last = indices[row * k + j - 1]; \
+          const auto before = number(values[row * k + j - 1]); \
+          if (!(here < before || (here == before && c > last))) continue; \
+        } \
+        if (best < 0 || here > number(x[place(from, row * columns + best)])) best = c; \
+      } \
+      values[row * k + j] = x[place(from, row * columns + max(best, 0))]; \
+      indices[row * k + j] = max(best, 0); \
+    } \
+  }
+
+BY_TYPE(f32)
+BY_TYPE(f16)
+BY_TYPE(bf16)
+BY_TYPE(i32)
+
+#define FLOATS(T) \
+  KERNEL random_##T(const i32* key, View at, unsigned stream, T* out, Count n) { \
+    const Count i = index(); \
+    if (i < n) \
+      out[i] = convert<T>(uniform(key[place(at, 0)], key[place(at, 1)], key[place(at, 2)], stream, i)); \
+  } \
+  /* out [batches, m, n] = a·b; the views' last two axes are those of the matrices. */ \
+  KERNEL matmul_##T(const T* a, View a_view, const T* b, View b_view, T* out, Count m, Count k, Count n, Count all) { \
+    const Count i = index(); \
+    if (i >= all) return; \
+    const Count batch = i / n / m, row = i / n % m, column = i % n; \
+    float total = 0.f; \
+    if (k > 0) { \
+      const T* x = a + place(a_view, (batch * m + row) * k); \
+      const T* y = b + place(b_view, batch * k * n + column); \
+      const long long x_step = a_view.strides[a_view.axes - 1], y_step = b_view.strides[b_view.axes - 2]; \
+      for (Count p = 0; p < k; p++) total = fmaf(number(x[p * x_step]), number(y[p * y_step]), total); \
+    } \
+    out[i] = convert<T>(total); \
+  }
+
+FLOATS(f32)
+FLOATS(f16)
+FLOATS(bf16)
+
+KERNEL iota(i32* out, Count n) {
+  const Count i = index();
+  if (i < n) out[i] = (int)i;
+}
