@@ -9,8 +9,8 @@ pub(super) fn arithmetic(
     arguments: &mut Arguments<'_>,
 ) -> Result<Op> {
     let mode = parts.mode()?;
-    let approximate = parts.any(&["approx", "full"]).is_some();
-    let _ = approximate;
+    // Approximate operations are computed exactly.
+    parts.any(&["approx", "full"]);
     let half = parts.any(&["lo", "hi", "wide"]);
     let wrap = parts.any(&["wrap", "clamp"]);
     let direction = if matches!(name, "shf") { parts.any(&["l", "r"]) } else { None };
