@@ -7,19 +7,17 @@ use crate::project::{self, Outcome, read, root};
 use crate::python;
 use crate::report::Verdict;
 use sha2::{Digest, Sha256};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// CUDA sources; the PTX lies beside each.
-const SOURCES: &[&str] = &[
-    "crates/tfm-cuda/kernels/primitives.cu",
-    "crates/tfm-ptx-emu/tests/fixtures/attention.cu",
-    "crates/tfm-ptx-emu/tests/fixtures/kernels.cu",
-];
+/// Folders with CUDA sources: every `.cu` is compiled, and its PTX lies beside it.
+const FOLDERS: &[&str] = &["crates/tfm-cuda/kernels", "crates/tfm-ptx-emu/tests/fixtures"];
 const REQUIREMENTS: &str = "xtask/python/nvcc.txt";
 /// What of the compiler's PTX version is changed, so that older drivers load it: nothing of 9.0 is used.
 const VERSION: [&str; 2] = [".version 9.0\n", ".version 7.0\n"];
 const ARCHITECTURE: &str = "compute_80";
+/// In names of what a namespace without a name has, with a hash of the folder: the text would differ from place to place.
+const LOCAL: &str = "_GLOBAL__N__";
 
 /// Compiles CUDA sources to PTX.
 #[derive(clap::Args)]
@@ -32,7 +30,7 @@ pub(crate) struct Ptx {
 /// Compiles every source, and writes or compares.
 pub(crate) fn run(arguments: &Ptx) -> Outcome {
     let compiler = compiler()?;
-    for source in SOURCES {
+    for source in &sources("cu")? {
         let (target, text) = (target(source), compile(&compiler, source)?);
         if !arguments.check {
             let (aside, target) = (root().join(target.with_extension("tmp")), root().join(&target));
@@ -61,27 +59,49 @@ pub(crate) fn check() -> Verdict {
 /// PTX that is not from the source beside it.
 pub(crate) fn stale() -> Outcome<Vec<String>> {
     let mut faults = Vec::new();
-    for source in SOURCES {
-        let (target, wanted) = (target(source), header(source, &read(source)?));
+    for source in &sources("cu")? {
+        let (target, wanted) = (target(source), header(source)?);
         if !read(&target)?.starts_with(&wanted) {
             faults.push(format!(
-                "{}: not from {source} as it is; run `cargo xtask ptx`",
-                target.display()
+                "{}: not from {} as it is; run `cargo xtask ptx`",
+                target.display(),
+                source.display()
             ));
         }
     }
     Ok(faults)
 }
 
-fn target(source: &str) -> PathBuf {
-    PathBuf::from(source).with_extension("ptx")
+/// The files of that ending, relative to the root, in order.
+fn sources(ending: &str) -> Outcome<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in FOLDERS {
+        let failed = |error: std::io::Error| format!("{folder}: {error}");
+        for entry in std::fs::read_dir(root().join(folder)).map_err(failed)? {
+            let path = Path::new(folder).join(entry.map_err(failed)?.file_name());
+            found.extend(path.extension().is_some_and(|e| e == ending).then_some(path));
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
-fn header(source: &str, text: &str) -> String {
-    let name = source.rsplit('/').next().unwrap_or(source);
-    let hash: String =
-        Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("// {name}, sha256 {hash}, for {ARCHITECTURE}: `cargo xtask ptx`\n")
+fn target(source: &Path) -> PathBuf {
+    source.with_extension("ptx")
+}
+
+/// The first line of a PTX: the hash is of the source and of the headers beside it.
+fn header(source: &Path) -> Outcome<String> {
+    let mut hash = Sha256::new();
+    hash.update(read(source)?);
+    for header in sources("cuh")? {
+        if header.parent() == source.parent() {
+            hash.update(read(header)?);
+        }
+    }
+    let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = source.file_name().unwrap_or_default().display();
+    Ok(format!("// {name}, sha256 {hash}, for {ARCHITECTURE}: `cargo xtask ptx`\n"))
 }
 
 /// The compiler, which also needs the host's C++ preprocessor.
@@ -95,24 +115,23 @@ fn compiler() -> Outcome<PathBuf> {
     Ok(compiler)
 }
 
-fn compile(compiler: &PathBuf, source: &str) -> Outcome<String> {
+fn compile(compiler: &Path, source: &Path) -> Outcome<String> {
     let made = root().join("target").join("kernel.ptx");
     let mut compile = Command::new(compiler);
-    compile.current_dir(root()).args([
-        "-ptx",
-        "-O3",
-        "-std=c++17",
-        "-arch",
-        ARCHITECTURE,
-        source,
-        "-o",
-    ]);
-    project::output(compile.arg(&made))?;
+    compile.current_dir(root()).args(["-ptx", "-O3", "-std=c++17", "-arch", ARCHITECTURE]);
+    project::output(compile.arg(source).arg("-o").arg(&made))?;
     let text = std::fs::read_to_string(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     std::fs::remove_file(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     let [from, to] = VERSION;
+    let source_name = source.display();
     if !text.contains(from) {
-        return Err(format!("{source}: the compiler did not write `{}`", from.trim()));
+        return Err(format!("{source_name}: the compiler did not write `{}`", from.trim()));
     }
-    Ok(header(source, &read(source)?) + &text.replacen(from, to, 1))
+    if text.contains(LOCAL) {
+        return Err(format!(
+            "{source_name}: a symbol of the PTX comes from a namespace without a name; declare shared memory and constants \
+             outside of it"
+        ));
+    }
+    Ok(header(source)? + &text.replacen(from, to, 1))
 }
