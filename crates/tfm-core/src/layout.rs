@@ -74,6 +74,31 @@ impl Layout {
         self.shape.last_extent() == 1 || self.strides.last().is_none_or(|&stride| stride == 1)
     }
 
+    /// The rows of a layout: how many, how long, how far apart. `None` where the last axis has gaps, or the
+    /// others cannot be walked with one stride.
+    pub fn as_rows(&self) -> Option<(usize, usize, usize)> {
+        let shape = &self.shape;
+        let (&cols, outer) = shape.split_last()?;
+        if self.is_contiguous() {
+            return Some((shape.rows(), cols, cols));
+        }
+        if !self.has_contiguous_rows() {
+            return None;
+        }
+        let mut merged: Option<(usize, usize)> = None;
+        for (&extent, &stride) in
+            outer.iter().zip(&self.strides).filter(|(extent, _)| **extent != 1)
+        {
+            merged = match merged {
+                None => Some((extent, stride)),
+                Some((rows, above)) if above == stride * extent => Some((rows * extent, stride)),
+                Some(_) => return None,
+            };
+        }
+        let (rows, stride) = merged.unwrap_or((1, cols));
+        Some((rows, cols, stride))
+    }
+
     /// The axes reordered: axis `a` of the result is axis `order[a]` of this layout.
     pub fn permute(&self, order: &[usize]) -> Self {
         Layout {
@@ -215,5 +240,18 @@ mod tests {
         assert_eq!(empty.positions().count(), 0);
         assert_eq!(empty.end(), 0);
         assert!(empty.is_contiguous());
+    }
+
+    #[test]
+    fn rows_of_a_slice_of_joined_projections() {
+        let joined = Layout::contiguous(&[5, 24].into());
+        assert_eq!(joined.slice(1, 8, 8).as_rows(), Some((5, 8, 24)));
+        assert_eq!(joined.permute(&[1, 0]).as_rows(), None);
+        assert_eq!(Layout::contiguous(&[2, 3, 4].into()).as_rows(), Some((6, 4, 4)));
+        assert_eq!(Layout::contiguous(&[3, 8, 4].into()).slice(1, 0, 2).as_rows(), None);
+        assert_eq!(
+            Layout::contiguous(&[4].into()).broadcast(&[3, 4].into()).as_rows(),
+            Some((3, 4, 0))
+        );
     }
 }

@@ -20,7 +20,6 @@ use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
 use crate::kernels::softmax::softmax;
 use crate::kernels::top_k::top_log_probabilities;
-use crate::strided::as_rows;
 
 mod training;
 
@@ -62,7 +61,7 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
         let fits = match wanted(op, operand) {
             Wanted::Any => true,
-            Wanted::Rows => as_rows(layout).is_some(),
+            Wanted::Rows => layout.as_rows().is_some(),
             Wanted::Heads => layout.has_contiguous_rows(),
             Wanted::Contiguous => layout.is_contiguous(),
         };
@@ -157,7 +156,7 @@ fn run_linear(
 
 /// A view as rows, which [`supports`] has made sure of.
 fn rows<'a>(view: &View<'a, Buffer>) -> Rows<'a> {
-    let (rows, cols, stride) = as_rows(view.layout).expect("`supports` asks for rows");
+    let (rows, cols, stride) = view.layout.as_rows().expect("`supports` asks for rows");
     Rows::new(from_offset(view), rows, cols, stride)
 }
 

@@ -81,30 +81,6 @@ pub(crate) fn convert<T: Element, U: Element>(
     });
 }
 
-/// The rows of a layout: how many, how long, how far apart. `None` where the last axis has gaps, or the
-/// others cannot be walked with one stride.
-pub(crate) fn as_rows(layout: &Layout) -> Option<(usize, usize, usize)> {
-    let shape = layout.shape();
-    let (&cols, outer) = shape.split_last()?;
-    if layout.is_contiguous() {
-        return Some((shape.rows(), cols, cols));
-    }
-    if !layout.has_contiguous_rows() {
-        return None;
-    }
-    let mut merged: Option<(usize, usize)> = None;
-    for (&extent, &stride) in outer.iter().zip(layout.strides()).filter(|(extent, _)| **extent != 1)
-    {
-        merged = match merged {
-            None => Some((extent, stride)),
-            Some((rows, above)) if above == stride * extent => Some((rows * extent, stride)),
-            Some(_) => return None,
-        };
-    }
-    let (rows, stride) = merged.unwrap_or((1, cols));
-    Some((rows, cols, stride))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -145,18 +121,5 @@ mod tests {
             });
             assert_eq!(count, runs);
         }
-    }
-
-    #[test]
-    fn rows_of_a_slice_of_joined_projections() {
-        let joined = Layout::contiguous(&[5, 24].into());
-        assert_eq!(as_rows(&joined.slice(1, 8, 8)), Some((5, 8, 24)));
-        assert_eq!(as_rows(&joined.permute(&[1, 0])), None);
-        assert_eq!(as_rows(&Layout::contiguous(&[2, 3, 4].into())), Some((6, 4, 4)));
-        assert_eq!(as_rows(&Layout::contiguous(&[3, 8, 4].into()).slice(1, 0, 2)), None);
-        assert_eq!(
-            as_rows(&Layout::contiguous(&[4].into()).broadcast(&[3, 4].into())),
-            Some((3, 4, 0))
-        );
     }
 }

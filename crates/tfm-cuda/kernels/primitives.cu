@@ -1,60 +1,8 @@
 // The primitive ops over strided views, a thread for each element of the result. Floats are computed in f32, whatever
 // their type.
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
-#include <stdint.h>
+#include "common.cuh"
 
 namespace {
-
-typedef float f32;
-typedef __half f16;
-typedef __nv_bfloat16 bf16;
-typedef int i32;
-
-constexpr int AXES = 8;
-
-// Where the elements of an operand lie; `Layout` of tfm-core.
-struct View {
-  int axes;
-  int shape[AXES];
-  long long strides[AXES];
-  long long offset;
-};
-
-// Numbers of elements: the host refuses more than 2^32 - 1.
-typedef uint32_t Count;
-
-// The position of element `i`, counted row-major, of the axes from `first` on.
-__device__ long long place(const View& view, Count i, int first = 0) {
-  long long at = first == 0 ? view.offset : 0;
-  for (int axis = view.axes - 1; axis >= first; axis--) {
-    const Count extent = view.shape[axis];
-    at += i % extent * view.strides[axis];
-    i /= extent;
-  }
-  return at;
-}
-
-// The element of this thread. The last blocks of 2^32 - 1 elements would count on from 0.
-__device__ Count index() {
-  const unsigned long long i = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
-  return i > UINT32_MAX ? UINT32_MAX : (Count)i;
-}
-
-__device__ float number(f32 x) { return x; }
-__device__ float number(f16 x) { return __half2float(x); }
-__device__ float number(bf16 x) { return __bfloat162float(x); }
-__device__ int number(i32 x) { return x; }
-
-template <typename To, typename From> __device__ To convert(From x);
-template <> __device__ f32 convert(f32 x) { return x; }
-template <> __device__ f16 convert(f32 x) { return __float2half_rn(x); }
-template <> __device__ bf16 convert(f32 x) { return __float2bfloat16_rn(x); }
-template <> __device__ i32 convert(f32 x) { return __float2int_rz(x); }
-template <> __device__ f32 convert(i32 x) { return __int2float_rn(x); }
-template <> __device__ f16 convert(i32 x) { return __int2half_rn(x); }
-template <> __device__ bf16 convert(i32 x) { return __int2bfloat16_rn(x); }
-template <> __device__ i32 convert(i32 x) { return x; }
 
 __device__ float unary(int op, float x) {
   switch (op) {
@@ -104,25 +52,7 @@ __device__ int sum(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
 __device__ float least(float) { return -INFINITY; }
 __device__ int least(int) { return INT32_MIN; }
 
-// Random123's Philox4x32-10; `philox` of tfm-core.
-__device__ float uniform(uint32_t k0, uint32_t k1, uint32_t step, uint32_t stream, Count position) {
-  const Count block = position / 4;
-  uint32_t c[4] = {block, 0, step, stream};
-#pragma unroll
-  for (int round = 0; round < 10; round++) {
-    if (round > 0) k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    const uint32_t high0 = __umulhi(0xD2511F53u, c[0]), low0 = 0xD2511F53u * c[0];
-    const uint32_t high1 = __umulhi(0xCD9E8D57u, c[2]), low1 = 0xCD9E8D57u * c[2];
-    c[0] = high1 ^ c[1] ^ k0, c[1] = low1, c[2] = high0 ^ c[3] ^ k1, c[3] = low0;
-  }
-  const int part = position % 4;
-  const uint32_t word = part == 0 ? c[0] : part == 1 ? c[1] : part == 2 ? c[2] : c[3];
-  return (word >> 8) * (1.f / 16777216.f);
-}
-
 }  // namespace
-
-#define KERNEL extern "C" __global__ void
 
 #define BY_BITS(BITS, T) \
   KERNEL fill_##BITS(T* out, T value, Count n) { \

@@ -2,11 +2,13 @@
 
 use crate::buffer::Buffer;
 use crate::device::{device_error, driver_error, open};
-use crate::launch::Argument::{Bits16, Count, Pointer, Signed, Stride};
-use crate::launch::{Argument, Kernels, View as Operand, count};
+use crate::fused;
+use crate::launch::Call;
+use crate::modules::Modules;
 use cudarc::driver::{CudaStream, sys};
 use std::sync::Arc;
-use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::backend::{Outcome, Signature, View, ViewMut};
+use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorData};
 
@@ -16,7 +18,7 @@ use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorDa
 #[derive(Debug, Clone)]
 pub struct CudaBackend {
     stream: Arc<CudaStream>,
-    kernels: Arc<Kernels>,
+    modules: Arc<Modules>,
 }
 
 impl CudaBackend {
@@ -26,31 +28,22 @@ impl CudaBackend {
     /// There is no driver, no such device, or the driver refuses.
     pub fn new(ordinal: usize) -> Outcome<CudaBackend> {
         let stream = open(ordinal)?;
-        let kernels = Arc::new(Kernels::load(stream.context())?);
-        Ok(CudaBackend { stream, kernels })
+        let modules = Arc::new(Modules::new(stream.context()));
+        Ok(CudaBackend { stream, modules })
     }
 
-    fn launch(&self, name: &str, n: usize, arguments: &[Argument]) -> Outcome {
-        self.kernels.launch(&self.stream, name, n, arguments)
+    /// A kernel of a module, to be given its arguments.
+    pub(crate) fn call(&self, module: &'static str, kernel: impl Into<String>) -> Call<'_> {
+        Call::new(&self.modules, &self.stream, module, kernel)
     }
 
-    /// The start of a source's buffer; its view says where the elements are.
-    fn source(&self, view: &View<'_, Buffer>) -> Argument {
-        Pointer(view.buffer.at(0, &self.stream))
+    fn primitive(&self, kernel: impl Into<String>) -> Call<'_> {
+        self.call("primitives", kernel)
     }
-
-    /// The first element of a destination without gaps.
-    fn target(&self, view: &mut ViewMut<'_, Buffer>) -> Argument {
-        Pointer(view.buffer.at_mut(view.layout.offset(), &self.stream))
-    }
-}
-
-fn operand(layout: &Layout) -> Outcome<Argument> {
-    Ok(Argument::View(Operand::new(layout)?))
 }
 
 /// The type in the names of kernels.
-fn name(dtype: DType) -> &'static str {
+pub(crate) fn name(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "f32",
         DType::F16 => "f16",
@@ -151,39 +144,36 @@ impl Backend for CudaBackend {
 
     fn fill(&self, value: f64, mut dst: ViewMut<'_, Buffer>) -> Outcome {
         let n = dst.layout.shape().elements();
-        let value = match dst.dtype {
-            DType::F32 => Count((value as f32).to_bits()),
-            DType::I32 => Signed(value as i32),
-            DType::F16 => Bits16(half::f16::from_f64(value).to_bits()),
-            DType::BF16 => Bits16(half::bf16::from_f64(value).to_bits()),
+        let call = self.primitive(format!("fill_{}", bits(dst.dtype))).target(&mut dst);
+        let call = match dst.dtype {
+            DType::F32 => call.float(value),
+            DType::I32 => call.signed(value as i32),
+            DType::F16 => call.bits_16(half::f16::from_f64(value).to_bits()),
+            DType::BF16 => call.bits_16(half::bf16::from_f64(value).to_bits()),
         };
-        let arguments = [self.target(&mut dst), value, Count(count(n)?)];
-        self.launch(&format!("fill_{}", bits(dst.dtype)), n, &arguments)
+        call.each(n)
     }
 
     fn iota(&self, mut dst: ViewMut<'_, Buffer>) -> Outcome {
         let n = dst.layout.shape().elements();
-        self.launch("iota", n, &[self.target(&mut dst), Count(count(n)?)])
+        self.primitive("iota").target(&mut dst).each(n)
     }
 
-    fn copy(&self, src: View<'_, Buffer>, dst: ViewMut<'_, Buffer>) -> Outcome {
+    fn copy(&self, src: View<'_, Buffer>, mut dst: ViewMut<'_, Buffer>) -> Outcome {
         let n = dst.layout.shape().elements();
         let kernel = if src.dtype == dst.dtype {
             format!("copy_{}", bits(src.dtype))
         } else {
             format!("convert_{}_{}", name(src.dtype), name(dst.dtype))
         };
-        let target = Pointer(dst.buffer.at_mut(0, &self.stream));
-        let (from, to) = (operand(src.layout)?, operand(dst.layout)?);
-        self.launch(&kernel, n, &[self.source(&src), from, target, to, Count(count(n)?)])
+        self.primitive(kernel).strided(&src).strided_target(&mut dst).each(n)
     }
 
     fn unary(&self, op: UnaryOp, src: View<'_, Buffer>, mut dst: ViewMut<'_, Buffer>) -> Outcome {
         let n = dst.layout.shape().elements();
         let op = UnaryOp::ALL.iter().position(|other| *other == op).unwrap_or(0) as i32;
-        let (from, to) = (operand(src.layout)?, self.target(&mut dst));
-        let arguments = [Signed(op), self.source(&src), from, to, Count(count(n)?)];
-        self.launch(&format!("unary_{}", name(dst.dtype)), n, &arguments)
+        let call = self.primitive(format!("unary_{}", name(dst.dtype))).signed(op);
+        call.strided(&src).target(&mut dst).each(n)
     }
 
     fn binary(
@@ -195,10 +185,8 @@ impl Backend for CudaBackend {
     ) -> Outcome {
         let n = dst.layout.shape().elements();
         let op = BinaryOp::ALL.iter().position(|other| *other == op).unwrap_or(0) as i32;
-        let (x, y) = (operand(a.layout)?, operand(b.layout)?);
-        let to = self.target(&mut dst);
-        let arguments = [Signed(op), self.source(&a), x, self.source(&b), y, to, Count(count(n)?)];
-        self.launch(&format!("binary_{}", name(dst.dtype)), n, &arguments)
+        let call = self.primitive(format!("binary_{}", name(dst.dtype))).signed(op);
+        call.strided(&a).strided(&b).target(&mut dst).each(n)
     }
 
     fn select(
@@ -209,24 +197,21 @@ impl Backend for CudaBackend {
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
         let n = dst.layout.shape().elements();
+        let kernel = format!("select_{}_{}", bits(condition.dtype), bits(dst.dtype));
+        let call = self.primitive(kernel).strided(&condition);
         // −0 is 0.
-        let mask = match condition.dtype {
-            DType::I32 => Count(u32::MAX),
-            DType::F32 => Count(u32::MAX >> 1),
-            DType::F16 | DType::BF16 => Bits16(u16::MAX >> 1),
+        let call = match condition.dtype {
+            DType::I32 => call.bits(u32::MAX),
+            DType::F32 => call.bits(u32::MAX >> 1),
+            DType::F16 | DType::BF16 => call.bits_16(u16::MAX >> 1),
         };
-        let (c, x, y) = (operand(condition.layout)?, operand(a.layout)?, operand(b.layout)?);
-        let (pc, pa, pb) = (self.source(&condition), self.source(&a), self.source(&b));
-        let arguments = [pc, c, mask, pa, x, pb, y, self.target(&mut dst), Count(count(n)?)];
-        self.launch(&format!("select_{}_{}", bits(condition.dtype), bits(dst.dtype)), n, &arguments)
+        call.strided(&a).strided(&b).target(&mut dst).each(n)
     }
 
     fn random(&self, stream: u32, key: View<'_, Buffer>, mut dst: ViewMut<'_, Buffer>) -> Outcome {
         let n = dst.layout.shape().elements();
-        let at = operand(key.layout)?;
-        let arguments =
-            [self.source(&key), at, Count(stream), self.target(&mut dst), Count(count(n)?)];
-        self.launch(&format!("random_{}", name(dst.dtype)), n, &arguments)
+        let call = self.primitive(format!("random_{}", name(dst.dtype)));
+        call.strided(&key).bits(stream).target(&mut dst).each(n)
     }
 
     fn reduce(
@@ -244,10 +229,9 @@ impl Backend for CudaBackend {
             ReduceOp::Sum => 0,
             ReduceOp::Max => 1,
         };
-        let (source, lines, target) = (self.source(&src), operand(&lines)?, self.target(&mut dst));
-        let (extent, stride) = (Count(count(extent)?), Stride(stride as i64));
-        let arguments = [Signed(op), source, lines, extent, stride, target, Count(count(n)?)];
-        self.launch(&format!("reduce_{}", name(dst.dtype)), n, &arguments)
+        let call = self.primitive(format!("reduce_{}", name(dst.dtype))).signed(op);
+        let call = call.strided_as(&src, &lines).count(extent).stride(stride);
+        call.target(&mut dst).each(n)
     }
 
     fn matmul(
@@ -260,11 +244,9 @@ impl Backend for CudaBackend {
         let rank = a.layout.shape().len();
         let [m, k] = [a.layout.shape()[rank - 2], a.layout.shape()[rank - 1]];
         let columns = b.layout.shape()[rank - 1];
-        let (x, y) = (operand(a.layout)?, operand(b.layout)?);
-        let (pa, pb, to) = (self.source(&a), self.source(&b), self.target(&mut dst));
-        let [m, k, columns] = [count(m)?, count(k)?, count(columns)?].map(Count);
-        let arguments = [pa, x, pb, y, to, m, k, columns, Count(count(n)?)];
-        self.launch(&format!("matmul_{}", name(dst.dtype)), n, &arguments)
+        let call = self.primitive(format!("matmul_{}", name(dst.dtype)));
+        let call = call.strided(&a).strided(&b).target(&mut dst);
+        call.count(m).count(k).count(columns).each(n)
     }
 
     fn gather(
@@ -274,11 +256,9 @@ impl Backend for CudaBackend {
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
         let n = dst.layout.shape().elements();
-        let width = Count(count(table.layout.shape()[1..].iter().product())?);
-        let (rows, at) = (operand(table.layout)?, operand(ids.layout)?);
-        let (pt, pi, to) = (self.source(&table), self.source(&ids), self.target(&mut dst));
-        let arguments = [pt, rows, pi, at, to, width, Count(count(n)?)];
-        self.launch(&format!("gather_{}", bits(dst.dtype)), n, &arguments)
+        let width = table.layout.shape()[1..].iter().product();
+        let call = self.primitive(format!("gather_{}", bits(dst.dtype)));
+        call.strided(&table).strided(&ids).target(&mut dst).count(width).each(n)
     }
 
     fn scatter_add(
@@ -288,27 +268,22 @@ impl Backend for CudaBackend {
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
         let n = dst.layout.shape().elements();
-        let width = Count(count(dst.layout.shape()[1..].iter().product())?);
-        let sources = Count(count(ids.layout.shape().elements())?);
-        let (from, at) = (operand(src.layout)?, operand(ids.layout)?);
-        let (ps, pi, to) = (self.source(&src), self.source(&ids), self.target(&mut dst));
-        let arguments = [ps, from, pi, at, sources, to, width, Count(count(n)?)];
-        self.launch(&format!("scatter_add_{}", name(dst.dtype)), n, &arguments)
+        let width = dst.layout.shape()[1..].iter().product();
+        let sources = ids.layout.shape().elements();
+        let call = self.primitive(format!("scatter_add_{}", name(dst.dtype)));
+        call.strided(&src).strided(&ids).count(sources).target(&mut dst).count(width).each(n)
     }
 
     fn write_rows(
         &self,
         src: View<'_, Buffer>,
         ids: View<'_, Buffer>,
-        dst: ViewMut<'_, Buffer>,
+        mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
         let n = src.layout.shape().elements();
-        let width = Count(count(src.layout.shape()[1..].iter().product())?);
-        let (from, at, to) = (operand(src.layout)?, operand(ids.layout)?, operand(dst.layout)?);
-        let (ps, pi) = (self.source(&src), self.source(&ids));
-        let target = Pointer(dst.buffer.at_mut(0, &self.stream));
-        let arguments = [ps, from, pi, at, target, to, width, Count(count(n)?)];
-        self.launch(&format!("write_rows_{}", bits(dst.dtype)), n, &arguments)
+        let width = src.layout.shape()[1..].iter().product();
+        let call = self.primitive(format!("write_rows_{}", bits(dst.dtype)));
+        call.strided(&src).strided(&ids).strided_target(&mut dst).count(width).each(n)
     }
 
     fn top_k(
@@ -319,12 +294,24 @@ impl Backend for CudaBackend {
         mut indices: ViewMut<'_, Buffer>,
     ) -> Outcome {
         let (rows, columns) = (src.layout.shape()[0], src.layout.shape()[1]);
-        let n = if k == 0 { 0 } else { rows };
-        let from = operand(src.layout)?;
-        let (to, at) = (self.target(&mut values), self.target(&mut indices));
-        let (columns, k) = (count(columns)? as i32, count(k)? as i32);
-        let arguments =
-            [self.source(&src), from, Signed(columns), Signed(k), to, at, Count(count(rows)?)];
-        self.launch(&format!("top_k_{}", name(src.dtype)), n, &arguments)
+        if k == 0 {
+            return Ok(());
+        }
+        let call = self.primitive(format!("top_k_{}", name(src.dtype)));
+        let call = call.strided(&src).count(columns).count(k);
+        call.target(&mut values).target(&mut indices).each(rows)
+    }
+
+    fn supports(&self, op: &Fused, signature: &Signature<'_>) -> bool {
+        fused::supports(op, signature)
+    }
+
+    fn fused(
+        &self,
+        op: &Fused,
+        inputs: &[View<'_, Buffer>],
+        outputs: &mut [ViewMut<'_, Buffer>],
+    ) -> Outcome {
+        fused::run(self, op, inputs, outputs)
     }
 }

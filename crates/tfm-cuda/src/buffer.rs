@@ -1,7 +1,7 @@
 //! Device memory.
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
-use tfm_core::DType;
+use tfm_core::{DType, Layout};
 
 /// Memory of the device, of one element type.
 #[derive(Debug)]
@@ -11,6 +11,17 @@ pub struct Buffer {
 }
 
 impl Buffer {
+    /// How many elements there are.
+    pub(crate) fn elements(&self) -> usize {
+        self.data.len() / self.dtype.size()
+    }
+
+    /// Checks that a layout stays inside: what a kernel is told to touch exists.
+    pub(crate) fn expect_inside(&self, layout: &Layout) {
+        let (end, elements) = (layout.end(), self.elements());
+        assert!(end <= elements, "{end} elements are named, the buffer has {elements}");
+    }
+
     /// The address of an element.
     pub(crate) fn at(&self, offset: usize, stream: &CudaStream) -> u64 {
         // The guard records events, which are switched off: one stream does all.

@@ -1,137 +1,242 @@
-//! Kernels: loaded by name, and launched with as many threads as there are elements.
+//! A launch: the arguments of a kernel, checked as they are added.
 
+use crate::buffer::Buffer;
 use crate::device::{device_error, driver_error};
-use cudarc::driver::{
-    CudaContext, CudaFunction, CudaModule, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg,
-};
-use cudarc::nvrtc::Ptx;
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use tfm_core::Layout;
-use tfm_core::backend::Outcome;
+use crate::modules::Modules;
+use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, sys};
+use smallvec::SmallVec;
+use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::{BackendError, Layout};
 
-const PTX: &str = include_str!("../kernels/primitives.ptx");
-
-/// Threads of a block.
+/// Threads of a block of kernels that compute an element a thread.
 const THREADS: u32 = 256;
 /// The most axes of an operand; `AXES` of the kernels.
 const AXES: usize = 8;
+/// The most bytes of dynamic shared memory that need no permission.
+const FREE_SHARED_BYTES: u32 = 48 << 10;
 
 /// A layout as the kernels take it.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
-pub(crate) struct View {
+struct Strided {
     axes: i32,
     shape: [i32; AXES],
     strides: [i64; AXES],
     offset: i64,
 }
 
-// SAFETY: `View` of kernels/primitives.cu has the same fields, types and order, and C's layout.
-unsafe impl DeviceRepr for View {}
+// SAFETY: `View` of kernels/common.cuh has the same fields, types and order, and C's layout.
+unsafe impl DeviceRepr for Strided {}
 
-impl View {
-    /// # Errors
-    /// More axes, or larger ones, than the kernels take.
-    pub(crate) fn new(layout: &Layout) -> Outcome<View> {
+#[derive(Debug, Clone, Copy)]
+enum Argument {
+    Pointer(u64),
+    Strided(Strided),
+    Count(u32),
+    Signed(i32),
+    Stride(i64),
+    Float(f32),
+    Bits16(u16),
+}
+
+/// The blocks of a launch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grid {
+    /// Blocks along x, y and z. Without any, nothing is launched.
+    pub(crate) blocks: [usize; 3],
+    /// Threads of a block.
+    pub(crate) threads: u32,
+    /// Bytes of dynamic shared memory.
+    pub(crate) shared: u32,
+}
+
+/// A kernel that is about to be launched. Arguments are added in the order of its source.
+#[must_use]
+pub(crate) struct Call<'a> {
+    modules: &'a Modules,
+    stream: &'a CudaStream,
+    module: &'static str,
+    name: String,
+    arguments: SmallVec<[Argument; 16]>,
+    problem: Option<BackendError>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(
+        modules: &'a Modules,
+        stream: &'a CudaStream,
+        module: &'static str,
+        name: impl Into<String>,
+    ) -> Call<'a> {
+        let (name, arguments) = (name.into(), SmallVec::new());
+        Call { modules, stream, module, name, arguments, problem: None }
+    }
+
+    fn add(mut self, argument: Argument) -> Self {
+        self.arguments.push(argument);
+        self
+    }
+
+    fn refuse(&mut self, problem: String) {
+        let problem = device_error(format!("kernel {}: {problem}", self.name));
+        self.problem.get_or_insert(problem);
+    }
+
+    /// The first element of a source whose layout the kernel knows otherwise.
+    pub(crate) fn source(self, view: &View<'_, Buffer>) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at(view.layout.offset(), self.stream);
+        self.add(Argument::Pointer(at))
+    }
+
+    /// A source, and where its elements lie.
+    pub(crate) fn strided(self, view: &View<'_, Buffer>) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at(0, self.stream);
+        self.add(Argument::Pointer(at)).layout(view.layout)
+    }
+
+    /// A source, and another layout than its own; the kernel stays within its own.
+    pub(crate) fn strided_as(self, view: &View<'_, Buffer>, layout: &Layout) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at(0, self.stream);
+        self.add(Argument::Pointer(at)).layout(layout)
+    }
+
+    /// A source that this call does without.
+    pub(crate) fn nothing(self) -> Self {
+        self.add(Argument::Pointer(0))
+    }
+
+    /// The first element of a destination.
+    pub(crate) fn target(self, view: &mut ViewMut<'_, Buffer>) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at_mut(view.layout.offset(), self.stream);
+        self.add(Argument::Pointer(at))
+    }
+
+    /// A destination, and where its elements lie.
+    pub(crate) fn strided_target(self, view: &mut ViewMut<'_, Buffer>) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at_mut(0, self.stream);
+        self.add(Argument::Pointer(at)).layout(view.layout)
+    }
+
+    /// Memory of the backend's own, of at least `elements` elements.
+    pub(crate) fn scratch(self, buffer: &mut Buffer, elements: usize) -> Self {
+        assert!(elements <= buffer.elements(), "kernel {}: scratch memory", self.name);
+        let at = buffer.at_mut(0, self.stream);
+        self.add(Argument::Pointer(at))
+    }
+
+    fn layout(mut self, layout: &Layout) -> Self {
         let (axes, shape) = (layout.shape().len(), layout.shape());
-        if axes > AXES || shape.iter().any(|extent| i32::try_from(*extent).is_err()) {
-            return Err(device_error(format!(
-                "an operand of shape {shape} is too large for the kernels"
-            )));
-        }
-        let mut view = View {
+        let mut view = Strided {
             axes: axes as i32,
             shape: [1; AXES],
             strides: [0; AXES],
             offset: layout.offset() as i64,
         };
-        for axis in 0..axes {
-            view.shape[axis] = shape[axis] as i32;
-            view.strides[axis] = layout.strides()[axis] as i64;
+        if axes > AXES || shape.iter().any(|extent| i32::try_from(*extent).is_err()) {
+            self.refuse(format!("an operand of shape {shape} is too large"));
+        } else {
+            for axis in 0..axes {
+                view.shape[axis] = shape[axis] as i32;
+                view.strides[axis] = layout.strides()[axis] as i64;
+            }
         }
-        Ok(view)
-    }
-}
-
-/// A kernel's argument.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Argument {
-    Pointer(u64),
-    View(View),
-    Count(u32),
-    Signed(i32),
-    Stride(i64),
-    Bits16(u16),
-}
-
-/// A number of elements as the kernels count them.
-///
-/// # Errors
-/// More than they can.
-pub(crate) fn count(n: usize) -> Outcome<u32> {
-    u32::try_from(n)
-        .map_err(|_| device_error(format!("{n} elements are more than a kernel counts")))
-}
-
-/// The module with the kernels, and those that have been looked up.
-#[derive(Debug)]
-pub(crate) struct Kernels {
-    module: Arc<CudaModule>,
-    found: Mutex<HashMap<String, CudaFunction>>,
-}
-
-impl Kernels {
-    pub(crate) fn load(context: &Arc<CudaContext>) -> Outcome<Kernels> {
-        let module = context.load_module(Ptx::from_src(PTX)).map_err(|error| {
-            driver_error("the driver does not take the kernels; it may be older than 11.0", error)
-        })?;
-        Ok(Kernels { module, found: Mutex::default() })
+        self.add(Argument::Strided(view))
     }
 
-    fn get(&self, name: &str) -> Outcome<CudaFunction> {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(function) = found.get(name) {
-            return Ok(function.clone());
+    /// A number of elements, `Count` (`uint32_t`) of the kernels.
+    pub(crate) fn count(mut self, n: usize) -> Self {
+        let count = u32::try_from(n);
+        if count.is_err() {
+            self.refuse(format!("{n} elements are more than a kernel counts"));
         }
-        let missing = |error| driver_error(&format!("kernel {name}"), error);
-        let function = self.module.load_function(name).map_err(missing)?;
-        found.insert(name.into(), function.clone());
-        Ok(function)
+        self.add(Argument::Count(count.unwrap_or(0)))
     }
 
-    /// Runs a kernel with at least `n` threads. Its arguments must be those of its source.
-    pub(crate) fn launch(
-        &self,
-        stream: &CudaStream,
-        name: &str,
-        n: usize,
-        arguments: &[Argument],
-    ) -> Outcome {
-        if n == 0 {
+    /// 32 bits.
+    pub(crate) fn bits(self, x: u32) -> Self {
+        self.add(Argument::Count(x))
+    }
+
+    /// 16 bits.
+    pub(crate) fn bits_16(self, x: u16) -> Self {
+        self.add(Argument::Bits16(x))
+    }
+
+    /// An `int`.
+    pub(crate) fn signed(self, x: i32) -> Self {
+        self.add(Argument::Signed(x))
+    }
+
+    /// A distance in elements, `int64_t` of the kernels.
+    pub(crate) fn stride(self, x: usize) -> Self {
+        self.add(Argument::Stride(x as i64))
+    }
+
+    /// A `float`.
+    pub(crate) fn float(self, x: f64) -> Self {
+        self.add(Argument::Float(x as f32))
+    }
+
+    /// Launches with at least `n` threads; the kernel has `n` as its last argument.
+    pub(crate) fn each(self, n: usize) -> Outcome {
+        let blocks = [n.div_ceil(THREADS as usize), 1, 1];
+        self.count(n).launch(Grid { blocks, threads: THREADS, shared: 0 })
+    }
+
+    /// Launches.
+    ///
+    /// # Errors
+    /// The driver refuses, or an operand is larger than the kernel counts.
+    pub(crate) fn launch(self, grid: Grid) -> Outcome {
+        if let Some(problem) = self.problem {
+            return Err(problem);
+        }
+        if grid.blocks.contains(&0) {
             return Ok(());
         }
-        let function = self.get(name)?;
-        let mut launch = stream.launch_builder(&function);
-        for argument in arguments {
+        // What every device offers.
+        let [x, y, z] = grid.blocks;
+        if x > i32::MAX as usize || y > 65_535 || z > 65_535 {
+            let problem = format!("kernel {}: {x}×{y}×{z} blocks are too many", self.name);
+            return Err(device_error(problem));
+        }
+        let function = self.modules.function(self.module, &self.name)?;
+        let failed = |error| driver_error(&format!("kernel {}", self.name), error);
+        allow_shared(&function, grid.shared).map_err(failed)?;
+        let mut launch = self.stream.launch_builder(&function);
+        for argument in &self.arguments {
             match argument {
                 Argument::Pointer(x) => launch.arg(x),
-                Argument::View(x) => launch.arg(x),
+                Argument::Strided(x) => launch.arg(x),
                 Argument::Count(x) => launch.arg(x),
                 Argument::Signed(x) => launch.arg(x),
                 Argument::Stride(x) => launch.arg(x),
+                Argument::Float(x) => launch.arg(x),
                 Argument::Bits16(x) => launch.arg(x),
             };
         }
         let config = LaunchConfig {
-            grid_dim: (count(n)?.div_ceil(THREADS), 1, 1),
-            block_dim: (THREADS, 1, 1),
-            shared_mem_bytes: 0,
+            grid_dim: (x as u32, y as u32, z as u32),
+            block_dim: (grid.threads, 1, 1),
+            shared_mem_bytes: grid.shared,
         };
-        // SAFETY: the callers in `backend` pass what the kernel declares: pointers to buffers that hold every element its
+        // SAFETY: the callers pass what the kernel declares, in its order: pointers to buffers that hold every element which
         // views and counts name.
-        unsafe { launch.launch(config) }
-            .map_err(|error| driver_error(&format!("kernel {name}"), error))?;
+        unsafe { launch.launch(config) }.map_err(failed)?;
         Ok(())
     }
+}
+
+/// Asks for the dynamic shared memory that a kernel does not get by itself.
+fn allow_shared(function: &CudaFunction, bytes: u32) -> Result<(), cudarc::driver::DriverError> {
+    if bytes <= FREE_SHARED_BYTES {
+        return Ok(());
+    }
+    let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+    function.set_attribute(most, bytes as i32)
 }

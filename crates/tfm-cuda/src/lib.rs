@@ -1,12 +1,14 @@
-//! The CUDA backend of tfm: every primitive op as a kernel, compiled to PTX in advance and loaded through the driver.
+//! The CUDA backend of tfm: kernels compiled to PTX in advance and loaded through the driver.
 //!
-//! Nothing of CUDA is needed to build it, and only the driver (`libcuda`) to run it. So far it has no fused kernels: fused ops are
-//! decomposed into primitives, and products are computed a thread an element. It is right, and not yet fast.
+//! Nothing of CUDA is needed to build it, and only the driver (`libcuda`) to run it. An op without a kernel of its own is
+//! decomposed into primitives.
 
 mod backend;
 mod buffer;
 mod device;
+mod fused;
 mod launch;
+mod modules;
 
 pub use backend::CudaBackend;
 pub use buffer::Buffer;

@@ -1,0 +1,27 @@
+//! The kernel of token embeddings.
+
+use super::{rows, typed};
+use crate::backend::CudaBackend;
+use crate::buffer::Buffer;
+use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::fused::Embedding;
+
+pub(super) fn run(
+    cuda: &CudaBackend,
+    op: &Embedding,
+    inputs: &[View<'_, Buffer>],
+    out: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    let n = out.layout.shape().elements();
+    let (entries, width, stride) = rows(inputs[1].layout);
+    let call = cuda.call("embedding", typed("embedding", out.dtype));
+    let call = call.source(&inputs[0]).source(&inputs[1]).stride(stride).count(entries);
+    let call = call.float(op.scale);
+    let call = if op.positions {
+        let (entries, _, stride) = rows(inputs[3].layout);
+        call.source(&inputs[2]).source(&inputs[3]).stride(stride).count(entries)
+    } else {
+        call.nothing().nothing().stride(0).count(0)
+    };
+    call.target(out).count(width).each(n)
+}
