@@ -91,6 +91,15 @@ pub struct Signature<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PackFormat(pub &'static str);
 
+/// Work that [`Backend::record`] recorded.
+pub trait Replay: Send {
+    /// Does it again, on the same buffers.
+    ///
+    /// # Errors
+    /// The driver's.
+    fn replay(&self) -> Outcome;
+}
+
 /// Executes the steps of a plan on a device. See the [module](self) for the contract.
 pub trait Backend: Send + Sync + Sized + 'static {
     /// Memory of the device. It knows its element type and length.
@@ -212,6 +221,21 @@ pub trait Backend: Send + Sync + Sized + 'static {
         values: ViewMut<'_, Self::Buffer>,
         indices: ViewMut<'_, Self::Buffer>,
     ) -> Outcome;
+
+    // ---- the work of a whole plan ----
+
+    /// Waits until what has been asked for is done, so that forks may read the results.
+    fn settle(&self) -> Outcome {
+        Ok(())
+    }
+
+    /// Records the calls of `work` without doing them, to be done again at a single call; or `None`, without a call of
+    /// `work`, where this backend gains nothing by it. The session calls it when the same calls have been made before on
+    /// the same buffers, and uses what it gets as long as these buffers live.
+    fn record(&self, work: &mut dyn FnMut() -> Outcome) -> Outcome<Option<Box<dyn Replay>>> {
+        let _ = work;
+        Ok(None)
+    }
 
     // ---- fused ops ----
 

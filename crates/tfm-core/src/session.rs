@@ -1,6 +1,7 @@
 //! The session: parameters in device memory, compiled programs, runs. Generic inside, one type outside.
 
 mod engine;
+mod recordings;
 mod run;
 mod slots;
 mod statics;
@@ -8,6 +9,7 @@ mod statics;
 use crate::{Backend, DType, Graph, HostSlice, Plan, Result, Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a session's parameters come from. Each is read when it is first needed; again only if until then
 /// nothing but a folded value (such as a packed weight) was kept of it.
@@ -34,9 +36,16 @@ pub struct DeviceTensor {
     dtype: DType,
     shape: Shape,
     buffer: Box<dyn Any + Send>,
+    /// Tells it from every other, so that recorded work is not done on another's memory.
+    identity: u64,
 }
 
 impl DeviceTensor {
+    fn new(dtype: DType, shape: Shape, buffer: Box<dyn Any + Send>) -> Self {
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        DeviceTensor { dtype, shape, buffer, identity: MADE.fetch_add(1, Ordering::Relaxed) }
+    }
+
     /// The extents.
     pub fn shape(&self) -> &Shape {
         &self.shape

@@ -3,19 +3,20 @@
 use crate::buffer::Buffer;
 use crate::device::{device_error, driver_error, open};
 use crate::fused;
+use crate::graph::Graph;
 use crate::launch::Call;
 use crate::modules::Modules;
 use cudarc::driver::{CudaStream, sys};
 use std::sync::Arc;
-use tfm_core::backend::{Outcome, Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, Replay, Signature, View, ViewMut};
 use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorData};
 
 /// A CUDA device as a backend.
 ///
-/// All work goes to one stream, that of a fork too: forks take turns.
-#[derive(Debug, Clone)]
+/// All its work goes to one stream, in order. A fork has a stream of its own.
+#[derive(Debug)]
 pub struct CudaBackend {
     stream: Arc<CudaStream>,
     modules: Arc<Modules>,
@@ -71,7 +72,9 @@ impl Backend for CudaBackend {
     }
 
     fn fork(&self, _: usize) -> Outcome<CudaBackend> {
-        Ok(self.clone())
+        let stream = self.stream.context().new_stream();
+        let stream = stream.map_err(|error| driver_error("stream", error))?;
+        Ok(CudaBackend { stream, modules: self.modules.clone() })
     }
 
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<Buffer> {
@@ -300,6 +303,14 @@ impl Backend for CudaBackend {
         let call = self.primitive(format!("top_k_{}", name(src.dtype)));
         let call = call.strided(&src).count(columns).count(k);
         call.target(&mut values).target(&mut indices).each(rows)
+    }
+
+    fn settle(&self) -> Outcome {
+        self.stream.synchronize().map_err(|error| driver_error("synchronization", error))
+    }
+
+    fn record(&self, work: &mut dyn FnMut() -> Outcome) -> Outcome<Option<Box<dyn Replay>>> {
+        Ok(Some(Box::new(Graph::capture(&self.stream, work)?)))
     }
 
     fn supports(&self, op: &Fused, signature: &Signature<'_>) -> bool {

@@ -1,6 +1,6 @@
 //! The device: found, opened, and what can go wrong with it in words.
 
-use cudarc::driver::{CudaContext, CudaStream, DriverError, sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::sync::Arc;
 use tfm_core::BackendError;
 use tfm_core::backend::Outcome;
@@ -15,27 +15,85 @@ pub(crate) fn driver_error(doing: &str, error: DriverError) -> BackendError {
     device_error(format!("{doing}: {:?}", error.0))
 }
 
-/// Opens a device and makes a stream on it.
+/// The oldest driver that has what is used of it, as 1000·major + 10·minor of its CUDA version: graphs that are
+/// instantiated with flags came with 11.4.
+const OLDEST_DRIVER: i32 = 11_040;
+/// The least compute capability that takes the kernels.
+const LEAST_CAPABILITY: i32 = 8;
+
+/// The name of a device that can be used.
 ///
 /// # Errors
-/// There is no driver, or no such device, or it cannot be used.
-pub(crate) fn open(ordinal: usize) -> Outcome<Arc<CudaStream>> {
+/// There is no driver, or one that is too old, or no such device, or one that is too old.
+pub fn probe(ordinal: usize) -> Outcome<String> {
     // SAFETY: it loads the library, if it is there, whose initialisation is the driver's affair.
     if !unsafe { sys::is_culib_present() } {
         return Err(device_error(
             "no CUDA driver found; install NVIDIA's driver, or compute on the CPU",
         ));
     }
-    let opened =
-        |error: DriverError| driver_error(&format!("device {ordinal} cannot be opened"), error);
-    let count = CudaContext::device_count().map_err(opened)?;
-    if ordinal as i64 >= i64::from(count) {
+    let version = driver_version()?;
+    if version < OLDEST_DRIVER {
+        let [found, oldest] =
+            [version, OLDEST_DRIVER].map(|v| format!("{}.{}", v / 1000, v % 1000 / 10));
         return Err(device_error(format!(
-            "there is no device {ordinal}; {count} found, counted from 0"
+            "the driver is for CUDA {found}, and {oldest} or newer is needed; update NVIDIA's driver"
         )));
     }
-    let context = CudaContext::new(ordinal).map_err(opened)?;
-    // SAFETY: nothing has been allocated yet, and all work goes to the one stream made here, in order.
+    let failed =
+        |error: DriverError| driver_error(&format!("device {ordinal} cannot be used"), error);
+    let count = CudaContext::device_count().map_err(failed)?;
+    let number = i32::try_from(ordinal).ok().filter(|number| *number < count);
+    let number = number.ok_or_else(|| {
+        device_error(format!("there is no device {ordinal}; {count} found, counted from 0"))
+    })?;
+    let device = result::device::get(number).map_err(failed)?;
+    let attribute = |attribute| {
+        // SAFETY: `device` is a device of this driver.
+        unsafe { result::device::get_attribute(device, attribute) }.map_err(failed)
+    };
+    let major = attribute(sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    if major < LEAST_CAPABILITY {
+        return Err(device_error(format!(
+            "device {ordinal} has compute capability {major}; the kernels need {LEAST_CAPABILITY} (Ampere) or more"
+        )));
+    }
+    result::device::get_name(device).map_err(failed)
+}
+
+/// Opens a device and makes a stream on it.
+///
+/// # Errors
+/// As of [`probe`]; it has no memory left, or cannot be opened.
+pub(crate) fn open(ordinal: usize) -> Outcome<Arc<CudaStream>> {
+    probe(ordinal)?;
+    let failed =
+        |error: DriverError| driver_error(&format!("device {ordinal} cannot be opened"), error);
+    let context = CudaContext::new(ordinal).map_err(failed)?;
+    // SAFETY: nothing has been allocated yet, and what streams share is settled before another reads it.
     unsafe { context.disable_event_tracking() };
-    context.new_stream().map_err(opened)
+    if context.has_async_alloc() {
+        keep_freed_memory(context.cu_device()).map_err(failed)?;
+    }
+    context.new_stream().map_err(failed)
+}
+
+/// Has the device's pool keep what is freed: otherwise each synchronisation gives it back to the system.
+fn keep_freed_memory(device: sys::CUdevice) -> Result<(), DriverError> {
+    let mut most = u64::MAX;
+    let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device has a pool, and the attribute is a number of 64 bits, which is copied.
+    unsafe {
+        let pool = result::device::get_mem_pool(device)?;
+        result::mem_pool::set_attribute(pool, threshold, (&raw mut most).cast())
+    }
+}
+
+/// The CUDA version that the driver was made for.
+fn driver_version() -> Outcome<i32> {
+    let mut version = 0;
+    // SAFETY: the driver is there, and writes one number.
+    let answer = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    answer.result().map_err(|error| driver_error("version", error))?;
+    Ok(version)
 }

@@ -7,8 +7,10 @@ mod backend;
 mod buffer;
 mod device;
 mod fused;
+mod graph;
 mod launch;
 mod modules;
 
 pub use backend::CudaBackend;
 pub use buffer::Buffer;
+pub use device::probe;

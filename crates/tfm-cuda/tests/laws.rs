@@ -4,6 +4,7 @@
 use std::process::Command;
 use tfm_core::testing::{Candidate, laws};
 use tfm_cuda::CudaBackend;
+use tfm_fake_driver::Installed;
 
 /// Set in the process that has the fake driver.
 const INSIDE: &str = "TFM_CUDA_TEST";
@@ -20,18 +21,12 @@ fn all_laws() {
     if !cfg!(target_os = "linux") {
         return println!("skipped: the fake driver is a libcuda.so");
     }
-    let this = std::env::current_exe().unwrap();
-    let library = this.with_file_name("libtfm_fake_driver.so");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(library, folder.path().join("libcuda.so")).unwrap();
+    let driver = Installed::new().unwrap();
     for (seed, lazy) in [("1", "0"), ("2", "1")] {
-        let mut command = Command::new(&this);
+        let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "all_laws", "--nocapture"]).env(INSIDE, "1");
-        command
-            .env("LD_LIBRARY_PATH", folder.path())
-            .env("TFM_FAKE_SEED", seed)
-            .env("TFM_FAKE_LAZY", lazy);
-        let output = command.output().unwrap();
+        command.env("TFM_FAKE_SEED", seed).env("TFM_FAKE_LAZY", lazy);
+        let output = driver.apply(&mut command).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "seed {seed}: {text}");
     }

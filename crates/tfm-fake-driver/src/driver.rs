@@ -67,6 +67,12 @@ fn handle(number: usize) -> Handle {
     std::ptr::without_provenance_mut(number)
 }
 
+/// The CUDA version that the driver says it is for.
+fn version_number() -> c_int {
+    let asked = std::env::var("TFM_FAKE_VERSION").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(13_000)
+}
+
 /// The only context.
 const CONTEXT: usize = 1;
 
@@ -89,7 +95,7 @@ driver! {
         STATE.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(State::new);
         Ok(())
     }
-    fn cuDriverGetVersion(version: *mut c_int) { put(version, 13_000) }
+    fn cuDriverGetVersion(version: *mut c_int) { put(version, version_number()) }
     fn cuDeviceGetCount(count: *mut c_int) { put(count, 1) }
     fn cuDeviceGet(device: *mut c_int, ordinal: c_int) {
         if ordinal == 0 { put(device, 0) } else { Err(Code::InvalidDevice) }

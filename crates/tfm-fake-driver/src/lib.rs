@@ -4,10 +4,13 @@
 //! Streams are not asynchronous: what is enqueued happens at once, or is recorded while a stream is captured. A kernel's
 //! fault is printed and becomes `CUDA_ERROR_LAUNCH_FAILED`; as with the real driver all later calls fail
 //! too. `TFM_FAKE_SEED` (a number) and `TFM_FAKE_LAZY` (`1`) choose the schedule of every launch, `TFM_FAKE_MEMORY` the bytes
-//! of the device.
+//! of the device, `TFM_FAKE_VERSION` the CUDA version (13000).
 
 // The names are the driver's.
 #![allow(non_snake_case)]
 
 pub mod driver;
+mod installed;
 mod state;
+
+pub use installed::Installed;

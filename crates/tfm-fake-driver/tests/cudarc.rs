@@ -3,9 +3,9 @@
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, LaunchConfig, PushKernelArg, sys};
 use cudarc::nvrtc::Ptx;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::Arc;
+use tfm_fake_driver::Installed;
 
 const PTX: &str = include_str!("../../tfm-ptx-emu/tests/fixtures/kernels.ptx");
 /// Set in the process that has the fake driver.
@@ -20,21 +20,11 @@ fn inside(test: &str, environment: &[(&str, &str)], check: impl FnOnce(Output)) 
         println!("skipped: the fake driver is a libcuda.so");
         return false;
     }
-    let this = std::env::current_exe().unwrap();
-    let beside: PathBuf = this.parent().unwrap().into();
-    let library = [beside.clone(), beside.parent().unwrap().into()]
-        .map(|folder| folder.join("libtfm_fake_driver.so"))
-        .into_iter()
-        .find(|path| path.is_file())
-        .expect("cargo builds the library beside its tests");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(library, folder.path().join("libcuda.so")).unwrap();
-    let mut command = Command::new(this);
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .env("LD_LIBRARY_PATH", folder.path());
-    check(command.envs(environment.iter().copied()).output().unwrap());
+    let driver = Installed::new().unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]).env(INSIDE, "1");
+    command.envs(environment.iter().copied());
+    check(driver.apply(&mut command).output().unwrap());
     false
 }
 

@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
 use tfm_core::{ParameterSource, Session};
+use tfm_model::decoding::Limits;
 
-#[cfg(not(feature = "cpu"))]
-compile_error!("choose at least one backend: the feature `cpu`");
+#[cfg(not(any(feature = "cpu", feature = "cuda")))]
+compile_error!("choose at least one backend: the feature `cpu` or `cuda`");
 
 /// A device to compute on.
 ///
@@ -23,27 +24,68 @@ compile_error!("choose at least one backend: the feature `cpu`");
 pub struct Device {
     backend: Backend,
     threads: Option<NonZeroUsize>,
+    /// Whether [`Device::auto`] chose it.
+    chosen: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Backend {
     #[cfg(feature = "cpu")]
     Cpu,
+    /// The device of that number.
+    #[cfg(feature = "cuda")]
+    Cuda(usize),
 }
 
+/// Sentences that a GPU decodes together: it needs many rows to be busy.
+#[cfg(feature = "cuda")]
+const CUDA_LIMITS: Limits = Limits { hypotheses: 1024, source_tokens: 16_384 };
+
 impl Device {
+    fn new(backend: Backend) -> Self {
+        Device { backend, threads: None, chosen: false }
+    }
+
     /// The processor.
     #[cfg(feature = "cpu")]
     pub fn cpu() -> Self {
-        Device { backend: Backend::Cpu, threads: None }
+        Self::new(Backend::Cpu)
     }
 
-    /// The fastest device there is in this build and on this machine.
+    /// The CUDA device of that number, counted from 0.
+    ///
+    /// # Errors
+    /// There is no driver, or one that is too old, or no such device.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(number: usize) -> Result<Self> {
+        tfm_cuda::probe(number).map_err(tfm_core::Error::from).map_err(tfm_model::Error::from)?;
+        Ok(Self::new(Backend::Cuda(number)))
+    }
+
+    /// The fastest device there is in this build and on this machine: a CUDA device, else the processor.
     pub fn auto() -> Self {
-        Self::cpu()
+        #[cfg(all(feature = "cuda", feature = "cpu"))]
+        let backend = tfm_cuda::probe(0).map_or(Backend::Cpu, |_| Backend::Cuda(0));
+        #[cfg(all(feature = "cuda", not(feature = "cpu")))]
+        let backend = Backend::Cuda(0);
+        #[cfg(not(feature = "cuda"))]
+        let backend = Backend::Cpu;
+        Device { chosen: true, ..Self::new(backend) }
     }
 
-    /// The same device, computing with this many threads instead of one a processor.
+    /// What [`Device::auto`] chose and why, where this build leaves a choice.
+    pub fn choice(&self) -> Option<String> {
+        #[cfg(all(feature = "cuda", feature = "cpu"))]
+        if self.chosen {
+            return Some(match tfm_cuda::probe(0) {
+                Ok(name) => format!("computing on {self} ({name})"),
+                Err(problem) => format!("computing on the {self} ({problem})"),
+            });
+        }
+        None
+    }
+
+    /// The same device, computing with this many threads instead of one a processor. A CUDA device has its own.
     #[must_use]
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         Device { threads: Some(threads), ..self }
@@ -53,6 +95,26 @@ impl Device {
     pub fn threads(&self) -> usize {
         let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         self.threads.unwrap_or_else(available).get()
+    }
+
+    /// How many workers share the device: a thread each on the processor, where sentences wait for nobody so.
+    pub(crate) fn workers(&self) -> usize {
+        match self.backend {
+            #[cfg(feature = "cpu")]
+            Backend::Cpu => self.threads(),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_) => 1,
+        }
+    }
+
+    /// How much a worker takes on at a time.
+    pub(crate) fn limits(&self) -> Limits {
+        match self.backend {
+            #[cfg(feature = "cpu")]
+            Backend::Cpu => Limits::default(),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(_) => CUDA_LIMITS,
+        }
     }
 
     /// A session on this device.
@@ -66,6 +128,10 @@ impl Device {
         match self.backend {
             #[cfg(feature = "cpu")]
             Backend::Cpu => Ok(Session::new(tfm_cpu::CpuBackend::new(self.threads())?, parameters)),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(number) => {
+                Ok(Session::new(tfm_cuda::CudaBackend::new(number)?, parameters))
+            }
         }
     }
 }
@@ -76,6 +142,7 @@ impl Default for Device {
     }
 }
 
+/// `auto`, `cpu`, `cuda`, `cuda:N`, as far as this build has them. That a device is there shows when it is used.
 impl FromStr for Device {
     type Err = Error;
 
@@ -84,9 +151,26 @@ impl FromStr for Device {
             "auto" => Ok(Self::auto()),
             #[cfg(feature = "cpu")]
             "cpu" => Ok(Self::cpu()),
-            _ => Err(Error::UnknownDevice { name: name.into() }),
+            #[cfg(feature = "cuda")]
+            "cuda" => Ok(Self::new(Backend::Cuda(0))),
+            _ => {
+                #[cfg(feature = "cuda")]
+                if let Some(number) = name.strip_prefix("cuda:").and_then(|n| n.parse().ok()) {
+                    return Ok(Self::new(Backend::Cuda(number)));
+                }
+                Err(Error::UnknownDevice { name: name.into(), known: Self::NAMES })
+            }
         }
     }
+}
+
+impl Device {
+    /// The names that this build understands.
+    const NAMES: &str = match (cfg!(feature = "cpu"), cfg!(feature = "cuda")) {
+        (true, true) => "auto, cpu, cuda, cuda:N",
+        (false, _) => "auto, cuda, cuda:N",
+        (true, false) => "auto, cpu (built without the feature `cuda`)",
+    };
 }
 
 impl fmt::Display for Device {
@@ -94,6 +178,8 @@ impl fmt::Display for Device {
         match self.backend {
             #[cfg(feature = "cpu")]
             Backend::Cpu => f.write_str("cpu"),
+            #[cfg(feature = "cuda")]
+            Backend::Cuda(number) => write!(f, "cuda:{number}"),
         }
     }
 }

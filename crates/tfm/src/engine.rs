@@ -35,15 +35,14 @@ impl Engine {
             Some(language) => Some(model.tokenizer.language_id(language)?),
             None => None,
         };
-        let mut limits = Limits::default();
+        let mut limits = device.limits();
         if let Some(tokens) = options.batch_tokens {
             limits.source_tokens = tokens;
         }
         let parameters = Arc::new(Parameters::new(model.checkpoint.clone()));
         let session = device.session(parameters).map_err(tfm_model::Error::from)?;
         let config = &model.config;
-        // A worker for each processor, and not several threads for a worker: sentences wait for nobody.
-        let generator = Generator::new(&session, config, device.threads(), 1)?;
+        let generator = Generator::new(&session, config, device.workers(), 1)?;
         let forced = Forced::new(session, config.clone());
         Ok(Engine {
             model: model.clone(),

@@ -8,10 +8,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// A device of a name that no backend of this build has.
-    #[error("unknown device `{name}`; this build has: auto, cpu")]
+    #[error("unknown device `{name}`; this build has: {known}")]
     UnknownDevice {
         /// The name.
         name: String,
+        /// The names there are.
+        known: &'static str,
     },
     /// An option that makes no sense, alone or with the others.
     #[error("{option}: {problem}")]

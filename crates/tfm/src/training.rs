@@ -21,6 +21,6 @@ pub fn train(
     reporter: &mut Reporter,
 ) -> Result<Finished> {
     let session = |parameters| device.session(parameters);
-    let device = tfm_train::trainer::Device { session: &session, threads: device.threads() };
+    let device = tfm_train::trainer::Device { session: &session, workers: device.workers() };
     Ok(tfm_train::trainer::train(config, resume, device, stop, reporter)?)
 }

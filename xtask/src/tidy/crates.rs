@@ -14,9 +14,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-fake-driver", &["tfm-ptx-emu"]),
     ("tfm-model", &["tfm-core", "tfm-text"]),
     ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
-    ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train"]),
+    ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"]),
     ("tfm-benches", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train", "tfm"]),
-    ("xtask", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train", "tfm"]),
+    (
+        "xtask",
+        &[
+            "tfm-core",
+            "tfm-text",
+            "tfm-cpu",
+            "tfm-cuda",
+            "tfm-fake-driver",
+            "tfm-model",
+            "tfm-train",
+            "tfm",
+        ],
+    ),
 ];
 
 /// The faults.

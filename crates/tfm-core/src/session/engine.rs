@@ -1,5 +1,6 @@
 //! The session's inside, generic over the backend: compilation, folding, bindings.
 
+use super::recordings::Recordings;
 use super::run::{Memory, Trace, first_not_finite, run_steps};
 use super::slots::Slots;
 use super::statics::Statics;
@@ -19,6 +20,7 @@ pub(super) struct Engine<B: Backend> {
     /// This worker's copy of the shared list, so that runs take no lock.
     statics: Vec<Arc<B::Buffer>>,
     slots: Slots<B>,
+    recordings: Recordings,
     trace: Option<Trace>,
 }
 
@@ -38,6 +40,7 @@ impl<B: Backend> Engine<B> {
             shared: Arc::new(Shared { source, identity: Arc::new(()), statics }),
             statics: Vec::new(),
             slots: Slots::new(),
+            recordings: Recordings::new(),
             trace: Trace::from_environment(),
         }
     }
@@ -83,6 +86,7 @@ impl<B: Backend> Engine<B> {
         let mut statics = Self::lock(&shared);
         let identities = statics.identities(lowered);
         let mut numbers = vec![None; graph.values.len()];
+        let mut computed = false;
         for value in read {
             let root = owners[value.index()];
             if numbers[root.index()].is_some() {
@@ -96,10 +100,14 @@ impl<B: Backend> Engine<B> {
                         let number = statics.number(identities[value.index()]?)?;
                         Some(statics.buffers[number].clone())
                     })?;
+                    computed = true;
                     statics.insert(identity, buffer)
                 }
             };
             numbers[root.index()] = Some(number);
+        }
+        if computed {
+            self.backend.settle()?;
         }
         self.statics.extend_from_slice(&statics.buffers[self.statics.len()..]);
         Ok(numbers)
@@ -151,6 +159,9 @@ impl<B: Backend> Engine<B> {
 /// What of an engine a run reads while its slots are borrowed.
 struct Running<'a, B: Backend> {
     backend: &'a B,
+    recordings: &'a mut Recordings,
+    /// The states' identities, in the order of the plan.
+    states: Vec<u64>,
     trace: &'a Option<Trace>,
 }
 
@@ -171,8 +182,10 @@ impl<B: Backend> Engine<B> {
             let shared = Self::lock(&self.shared);
             self.statics.extend_from_slice(&shared.buffers[self.statics.len()..]);
         }
-        self.slots.prepare(&self.backend, plan)?;
-        let states = bind_states::<B>(plan, states)?;
+        if self.slots.prepare(&self.backend, plan)? {
+            self.recordings.clear();
+        }
+        let (states, identities) = bind_states::<B>(plan, states)?;
         let mut memory = Memory { slots: &mut self.slots, statics: &self.statics, states };
         for binding in &plan.inputs {
             let data = bind_input(binding, inputs)?;
@@ -181,7 +194,8 @@ impl<B: Backend> Engine<B> {
             };
             self.backend.upload(data, memory.slot(dtype, slot))?;
         }
-        run(Running { backend: &self.backend, trace: &self.trace }, &mut memory)
+        let (backend, recordings, trace) = (&self.backend, &mut self.recordings, &self.trace);
+        run(Running { backend, recordings, states: identities, trace }, &mut memory)
     }
 }
 
@@ -196,6 +210,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
             shared: self.shared.clone(),
             statics: self.statics.clone(),
             slots: Slots::new(),
+            recordings: Recordings::new(),
             trace: Trace::from_environment(),
         }))
     }
@@ -216,14 +231,14 @@ impl<B: Backend> AnyEngine for Engine<B> {
 
     fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor> {
         let buffer = Box::new(self.backend.allocate(dtype, shape.elements())?);
-        Ok(DeviceTensor { dtype, shape, buffer })
+        Ok(DeviceTensor::new(dtype, shape, buffer))
     }
 
     fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
         let mut buffer = self.backend.allocate(tensor.dtype(), tensor.shape().elements())?;
         self.backend.upload(tensor.as_slice(), &mut buffer)?;
         let (dtype, shape) = (tensor.dtype(), tensor.shape().clone());
-        Ok(DeviceTensor { dtype, shape, buffer: Box::new(buffer) })
+        Ok(DeviceTensor::new(dtype, shape, Box::new(buffer)))
     }
 
     fn download(&self, tensor: &DeviceTensor) -> Result<Tensor> {
@@ -255,8 +270,14 @@ impl<B: Backend> AnyEngine for Engine<B> {
     ) -> Result<Vec<Tensor>> {
         let plan = program.plan.clone();
         self.with_memory(&plan, program, inputs, states, |engine, memory| {
-            run_steps(engine.backend, &plan, memory, engine.trace.as_ref())?;
-            let download = |place| Ok(engine.backend.download(memory.view(place))?);
+            let Running { backend, recordings, states, trace } = engine;
+            match trace {
+                Some(trace) => run_steps(backend, &plan, memory, Some(trace))?,
+                None => recordings.run(backend, program, states, &mut || {
+                    run_steps(backend, &plan, memory, None)
+                })?,
+            }
+            let download = |place| Ok(backend.download(memory.view(place))?);
             plan.outputs.iter().map(download).collect()
         })
     }
@@ -293,7 +314,8 @@ fn bind_input<'a>(binding: &Binding, inputs: &[(&str, HostSlice<'a>)]) -> Result
 fn bind_states<'a, B: Backend>(
     plan: &Plan,
     states: &'a mut [(&str, &mut DeviceTensor)],
-) -> Result<Vec<Option<&'a mut B::Buffer>>> {
+) -> Result<(Vec<Option<&'a mut B::Buffer>>, Vec<u64>)> {
+    let mut identities = vec![0; plan.states.len()];
     let mut bound: Vec<Option<&'a mut B::Buffer>> = Vec::new();
     bound.resize_with(plan.states.len(), || None);
     for (name, tensor) in states.iter_mut() {
@@ -314,12 +336,13 @@ fn bind_states<'a, B: Backend>(
             });
         }
         bound[index] = buffer;
+        identities[index] = tensor.identity;
     }
     match bound.iter().position(Option::is_none) {
         Some(index) => {
             Err(Error::Unbound { kind: "state", name: plan.states[index].name.to_string() })
         }
-        None => Ok(bound),
+        None => Ok((bound, identities)),
     }
 }
 

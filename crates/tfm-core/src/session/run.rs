@@ -75,7 +75,7 @@ pub(super) fn run_steps<'a, B: Backend>(
     plan: &Plan,
     memory: &mut Memory<'a, B>,
     trace: Option<&Trace>,
-) -> Result<()> {
+) -> Outcome {
     for step in &plan.steps {
         let started = trace.map(|_| Instant::now());
         run_on(backend, step, memory)?;
@@ -112,14 +112,14 @@ pub(super) fn first_not_finite<B: Backend>(
 }
 
 /// Runs one step on the memory that the plan gives it.
-fn run_on<B: Backend>(backend: &B, step: &Step, memory: &mut Memory<'_, B>) -> Result<()> {
+fn run_on<B: Backend>(backend: &B, step: &Step, memory: &mut Memory<'_, B>) -> Outcome {
     let mut taken: SmallVec<[Taken<'_, B>; 2]> =
         step.outputs.iter().map(|place| memory.take(place)).collect();
     let outcome = run_step(backend, step, memory, &mut taken);
     for (place, taken) in step.outputs.iter().zip(taken) {
         memory.put_back(place, taken);
     }
-    Ok(outcome?)
+    outcome
 }
 
 fn run_step<'a, B: Backend>(
@@ -210,7 +210,7 @@ impl Trace {
         step: &Step,
         memory: &Memory<'_, B>,
         elapsed: std::time::Duration,
-    ) -> Result<()> {
+    ) -> Outcome {
         if matches!(step.op, Op::Pack(_) | Op::WriteRows) {
             return Ok(()); // a backend's own storage, or a state that may hold what was never written
         }

@@ -15,8 +15,9 @@ impl<B: Backend> Slots<B> {
         Slots { by_type: std::array::from_fn(|_| Vec::new()) }
     }
 
-    /// Makes every slot of the plan at least as large as it asks.
-    pub(super) fn prepare(&mut self, backend: &B, plan: &Plan) -> Outcome {
+    /// Makes every slot of the plan at least as large as it asks. Whether memory has been replaced for it.
+    pub(super) fn prepare(&mut self, backend: &B, plan: &Plan) -> Outcome<bool> {
+        let mut replaced = false;
         for (dtype, sizes) in &plan.slots {
             let slots = &mut self.by_type[*dtype as usize];
             if slots.len() < sizes.len() {
@@ -24,12 +25,13 @@ impl<B: Backend> Slots<B> {
             }
             for (slot, &size) in slots.iter_mut().zip(sizes) {
                 if slot.as_ref().is_none_or(|(capacity, _)| *capacity < size) {
+                    replaced |= slot.is_some();
                     *slot = None; // the old memory goes before the new comes
                     *slot = Some((size, backend.allocate(*dtype, size)?));
                 }
             }
         }
-        Ok(())
+        Ok(replaced)
     }
 
     pub(super) fn get(&self, dtype: DType, slot: usize) -> Option<&B::Buffer> {

@@ -46,6 +46,9 @@ impl<B: Backend> Backend for Poisoned<B> {
     fn fork(&self, threads: usize) -> Outcome<Self> {
         Ok(Poisoned { inner: self.inner.fork(threads)? })
     }
+    fn settle(&self) -> Outcome {
+        self.inner.settle()
+    }
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<B::Buffer> {
         let mut buffer = self.inner.allocate(dtype, elements)?;
         let layout = Layout::contiguous(&[elements].into());

@@ -116,7 +116,7 @@ pub(super) fn measure(
 fn generator(weights: Weights, prepared: &Prepared, device: Device<'_>) -> Result<Generator> {
     let source: Arc<dyn ParameterSource> = Arc::new(trained(weights, prepared));
     let session: Session = (device.session)(source)?;
-    Ok(Generator::new(&session, &prepared.config, device.threads, 1)?)
+    Ok(Generator::new(&session, &prepared.config, device.workers, 1)?)
 }
 
 /// All parameters of the trained model, low-rank changes merged in.

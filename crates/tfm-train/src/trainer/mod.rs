@@ -27,8 +27,8 @@ use tfm_core::{ParameterSource, Session, Tensor};
 pub struct Device<'a> {
     /// Makes sessions on it.
     pub session: &'a dyn Fn(Arc<dyn ParameterSource>) -> tfm_core::Result<Session>,
-    /// How many threads it has: validation translates so many sentences at a time.
-    pub threads: usize,
+    /// How many workers translate side by side at a validation.
+    pub workers: usize,
 }
 
 /// The folder, inside that of the training, where the trained model is written.

@@ -41,7 +41,8 @@ pub(crate) struct Train {
     /// Go on from the last whole checkpoint in the output folder
     #[arg(long)]
     pub(crate) resume: bool,
-    /// Where to compute: auto or cpu. Without it, what the configuration says
+    /// Where to compute: auto, cpu, or in a build with the feature `cuda` also cuda or cuda:N. Without it, what the
+    /// configuration says
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<tfm::Device>,
     /// How many threads compute. Without it, what the configuration says, or as many as there are processors
@@ -253,7 +254,7 @@ pub(crate) struct ModelChoice {
     /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
     #[arg(short = 'm', long = "model", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// Where to compute: auto or cpu
+    /// Where to compute: auto, cpu, or in a build with the feature `cuda` also cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: tfm::Device,
     /// How many threads compute; without it, as many as there are processors

@@ -38,7 +38,7 @@ fn translate(arguments: &Evaluate, source: &Path) -> Outcome<Vec<String>> {
     let input = Box::new(lines::open(source)?);
     let mut sink = arguments.save.as_deref().map(Sink::open).transpose()?;
     let model = arguments.model.model()?;
-    let device = arguments.model.device();
+    let device = arguments.model.device(arguments.quiet);
     let translator = Translator::new(&model, device, &arguments.search.options())?;
     let mut progress = Progress::new(Some(source), Path::new(""), arguments.quiet);
     let mut translations = Vec::new();

@@ -41,8 +41,16 @@ impl ModelChoice {
         open(self.folder.as_deref())
     }
 
-    fn device(&self) -> Device {
+    fn device(&self, quiet: bool) -> Device {
+        note_choice(self.device, quiet);
         self.threads.map_or(self.device, |threads| self.device.with_threads(threads))
+    }
+}
+
+/// Says which device was chosen, where there was a choice.
+fn note_choice(device: Device, quiet: bool) {
+    if let Some(choice) = device.choice().filter(|_| !quiet) {
+        eprintln!("note: {choice}");
     }
 }
 

@@ -59,7 +59,7 @@ fn translate(arguments: &Translate, input: Input, sink: &mut Sink) -> Outcome {
         alignments: arguments.alignments,
         ..arguments.search.options()
     };
-    let translator = Translator::new(&model, arguments.model.device(), &options)?;
+    let translator = Translator::new(&model, arguments.model.device(arguments.quiet), &options)?;
     let render = Render {
         format: arguments.output.format,
         n_best: arguments.n_best.is_some(),

@@ -1,0 +1,70 @@
+//! Runs that were recorded to be done again at one call.
+
+use super::Program;
+use crate::backend::{Outcome, Replay};
+use crate::{Backend, Plan};
+use std::sync::Arc;
+
+/// More recordings than this are not kept: each takes memory of the device.
+const MOST: usize = 64;
+
+/// The recorded runs of a worker.
+pub(super) struct Recordings {
+    entries: Vec<Entry>,
+    /// Whether the backend records at all.
+    possible: bool,
+}
+
+struct Entry {
+    plan: Arc<Plan>,
+    /// The states' identities, in the order of the plan.
+    states: Vec<u64>,
+    /// `None` after the first run, which makes what later runs find ready.
+    recorded: Option<Box<dyn Replay>>,
+}
+
+impl Recordings {
+    pub(super) fn new() -> Self {
+        Recordings { entries: Vec::new(), possible: true }
+    }
+
+    /// Forgets all, because memory that they touch is gone.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Runs `work`, which are the steps of the program on these states and on the worker's slots: by itself the first time,
+    /// recorded the second time, and from then on as recorded.
+    pub(super) fn run<B: Backend>(
+        &mut self,
+        backend: &B,
+        program: &Program,
+        states: Vec<u64>,
+        work: &mut dyn FnMut() -> Outcome,
+    ) -> Outcome {
+        if !self.possible {
+            return work();
+        }
+        let same =
+            |entry: &Entry| Arc::ptr_eq(&entry.plan, &program.plan) && entry.states == states;
+        let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) else {
+            work()?;
+            if self.entries.len() == MOST {
+                self.entries.remove(0);
+            }
+            self.entries.push(Entry { plan: program.plan.clone(), states, recorded: None });
+            return Ok(());
+        };
+        if entry.recorded.is_none() {
+            entry.recorded = backend.record(work)?;
+        }
+        match &entry.recorded {
+            Some(recorded) => recorded.replay(),
+            None => {
+                self.possible = false;
+                self.clear();
+                work()
+            }
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Recorded work: a CUDA graph, launched at one call instead of one a kernel.
+
+use crate::device::{device_error, driver_error};
+use cudarc::driver::{CudaGraph, CudaStream, sys};
+use std::sync::Arc;
+use tfm_core::backend::{Outcome, Replay};
+
+/// A graph that was captured from a stream.
+pub(crate) struct Graph(CudaGraph);
+
+// SAFETY: the driver's functions on graphs may be called from any thread, one at a time; the session that owns a recording
+// is used by one thread at a time.
+unsafe impl Send for Graph {}
+
+impl Graph {
+    /// What `work` launches on the stream, recorded instead of done.
+    ///
+    /// # Errors
+    /// The driver's, and those of `work`.
+    pub(crate) fn capture(
+        stream: &Arc<CudaStream>,
+        work: &mut dyn FnMut() -> Outcome,
+    ) -> Outcome<Graph> {
+        // Only this thread is kept from what a capture does not allow: other workers go on.
+        let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
+        let failed = |error| driver_error("recording", error);
+        stream.begin_capture(mode).map_err(failed)?;
+        let outcome = work();
+        let flags = sys::CUgraphInstantiate_flags::CUDA_GRAPH_INSTANTIATE_FLAG_AUTO_FREE_ON_LAUNCH;
+        let graph = stream.end_capture(flags);
+        outcome?;
+        let graph = graph.map_err(failed)?;
+        graph.map(Graph).ok_or_else(|| device_error("recording: the driver recorded nothing"))
+    }
+}
+
+impl Replay for Graph {
+    fn replay(&self) -> Outcome {
+        self.0.launch().map_err(|error| driver_error("a recorded run", error))
+    }
+}
