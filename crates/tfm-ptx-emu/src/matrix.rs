@@ -5,21 +5,11 @@ use half::{bf16, f16};
 use crate::instruction::{Element, Type};
 use crate::warp::LANES;
 
-/// A tile's elements, by rows.
-pub(crate) struct Tile {
-    columns: usize,
-    elements: Vec<f64>,
-}
+/// One register of each lane.
+type Register = [u32; LANES];
 
-impl Tile {
-    fn new(rows: usize, columns: usize) -> Tile {
-        Tile { columns, elements: vec![0.0; rows * columns] }
-    }
-
-    fn at(&mut self, [row, column]: [usize; 2]) -> &mut f64 {
-        &mut self.elements[row * self.columns + column]
-    }
-}
+/// A tile's elements, by rows, of at most 16 × 32 or 32 × 8.
+pub(crate) type Tile = [f64; 512];
 
 fn element_bits(element: Element) -> u32 {
     match element {
@@ -48,14 +38,14 @@ fn parts(element: Element, register: u32) -> impl Iterator<Item = (usize, f64)> 
 }
 
 /// The tile of A `[16, k]`, from the registers of each lane.
-pub(crate) fn tile_a(element: Element, k: u32, lanes: &[[u32; 4]; LANES]) -> Tile {
-    let per = 32 / element_bits(element) as usize;
-    let mut tile = Tile::new(16, k as usize);
-    for (lane, registers) in lanes.iter().enumerate() {
-        for (i, register) in registers.iter().take(2 * k as usize / (4 * per)).enumerate() {
+pub(crate) fn tile_a(element: Element, k: u32, registers: &[Register; 4]) -> Tile {
+    let (k, per) = (k as usize, 32 / element_bits(element) as usize);
+    let mut tile = [0.0; 512];
+    for (i, register) in registers.iter().take(2 * k / (4 * per)).enumerate() {
+        for (lane, register) in register.iter().enumerate() {
             for (j, x) in parts(element, *register) {
                 let column = per * (lane % 4) + j + i / 2 * 4 * per;
-                *tile.at([lane / 4 + 8 * (i % 2), column]) = x;
+                tile[(lane / 4 + 8 * (i % 2)) * k + column] = x;
             }
         }
     }
@@ -63,48 +53,44 @@ pub(crate) fn tile_a(element: Element, k: u32, lanes: &[[u32; 4]; LANES]) -> Til
 }
 
 /// The tile of B `[k, 8]`.
-pub(crate) fn tile_b(element: Element, k: u32, lanes: &[[u32; 4]; LANES]) -> Tile {
-    let per = 32 / element_bits(element) as usize;
-    let mut tile = Tile::new(k as usize, 8);
-    for (lane, registers) in lanes.iter().enumerate() {
-        for (i, register) in registers.iter().take(k as usize / (4 * per)).enumerate() {
+pub(crate) fn tile_b(element: Element, k: u32, registers: &[Register; 4]) -> Tile {
+    let (k, per) = (k as usize, 32 / element_bits(element) as usize);
+    let mut tile = [0.0; 512];
+    for (i, register) in registers.iter().take(k / (4 * per)).enumerate() {
+        for (lane, register) in register.iter().enumerate() {
             for (j, x) in parts(element, *register) {
-                *tile.at([per * (lane % 4) + j + i * 4 * per, lane / 4]) = x;
+                tile[(per * (lane % 4) + j + i * 4 * per) * 8 + lane / 4] = x;
             }
         }
     }
     tile
 }
 
-/// The registers of C or D: each sum's row and column.
-fn place(lane: usize, i: usize) -> [usize; 2] {
-    [lane / 4 + 8 * (i / 2), 2 * (lane % 4) + i % 2]
-}
-
 /// `a·b + c` in the registers of each lane.
-pub(crate) fn product(
-    to: Type,
-    k: u32,
-    mut a: Tile,
-    mut b: Tile,
-    c: &[[u32; 4]; LANES],
-) -> [[u32; 4]; LANES] {
-    let mut d = [[0; 4]; LANES];
-    for lane in 0..LANES {
-        for i in 0..4 {
-            let [row, column] = place(lane, i);
-            let sum: f64 = (0..k as usize).map(|p| *a.at([row, p]) * *b.at([p, column])).sum();
+pub(crate) fn product(to: Type, k: u32, a: &Tile, b: &Tile, c: &[Register; 4]) -> [Register; 4] {
+    let mut d = [[0; LANES]; 4];
+    for row in 0..16 {
+        let mut sums = [-0.0; 8];
+        let of_a = &a[row * k as usize..(row + 1) * k as usize];
+        for (a, b) in of_a.iter().zip(b.as_chunks::<8>().0) {
+            for (sum, b) in sums.iter_mut().zip(b) {
+                *sum += a * b;
+            }
+        }
+        for (column, sum) in sums.into_iter().enumerate() {
+            // Where the sum lies: the lane, and of its four sums which.
+            let (lane, i) = (row % 8 * 4 + column / 2, row / 8 * 2 + column % 2);
             match to {
                 Type::F32 => {
-                    let c = f64::from(f32::from_bits(c[lane][i]));
-                    d[lane][i] = ((sum + c) as f32).to_bits();
+                    let c = f64::from(f32::from_bits(c[i][lane]));
+                    d[i][lane] = ((sum + c) as f32).to_bits();
                 }
                 Type::F16 => {
                     let shift = 16 * (i % 2);
-                    let c = f16::from_bits((c[lane][i / 2] >> shift) as u16).to_f64();
-                    d[lane][i / 2] |= u32::from(f16::from_f64(sum + c).to_bits()) << shift;
+                    let c = f16::from_bits((c[i / 2][lane] >> shift) as u16).to_f64();
+                    d[i / 2][lane] |= u32::from(f16::from_f64(sum + c).to_bits()) << shift;
                 }
-                _ => d[lane][i] = c[lane][i].wrapping_add(sum as i64 as u32),
+                _ => d[i][lane] = c[i][lane].wrapping_add(sum as i64 as u32),
             }
         }
     }

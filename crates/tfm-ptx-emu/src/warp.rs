@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use crate::execute::{Failure, Machine};
 use crate::fault::Problem;
 use crate::instruction::{Operand, Special};
 use crate::integer::low;
-use crate::memory::Region;
+use crate::memory::Local;
 use crate::module::Kernel;
 
 pub(crate) const LANES: usize = 32;
@@ -41,18 +42,33 @@ pub(crate) enum State {
     Done,
 }
 
+/// One value a lane.
+pub(crate) type Values = [u64; LANES];
+
+/// The lanes of a mask, from the first.
+#[inline]
+pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = mask.trailing_zeros() as usize;
+        mask &= mask.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
+}
+
 #[derive(Debug)]
 pub(crate) struct Warp {
     pub(crate) number: u32,
     pub(crate) state: State,
     /// The lanes that exist and have not ended.
     pub(crate) live: u32,
-    pub(crate) at: [u32; LANES],
+    /// Where the lanes are, if all are at one place; else `at` says it of each (of one that has ended: the largest number).
+    together: Option<u32>,
+    at: [u32; LANES],
     /// `[register][lane]`, and for each register the lanes that have written it.
-    registers: Vec<[u64; LANES]>,
+    registers: Vec<Values>,
     defined: Vec<u32>,
     /// Each lane's own, made when it is first touched.
-    pub(crate) local: Vec<Option<Region>>,
+    pub(crate) local: Vec<Option<Local>>,
     /// What is known of each warp of the block, this one included.
     pub(crate) clocks: Vec<u32>,
     pub(crate) copies: Vec<Copies>,
@@ -84,7 +100,8 @@ impl Warp {
             number,
             state: State::Ready,
             live: if lanes == 32 { u32::MAX } else { (1 << lanes) - 1 },
-            at: [0; LANES],
+            together: Some(0),
+            at: [u32::MAX; LANES],
             registers: vec![[0; LANES]; kernel.registers.len()],
             defined: vec![0; kernel.registers.len()],
             local: vec![None; LANES],
@@ -94,44 +111,95 @@ impl Warp {
     }
 
     /// The instruction that comes first among the lanes', and the lanes that are there.
+    #[inline]
     pub(crate) fn next(&self) -> (u32, u32) {
-        let lanes = || (0..LANES).filter(|lane| self.live >> lane & 1 != 0);
-        let first = lanes().map(|lane| self.at[lane]).min().unwrap_or(0);
-        let here = lanes().filter(|lane| self.at[*lane] == first);
-        (first, here.fold(0, |mask, lane| mask | 1 << lane))
+        if let Some(at) = self.together {
+            return (at, self.live);
+        }
+        let first = self.at.iter().copied().min().unwrap_or(0);
+        let here = self.at.iter().enumerate().filter(|(_, at)| **at == first);
+        (first, here.fold(0, |mask, (lane, _)| mask | 1 << lane))
     }
 
+    /// Lanes go on at an instruction; those that are not named stay where they are.
     #[inline]
-    pub(crate) fn read(
-        &self,
+    pub(crate) fn jump(&mut self, which: u32, to: u32) {
+        if which == self.live {
+            self.together = Some(to);
+            return;
+        }
+        if let Some(at) = self.together.take() {
+            self.at = [u32::MAX; LANES];
+            lanes(self.live).for_each(|lane| self.at[lane] = at);
+        }
+        lanes(which).for_each(|lane| self.at[lane] = to);
+    }
+
+    pub(crate) fn end(&mut self, which: u32) {
+        self.live &= !which;
+        lanes(which).for_each(|lane| self.at[lane] = u32::MAX);
+    }
+
+    /// An operand's values, which the lanes of `active` must have written. Those of other lanes mean nothing.
+    #[inline]
+    pub(crate) fn fetch<'a>(
+        &'a self,
         operand: Operand,
-        lane: usize,
-        kernel: &Kernel,
-        place: &Place,
-        variables: &[u64],
-    ) -> Result<u64, Problem> {
+        active: u32,
+        room: &'a mut Values,
+        machine: &Machine<'_>,
+    ) -> Result<&'a Values, Failure> {
+        let (values, defined) = self.values(operand, room, machine);
+        if defined & active != active
+            && let Operand::Register(r) = operand
+        {
+            let register = machine.kernel.registers[r as usize].name.clone();
+            let lane = (active & !defined).trailing_zeros() as usize;
+            return Err((Problem::Undefined { register }, lane));
+        }
+        Ok(values)
+    }
+
+    /// An operand's values, and the lanes that have written them.
+    #[inline]
+    pub(crate) fn values<'a>(
+        &'a self,
+        operand: Operand,
+        room: &'a mut Values,
+        machine: &Machine<'_>,
+    ) -> (&'a Values, u32) {
         match operand {
             Operand::Register(r) => {
-                let r = r as usize;
-                if self.defined[r] >> lane & 1 == 0 {
-                    return Err(Problem::Undefined { register: kernel.registers[r].name.clone() });
-                }
-                Ok(self.registers[r][lane])
+                return (&self.registers[r as usize], self.defined[r as usize]);
             }
-            Operand::Immediate(value) => Ok(value),
-            Operand::Special(special) => Ok(self.special(special, lane, place)),
-            Operand::Variable(v) => Ok(variables[v as usize]),
-            Operand::Sink => Ok(0),
+            Operand::Immediate(value) => *room = [value; LANES],
+            Operand::Special(special) => {
+                for (lane, value) in room.iter_mut().enumerate() {
+                    *value = self.special(special, lane, &machine.place);
+                }
+            }
+            Operand::Variable(v) => *room = [machine.variables[v as usize]; LANES],
+            Operand::Sink => *room = [0; LANES],
         }
+        (room, u32::MAX)
     }
 
+    /// Writes an operand of the lanes of `active`.
     #[inline]
-    pub(crate) fn write(&mut self, operand: Operand, lane: usize, value: u64, kernel: &Kernel) {
-        if let Operand::Register(r) = operand {
-            let r = r as usize;
-            self.registers[r][lane] = low(kernel.registers[r].bits, value);
-            self.defined[r] |= 1 << lane;
+    pub(crate) fn put(&mut self, d: Operand, active: u32, values: &Values, kernel: &Kernel) {
+        let Operand::Register(r) = d else { return };
+        let (r, mask) = (r as usize, low(kernel.registers[r as usize].bits, u64::MAX));
+        let register = &mut self.registers[r];
+        if active == u32::MAX {
+            for (to, value) in register.iter_mut().zip(values) {
+                *to = value & mask;
+            }
+        } else {
+            for lane in lanes(active) {
+                register[lane] = values[lane] & mask;
+            }
         }
+        self.defined[r] |= active;
     }
 
     fn special(&self, special: Special, lane: usize, place: &Place) -> u64 {
