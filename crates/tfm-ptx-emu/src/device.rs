@@ -184,6 +184,9 @@ impl Device {
             module.variables.iter().map(|v| self.variable(v.align, &v.bytes)).collect();
         let warps = threads.div_ceil(LANES as u64) as usize;
         let first_block = self.blocks + 1;
+        let count = threads as u32;
+        let mut all: Vec<Warp> =
+            (0..warps).map(|number| Warp::new(kernel, number as u32, count, warps)).collect();
         let mut random = Random(launch.seed);
         let mut order: Vec<u32> = (0..blocks as u32).collect();
         random.shuffle(&mut order);
@@ -211,7 +214,8 @@ impl Device {
                 first_block,
                 lazy: launch.lazy,
             };
-            result = block(machine, threads as u32, launch.steps, &mut random);
+            all.iter_mut().for_each(|warp| warp.start(count));
+            result = block(machine, &mut all, count, launch.steps, &mut random);
             if result.is_err() {
                 break;
             }
@@ -258,20 +262,19 @@ struct Barrier {
 /// Runs one block.
 fn block(
     mut machine: Machine<'_>,
+    warps: &mut [Warp],
     threads: u32,
     steps: u64,
     random: &mut Random,
 ) -> Result<(), Fault> {
-    let count = threads.div_ceil(LANES as u32) as usize;
-    let mut warps: Vec<Warp> =
-        (0..count).map(|number| Warp::new(machine.kernel, number as u32, threads, count)).collect();
+    let count = warps.len();
     let mut barriers: [Barrier; BARRIERS] = Default::default();
     let mut ready = Vec::with_capacity(count);
     loop {
         ready.clear();
         ready.extend((0..count).filter(|i| warps[*i].state == State::Ready));
         if ready.is_empty() {
-            return finished(&machine, &warps);
+            return finished(&machine, warps);
         }
         let index = ready[random.below(ready.len())];
         for _ in 0..1 + random.below(64) {

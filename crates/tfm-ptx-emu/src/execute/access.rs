@@ -69,13 +69,13 @@ impl Machine<'_> {
                             .early(copy.to, &data[..bytes])
                             .map_err(|problem| (problem, lane))?;
                     }
-                    warp.copies[lane].open.push(copy);
+                    warp.copies(lane).open.push(copy);
                 }
                 Ok(())
             }
             Op::CommitCopies => {
                 for lane in lanes(active) {
-                    let copies = &mut warp.copies[lane];
+                    let copies = &mut warp.copies(lane);
                     let group = std::mem::take(&mut copies.open);
                     copies.groups.push_back(group);
                 }
@@ -84,7 +84,7 @@ impl Machine<'_> {
             Op::WaitCopies { pending, all } => {
                 for lane in lanes(active) {
                     loop {
-                        let copies = &mut warp.copies[lane];
+                        let copies = &mut warp.copies(lane);
                         let group = if copies.groups.len() > pending {
                             copies.groups.pop_front().expect("there are more than none")
                         } else if all && !copies.open.is_empty() {
@@ -128,7 +128,7 @@ impl Machine<'_> {
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.read(address, out, &agent),
             (Space::Local, address) => {
-                local(&mut warp.local[lane], self.kernel).read(address, out, &agent)
+                local(&mut warp.local, lane, self.kernel).read(address, out, &agent)
             }
             (Space::Parameter, address) => {
                 let found = usize::try_from(address)
@@ -160,7 +160,7 @@ impl Machine<'_> {
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.write(address, data, &agent),
             (Space::Local, address) => {
-                local(&mut warp.local[lane], self.kernel).write(address, data, &agent)
+                local(&mut warp.local, lane, self.kernel).write(address, data, &agent)
             }
             (_, address) => {
                 let region = self.global.region(address, data.len());
@@ -183,7 +183,7 @@ impl Machine<'_> {
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.update(address, bytes, &agent, change),
             (Space::Local, address) => {
-                local(&mut warp.local[lane], self.kernel).update(address, bytes, &agent, change)
+                local(&mut warp.local, lane, self.kernel).update(address, bytes, &agent, change)
             }
             (_, address) => {
                 let region = self.global.region(address, bytes);
@@ -224,20 +224,18 @@ impl Machine<'_> {
         for lane in lanes(active) {
             self.read(warp, space, addresses[lane], &mut data[lane][..bytes], lane)?;
         }
-        let mut values = [0; LANES];
         for (i, d) in d.iter().enumerate() {
-            for (value, data) in values.iter_mut().zip(&data) {
-                let part = &data[i * size..(i + 1) * size];
-                let mut wide = [0; 8];
-                match size {
-                    4 => wide[..4].copy_from_slice(&part[..4]),
-                    _ => wide[..size].copy_from_slice(part),
-                }
-                *value = u64::from_le_bytes(wide);
-            }
+            let data = |lane: usize| &data[lane];
+            let mut values = match size {
+                1 => parts::<1, MOST>(data, i),
+                2 => parts::<2, MOST>(data, i),
+                4 => parts::<4, MOST>(data, i),
+                _ => parts::<8, MOST>(data, i),
+            };
             // A wider register holds the sign of a signed number.
             if let Type::S(_) = ty {
-                values = values.map(|value| integer::value(ty, value) as u64);
+                let unused = 64 - ty.bits();
+                values = values.map(|value| ((value << unused) as i64 >> unused) as u64);
             }
             warp.put(*d, active, &values, self.kernel);
         }
@@ -254,15 +252,33 @@ impl Machine<'_> {
         to: Address,
         a: &Operands,
     ) -> Result<()> {
+        match ty.bytes() * a.len() {
+            ..=16 => self.store_up_to::<16>(warp, active, space, ty, to, a),
+            _ => self.store_up_to::<64>(warp, active, space, ty, to, a),
+        }
+    }
+
+    fn store_up_to<const MOST: usize>(
+        &mut self,
+        warp: &mut Warp,
+        active: u32,
+        space: Space,
+        ty: Type,
+        to: Address,
+        a: &Operands,
+    ) -> Result<()> {
         let size = ty.bytes();
         let bytes = size * a.len();
         let addresses = self.addresses(warp, to, active)?;
-        let mut data = [[0; 64]; LANES];
+        let mut data = [[0; MOST]; LANES];
         for (i, a) in a.iter().enumerate() {
             let mut room = [0; LANES];
             let values = warp.fetch(*a, active, &mut room, self)?;
-            for (data, value) in data.iter_mut().zip(values) {
-                data[i * size..(i + 1) * size].copy_from_slice(&value.to_le_bytes()[..size]);
+            match size {
+                1 => put_parts::<1, MOST>(values, &mut data, i),
+                2 => put_parts::<2, MOST>(values, &mut data, i),
+                4 => put_parts::<4, MOST>(values, &mut data, i),
+                _ => put_parts::<8, MOST>(values, &mut data, i),
             }
         }
         for lane in lanes(active) {
@@ -291,6 +307,30 @@ impl Machine<'_> {
     }
 }
 
+/// The `i`-th element, of so many bytes, of each lane's data.
+fn parts<'a, const SIZE: usize, const MOST: usize>(
+    data: impl Fn(usize) -> &'a [u8; MOST],
+    i: usize,
+) -> Values {
+    let mut values = [0; LANES];
+    for (lane, value) in values.iter_mut().enumerate() {
+        let mut wide = [0; 8];
+        wide[..SIZE].copy_from_slice(&data(lane)[i * SIZE..][..SIZE]);
+        *value = u64::from_le_bytes(wide);
+    }
+    values
+}
+
+fn put_parts<const SIZE: usize, const MOST: usize>(
+    values: &Values,
+    data: &mut [[u8; MOST]; LANES],
+    i: usize,
+) {
+    for (data, value) in data.iter_mut().zip(values) {
+        data[i * SIZE..][..SIZE].copy_from_slice(&value.to_le_bytes()[..SIZE]);
+    }
+}
+
 /// Where an address lies. Only generic ones tell it themselves.
 #[inline]
 fn place(space: Space, address: u64) -> (Space, u64) {
@@ -304,8 +344,11 @@ fn place(space: Space, address: u64) -> (Space, u64) {
     }
 }
 
-fn local<'a>(memory: &'a mut Option<Local>, kernel: &Kernel) -> &'a mut Local {
-    memory.get_or_insert_with(|| Local::new("local", 0, kernel.local, 0))
+fn local<'a>(memory: &'a mut Vec<Local>, lane: usize, kernel: &Kernel) -> &'a mut Local {
+    if memory.is_empty() {
+        memory.resize_with(LANES, || Local::new("local", 0, kernel.local, 0));
+    }
+    &mut memory[lane]
 }
 
 pub(super) fn base(space: Space) -> u64 {

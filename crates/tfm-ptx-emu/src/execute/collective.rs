@@ -1,7 +1,7 @@
 //! Instructions that a warp's lanes execute together: shuffles, votes, matrices.
 
 use super::access::atomic;
-use super::{Failure, Machine, Result, bits};
+use super::{Failure, Machine, Result};
 use crate::fault::Problem;
 use crate::instruction::{Op, Operand, Operands, Shuffle, Space, Vote};
 use crate::matrix;
@@ -63,9 +63,7 @@ impl Machine<'_> {
                     found |= u32::from(within) << lane;
                 }
                 warp.put(d, active, &results, kernel);
-                if p != Operand::Sink {
-                    warp.put(p, active, &bits(found), kernel);
-                }
+                warp.put_mask(p, active, found, kernel);
                 Ok(())
             }
             Op::Vote { kind, d, p, mask } => {
@@ -151,7 +149,7 @@ impl Machine<'_> {
                     for (registers, operand) in registers.iter_mut().zip(operands) {
                         let mut room = [0; LANES];
                         let values = warp.fetch(*operand, active, &mut room, self)?;
-                        *registers = values.map(|x| x as u32);
+                        registers.iter_mut().zip(values).for_each(|(x, wide)| *x = *wide as u32);
                     }
                     Ok::<_, Failure>(registers)
                 };

@@ -12,7 +12,7 @@ use crate::instruction::{Logic, Mode, Op, Operand, Predicate, Type, Unary};
 use crate::integer;
 use crate::memory::{Global, Shared};
 use crate::module::Kernel;
-use crate::warp::{LANES, Place, Values, Warp, lanes};
+use crate::warp::{LANES, Place, Warp, lanes};
 
 /// What of a block an instruction may touch.
 pub(crate) struct Machine<'a> {
@@ -67,8 +67,8 @@ impl Machine<'_> {
         match &instruction.op {
             Op::Branch { target } => warp.jump(active, *target),
             Op::Exit => {
-                for lane in lanes(active) {
-                    let copies = warp.copies[lane].count();
+                for lane in lanes(if warp.has_copies() { active } else { 0 }) {
+                    let copies = warp.copies(lane).count();
                     if copies > 0 {
                         return Err((Problem::NotWaitedFor { copies }, lane));
                     }
@@ -105,9 +105,7 @@ impl Machine<'_> {
 
     /// The lanes of `among` where a predicate holds.
     fn holds(&self, warp: &Warp, (operand, negated): Predicate, among: u32) -> Result<u32> {
-        let mut room = [0; LANES];
-        let values = warp.fetch(operand, among, &mut room, self)?;
-        let mask = values.iter().rev().fold(0, |mask, x| mask << 1 | u32::from(*x != 0));
+        let mask = warp.holds(operand, among, self)?;
         Ok(among & if negated { !mask } else { mask })
     }
 
@@ -196,10 +194,8 @@ impl Machine<'_> {
                         }
                     }
                 };
-                warp.put(d, active, &bits(yes), kernel);
-                if other != Operand::Sink {
-                    warp.put(other, active, &bits(no), kernel);
-                }
+                warp.put_mask(d, active, yes, kernel);
+                warp.put_mask(other, active, no, kernel);
             }
             Op::Select { d, a, b, p } => {
                 let p = self.holds(warp, p, active)?;
@@ -245,13 +241,6 @@ impl Machine<'_> {
         }
         Ok(())
     }
-}
-
-/// A value a lane, of a mask.
-fn bits(mask: u32) -> Values {
-    let mut values = [0; LANES];
-    values.iter_mut().enumerate().for_each(|(lane, x)| *x = (mask >> lane & 1).into());
-    values
 }
 
 /// Applies an operation to the whole, or to both halves of a pair. Decoding lets through types that an operation

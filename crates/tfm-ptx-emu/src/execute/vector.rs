@@ -1,6 +1,6 @@
 //! Arithmetic of all lanes at once: the common instructions as loops that the compiler turns into vector code.
 //!
-//! What is not here is computed lane by lane by [`float`] and [`integer`], which say what is right: `tests` compares.
+//! What is not here is computed lane by lane by [`float`] and [`integer`], which say what is right: the tests compare.
 
 use half::{bf16, f16};
 
@@ -370,3 +370,6 @@ pub(super) fn convert(
         out.iter_mut().for_each(|x| *x = (((*x << unused) as i64) >> unused) as u64);
     }
 }
+
+#[cfg(test)]
+mod tests;

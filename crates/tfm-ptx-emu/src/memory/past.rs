@@ -264,7 +264,8 @@ impl Past for GridPast {
         if word.write_mask & mask != 0 && word.write_block >= agent.first_block {
             let ordered = word.write_block == block
                 && word.write_clock <= agent.known[usize::from(word.write_by)];
-            if !ordered && !(access == Access::Atomic && word.write_was_atomic) {
+            let both_atomic = access == Access::Atomic && word.write_was_atomic;
+            if !ordered && !both_atomic {
                 let other = if word.write_was_atomic { Access::Atomic } else { Access::Write };
                 let (block, clock) = (word.write_block, word.write_clock);
                 let by = Stamp { block, warp: word.write_by.into(), clock };
