@@ -80,8 +80,7 @@ pub(crate) struct Warp {
     registers: Vec<Values>,
     predicates: Vec<u32>,
     defined: Vec<u32>,
-    /// Each lane's own, made when one is first touched.
-    pub(crate) local: Vec<Local>,
+    pub(crate) local: Local,
     /// What is known of each warp of the block, this one included.
     pub(crate) clocks: Vec<u32>,
     copies: Vec<Copies>,
@@ -116,7 +115,7 @@ impl Warp {
             registers: vec![[0; LANES]; registers],
             predicates: vec![0; registers],
             defined: vec![0; registers],
-            local: Vec::new(),
+            local: Local::new(kernel.local),
             clocks: vec![0; warps],
             copies: Vec::new(),
         };

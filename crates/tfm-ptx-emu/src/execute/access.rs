@@ -5,8 +5,7 @@ use crate::fault::Problem;
 use crate::float;
 use crate::instruction::{Address, AtomicOp, Binary, Mode, Op, Operands, Space, Type};
 use crate::integer;
-use crate::memory::{Agent, Local, Stamp};
-use crate::module::Kernel;
+use crate::memory::{Agent, Stamp};
 use crate::warp::{Copy, LANES, Values, Warp, lanes};
 
 /// Where shared and local memory begin in the generic address space.
@@ -127,9 +126,7 @@ impl Machine<'_> {
         let agent = agent!(self, warp);
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.read(address, out, &agent),
-            (Space::Local, address) => {
-                local(&mut warp.local, lane, self.kernel).read(address, out, &agent)
-            }
+            (Space::Local, address) => warp.local.read(lane, address, out),
             (Space::Parameter, address) => {
                 let found = usize::try_from(address)
                     .ok()
@@ -159,9 +156,7 @@ impl Machine<'_> {
         let agent = agent!(self, warp);
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.write(address, data, &agent),
-            (Space::Local, address) => {
-                local(&mut warp.local, lane, self.kernel).write(address, data, &agent)
-            }
+            (Space::Local, address) => warp.local.write(lane, address, data),
             (_, address) => {
                 let region = self.global.region(address, data.len());
                 region.and_then(|region| region.write(address, data, &agent))
@@ -182,9 +177,7 @@ impl Machine<'_> {
         let agent = agent!(self, warp);
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.update(address, bytes, &agent, change),
-            (Space::Local, address) => {
-                local(&mut warp.local, lane, self.kernel).update(address, bytes, &agent, change)
-            }
+            (Space::Local, address) => warp.local.update(lane, address, bytes, change),
             (_, address) => {
                 let region = self.global.region(address, bytes);
                 region.and_then(|region| region.update(address, bytes, &agent, change))
@@ -342,13 +335,6 @@ fn place(space: Space, address: u64) -> (Space, u64) {
         Space::Shared | Space::Local => (space, integer::low(32, address)),
         space => (space, address),
     }
-}
-
-fn local<'a>(memory: &'a mut Vec<Local>, lane: usize, kernel: &Kernel) -> &'a mut Local {
-    if memory.is_empty() {
-        memory.resize_with(LANES, || Local::new("local", 0, kernel.local, 0));
-    }
-    &mut memory[lane]
 }
 
 pub(super) fn base(space: Space) -> u64 {

@@ -3,9 +3,11 @@
 //! For each word of 4 bytes it is kept which bytes were written, and what is needed to find an access that is not
 //! ordered after those it conflicts with.
 
+mod local;
 mod past;
 
 use crate::fault::Problem;
+pub(crate) use local::Local;
 use past::{BlockPast, Conflict, GridPast, Past};
 
 /// A warp, and how far it has come.
@@ -113,7 +115,8 @@ impl<P: Past> Region<P> {
     #[inline]
     fn offset(&self, address: u64, bytes: usize) -> Result<usize, Problem> {
         let offset = self.inside(address, bytes)?;
-        if !address.is_multiple_of(bytes.max(1) as u64) {
+        // The number is a power of 2.
+        if address & (bytes.max(1) as u64 - 1) != 0 {
             return Err(Problem::Misaligned { space: self.space, address, bytes });
         }
         Ok(offset)
@@ -255,9 +258,6 @@ impl<P: Past> Region<P> {
         }
     }
 }
-
-/// Local memory: a thread's own.
-pub(crate) type Local = Region<()>;
 
 /// Global memory: every block's.
 pub(crate) type GridRegion = Region<GridPast>;

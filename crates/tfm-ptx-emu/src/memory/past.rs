@@ -29,15 +29,6 @@ pub(crate) trait Past: Clone {
     ) -> Result<(), Conflict>;
 }
 
-/// Of memory that one thread has for itself.
-impl Past for () {
-    fn new(_: usize, _: usize) -> Self {}
-
-    fn note(&mut self, _: usize, _: u8, _: Access, _: &Agent<'_>) -> Result<(), Conflict> {
-        Ok(())
-    }
-}
-
 /// Of memory that one block has for itself: each warp's last read is kept.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockPast {
