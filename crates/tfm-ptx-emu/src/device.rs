@@ -2,7 +2,7 @@
 
 use crate::execute::{Machine, Request};
 use crate::fault::{Fault, Problem};
-use crate::memory::{Global, Region};
+use crate::memory::{Global, GridRegion, Shared};
 use crate::module::{Kernel, Module};
 use crate::warp::{LANES, Place, State, Warp};
 
@@ -127,7 +127,7 @@ impl Device {
         Ok(())
     }
 
-    fn range(&mut self, at: Pointer, bytes: usize) -> Result<(&mut Region, usize), Problem> {
+    fn range(&mut self, at: Pointer, bytes: usize) -> Result<(&mut GridRegion, usize), Problem> {
         let region = self.global.region(at, bytes)?;
         let offset = (at - region.start()) as usize;
         if bytes > region.len() - offset {
@@ -182,7 +182,11 @@ impl Device {
         }
         let variables: Vec<_> =
             module.variables.iter().map(|v| self.variable(v.align, &v.bytes)).collect();
+        let warps = threads.div_ceil(LANES as u64) as usize;
         let first_block = self.blocks + 1;
+        let count = threads as u32;
+        let mut all: Vec<Warp> =
+            (0..warps).map(|number| Warp::new(kernel, number as u32, count, warps)).collect();
         let mut random = Random(launch.seed);
         let mut order: Vec<u32> = (0..blocks as u32).collect();
         random.shuffle(&mut order);
@@ -197,7 +201,7 @@ impl Device {
                 threads: launch.threads,
                 shared: [kernel.shared as u32, launch.shared as u32],
             };
-            let mut memory = Region::new("shared", 0, shared);
+            let mut memory = Shared::new("shared", 0, shared, warps);
             let machine = Machine {
                 kernel,
                 parameters: &parameters,
@@ -210,7 +214,8 @@ impl Device {
                 first_block,
                 lazy: launch.lazy,
             };
-            result = block(machine, threads as u32, launch.steps, &mut random);
+            all.iter_mut().for_each(|warp| warp.start(count));
+            result = block(machine, &mut all, count, launch.steps, &mut random);
             if result.is_err() {
                 break;
             }
@@ -257,27 +262,28 @@ struct Barrier {
 /// Runs one block.
 fn block(
     mut machine: Machine<'_>,
+    warps: &mut [Warp],
     threads: u32,
     steps: u64,
     random: &mut Random,
 ) -> Result<(), Fault> {
-    let count = threads.div_ceil(LANES as u32) as usize;
-    let mut warps: Vec<Warp> =
-        (0..count).map(|number| Warp::new(machine.kernel, number as u32, threads, count)).collect();
+    let count = warps.len();
     let mut barriers: [Barrier; BARRIERS] = Default::default();
+    let mut ready = Vec::with_capacity(count);
     loop {
-        let ready: Vec<usize> = (0..count).filter(|i| warps[*i].state == State::Ready).collect();
+        ready.clear();
+        ready.extend((0..count).filter(|i| warps[*i].state == State::Ready));
         if ready.is_empty() {
-            return finished(&machine, &warps);
+            return finished(&machine, warps);
         }
         let index = ready[random.below(ready.len())];
         for _ in 0..1 + random.below(64) {
             let warp = &mut warps[index];
-            let (at, _) = warp.next();
+            let (at, here) = warp.next();
             if machine.counters.instructions >= steps {
                 return Err(fault(&machine, Problem::OutOfSteps { steps }, at, index, 0));
             }
-            let request = match machine.step(warp) {
+            let request = match machine.step(warp, at, here) {
                 Ok(request) => request,
                 Err((problem, lane)) => return Err(fault(&machine, problem, at, index, lane)),
             };

@@ -2,10 +2,11 @@
 
 use std::collections::VecDeque;
 
+use crate::execute::{Failure, Machine};
 use crate::fault::Problem;
 use crate::instruction::{Operand, Special};
 use crate::integer::low;
-use crate::memory::Region;
+use crate::memory::Local;
 use crate::module::Kernel;
 
 pub(crate) const LANES: usize = 32;
@@ -41,21 +42,48 @@ pub(crate) enum State {
     Done,
 }
 
+/// One value a lane.
+pub(crate) type Values = [u64; LANES];
+
+/// The lanes of a mask, from the first.
+#[inline]
+pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lane = mask.trailing_zeros() as usize;
+        mask &= mask.wrapping_sub(1);
+        (lane < LANES).then_some(lane)
+    })
+}
+
+/// A value a lane, of a mask.
+fn bits(mask: u32) -> Values {
+    let mut values = [0; LANES];
+    values.iter_mut().enumerate().for_each(|(lane, x)| *x = (mask >> lane & 1).into());
+    values
+}
+
+/// The lanes whose value is not 0.
+fn mask(values: &Values) -> u32 {
+    values.iter().rev().fold(0, |mask, x| mask << 1 | u32::from(*x != 0))
+}
+
 #[derive(Debug)]
 pub(crate) struct Warp {
     pub(crate) number: u32,
     pub(crate) state: State,
     /// The lanes that exist and have not ended.
     pub(crate) live: u32,
-    pub(crate) at: [u32; LANES],
-    /// `[register][lane]`, and for each register the lanes that have written it.
-    registers: Vec<[u64; LANES]>,
+    /// Where the lanes are, if all are at one place; else `at` says it of each (of one that has ended: the largest number).
+    together: Option<u32>,
+    at: [u32; LANES],
+    /// `[register][lane]`; of predicates the lanes where they hold; and for each register the lanes that have written it.
+    registers: Vec<Values>,
+    predicates: Vec<u32>,
     defined: Vec<u32>,
-    /// Each lane's own, made when it is first touched.
-    pub(crate) local: Vec<Option<Region>>,
+    pub(crate) local: Local,
     /// What is known of each warp of the block, this one included.
     pub(crate) clocks: Vec<u32>,
-    pub(crate) copies: Vec<Copies>,
+    copies: Vec<Copies>,
 }
 
 /// Where a warp's block stands in the grid.
@@ -77,61 +105,179 @@ impl Place {
 
 impl Warp {
     pub(crate) fn new(kernel: &Kernel, number: u32, threads: u32, warps: usize) -> Warp {
-        let lanes = threads.saturating_sub(number * LANES as u32).min(LANES as u32);
-        let mut clocks = vec![0; warps];
-        clocks[number as usize] = 1;
-        Warp {
+        let registers = kernel.registers.len();
+        let mut warp = Warp {
             number,
             state: State::Ready,
-            live: if lanes == 32 { u32::MAX } else { (1 << lanes) - 1 },
-            at: [0; LANES],
-            registers: vec![[0; LANES]; kernel.registers.len()],
-            defined: vec![0; kernel.registers.len()],
-            local: vec![None; LANES],
-            clocks,
-            copies: vec![Copies::default(); LANES],
+            live: 0,
+            together: Some(0),
+            at: [u32::MAX; LANES],
+            registers: vec![[0; LANES]; registers],
+            predicates: vec![0; registers],
+            defined: vec![0; registers],
+            local: Local::new(kernel.local),
+            clocks: vec![0; warps],
+            copies: Vec::new(),
+        };
+        warp.start(threads);
+        warp
+    }
+
+    /// The warp of the next block, as of `threads` threads.
+    pub(crate) fn start(&mut self, threads: u32) {
+        let lanes = threads.saturating_sub(self.number * LANES as u32).min(LANES as u32);
+        self.live = u32::MAX.checked_shr(LANES as u32 - lanes).unwrap_or(0);
+        (self.state, self.together) = (State::Ready, Some(0));
+        // What a register held before is not looked at: nobody has written it.
+        self.defined.fill(0);
+        self.local.clear();
+        self.clocks.fill(0);
+        self.clocks[self.number as usize] = 1;
+        self.copies.clear();
+    }
+
+    /// Whether any lane has asked for copies.
+    pub(crate) fn has_copies(&self) -> bool {
+        !self.copies.is_empty()
+    }
+
+    /// A lane's copies.
+    pub(crate) fn copies(&mut self, lane: usize) -> &mut Copies {
+        if self.copies.is_empty() {
+            self.copies.resize_with(LANES, Copies::default);
         }
+        &mut self.copies[lane]
     }
 
     /// The instruction that comes first among the lanes', and the lanes that are there.
+    #[inline]
     pub(crate) fn next(&self) -> (u32, u32) {
-        let lanes = || (0..LANES).filter(|lane| self.live >> lane & 1 != 0);
-        let first = lanes().map(|lane| self.at[lane]).min().unwrap_or(0);
-        let here = lanes().filter(|lane| self.at[*lane] == first);
-        (first, here.fold(0, |mask, lane| mask | 1 << lane))
+        if let Some(at) = self.together {
+            return (at, self.live);
+        }
+        let first = self.at.iter().copied().min().unwrap_or(0);
+        let here = self.at.iter().enumerate().filter(|(_, at)| **at == first);
+        (first, here.fold(0, |mask, (lane, _)| mask | 1 << lane))
     }
 
+    /// Lanes go on at an instruction; those that are not named stay where they are.
     #[inline]
-    pub(crate) fn read(
-        &self,
+    pub(crate) fn jump(&mut self, which: u32, to: u32) {
+        if which == self.live {
+            self.together = Some(to);
+            return;
+        }
+        if let Some(at) = self.together.take() {
+            self.at = [u32::MAX; LANES];
+            lanes(self.live).for_each(|lane| self.at[lane] = at);
+        }
+        lanes(which).for_each(|lane| self.at[lane] = to);
+    }
+
+    pub(crate) fn end(&mut self, which: u32) {
+        self.live &= !which;
+        lanes(which).for_each(|lane| self.at[lane] = u32::MAX);
+    }
+
+    /// An operand's values, which the lanes of `active` must have written. Those of other lanes mean nothing.
+    #[inline]
+    pub(crate) fn fetch<'a>(
+        &'a self,
         operand: Operand,
-        lane: usize,
-        kernel: &Kernel,
-        place: &Place,
-        variables: &[u64],
-    ) -> Result<u64, Problem> {
+        active: u32,
+        room: &'a mut Values,
+        machine: &Machine<'_>,
+    ) -> Result<&'a Values, Failure> {
+        let (values, defined) = self.values(operand, room, machine);
+        if defined & active != active
+            && let Operand::Register(r) = operand
+        {
+            let register = machine.kernel.registers[r as usize].name.clone();
+            let lane = (active & !defined).trailing_zeros() as usize;
+            return Err((Problem::Undefined { register }, lane));
+        }
+        Ok(values)
+    }
+
+    /// An operand's values, and the lanes that have written them.
+    #[inline]
+    pub(crate) fn values<'a>(
+        &'a self,
+        operand: Operand,
+        room: &'a mut Values,
+        machine: &Machine<'_>,
+    ) -> (&'a Values, u32) {
         match operand {
             Operand::Register(r) => {
                 let r = r as usize;
-                if self.defined[r] >> lane & 1 == 0 {
-                    return Err(Problem::Undefined { register: kernel.registers[r].name.clone() });
+                if machine.kernel.registers[r].bits != 1 {
+                    return (&self.registers[r], self.defined[r]);
                 }
-                Ok(self.registers[r][lane])
+                *room = bits(self.predicates[r]);
+                return (room, self.defined[r]);
             }
-            Operand::Immediate(value) => Ok(value),
-            Operand::Special(special) => Ok(self.special(special, lane, place)),
-            Operand::Variable(v) => Ok(variables[v as usize]),
-            Operand::Sink => Ok(0),
+            Operand::Immediate(value) => *room = [value; LANES],
+            Operand::Special(special) => {
+                for (lane, value) in room.iter_mut().enumerate() {
+                    *value = self.special(special, lane, &machine.place);
+                }
+            }
+            Operand::Variable(v) => *room = [machine.variables[v as usize]; LANES],
+            Operand::Sink => *room = [0; LANES],
         }
+        (room, u32::MAX)
     }
 
+    /// The lanes of `active` where a predicate holds.
     #[inline]
-    pub(crate) fn write(&mut self, operand: Operand, lane: usize, value: u64, kernel: &Kernel) {
-        if let Operand::Register(r) = operand {
-            let r = r as usize;
-            self.registers[r][lane] = low(kernel.registers[r].bits, value);
-            self.defined[r] |= 1 << lane;
+    pub(crate) fn holds(
+        &self,
+        operand: Operand,
+        active: u32,
+        machine: &Machine<'_>,
+    ) -> Result<u32, Failure> {
+        if let Operand::Register(r) = operand
+            && machine.kernel.registers[r as usize].bits == 1
+            && self.defined[r as usize] & active == active
+        {
+            return Ok(self.predicates[r as usize] & active);
         }
+        let mut room = [0; LANES];
+        Ok(mask(self.fetch(operand, active, &mut room, machine)?) & active)
+    }
+
+    /// Writes an operand of the lanes of `active`.
+    #[inline]
+    pub(crate) fn put(&mut self, d: Operand, active: u32, values: &Values, kernel: &Kernel) {
+        let Operand::Register(r) = d else { return };
+        let (r, bits) = (r as usize, kernel.registers[r as usize].bits);
+        let mask_of_type = low(bits, u64::MAX);
+        if bits == 1 {
+            return self.put_mask(d, active, mask(&values.map(|x| x & 1)), kernel);
+        }
+        let register = &mut self.registers[r];
+        if active == u32::MAX {
+            for (to, value) in register.iter_mut().zip(values) {
+                *to = value & mask_of_type;
+            }
+        } else {
+            for lane in lanes(active) {
+                register[lane] = values[lane] & mask_of_type;
+            }
+        }
+        self.defined[r] |= active;
+    }
+
+    /// Writes 1 where `yes`, 0 elsewhere.
+    #[inline]
+    pub(crate) fn put_mask(&mut self, d: Operand, active: u32, yes: u32, kernel: &Kernel) {
+        let Operand::Register(r) = d else { return };
+        if kernel.registers[r as usize].bits != 1 {
+            return self.put(d, active, &bits(yes), kernel);
+        }
+        let predicate = &mut self.predicates[r as usize];
+        *predicate = *predicate & !active | yes & active;
+        self.defined[r as usize] |= active;
     }
 
     fn special(&self, special: Special, lane: usize, place: &Place) -> u64 {

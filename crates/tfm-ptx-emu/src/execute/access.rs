@@ -1,12 +1,12 @@
 //! Instructions that touch memory: loads, stores, atomic operations and asynchronous copies.
 
-use super::{Machine, Result, by_parts, lanes};
+use super::{Machine, Result, by_parts};
 use crate::fault::Problem;
 use crate::float;
 use crate::instruction::{Address, AtomicOp, Binary, Mode, Op, Operands, Space, Type};
 use crate::integer;
-use crate::memory::{Agent, Region, Stamp};
-use crate::warp::{Copy, LANES, Warp};
+use crate::memory::{Agent, Stamp};
+use crate::warp::{Copy, LANES, Values, Warp, lanes};
 
 /// Where shared and local memory begin in the generic address space.
 const SHARED: u64 = 0x0100_0000_0000;
@@ -14,53 +14,67 @@ const LOCAL: u64 = 0x0200_0000_0000;
 /// The size of such a window.
 const WINDOW: u64 = 1 << 32;
 
+/// The warp as one who accesses memory. (A macro: a function would borrow the whole machine.)
+macro_rules! agent {
+    ($machine:expr, $warp:expr) => {
+        Agent {
+            stamp: Stamp {
+                block: $machine.block,
+                warp: $warp.number,
+                clock: $warp.clocks[$warp.number as usize],
+            },
+            known: &$warp.clocks,
+            first_block: $machine.first_block,
+        }
+    };
+}
+
 impl Machine<'_> {
     pub(super) fn memory(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Result<()> {
         match *op {
             Op::Load { space, ty, ref d, from } => self.load(warp, active, space, ty, d, from),
             Op::Store { space, ty, to, ref a } => self.store(warp, active, space, ty, to, a),
             Op::Atomic { space, op, ty, d, at, a, b } => {
+                let addresses = self.addresses(warp, at, active)?;
+                let (mut room, mut other_room) = ([0; LANES], [0; LANES]);
+                let a = *warp.fetch(a, active, &mut room, self)?;
+                let b = *warp.fetch(b, active, &mut other_room, self)?;
+                let mut old = [0; LANES];
                 for lane in lanes(active) {
-                    let address = self.address(warp, at, lane)?;
-                    let (a, b) = (self.read(warp, a, lane)?, self.read(warp, b, lane)?);
-                    let old = self.with(
-                        warp,
-                        space,
-                        address,
-                        ty.bytes(),
-                        lane,
-                        |region, address, agent| {
-                            region
-                                .update(address, ty.bytes(), agent, |old| atomic(op, ty, old, a, b))
-                        },
-                    )?;
-                    warp.write(d, lane, old, self.kernel);
+                    let (a, b) = (a[lane], b[lane]);
+                    let change = |old| atomic(op, ty, old, a, b);
+                    old[lane] =
+                        self.update(warp, space, addresses[lane], ty.bytes(), lane, change)?;
                 }
+                warp.put(d, active, &old, self.kernel);
                 Ok(())
             }
             Op::CopyAsync { bytes, to, from, size } => {
+                let to = self.addresses(warp, to, active)?;
+                let from = self.addresses(warp, from, active)?;
+                let mut sizes = [bytes as u64; LANES];
+                if let Some(size) = size {
+                    let mut room = [0; LANES];
+                    sizes = warp.fetch(size, active, &mut room, self)?.map(|x| x.min(bytes as u64));
+                }
                 for lane in lanes(active) {
-                    let (to, from) =
-                        (self.address(warp, to, lane)?, self.address(warp, from, lane)?);
-                    let size = size.map(|size| self.read(warp, size, lane)).transpose()?;
-                    let size = size.map_or(bytes, |size| (size as usize).min(bytes));
-                    self.with(warp, Space::Shared, to, bytes, lane, |region, to, agent| {
-                        region.begin_copy(to, bytes, agent)
-                    })?;
-                    let copy = Copy { to: integer::low(32, to), from, size, bytes };
+                    let to = integer::low(32, to[lane]);
+                    let agent = agent!(self, warp);
+                    self.shared.begin_copy(to, bytes, &agent).map_err(|problem| (problem, lane))?;
+                    let copy = Copy { to, from: from[lane], size: sizes[lane] as usize, bytes };
                     if !self.lazy {
                         let data = self.source(warp, &copy, lane)?;
                         self.shared
                             .early(copy.to, &data[..bytes])
                             .map_err(|problem| (problem, lane))?;
                     }
-                    warp.copies[lane].open.push(copy);
+                    warp.copies(lane).open.push(copy);
                 }
                 Ok(())
             }
             Op::CommitCopies => {
                 for lane in lanes(active) {
-                    let copies = &mut warp.copies[lane];
+                    let copies = &mut warp.copies(lane);
                     let group = std::mem::take(&mut copies.open);
                     copies.groups.push_back(group);
                 }
@@ -69,7 +83,7 @@ impl Machine<'_> {
             Op::WaitCopies { pending, all } => {
                 for lane in lanes(active) {
                     loop {
-                        let copies = &mut warp.copies[lane];
+                        let copies = &mut warp.copies(lane);
                         let group = if copies.groups.len() > pending {
                             copies.groups.pop_front().expect("there are more than none")
                         } else if all && !copies.open.is_empty() {
@@ -79,15 +93,9 @@ impl Machine<'_> {
                         };
                         for copy in group {
                             let data = self.source(warp, &copy, lane)?;
-                            let data = &data[..copy.bytes];
-                            self.with(
-                                warp,
-                                Space::Shared,
-                                copy.to,
-                                copy.bytes,
-                                lane,
-                                |region, to, agent| region.end_copy(to, data, agent),
-                            )?;
+                            self.shared
+                                .end_copy(copy.to, &data[..copy.bytes], &agent!(self, warp))
+                                .map_err(|problem| (problem, lane))?;
                         }
                     }
                 }
@@ -97,42 +105,83 @@ impl Machine<'_> {
         }
     }
 
-    pub(super) fn address(&self, warp: &Warp, address: Address, lane: usize) -> Result<u64> {
-        Ok(self.read(warp, address.base, lane)?.wrapping_add(address.offset as u64))
+    /// The addresses that the lanes of `active` mean.
+    #[inline]
+    pub(super) fn addresses(&self, warp: &Warp, at: Address, active: u32) -> Result<Values> {
+        let mut room = [0; LANES];
+        let offset = at.offset as u64;
+        Ok(warp.fetch(at.base, active, &mut room, self)?.map(|x| x.wrapping_add(offset)))
     }
 
-    /// Calls `f` with the memory that an address lies in.
-    pub(super) fn with<T>(
+    /// Reads memory for one lane.
+    #[inline]
+    pub(super) fn read(
+        &mut self,
+        warp: &mut Warp,
+        space: Space,
+        address: u64,
+        out: &mut [u8],
+        lane: usize,
+    ) -> Result<()> {
+        let agent = agent!(self, warp);
+        let result = match place(space, address) {
+            (Space::Shared, address) => self.shared.read(address, out, &agent),
+            (Space::Local, address) => warp.local.read(lane, address, out),
+            (Space::Parameter, address) => {
+                let found = usize::try_from(address)
+                    .ok()
+                    .and_then(|start| self.parameters.get(start..)?.get(..out.len()));
+                let bytes = out.len();
+                let missing = Problem::OutOfBounds { space: "parameter", address, bytes };
+                found.map(|found| out.copy_from_slice(found)).ok_or(missing)
+            }
+            (_, address) => {
+                let region = self.global.region(address, out.len());
+                region.and_then(|region| region.read(address, out, &agent))
+            }
+        };
+        result.map_err(|problem| (problem, lane))
+    }
+
+    /// Writes memory for one lane.
+    #[inline]
+    pub(super) fn write(
+        &mut self,
+        warp: &mut Warp,
+        space: Space,
+        address: u64,
+        data: &[u8],
+        lane: usize,
+    ) -> Result<()> {
+        let agent = agent!(self, warp);
+        let result = match place(space, address) {
+            (Space::Shared, address) => self.shared.write(address, data, &agent),
+            (Space::Local, address) => warp.local.write(lane, address, data),
+            (_, address) => {
+                let region = self.global.region(address, data.len());
+                region.and_then(|region| region.write(address, data, &agent))
+            }
+        };
+        result.map_err(|problem| (problem, lane))
+    }
+
+    fn update(
         &mut self,
         warp: &mut Warp,
         space: Space,
         address: u64,
         bytes: usize,
         lane: usize,
-        f: impl FnOnce(&mut Region, u64, &Agent<'_>) -> std::result::Result<T, Problem>,
-    ) -> Result<T> {
-        let (space, address) = match space {
-            Space::Generic if address.wrapping_sub(SHARED) < WINDOW => {
-                (Space::Shared, address - SHARED)
+        change: impl FnOnce(u64) -> u64,
+    ) -> Result<u64> {
+        let agent = agent!(self, warp);
+        let result = match place(space, address) {
+            (Space::Shared, address) => self.shared.update(address, bytes, &agent, change),
+            (Space::Local, address) => warp.local.update(lane, address, bytes, change),
+            (_, address) => {
+                let region = self.global.region(address, bytes);
+                region.and_then(|region| region.update(address, bytes, &agent, change))
             }
-            Space::Generic if address.wrapping_sub(LOCAL) < WINDOW => {
-                (Space::Local, address - LOCAL)
-            }
-            Space::Shared | Space::Local => (space, integer::low(32, address)),
-            space => (space, address),
-        };
-        let clock = warp.clocks[warp.number as usize];
-        let stamp = Stamp { block: self.block, warp: warp.number, clock };
-        let agent = Agent { stamp, known: &warp.clocks, first_block: self.first_block };
-        let result = match space {
-            Space::Shared => f(self.shared, address, &agent),
-            Space::Local => {
-                // One thread's own: nothing races.
-                let agent = Agent { stamp, known: &[], first_block: u32::MAX };
-                let local = || Region::new("local", 0, self.kernel.local);
-                f(warp.local[lane].get_or_insert_with(local), address, &agent)
-            }
-            _ => self.global.region(address, bytes).and_then(|region| f(region, address, &agent)),
         };
         result.map_err(|problem| (problem, lane))
     }
@@ -146,35 +195,45 @@ impl Machine<'_> {
         d: &Operands,
         from: Address,
     ) -> Result<()> {
+        match ty.bytes() * d.len() {
+            ..=16 => self.load_up_to::<16>(warp, active, space, ty, d, from),
+            _ => self.load_up_to::<64>(warp, active, space, ty, d, from),
+        }
+    }
+
+    fn load_up_to<const MOST: usize>(
+        &mut self,
+        warp: &mut Warp,
+        active: u32,
+        space: Space,
+        ty: Type,
+        d: &Operands,
+        from: Address,
+    ) -> Result<()> {
         let size = ty.bytes();
         let bytes = size * d.len();
+        let addresses = self.addresses(warp, from, active)?;
+        let mut data = [[0; MOST]; LANES];
         for lane in lanes(active) {
-            let address = self.address(warp, from, lane)?;
-            let mut data = [0; 64];
-            let data = &mut data[..bytes];
-            if space == Space::Parameter {
-                let found = usize::try_from(address)
-                    .ok()
-                    .and_then(|start| self.parameters.get(start..)?.get(..bytes));
-                let found = found
-                    .ok_or((Problem::OutOfBounds { space: "parameter", address, bytes }, lane))?;
-                data.copy_from_slice(found);
-            } else {
-                self.with(warp, space, address, bytes, lane, |region, address, agent| {
-                    region.read(address, data, agent)
-                })?;
-            }
-            for (d, part) in d.iter().zip(data.chunks(size)) {
-                let mut value = [0; 8];
-                value[..size].copy_from_slice(part);
-                let value = u64::from_le_bytes(value);
-                // A wider register holds the sign of a signed number.
-                let value =
-                    if let Type::S(_) = ty { integer::value(ty, value) as u64 } else { value };
-                warp.write(*d, lane, value, self.kernel);
-            }
+            self.read(warp, space, addresses[lane], &mut data[lane][..bytes], lane)?;
         }
-        self.traffic(warp, active, space, from, bytes)
+        for (i, d) in d.iter().enumerate() {
+            let data = |lane: usize| &data[lane];
+            let mut values = match size {
+                1 => parts::<1, MOST>(data, i),
+                2 => parts::<2, MOST>(data, i),
+                4 => parts::<4, MOST>(data, i),
+                _ => parts::<8, MOST>(data, i),
+            };
+            // A wider register holds the sign of a signed number.
+            if let Type::S(_) = ty {
+                let unused = 64 - ty.bits();
+                values = values.map(|value| ((value << unused) as i64 >> unused) as u64);
+            }
+            warp.put(*d, active, &values, self.kernel);
+        }
+        self.traffic(active, space, &addresses, bytes);
+        Ok(())
     }
 
     fn store(
@@ -186,105 +245,95 @@ impl Machine<'_> {
         to: Address,
         a: &Operands,
     ) -> Result<()> {
+        match ty.bytes() * a.len() {
+            ..=16 => self.store_up_to::<16>(warp, active, space, ty, to, a),
+            _ => self.store_up_to::<64>(warp, active, space, ty, to, a),
+        }
+    }
+
+    fn store_up_to<const MOST: usize>(
+        &mut self,
+        warp: &mut Warp,
+        active: u32,
+        space: Space,
+        ty: Type,
+        to: Address,
+        a: &Operands,
+    ) -> Result<()> {
         let size = ty.bytes();
         let bytes = size * a.len();
-        for lane in lanes(active) {
-            let address = self.address(warp, to, lane)?;
-            let mut data = [0; 64];
-            for (a, part) in a.iter().zip(data.chunks_mut(size)) {
-                part.copy_from_slice(&self.read(warp, *a, lane)?.to_le_bytes()[..size]);
+        let addresses = self.addresses(warp, to, active)?;
+        let mut data = [[0; MOST]; LANES];
+        for (i, a) in a.iter().enumerate() {
+            let mut room = [0; LANES];
+            let values = warp.fetch(*a, active, &mut room, self)?;
+            match size {
+                1 => put_parts::<1, MOST>(values, &mut data, i),
+                2 => put_parts::<2, MOST>(values, &mut data, i),
+                4 => put_parts::<4, MOST>(values, &mut data, i),
+                _ => put_parts::<8, MOST>(values, &mut data, i),
             }
-            self.with(warp, space, address, bytes, lane, |region, address, agent| {
-                region.write(address, &data[..bytes], agent)
-            })?;
         }
-        self.traffic(warp, active, space, to, bytes)
+        for lane in lanes(active) {
+            self.write(warp, space, addresses[lane], &data[lane][..bytes], lane)?;
+        }
+        self.traffic(active, space, &addresses, bytes);
+        Ok(())
     }
 
     /// The bytes of an asynchronous copy, zeros behind them.
     fn source(&mut self, warp: &mut Warp, copy: &Copy, lane: usize) -> Result<[u8; 16]> {
         let mut data = [0; 16];
-        let (from, size) = (copy.from, copy.size);
-        if size > 0 {
+        let (address, bytes) = (copy.from, copy.bytes);
+        if copy.size > 0 {
             // Aligned as the whole copy is, whatever is taken of it.
-            if from % copy.bytes as u64 != 0 {
-                return Err((
-                    Problem::Misaligned { space: "global", address: from, bytes: copy.bytes },
-                    lane,
-                ));
+            if !address.is_multiple_of(bytes as u64) {
+                return Err((Problem::Misaligned { space: "global", address, bytes }, lane));
             }
-            for (i, byte) in data[..size].iter_mut().enumerate() {
-                let address = from + i as u64;
-                self.with(warp, Space::Global, address, 1, lane, |region, address, agent| {
-                    region.read(address, std::slice::from_mut(byte), agent)
-                })?;
-            }
+            let agent = agent!(self, warp);
+            let region = self.global.region(address, copy.size);
+            region
+                .and_then(|region| region.read_bytes(address, &mut data[..copy.size], &agent))
+                .map_err(|problem| (problem, lane))?;
         }
         Ok(data)
     }
+}
 
-    /// Counts what an access of global or shared memory costs.
-    fn traffic(
-        &mut self,
-        warp: &Warp,
-        active: u32,
-        space: Space,
-        at: Address,
-        bytes: usize,
-    ) -> Result<()> {
-        match space {
-            Space::Global => {
-                let mut sectors = [0u64; 2 * LANES];
-                let mut count = 0;
-                for lane in lanes(active) {
-                    let address = self.address(warp, at, lane)?;
-                    for sector in [address / 32, (address + bytes as u64 - 1) / 32] {
-                        if !sectors[..count].contains(&sector) {
-                            sectors[count] = sector;
-                            count += 1;
-                        }
-                    }
-                }
-                self.counters.global_sectors += count as u64;
-                self.counters.global_bytes += u64::from(active.count_ones()) * bytes as u64;
-                Ok(())
-            }
-            Space::Shared => self.banks(warp, at, bytes, LANES, active),
-            _ => Ok(()),
-        }
+/// The `i`-th element, of so many bytes, of each lane's data.
+fn parts<'a, const SIZE: usize, const MOST: usize>(
+    data: impl Fn(usize) -> &'a [u8; MOST],
+    i: usize,
+) -> Values {
+    let mut values = [0; LANES];
+    for (lane, value) in values.iter_mut().enumerate() {
+        let mut wide = [0; 8];
+        wide[..SIZE].copy_from_slice(&data(lane)[i * SIZE..][..SIZE]);
+        *value = u64::from_le_bytes(wide);
     }
+    values
+}
 
-    /// Counts the passes of an access of shared memory by the first `count` lanes: lanes are served together up to 128
-    /// bytes, and two different words of one bank need two passes.
-    pub(super) fn banks(
-        &mut self,
-        warp: &Warp,
-        at: Address,
-        bytes: usize,
-        count: usize,
-        active: u32,
-    ) -> Result<()> {
-        let together = (128 / bytes.max(4)).max(1);
-        for start in (0..count).step_by(together) {
-            let mut words = [[u64::MAX; LANES]; 32];
-            let mut used = [0; 32];
-            for lane in
-                (start..(start + together).min(count)).filter(|lane| active >> lane & 1 != 0)
-            {
-                let address = integer::low(32, self.address(warp, at, lane)?);
-                for word in address / 4..(address + bytes as u64).div_ceil(4) {
-                    let bank = (word % 32) as usize;
-                    if !words[bank][..used[bank]].contains(&word) && used[bank] < LANES {
-                        words[bank][used[bank]] = word;
-                        used[bank] += 1;
-                    }
-                }
-            }
-            let passes = used.into_iter().max().unwrap_or(0);
-            self.counters.shared_passes += passes as u64;
-            self.counters.bank_conflicts += passes.saturating_sub(1) as u64;
+fn put_parts<const SIZE: usize, const MOST: usize>(
+    values: &Values,
+    data: &mut [[u8; MOST]; LANES],
+    i: usize,
+) {
+    for (data, value) in data.iter_mut().zip(values) {
+        data[i * SIZE..][..SIZE].copy_from_slice(&value.to_le_bytes()[..SIZE]);
+    }
+}
+
+/// Where an address lies. Only generic ones tell it themselves.
+#[inline]
+fn place(space: Space, address: u64) -> (Space, u64) {
+    match space {
+        Space::Generic if address.wrapping_sub(SHARED) < WINDOW => {
+            (Space::Shared, address - SHARED)
         }
-        Ok(())
+        Space::Generic if address.wrapping_sub(LOCAL) < WINDOW => (Space::Local, address - LOCAL),
+        Space::Shared | Space::Local => (space, integer::low(32, address)),
+        space => (space, address),
     }
 }
 

@@ -1,11 +1,11 @@
 //! Instructions that a warp's lanes execute together: shuffles, votes, matrices.
 
 use super::access::atomic;
-use super::{Failure, Machine, Result, lanes};
+use super::{Failure, Machine, Result};
 use crate::fault::Problem;
 use crate::instruction::{Op, Operand, Operands, Shuffle, Space, Vote};
 use crate::matrix;
-use crate::warp::{LANES, Warp};
+use crate::warp::{LANES, Warp, lanes};
 
 impl Machine<'_> {
     /// The lanes of a collective operation: all of them must name the same mask, and be here.
@@ -16,22 +16,29 @@ impl Machine<'_> {
         mask: Operand,
         active: u32,
     ) -> Result<()> {
-        for lane in lanes(active) {
-            let mask = self.read(warp, mask, lane)? as u32;
-            self.together(operation, active, mask & warp.live)?;
+        if let Operand::Immediate(mask) = mask {
+            return self.together(operation, active, mask as u32 & warp.live);
         }
-        Ok(())
+        let mut room = [0; LANES];
+        let masks = warp.fetch(mask, active, &mut room, self)?;
+        lanes(active)
+            .try_for_each(|lane| self.together(operation, active, masks[lane] as u32 & warp.live))
     }
 
     pub(super) fn collective(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Result<()> {
+        let kernel = self.kernel;
         match *op {
             Op::WarpBarrier { mask } => self.members(warp, "bar.warp.sync", mask, active),
             Op::Shuffle { kind, d, p, a, b, c, mask } => {
                 self.members(warp, "shfl.sync", mask, active)?;
-                let mut results = [(0, false); LANES];
+                let mut rooms = [[0; LANES]; 3];
+                let [room, other_room, third_room] = &mut rooms;
+                let (mut results, mut found) = ([0; LANES], 0u32);
+                let b = warp.fetch(b, active, room, self)?;
+                let c = warp.fetch(c, active, other_room, self)?;
+                let (values, defined) = warp.values(a, third_room, self);
                 for lane in lanes(active) {
-                    let b = self.read(warp, b, lane)? as i64 & 31;
-                    let c = self.read(warp, c, lane)?;
+                    let (b, c) = (b[lane] as i64 & 31, c[lane]);
                     let (segment, clamp, own) =
                         ((c >> 8 & 31) as i64, (c & 31) as i64, lane as i64);
                     let (lowest, bound) = (own & segment, (own & segment) | (clamp & !segment));
@@ -48,12 +55,15 @@ impl Machine<'_> {
                     if active >> source & 1 == 0 {
                         return Err((Problem::ShuffleSource { lane: source as u32 }, lane));
                     }
-                    results[lane] = (self.read(warp, a, source)?, within);
+                    if defined >> source & 1 == 0 {
+                        // Fails, with the register's name.
+                        self.of_lane(warp, a, source)?;
+                    }
+                    results[lane] = values[source];
+                    found |= u32::from(within) << lane;
                 }
-                for lane in lanes(active) {
-                    warp.write(d, lane, results[lane].0, self.kernel);
-                    warp.write(p, lane, results[lane].1.into(), self.kernel);
-                }
+                warp.put(d, active, &results, kernel);
+                warp.put_mask(p, active, found, kernel);
                 Ok(())
             }
             Op::Vote { kind, d, p, mask } => {
@@ -65,59 +75,57 @@ impl Machine<'_> {
                     Vote::Uniform => u64::from(yes == 0 || yes == active),
                     Vote::Ballot => yes.into(),
                 };
-                self.each(warp, active, d, |_, _, _| Ok(result))
+                warp.put(d, active, &[result; LANES], kernel);
+                Ok(())
             }
             Op::ReduceWarp { op, ty, d, a, mask } => {
                 self.members(warp, "redux.sync", mask, active)?;
-                let mut result = None;
-                for lane in lanes(active) {
-                    let a = self.read(warp, a, lane)?;
-                    result = Some(result.map_or(a, |so_far| atomic(op, ty, so_far, a, 0)));
-                }
-                let result = result.unwrap_or(0);
-                self.each(warp, active, d, |_, _, _| Ok(result))
+                let mut room = [0; LANES];
+                let a = warp.fetch(a, active, &mut room, self)?;
+                let all = lanes(active).map(|lane| a[lane]);
+                let result = all.reduce(|x, y| atomic(op, ty, x, y, 0)).unwrap_or(0);
+                warp.put(d, active, &[result; LANES], kernel);
+                Ok(())
             }
-            Op::ActiveMask { d } => self.each(warp, active, d, |_, _, _| Ok(active.into())),
+            Op::ActiveMask { d } => {
+                warp.put(d, active, &[active.into(); LANES], kernel);
+                Ok(())
+            }
             Op::LoadMatrix { transposed, ref d, from } => {
                 self.together("ldmatrix", active, u32::MAX)?;
+                let addresses = self.addresses(warp, from, first_lanes(8 * d.len()))?;
                 for (i, d) in d.iter().enumerate() {
-                    let mut rows = [[0; 16]; 8];
-                    for (r, row) in rows.iter_mut().enumerate() {
-                        let lane = 8 * i + r;
-                        let address = self.address(warp, from, lane)?;
-                        self.with(
-                            warp,
-                            Space::Shared,
-                            address,
-                            16,
-                            lane,
-                            |region, address, agent| region.read(address, row, agent),
-                        )?;
+                    let mut halves = [[0u16; 8]; 8];
+                    for (r, halves) in halves.iter_mut().enumerate() {
+                        let (lane, mut row) = (8 * i + r, [0; 16]);
+                        self.read(warp, Space::Shared, addresses[lane], &mut row, lane)?;
+                        for (half, bytes) in halves.iter_mut().zip(row.as_chunks().0) {
+                            *half = u16::from_le_bytes(*bytes);
+                        }
                     }
-                    let half = |row: usize, column: usize| {
-                        u64::from(u16::from_le_bytes([
-                            rows[row][2 * column],
-                            rows[row][2 * column + 1],
-                        ]))
-                    };
-                    for lane in 0..LANES {
+                    let mut values = [0; LANES];
+                    for (lane, value) in values.iter_mut().enumerate() {
                         let (row, column) = (lane / 4, 2 * (lane % 4));
-                        let value = if transposed {
-                            half(column, row) | half(column + 1, row) << 16
+                        let pair = if transposed {
+                            [halves[column][row], halves[column + 1][row]]
                         } else {
-                            half(row, column) | half(row, column + 1) << 16
+                            [halves[row][column], halves[row][column + 1]]
                         };
-                        warp.write(*d, lane, value, self.kernel);
+                        *value = u64::from(pair[0]) | u64::from(pair[1]) << 16;
                     }
+                    warp.put(*d, active, &values, kernel);
                 }
-                self.banks(warp, from, 16, d.len() * 8, active)
+                self.banks(&addresses, 16, d.len() * 8, active);
+                Ok(())
             }
             Op::StoreMatrix { transposed, to, ref a } => {
                 self.together("stmatrix", active, u32::MAX)?;
+                let addresses = self.addresses(warp, to, first_lanes(8 * a.len()))?;
                 for (i, a) in a.iter().enumerate() {
                     let mut rows = [[0; 16]; 8];
-                    for lane in 0..LANES {
-                        let value = self.read(warp, *a, lane)?;
+                    let mut room = [0; LANES];
+                    let values = warp.fetch(*a, active, &mut room, self)?;
+                    for (lane, value) in values.iter().enumerate() {
                         for part in 0..2 {
                             let (row, column) = (lane / 4, 2 * (lane % 4) + part);
                             let (row, column) =
@@ -128,41 +136,36 @@ impl Machine<'_> {
                     }
                     for (r, row) in rows.iter().enumerate() {
                         let lane = 8 * i + r;
-                        let address = self.address(warp, to, lane)?;
-                        self.with(
-                            warp,
-                            Space::Shared,
-                            address,
-                            16,
-                            lane,
-                            |region, address, agent| region.write(address, row, agent),
-                        )?;
+                        self.write(warp, Space::Shared, addresses[lane], row, lane)?;
                     }
                 }
-                self.banks(warp, to, 16, a.len() * 8, active)
+                self.banks(&addresses, 16, a.len() * 8, active);
+                Ok(())
             }
             Op::Product { elements, k, to, ref d, ref a, ref b, ref c } => {
                 self.together("mma", active, u32::MAX)?;
                 let gather = |operands: &Operands| {
-                    let mut registers = [[0; 4]; LANES];
-                    for (lane, registers) in registers.iter_mut().enumerate() {
-                        for (register, operand) in registers.iter_mut().zip(operands) {
-                            *register = self.read(warp, *operand, lane)? as u32;
-                        }
+                    let mut registers = [[0; LANES]; 4];
+                    for (registers, operand) in registers.iter_mut().zip(operands) {
+                        let mut room = [0; LANES];
+                        let values = warp.fetch(*operand, active, &mut room, self)?;
+                        registers.iter_mut().zip(values).for_each(|(x, wide)| *x = *wide as u32);
                     }
                     Ok::<_, Failure>(registers)
                 };
                 let a = matrix::tile_a(elements[0], k, &gather(a)?);
                 let b = matrix::tile_b(elements[1], k, &gather(b)?);
-                let sums = matrix::product(to, k, a, b, &gather(c)?);
-                for (lane, sums) in sums.iter().enumerate() {
-                    for (d, sum) in d.iter().zip(sums) {
-                        warp.write(*d, lane, (*sum).into(), self.kernel);
-                    }
+                let sums = matrix::product(to, k, &a, &b, &gather(c)?);
+                for (d, sums) in d.iter().zip(sums) {
+                    warp.put(*d, active, &sums.map(u64::from), kernel);
                 }
                 Ok(())
             }
             _ => unreachable!("each lane does it for itself"),
         }
     }
+}
+
+fn first_lanes(count: usize) -> u32 {
+    u32::MAX >> (LANES - count.clamp(1, LANES))
 }

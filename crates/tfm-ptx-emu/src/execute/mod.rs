@@ -1,16 +1,18 @@
-//! One instruction of one warp.
+//! One instruction of one warp: what it is is looked at once, and done for all lanes.
 
 mod access;
 mod collective;
+mod traffic;
+mod vector;
 
 use crate::device::Counters;
 use crate::fault::Problem;
 use crate::float;
-use crate::instruction::{Logic, Mode, Op, Operand, Predicate, Ternary, Type, Unary};
+use crate::instruction::{Logic, Mode, Op, Operand, Predicate, Type, Unary};
 use crate::integer;
-use crate::memory::{Global, Region};
+use crate::memory::{Global, Shared};
 use crate::module::Kernel;
-use crate::warp::{LANES, Place, Warp};
+use crate::warp::{LANES, Place, Warp, lanes};
 
 /// What of a block an instruction may touch.
 pub(crate) struct Machine<'a> {
@@ -19,7 +21,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) variables: &'a [u64],
     pub(crate) place: Place,
     pub(crate) global: &'a mut Global,
-    pub(crate) shared: &'a mut Region,
+    pub(crate) shared: &'a mut Shared,
     pub(crate) counters: &'a mut Counters,
     /// The block's number over all launches, and that of the launch's first.
     pub(crate) block: u32,
@@ -43,18 +45,13 @@ pub(crate) enum Request {
 pub(crate) type Failure = (Problem, usize);
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
-fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..LANES).filter(move |lane| mask >> lane & 1 != 0)
-}
-
 fn first(mask: u32) -> usize {
     (mask.trailing_zeros() as usize).min(LANES - 1)
 }
 
 impl Machine<'_> {
-    /// Executes the next instruction of the warp.
-    pub(crate) fn step(&mut self, warp: &mut Warp) -> Result<Request> {
-        let (at, here) = warp.next();
+    /// Executes the next instruction of the warp, which `here` of its lanes are at.
+    pub(crate) fn step(&mut self, warp: &mut Warp, at: u32, here: u32) -> Result<Request> {
         let kernel = self.kernel;
         let instruction = &kernel.instructions[at as usize];
         let active = match instruction.guard {
@@ -63,22 +60,20 @@ impl Machine<'_> {
         };
         self.counters.instructions += 1;
         self.counters.thread_instructions += u64::from(active.count_ones());
-        for lane in lanes(here) {
-            warp.at[lane] = at + 1;
-        }
+        warp.jump(here, at + 1);
         if active == 0 {
             return Ok(Request::None);
         }
         match &instruction.op {
-            Op::Branch { target } => lanes(active).for_each(|lane| warp.at[lane] = *target),
+            Op::Branch { target } => warp.jump(active, *target),
             Op::Exit => {
-                for lane in lanes(active) {
-                    let copies = warp.copies[lane].count();
+                for lane in lanes(if warp.has_copies() { active } else { 0 }) {
+                    let copies = warp.copies(lane).count();
                     if copies > 0 {
                         return Err((Problem::NotWaitedFor { copies }, lane));
                     }
                 }
-                warp.live &= !active;
+                warp.end(active);
             }
             Op::Trap => return Err((Problem::Trap, first(active))),
             Op::Nothing => {}
@@ -86,8 +81,8 @@ impl Machine<'_> {
                 let operation = if *arrive { "bar.arrive" } else { "bar.sync" };
                 self.together(operation, active, warp.live)?;
                 let lane = first(active);
-                let id = self.read(warp, *id, lane)?;
-                let threads = count.map(|count| self.read(warp, count, lane)).transpose()?;
+                let id = self.of_lane(warp, *id, lane)?;
+                let threads = count.map(|count| self.of_lane(warp, count, lane)).transpose()?;
                 let id = u8::try_from(id)
                     .ok()
                     .filter(|id| *id < 16)
@@ -103,19 +98,15 @@ impl Machine<'_> {
         Ok(Request::None)
     }
 
-    #[inline]
-    fn read(&self, warp: &Warp, operand: Operand, lane: usize) -> Result<u64> {
-        warp.read(operand, lane, self.kernel, &self.place, self.variables)
-            .map_err(|problem| (problem, lane))
+    /// An operand's value of one lane.
+    fn of_lane(&self, warp: &Warp, operand: Operand, lane: usize) -> Result<u64> {
+        Ok(warp.fetch(operand, 1 << lane, &mut [0; LANES], self)?[lane])
     }
 
     /// The lanes of `among` where a predicate holds.
     fn holds(&self, warp: &Warp, (operand, negated): Predicate, among: u32) -> Result<u32> {
-        let mut mask = 0;
-        for lane in lanes(among) {
-            mask |= u32::from((self.read(warp, operand, lane)? != 0) != negated) << lane;
-        }
-        Ok(mask)
+        let mask = warp.holds(operand, among, self)?;
+        Ok(among & if negated { !mask } else { mask })
     }
 
     fn together(&self, operation: &'static str, here: u32, expected: u32) -> Result<()> {
@@ -125,121 +116,117 @@ impl Machine<'_> {
         Err((Problem::Diverged { operation, here, expected }, first(here)))
     }
 
-    /// Writes `d` of each active lane.
-    fn each(
-        &mut self,
-        warp: &mut Warp,
-        active: u32,
-        d: Operand,
-        f: impl Fn(&Self, &Warp, usize) -> Result<u64>,
-    ) -> Result<()> {
-        for lane in lanes(active) {
-            let value = f(self, warp, lane)?;
-            warp.write(d, lane, value, self.kernel);
-        }
-        Ok(())
-    }
-
     fn compute(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Result<()> {
+        let mut out = [0; LANES];
+        let mut rooms = [[0; LANES]; 3];
+        let [room, other_room, third_room] = &mut rooms;
+        let kernel = self.kernel;
         match *op {
-            Op::Move { d, a } => self.each(warp, active, d, |m, w, lane| m.read(w, a, lane)),
-            Op::Pack { d, ref parts, bits } => self.each(warp, active, d, |m, w, lane| {
-                let mut value = 0;
+            Op::Move { d, a } => {
+                let a = *warp.fetch(a, active, room, self)?;
+                warp.put(d, active, &a, kernel);
+            }
+            Op::Pack { d, ref parts, bits } => {
                 for (i, part) in parts.iter().enumerate() {
-                    value |= integer::low(bits, m.read(w, *part, lane)?) << (i as u32 * bits);
-                }
-                Ok(value)
-            }),
-            Op::Unpack { ref parts, a, bits } => {
-                for lane in lanes(active) {
-                    let value = self.read(warp, a, lane)?;
-                    for (i, part) in parts.iter().enumerate() {
-                        let value = integer::low(bits, value >> (i as u32 * bits));
-                        warp.write(*part, lane, value, self.kernel);
+                    let part = warp.fetch(*part, active, room, self)?;
+                    for (out, part) in out.iter_mut().zip(part) {
+                        *out |= integer::low(bits, *part) << (i as u32 * bits);
                     }
                 }
-                Ok(())
+                warp.put(d, active, &out, kernel);
             }
-            Op::ToGeneric { space, d, a } => {
-                let base = access::base(space);
-                self.each(warp, active, d, |m, w, lane| Ok(m.read(w, a, lane)?.wrapping_add(base)))
+            Op::Unpack { ref parts, a, bits } => {
+                let a = *warp.fetch(a, active, room, self)?;
+                for (i, part) in parts.iter().enumerate() {
+                    out = a.map(|a| integer::low(bits, a >> (i as u32 * bits)));
+                    warp.put(*part, active, &out, kernel);
+                }
             }
-            Op::FromGeneric { space, d, a } => {
-                let base = access::base(space);
-                self.each(warp, active, d, |m, w, lane| Ok(m.read(w, a, lane)?.wrapping_sub(base)))
+            Op::ToGeneric { space, d, a } | Op::FromGeneric { space, d, a } => {
+                let base = match op {
+                    Op::ToGeneric { .. } => access::base(space),
+                    _ => access::base(space).wrapping_neg(),
+                };
+                out = warp.fetch(a, active, room, self)?.map(|a| a.wrapping_add(base));
+                warp.put(d, active, &out, kernel);
             }
-            Op::Unary { op, ty, mode, d, a } => self.each(warp, active, d, |m, w, lane| {
-                let a = m.read(w, a, lane)?;
-                Ok(by_parts(ty, [a, 0, 0], |ty, [a, ..]| unary(op, ty, mode, a)))
-            }),
-            Op::Binary { op, ty, mode, d, a, b } => self.each(warp, active, d, |m, w, lane| {
-                let operands = [m.read(w, a, lane)?, m.read(w, b, lane)?, 0];
-                Ok(by_parts(ty, operands, |ty, [a, b, _]| match ty.is_float() {
-                    true => float::binary(op, ty, mode, a, b),
-                    false => integer::binary(op, ty, mode, a, b),
-                }))
-            }),
-            Op::Ternary { op, ty, mode, d, a, b, c } => self.each(warp, active, d, |m, w, lane| {
-                let operands = [m.read(w, a, lane)?, m.read(w, b, lane)?, m.read(w, c, lane)?];
-                Ok(by_parts(ty, operands, |ty, [a, b, c]| match op {
-                    Ternary::Fma => Some(float::fma(ty, mode, a, b, c)),
-                    op => integer::ternary(op, ty, mode, a, b, c),
-                }))
-            }),
+            Op::Unary { op, ty, mode, d, a } => {
+                let a = warp.fetch(a, active, room, self)?;
+                vector::unary(op, ty, mode, active, a, &mut out);
+                warp.put(d, active, &out, kernel);
+            }
+            Op::Binary { op, ty, mode, d, a, b } => {
+                let a = warp.fetch(a, active, room, self)?;
+                let b = warp.fetch(b, active, other_room, self)?;
+                vector::binary(op, ty, mode, active, [a, b], &mut out);
+                warp.put(d, active, &out, kernel);
+            }
+            Op::Ternary { op, ty, mode, d, a, b, c } => {
+                let a = warp.fetch(a, active, room, self)?;
+                let b = warp.fetch(b, active, other_room, self)?;
+                let c = warp.fetch(c, active, third_room, self)?;
+                vector::ternary(op, ty, mode, active, [a, b, c], &mut out);
+                warp.put(d, active, &out, kernel);
+            }
             Op::InsertBits { ty, d, a, b, position, length } => {
-                self.each(warp, active, d, |m, w, lane| {
-                    let (a, b) = (m.read(w, a, lane)?, m.read(w, b, lane)?);
-                    let (position, length) = (m.read(w, position, lane)?, m.read(w, length, lane)?);
-                    Ok(integer::insert_bits(ty, a, b, position, length))
-                })
+                let a = warp.fetch(a, active, room, self)?;
+                let b = warp.fetch(b, active, other_room, self)?;
+                let position = warp.fetch(position, active, third_room, self)?;
+                let mut room = [0; LANES];
+                let length = warp.fetch(length, active, &mut room, self)?;
+                for l in lanes(active) {
+                    out[l] = integer::insert_bits(ty, a[l], b[l], position[l], length[l]);
+                }
+                warp.put(d, active, &out, kernel);
             }
             Op::Compare { comparison, ty, flush, d, other, a, b, combine } => {
-                for lane in lanes(active) {
-                    let (a, b) = (self.read(warp, a, lane)?, self.read(warp, b, lane)?);
-                    let found = integer::compare(comparison, ty, flush, a, b);
-                    let (yes, no) = match combine {
-                        None => (found, !found),
-                        Some((logic, (p, negated))) => {
-                            let p = (self.read(warp, p, lane)? != 0) != negated;
-                            let with = |x| match logic {
-                                Logic::And => x && p,
-                                Logic::Or => x || p,
-                                Logic::Xor => x != p,
-                            };
-                            (with(found), with(!found))
+                let a = warp.fetch(a, active, room, self)?;
+                let b = warp.fetch(b, active, other_room, self)?;
+                let found = vector::compare(comparison, ty, flush, active, a, b);
+                let (yes, no) = match combine {
+                    None => (found, !found),
+                    Some((logic, p)) => {
+                        let p = self.holds(warp, p, active)?;
+                        match logic {
+                            Logic::And => (found & p, !found & p),
+                            Logic::Or => (found | p, !found | p),
+                            Logic::Xor => (found ^ p, !found ^ p),
                         }
-                    };
-                    warp.write(d, lane, yes.into(), self.kernel);
-                    warp.write(other, lane, no.into(), self.kernel);
+                    }
+                };
+                warp.put_mask(d, active, yes, kernel);
+                warp.put_mask(other, active, no, kernel);
+            }
+            Op::Select { d, a, b, p } => {
+                let p = self.holds(warp, p, active)?;
+                let a = warp.fetch(a, active & p, room, self)?;
+                let b = warp.fetch(b, active & !p, other_room, self)?;
+                for (lane, out) in out.iter_mut().enumerate() {
+                    *out = if p >> lane & 1 != 0 { a[lane] } else { b[lane] };
                 }
-                Ok(())
+                warp.put(d, active, &out, kernel);
             }
-            Op::Select { d, a, b, p: (p, negated) } => self.each(warp, active, d, |m, w, lane| {
-                let p = (m.read(w, p, lane)? != 0) != negated;
-                m.read(w, if p { a } else { b }, lane)
-            }),
             Op::Convert { to, from, mode, to_integer, d, a } => {
-                self.each(warp, active, d, |m, w, lane| {
-                    let value = integer::convert(to, from, mode, to_integer, m.read(w, a, lane)?);
-                    // A wider register holds the sign of a signed number.
-                    Ok(match to {
-                        Type::S(_) => integer::value(to, value) as u64,
-                        _ => value,
-                    })
-                })
+                let a = warp.fetch(a, active, room, self)?;
+                vector::convert(to, from, mode, to_integer, active, a, &mut out);
+                warp.put(d, active, &out, kernel);
             }
-            Op::ConvertPair { to, mode, d, a, b } => self.each(warp, active, d, |m, w, lane| {
+            Op::ConvertPair { to, mode, d, a, b } => {
                 let half = if to == Type::F16x2 { Type::F16 } else { Type::BF16 };
-                let (a, b) = (m.read(w, a, lane)?, m.read(w, b, lane)?);
-                let [a, b] = [a, b].map(|x| integer::convert(half, Type::F32, mode, false, x));
-                Ok(a << 16 | b)
-            }),
+                let a = warp.fetch(a, active, room, self)?;
+                vector::convert(half, Type::F32, mode, false, active, a, &mut out);
+                let b = warp.fetch(b, active, other_room, self)?;
+                let mut low = [0; LANES];
+                vector::convert(half, Type::F32, mode, false, active, b, &mut low);
+                out.iter_mut().zip(low).for_each(|(out, low)| *out = *out << 16 | low);
+                warp.put(d, active, &out, kernel);
+            }
             Op::Atomic { .. }
             | Op::Load { .. }
             | Op::Store { .. }
             | Op::CopyAsync { .. }
             | Op::CommitCopies
-            | Op::WaitCopies { .. } => self.memory(warp, op, active),
+            | Op::WaitCopies { .. } => self.memory(warp, op, active)?,
             Op::WarpBarrier { .. }
             | Op::Shuffle { .. }
             | Op::Vote { .. }
@@ -247,11 +234,12 @@ impl Machine<'_> {
             | Op::ActiveMask { .. }
             | Op::LoadMatrix { .. }
             | Op::StoreMatrix { .. }
-            | Op::Product { .. } => self.collective(warp, op, active),
+            | Op::Product { .. } => self.collective(warp, op, active)?,
             Op::Branch { .. } | Op::Exit | Op::Trap | Op::Nothing | Op::Barrier { .. } => {
                 unreachable!("done in `step`")
             }
         }
+        Ok(())
     }
 }
 

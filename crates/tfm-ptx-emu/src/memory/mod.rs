@@ -1,14 +1,14 @@
 //! Memory that knows who wrote and read it.
 //!
-//! For each word of 4 bytes it is kept which bytes were written, by whom last, and who has read it since. An access
-//! that is not ordered after those it conflicts with is a race: the epochs of FastTrack (Flanagan and
-//! Freund, PLDI 2009), with a warp as the thread.
+//! For each word of 4 bytes it is kept which bytes were written, and what is needed to find an access that is not
+//! ordered after those it conflicts with.
 
-use std::collections::BTreeMap;
-
-use smallvec::SmallVec;
+mod local;
+mod past;
 
 use crate::fault::Problem;
+pub(crate) use local::Local;
+use past::{BlockPast, Conflict, GridPast, Past};
 
 /// A warp, and how far it has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -29,13 +29,6 @@ pub(crate) struct Agent<'a> {
     pub(crate) first_block: u32,
 }
 
-impl Agent<'_> {
-    fn is_after(&self, stamp: Stamp) -> bool {
-        stamp.block < self.first_block
-            || (stamp.block == self.stamp.block && stamp.clock <= self.known[stamp.warp as usize])
-    }
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Read,
@@ -53,33 +46,24 @@ impl Access {
     }
 }
 
-/// A word's past. Masks have a bit a byte.
-#[derive(Debug, Clone, Default)]
-struct Word {
-    written: u8,
-    write_mask: u8,
-    read_mask: u8,
-    write_was_atomic: bool,
-    in_flight: u8,
-    write: Stamp,
-    reads: SmallVec<[Stamp; 1]>,
-}
-
 /// A range of memory.
 #[derive(Debug, Clone)]
-pub(crate) struct Region {
+pub(crate) struct Region<P> {
     space: &'static str,
     /// The address of the first byte, in messages.
     start: u64,
     bytes: Vec<u8>,
-    words: Vec<Word>,
+    /// For each word of 4 bytes, which of them were ever written.
+    written: Vec<u8>,
+    past: P,
 }
 
-impl Region {
-    /// Memory that nobody has written.
-    pub(crate) fn new(space: &'static str, start: u64, len: usize) -> Self {
-        let words = vec![Word::default(); len.div_ceil(4)];
-        Region { space, start, bytes: vec![0; len], words }
+impl<P: Past> Region<P> {
+    /// Memory that nobody has written, for blocks of so many warps.
+    pub(crate) fn new(space: &'static str, start: u64, len: usize, warps: usize) -> Self {
+        let words = len.div_ceil(4);
+        let (bytes, written) = (vec![0; len], vec![0; words]);
+        Region { space, start, bytes, written, past: P::new(words, warps) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -94,13 +78,13 @@ impl Region {
     pub(crate) fn fill(&mut self, offset: usize, bytes: &[u8]) {
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         for (word, mask) in masks(offset, bytes.len()) {
-            self.words[word].written |= mask;
+            self.written[word] |= mask;
         }
     }
 
     /// What is needed to copy a range as it is, with what was never written in it.
     pub(crate) fn state(&self, offset: usize, len: usize) -> Vec<(u8, bool)> {
-        let written = |i: usize| self.words[i / 4].written >> (i % 4) & 1 != 0;
+        let written = |i: usize| self.written[i / 4] >> (i % 4) & 1 != 0;
         (offset..offset + len).map(|i| (self.bytes[i], written(i))).collect()
     }
 
@@ -108,15 +92,15 @@ impl Region {
     pub(crate) fn set_state(&mut self, offset: usize, state: &[(u8, bool)]) {
         for (i, (byte, written)) in (offset..).zip(state) {
             self.bytes[i] = *byte;
-            let (word, bit) = (&mut self.words[i / 4], 1 << (i % 4));
-            word.written = if *written { word.written | bit } else { word.written & !bit };
+            let (word, bit) = (&mut self.written[i / 4], 1 << (i % 4));
+            *word = if *written { *word | bit } else { *word & !bit };
         }
     }
 
     /// Reads from outside of all kernels. An error at what was never written.
     pub(crate) fn content(&self, offset: usize, len: usize) -> Result<&[u8], Problem> {
         for (word, mask) in masks(offset, len) {
-            if self.words[word].written & mask != mask {
+            if self.written[word] & mask != mask {
                 return Err(self.uninitialised(word));
             }
         }
@@ -128,18 +112,27 @@ impl Region {
     }
 
     /// The offset of an access, which must lie inside and be aligned.
+    #[inline]
     fn offset(&self, address: u64, bytes: usize) -> Result<usize, Problem> {
+        let offset = self.inside(address, bytes)?;
+        // The number is a power of 2.
+        if address & (bytes.max(1) as u64 - 1) != 0 {
+            return Err(Problem::Misaligned { space: self.space, address, bytes });
+        }
+        Ok(offset)
+    }
+
+    #[inline]
+    fn inside(&self, address: u64, bytes: usize) -> Result<usize, Problem> {
         let offset = address.wrapping_sub(self.start);
         if offset > self.bytes.len() as u64 || bytes as u64 > self.bytes.len() as u64 - offset {
             return Err(Problem::OutOfBounds { space: self.space, address, bytes });
-        }
-        if !address.is_multiple_of(bytes.max(1) as u64) {
-            return Err(Problem::Misaligned { space: self.space, address, bytes });
         }
         Ok(offset as usize)
     }
 
     /// Reads up to 16 bytes.
+    #[inline]
     pub(crate) fn read(
         &mut self,
         address: u64,
@@ -147,27 +140,48 @@ impl Region {
         agent: &Agent<'_>,
     ) -> Result<(), Problem> {
         let offset = self.offset(address, out.len())?;
-        for (index, mask) in masks(offset, out.len()) {
-            self.check(index, mask, Access::Read, agent)?;
-            let word = &mut self.words[index];
-            if word.written & mask != mask {
-                return Err(self.uninitialised(index));
+        self.read_at(offset, out, agent)
+    }
+
+    /// Reads any bytes, aligned or not.
+    pub(crate) fn read_bytes(
+        &mut self,
+        address: u64,
+        out: &mut [u8],
+        agent: &Agent<'_>,
+    ) -> Result<(), Problem> {
+        let offset = self.inside(address, out.len())?;
+        self.read_at(offset, out, agent)
+    }
+
+    #[inline]
+    fn read_at(&mut self, offset: usize, out: &mut [u8], agent: &Agent<'_>) -> Result<(), Problem> {
+        for (word, mask) in masks(offset, out.len()) {
+            self.note(word, mask, Access::Read, agent)?;
+            if self.written[word] & mask != mask {
+                return Err(self.uninitialised(word));
             }
-            word.read_mask |= mask;
-            remember(&mut word.reads, agent);
         }
-        out.copy_from_slice(&self.bytes[offset..offset + out.len()]);
+        let bytes = &self.bytes[offset..offset + out.len()];
+        // Of a known length the copy is one move.
+        match out.len() {
+            4 => out.copy_from_slice(&bytes[..4]),
+            16 => out.copy_from_slice(&bytes[..16]),
+            _ => out.copy_from_slice(bytes),
+        }
         Ok(())
     }
 
     /// Writes up to 16 bytes.
+    #[inline]
     pub(crate) fn write(
         &mut self,
         address: u64,
         bytes: &[u8],
         agent: &Agent<'_>,
     ) -> Result<(), Problem> {
-        let offset = self.mark(address, bytes.len(), Access::Write, agent)?;
+        let offset = self.offset(address, bytes.len())?;
+        self.mark(offset, bytes.len(), Access::Write, agent)?;
         self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
         Ok(())
     }
@@ -182,11 +196,11 @@ impl Region {
     ) -> Result<u64, Problem> {
         let offset = self.offset(address, len)?;
         for (word, mask) in masks(offset, len) {
-            if self.words[word].written & mask != mask {
+            if self.written[word] & mask != mask {
                 return Err(self.uninitialised(word));
             }
         }
-        self.mark(address, len, Access::Atomic, agent)?;
+        self.mark(offset, len, Access::Atomic, agent)?;
         let mut value = [0; 8];
         value[..len].copy_from_slice(&self.bytes[offset..offset + len]);
         let old = u64::from_le_bytes(value);
@@ -194,65 +208,64 @@ impl Region {
         Ok(old)
     }
 
-    /// Checks and notes a write or an atomic operation; the offset.
+    /// Checks and notes a write or an atomic operation.
+    #[inline]
     fn mark(
         &mut self,
-        address: u64,
+        offset: usize,
         len: usize,
         access: Access,
         agent: &Agent<'_>,
-    ) -> Result<usize, Problem> {
-        let offset = self.offset(address, len)?;
-        for (index, mask) in masks(offset, len) {
-            self.check(index, mask, access, agent)?;
-            let word = &mut self.words[index];
-            // Of other bytes of the word the last writer is kept only where it is the same one.
-            word.write_mask = if word.write == agent.stamp { word.write_mask | mask } else { mask };
-            word.write = agent.stamp;
-            word.write_was_atomic = access == Access::Atomic;
-            word.written |= mask;
-            word.read_mask &= !mask;
-            if word.read_mask == 0 {
-                word.reads.clear();
-            }
-        }
-        Ok(offset)
-    }
-
-    fn check(
-        &self,
-        index: usize,
-        mask: u8,
-        access: Access,
-        agent: &Agent<'_>,
     ) -> Result<(), Problem> {
-        let word = &self.words[index];
-        let address = self.start + 4 * index as u64;
-        if word.in_flight & mask != 0 {
-            return Err(Problem::InFlight { address });
-        }
-        let race = |other: Access, stamp: Stamp| Problem::Race {
-            space: self.space,
-            address,
-            access: access.name(),
-            other: other.name(),
-            warp: stamp.warp,
-            block: stamp.block.saturating_sub(agent.first_block),
-        };
-        let both_atomic = access == Access::Atomic && word.write_was_atomic;
-        if word.write_mask & mask != 0 && !both_atomic && !agent.is_after(word.write) {
-            let other = if word.write_was_atomic { Access::Atomic } else { Access::Write };
-            return Err(race(other, word.write));
-        }
-        if access != Access::Read && word.read_mask & mask != 0 {
-            let unordered = word.reads.iter().find(|stamp| !agent.is_after(**stamp));
-            if let Some(stamp) = unordered {
-                return Err(race(Access::Read, *stamp));
-            }
+        for (word, mask) in masks(offset, len) {
+            self.note(word, mask, access, agent)?;
+            self.written[word] |= mask;
         }
         Ok(())
     }
 
+    #[inline]
+    fn note(
+        &mut self,
+        word: usize,
+        mask: u8,
+        access: Access,
+        agent: &Agent<'_>,
+    ) -> Result<(), Problem> {
+        let noted = self.past.note(word, mask, access, agent);
+        noted.map_err(|conflict| self.problem(word, access, conflict, agent))
+    }
+
+    #[cold]
+    fn problem(
+        &self,
+        word: usize,
+        access: Access,
+        conflict: Conflict,
+        agent: &Agent<'_>,
+    ) -> Problem {
+        let address = self.start + 4 * word as u64;
+        match conflict {
+            Conflict::InFlight => Problem::InFlight { address },
+            Conflict::Race { other, by } => Problem::Race {
+                space: self.space,
+                address,
+                access: access.name(),
+                other: other.name(),
+                warp: by.warp,
+                block: by.block.saturating_sub(agent.first_block),
+            },
+        }
+    }
+}
+
+/// Global memory: every block's.
+pub(crate) type GridRegion = Region<GridPast>;
+
+/// Shared memory: a block's own.
+pub(crate) type Shared = Region<BlockPast>;
+
+impl Shared {
     /// An asynchronous copy will write here: no access until it has.
     pub(crate) fn begin_copy(
         &mut self,
@@ -261,11 +274,9 @@ impl Region {
         agent: &Agent<'_>,
     ) -> Result<(), Problem> {
         let offset = self.offset(address, len)?;
-        for (index, mask) in masks(offset, len) {
-            self.check(index, mask, Access::Write, agent)?;
-        }
-        for (index, mask) in masks(offset, len) {
-            self.words[index].in_flight |= mask;
+        for (word, mask) in masks(offset, len) {
+            let begun = self.past.begin(word, mask, agent);
+            begun.map_err(|conflict| self.problem(word, Access::Write, conflict, agent))?;
         }
         Ok(())
     }
@@ -278,8 +289,8 @@ impl Region {
         agent: &Agent<'_>,
     ) -> Result<(), Problem> {
         let offset = self.offset(address, bytes.len())?;
-        for (index, mask) in masks(offset, bytes.len()) {
-            self.words[index].in_flight &= !mask;
+        for (word, mask) in masks(offset, bytes.len()) {
+            self.past.end(word, mask);
         }
         self.write(address, bytes, agent)
     }
@@ -293,6 +304,7 @@ impl Region {
 }
 
 /// The words of a range of bytes, each with its bytes' bits.
+#[inline]
 fn masks(offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
     let end = offset + len;
     (offset / 4..end.div_ceil(4)).map(move |word| {
@@ -300,22 +312,6 @@ fn masks(offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
         let to = end.min(4 * word + 4) - 4 * word;
         (word, (((1u16 << to) - 1) & !((1u16 << from) - 1)) as u8)
     })
-}
-
-/// Adds a reader, dropping those that are ordered before it.
-fn remember(reads: &mut SmallVec<[Stamp; 1]>, agent: &Agent<'_>) {
-    let stamp = agent.stamp;
-    reads.retain(|read| {
-        let same = read.block == stamp.block && read.warp == stamp.warp;
-        !same && !agent.is_after(*read)
-    });
-    // Two of other blocks suffice: whoever writes then conflicts with one of them.
-    let others = reads.iter().filter(|read| read.block != stamp.block).count();
-    if others > 2 {
-        let position = reads.iter().position(|read| read.block != stamp.block);
-        position.map(|i| reads.remove(i));
-    }
-    reads.push(stamp);
 }
 
 /// Where the first allocation begins, and the bytes between two of them.
@@ -327,7 +323,10 @@ const ALIGN: u64 = 256;
 /// Global memory: allocations with gaps between them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Global {
-    regions: BTreeMap<u64, Region>,
+    /// By address.
+    regions: Vec<GridRegion>,
+    /// The one that was found last.
+    recent: usize,
     end: u64,
 }
 
@@ -335,21 +334,31 @@ impl Global {
     pub(crate) fn allocate(&mut self, len: usize) -> u64 {
         let start = (self.end.max(FIRST) + GAP).next_multiple_of(ALIGN);
         self.end = start + len as u64;
-        self.regions.insert(start, Region::new("global", start, len));
+        self.regions.push(Region::new("global", start, len, 0));
         start
     }
 
     /// Whether there was such an allocation.
     pub(crate) fn free(&mut self, address: u64) -> bool {
-        self.regions.remove(&address).is_some()
+        let found = self.regions.binary_search_by_key(&address, Region::start);
+        found.map(|index| self.regions.remove(index)).is_ok()
     }
 
-    /// The allocation with `address` in it, or just before.
-    pub(crate) fn region(&mut self, address: u64, bytes: usize) -> Result<&mut Region, Problem> {
-        let found = self.regions.range_mut(..=address).next_back().map(|(_, region)| region);
-        found
-            .filter(|region| address - region.start() < region.len().max(1) as u64)
-            .ok_or(Problem::OutOfBounds { space: "global", address, bytes })
+    /// The allocation with `address` in it.
+    #[inline]
+    pub(crate) fn region(
+        &mut self,
+        address: u64,
+        bytes: usize,
+    ) -> Result<&mut GridRegion, Problem> {
+        let has =
+            |region: &GridRegion| address.wrapping_sub(region.start()) < region.len().max(1) as u64;
+        if !self.regions.get(self.recent).is_some_and(has) {
+            let after = self.regions.partition_point(|region| region.start() <= address);
+            self.recent = after.saturating_sub(1);
+        }
+        let found = self.regions.get_mut(self.recent).filter(|region| has(region));
+        found.ok_or(Problem::OutOfBounds { space: "global", address, bytes })
     }
 }
 
@@ -363,7 +372,7 @@ mod tests {
 
     #[test]
     fn unordered_accesses_are_races_and_ordered_ones_are_not() {
-        let mut region = Region::new("shared", 0, 64);
+        let mut region = Shared::new("shared", 0, 64, 2);
         let mut out = [0; 4];
         region.write(0, &[1; 4], &agent(0, 1, &[1, 0])).unwrap();
         // Another byte of the same word is another place.
