@@ -5,13 +5,14 @@
 mod command;
 mod common;
 
-use command::{Outcome, tfm};
-use std::process::Command;
+use command::{Outcome, argument, run, tfm};
+use std::fs;
+use std::path::{Path, PathBuf};
 use tfm_fake_driver::Installed;
 
 /// Runs the command with the fake driver.
 fn emulated(driver: &Installed, environment: &[(&str, &str)], arguments: &[&str]) -> Outcome {
-    let mut command: Command = tfm(arguments);
+    let mut command = tfm(arguments);
     command.envs(environment.iter().copied());
     Outcome::from(driver.apply(&mut command).output().expect("the command starts"))
 }
@@ -19,25 +20,98 @@ fn emulated(driver: &Installed, environment: &[(&str, &str)], arguments: &[&str]
 #[test]
 fn translations_on_cuda_are_those_on_the_cpu() {
     let Some(model) = common::test_data("models/marian-tatoeba-en-fr") else { return };
-    let model = model.to_str().unwrap();
     let driver = Installed::new().unwrap();
     let sentences = ["Hi.", "The cat is asleep.", "I like it."];
     let arguments = |device| {
-        let mut all = vec!["translate", "-m", model, "--device", device, "--beam", "2"];
+        let mut all = vec!["translate", "-m", argument(&model), "--device", device, "--beam", "2"];
         all.extend(sentences);
         all
     };
-    let on_cpu = command::run(&arguments("cpu"), b"").success();
+    let on_cpu = run(&arguments("cpu"), b"").success();
     assert_eq!(on_cpu.lines().count(), sentences.len());
     let on_cuda = emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments("cuda")).success();
     assert_eq!(on_cuda, on_cpu);
 }
 
+/// The configuration of a small training, dropout and all.
+fn configuration(folder: &Path, device: &str) -> PathBuf {
+    let path = folder.join(format!("{device}.toml"));
+    let text = format!(
+        r#"
+[model]
+family = "transformer"
+d_model = 16
+encoder = {{ layers = 1, heads = 2, ffn_dim = 32 }}
+decoder = {{ layers = 1, heads = 2, ffn_dim = 32 }}
+max_positions = 16
+
+[tokenizer]
+kind = "bpe"
+vocabulary = 12
+
+[data]
+synthetic = {{ task = "reverse", symbols = 8, minimum_length = 1, maximum_length = 6, pairs = 100, seed = 1 }}
+synthetic_validation = {{ task = "reverse", symbols = 8, minimum_length = 1, maximum_length = 6, pairs = 4, seed = 2 }}
+maximum_tokens = 8
+
+[batch]
+tokens = 64
+
+[schedule]
+kind = "linear"
+peak = 1e-2
+warmup = 2
+
+[dropout]
+residual = 0.1
+attention = 0.1
+
+[validation]
+every = 4
+metrics = ["loss", "accuracy"]
+
+[run]
+output = "{device}"
+device = "{device}"
+seed = 1
+updates = 4
+report_every = 1
+"#
+    );
+    fs::write(&path, text).unwrap();
+    path
+}
+
+/// The losses in `metrics.jsonl`, those of training and of validation.
+fn losses(folder: &Path) -> Vec<f64> {
+    let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
+    let records = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line));
+    let losses = records.filter_map(|record| {
+        let record = record.unwrap();
+        record.get("loss").or(record.get("validation_loss")).and_then(serde_json::Value::as_f64)
+    });
+    losses.collect()
+}
+
+/// A training makes the same steps on both, dropout included; and which device `auto` takes is said.
 #[test]
-fn auto_says_what_it_took() {
-    let driver = Installed::new().unwrap();
-    let arguments =
-        ["translate", "--device", "auto", "--max-new-tokens", "1", "--beam", "1", "Hi."];
+fn training_on_cuda_is_that_on_the_cpu() {
+    let (folder, driver) = (tempfile::tempdir().unwrap(), Installed::new().unwrap());
+    let [cpu, cuda] = ["cpu", "cuda"].map(|device| configuration(folder.path(), device));
+    let trained = run(&["train", "--quiet", argument(&cpu)], b"");
+    assert_eq!(trained.status, 0, "{trained:?}");
+    let trained =
+        emulated(&driver, &[("TFM_FAKE_SEED", "3")], &["train", "--quiet", argument(&cuda)]);
+    assert_eq!(trained.status, 0, "{trained:?}");
+    let [on_cpu, on_cuda] = ["cpu", "cuda"].map(|device| losses(&folder.path().join(device)));
+    assert!(on_cpu.len() >= 5, "{on_cpu:?}");
+    assert_eq!(on_cpu.len(), on_cuda.len());
+    for (a, b) in on_cpu.iter().zip(&on_cuda) {
+        assert!((a - b).abs() < 1e-4 * a, "{on_cpu:?} {on_cuda:?}");
+    }
+
+    let model = folder.path().join("cuda/model");
+    let arguments = ["translate", "-m", argument(&model), "--beam", "1", "abc"];
     let with = emulated(&driver, &[], &arguments);
     assert_eq!(with.status, 0, "{with:?}");
     assert_eq!(with.stderr, "note: computing on cuda:0 (PTX interpreter)\n");
@@ -66,8 +140,7 @@ fn a_device_that_cannot_be_used_is_one_line() {
         assert_eq!(stdout, "");
         assert!(stderr.contains(expected) && stderr.lines().count() == 1, "{stderr}");
     }
-    let outcome =
-        Outcome::from(tfm(&["translate", "--device", "cuda:99", "Hi."]).output().unwrap());
-    let (_, stderr) = outcome.failure(1);
+    let missing = tfm(&["translate", "--device", "cuda:99", "Hi."]).output().unwrap();
+    let (_, stderr) = Outcome::from(missing).failure(1);
     assert!(stderr.contains("no CUDA driver found") || stderr.contains("no device 99"), "{stderr}");
 }
