@@ -3,6 +3,7 @@
 mod bench;
 mod export;
 mod golden;
+mod gpu_bundle;
 mod parity;
 mod project;
 mod ptx;
@@ -36,6 +37,8 @@ enum Task {
     Export(export::Export),
     /// Compiles the CUDA sources to the PTX that is checked in, with a pinned compiler from PyPI in `.venv-ptx`.
     Ptx(ptx::Ptx),
+    /// The CUDA backend's tests and benchmarks in one folder, for a machine with a GPU and no Rust.
+    GpuBundle(gpu_bundle::GpuBundle),
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
 }
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Bench(arguments) => bench::run(&arguments),
         Task::Export(arguments) => export::run(&arguments),
         Task::Ptx(arguments) => ptx::run(&arguments),
+        Task::GpuBundle(arguments) => gpu_bundle::run(&arguments),
         Task::Golden => golden::run(),
     };
     match outcome {

@@ -8,6 +8,8 @@ use tfm_fake_driver::Installed;
 
 /// Set in the process that has the fake driver.
 const INSIDE: &str = "TFM_CUDA_TEST";
+/// Set where there is a device, on which the laws are to be checked at their full number of cases.
+const DEVICE: &str = "TFM_CUDA_DEVICE";
 
 #[test]
 fn all_laws() {
@@ -17,6 +19,10 @@ fn all_laws() {
         // An interpreted kernel takes a thousand times as long as one on the CPU.
         let config = laws::Config { scale: 0.01 * config.scale, ..config };
         return laws::assert_all(&Candidate::new(backend), &config);
+    }
+    if std::env::var_os(DEVICE).is_some() {
+        let backend = CudaBackend::new(0).expect("there is a device");
+        return laws::assert_all(&Candidate::new(backend), &laws::Config::from_environment());
     }
     if !cfg!(target_os = "linux") {
         return println!("skipped: the fake driver is a libcuda.so");

@@ -15,7 +15,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-model", &["tfm-core", "tfm-text"]),
     ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
     ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"]),
-    ("tfm-benches", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-model", "tfm-train", "tfm"]),
+    (
+        "tfm-benches",
+        &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train", "tfm"],
+    ),
     (
         "xtask",
         &[
