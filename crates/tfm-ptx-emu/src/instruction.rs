@@ -1,6 +1,10 @@
 //! Decoded instructions.
 
+mod hopper;
+
 use smallvec::SmallVec;
+
+pub(crate) use hopper::{Hopper, Source, Wgmma};
 
 /// An element type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -455,6 +459,7 @@ pub(crate) enum Op {
         pending: usize,
         all: bool,
     },
+    Hopper(Hopper),
     /// Of no effect here: fences (an order that barriers give is all that is looked at), prefetches.
     Nothing,
 }

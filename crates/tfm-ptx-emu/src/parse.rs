@@ -260,30 +260,38 @@ impl<'a> Parser<'a> {
                 local: 0,
                 registers: Vec::new(),
                 instructions: Vec::new(),
+                asynchronous: false,
             },
             labels: HashMap::new(),
             jumps: Vec::new(),
+            inside: vec![0],
+            scopes: 1,
         };
         let outermost = self.scopes.len();
         loop {
             if self.take('{') {
                 self.scopes.push(HashMap::new());
+                body.inside.push(body.scopes);
+                body.scopes += 1;
             } else if self.take('}') {
                 if self.scopes.len() == outermost {
                     break;
                 }
                 self.scopes.pop();
+                body.inside.pop();
             } else {
                 self.statement(&mut body)?;
             }
         }
-        let Body { mut kernel, labels, jumps } = body;
-        for (index, label, line) in jumps {
-            let Some(&target) = labels.get(label) else {
+        let Body { mut kernel, labels, jumps, .. } = body;
+        for (index, label, inside, line) in jumps {
+            let mut found = inside.iter().rev().filter_map(|scope| labels.get(&(*scope, label)));
+            let Some(&target) = found.next() else {
                 return Err(ParseError::new(line, format!("there is no label `{label}`")));
             };
             kernel.instructions[index].op = Op::Branch { target };
         }
+        kernel.asynchronous = kernel.instructions.iter().any(|i| matches!(i.op, Op::Hopper(_)));
         // What runs off the end returns.
         let line = self.line();
         kernel.instructions.push(Instruction { line, guard: None, op: Op::Exit });
@@ -302,7 +310,8 @@ impl<'a> Parser<'a> {
             (self.peek(), self.tokens.get(self.at + 1))
         {
             self.at += 2;
-            body.labels.insert(label, body.kernel.instructions.len() as u32);
+            let scope = body.inside.last().copied().unwrap_or(0);
+            body.labels.insert((scope, label), body.kernel.instructions.len() as u32);
             return Ok(());
         }
         match self.peek() {
@@ -348,7 +357,8 @@ impl<'a> Parser<'a> {
         if parts[0] == "bra" {
             let label = self.word()?;
             self.expect(';')?;
-            body.jumps.push((body.kernel.instructions.len(), label, line));
+            let inside = body.inside.clone();
+            body.jumps.push((body.kernel.instructions.len(), label, inside, line));
             body.kernel.instructions.push(Instruction {
                 line,
                 guard,
@@ -403,6 +413,10 @@ impl<'a> Parser<'a> {
 /// A kernel while it is read.
 struct Body<'a> {
     kernel: Kernel,
-    labels: HashMap<&'a str, u32>,
-    jumps: Vec<(usize, &'a str, u32)>,
+    /// Labels of each scope: one that stands between braces is known there alone.
+    labels: HashMap<(u32, &'a str), u32>,
+    jumps: Vec<(usize, &'a str, Vec<u32>, u32)>,
+    /// The scopes around the statement that is read, by number; how many there were.
+    inside: Vec<u32>,
+    scopes: u32,
 }
