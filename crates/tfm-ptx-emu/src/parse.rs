@@ -1,6 +1,7 @@
 //! Text to a module.
 
 mod operands;
+mod registers;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,14 +9,13 @@ use crate::decode::decode;
 use crate::fault::ParseError;
 use crate::instruction::{Instruction, Op, Operand, Special, Type};
 use crate::lex::{Token, tokens};
-use crate::module::{Kernel, Module, Register, Variable};
+use crate::module::{Kernel, Module, Variable};
 
-/// The most that one variable, all parameters of a kernel, its own shared or local memory, and its registers may
-/// take: more than the hardware has, and little enough that no text asks for all memory.
+/// The most that one variable, all parameters of a kernel, and its own shared or local memory may take: more than the
+/// hardware has, and little enough that no text asks for all memory.
 const MOST_BYTES: usize = 16 << 20;
 const MOST_PARAMETERS: usize = 32 << 10;
 const MOST_LOCAL: usize = 512 << 10;
-const MOST_REGISTERS: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy)]
 enum Name {
@@ -378,35 +378,6 @@ impl<'a> Parser<'a> {
             .map_err(|problem| ParseError::new(line, format!("`{opcode}`: {problem}")))?;
         body.kernel.instructions.push(Instruction { line, guard, op });
         Ok(())
-    }
-
-    /// `.reg .b32 %r<10>, x;`
-    fn registers(&mut self, kernel: &mut Kernel) -> Result<()> {
-        self.word()?;
-        let ty = self.word()?;
-        let Some(ty) = ty.strip_prefix('.').and_then(Type::parse) else {
-            return self.error(format!("`{ty}` is no type of a register"));
-        };
-        loop {
-            let name = self.word()?;
-            let first = kernel.registers.len() as u32;
-            let register = |name: String| Register { name, bits: ty.bits() };
-            if self.take('<') {
-                let count = self.number()?;
-                self.expect('>')?;
-                if count as usize > MOST_REGISTERS.saturating_sub(kernel.registers.len()) {
-                    return self.error(format!("{count} registers"));
-                }
-                kernel.registers.extend((0..count).map(|i| register(format!("{name}{i}"))));
-                self.name(name, Name::Family { first, count: count as u32 });
-            } else {
-                kernel.registers.push(register(name.into()));
-                self.name(name, Name::Is(Operand::Register(first)));
-            }
-            if !self.take(',') {
-                return self.expect(';');
-            }
-        }
     }
 }
 

@@ -89,10 +89,11 @@ impl TensorMap {
         if ![1, 2, 4, 8].contains(&self.element) {
             return Err(format!("elements of {} bytes", self.element));
         }
-        if self.address % 16 != 0 {
+        if !self.address.is_multiple_of(16) {
             return Err(format!("an address of {:#x}, which is no multiple of 16", self.address));
         }
-        if let Some(stride) = self.strides.iter().find(|s| **s % 16 != 0 || **s >= 1 << 40) {
+        if let Some(stride) = self.strides.iter().find(|s| !s.is_multiple_of(16) || **s >= 1 << 40)
+        {
             return Err(format!("a stride of {stride} bytes"));
         }
         if let Some(extent) = self.extents.iter().find(|n| !(1..=1 << 32).contains(*n)) {
@@ -102,7 +103,7 @@ impl TensorMap {
             return Err(format!("{tile} elements of a tile"));
         }
         let row = self.tile[0] as usize * self.element;
-        if row % 16 != 0 {
+        if !row.is_multiple_of(16) {
             return Err(format!("rows of {row} bytes, which is no multiple of 16"));
         }
         let most = 16 * self.swizzle.span() as usize;

@@ -79,3 +79,55 @@ fn a_product_of_matrices() {
         everywhere(|how| check(&MODULE, shape, how).unwrap_or_else(|e| panic!("{shape:?}: {e}")));
     }
 }
+
+/// Each wait, arrival and fence that is left out is caught, and each count that is wrong.
+#[test]
+fn synchronisation_that_is_left_out_is_caught() {
+    let mut tried = 0;
+    for (what, instead) in [
+        ("bar.sync", "// bar.sync"),
+        ("fence.mbarrier_init", "// fence.mbarrier_init"),
+        ("mbarrier.init.shared::cta.b64 [%r", "// mbarrier.init.shared::cta.b64 [%r"),
+        ("@!done bra AGAIN", "// @!done bra AGAIN"),
+        ("mbarrier.arrive.expect_tx", "// mbarrier.arrive.expect_tx"),
+        ("], 16384;", "], 8192;"),
+        ("mbarrier.arrive.shared", "// mbarrier.arrive.shared"),
+        ("wgmma.fence", "// wgmma.fence"),
+        ("wgmma.commit_group", "// wgmma.commit_group"),
+        ("wgmma.wait_group.sync.aligned 0", "wgmma.wait_group.sync.aligned 1"),
+        ("wgmma.wait_group", "// wgmma.wait_group"),
+        ("fence.proxy.async", "// fence.proxy.async"),
+        ("cp.async.bulk.commit_group", "// cp.async.bulk.commit_group"),
+        ("cp.async.bulk.wait_group.read 0", "cp.async.bulk.wait_group.read 1"),
+        ("cp.async.bulk.tensor", "// cp.async.bulk.tensor"),
+        (".shared::cta.b64 [%r29], 4;", ".shared::cta.b64 [%r29], 1;"),
+        (".shared::cta.b64 [%r31], 4;", ".shared::cta.b64 [%r31], 3;"),
+        (".shared::cta.b64 [%r31], 4;", ".shared::cta.b64 [%r31], 5;"),
+    ] {
+        let mut here = 0;
+        let mut places: Vec<usize> = PTX.match_indices(what).map(|(at, _)| at).collect();
+        match what {
+            // Nobody writes the sums between one product and the next.
+            "wgmma.fence" => places.truncate(1),
+            // Nobody waits for the last.
+            "mbarrier.arrive.shared" => places.truncate(places.len() - 1),
+            _ => {}
+        }
+        for at in places {
+            let after = at + what.len();
+            let mutant = format!("{}{instead}{}", &PTX[..at], &PTX[after..]);
+            let mutant = Module::parse(&mutant).unwrap_or_else(|error| panic!("{error}"));
+            let caught = (0..4).any(|seed| {
+                let how = Launch { seed, lazy: seed % 2 == 0, ..Launch::default() };
+                // As many tiles as take the loop that is unrolled and what is left of it.
+                let result = check(&mutant, [64, 64, 64 * 11], how);
+                result.is_err()
+            });
+            assert!(caught, "`{what}` in line {} can be left out", PTX[..at].lines().count());
+            here += 1;
+        }
+        assert!(here > 0, "there is no `{what}`");
+        tried += here;
+    }
+    assert!(tried >= 40, "{tried} mutants");
+}

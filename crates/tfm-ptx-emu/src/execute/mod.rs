@@ -1,6 +1,7 @@
 //! One instruction of one warp: what it is is looked at once, and done for all lanes.
 
 mod access;
+mod bulk;
 mod collective;
 mod hopper;
 mod traffic;
