@@ -13,9 +13,12 @@ use std::process::Command;
 /// Folders with CUDA sources: every `.cu` is compiled, and its PTX lies beside it.
 const FOLDERS: &[&str] = &["crates/tfm-cuda/kernels", "crates/tfm-ptx-emu/tests/fixtures"];
 const REQUIREMENTS: &str = "xtask/python/nvcc.txt";
-/// What of the compiler's PTX version is changed, so that older drivers load it: nothing of 9.0 is used.
-const VERSION: [&str; 2] = [".version 9.0\n", ".version 7.0\n"];
-const ARCHITECTURE: &str = "compute_80";
+/// The PTX version that the compiler writes. It is lowered, so that older drivers load it: nothing of 9.0 is used.
+const VERSION: &str = ".version 9.0\n";
+/// Architectures, each with the version that it needs at least. A source is compiled for the first, or for the one that its first
+/// line names: `// for compute_90a`.
+const ARCHITECTURES: [[&str; 2]; 2] =
+    [["compute_80", ".version 7.0\n"], ["compute_90a", ".version 8.0\n"]];
 /// In names of what a namespace without a name has, with a hash of the folder: the text would differ from place to place.
 const LOCAL: &str = "_GLOBAL__N__";
 
@@ -101,7 +104,18 @@ fn header(source: &Path) -> Outcome<String> {
     }
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let name = source.file_name().unwrap_or_default().display();
-    Ok(format!("// {name}, sha256 {hash}, for {ARCHITECTURE}: `cargo xtask ptx`\n"))
+    let [architecture, _] = architecture(source)?;
+    Ok(format!("// {name}, sha256 {hash}, for {architecture}: `cargo xtask ptx`\n"))
+}
+
+/// What a source is compiled for, and the PTX version of that.
+fn architecture(source: &Path) -> Outcome<[&'static str; 2]> {
+    let text = read(source)?;
+    let Some(name) = text.lines().next().and_then(|line| line.strip_prefix("// for ")) else {
+        return Ok(ARCHITECTURES[0]);
+    };
+    let found = ARCHITECTURES.into_iter().find(|[known, _]| *known == name.trim());
+    found.ok_or_else(|| format!("{}: `{name}` is no architecture of ours", source.display()))
 }
 
 /// The compiler, which also needs the host's C++ preprocessor.
@@ -118,14 +132,14 @@ fn compiler() -> Outcome<PathBuf> {
 fn compile(compiler: &Path, source: &Path) -> Outcome<String> {
     let made = root().join("target").join("kernel.ptx");
     let mut compile = Command::new(compiler);
-    compile.current_dir(root()).args(["-ptx", "-O3", "-std=c++17", "-arch", ARCHITECTURE]);
+    let [architecture, version] = architecture(source)?;
+    compile.current_dir(root()).args(["-ptx", "-O3", "-std=c++17", "-arch", architecture]);
     project::output(compile.arg(source).arg("-o").arg(&made))?;
     let text = std::fs::read_to_string(&made).map_err(|e| format!("{}: {e}", made.display()))?;
     std::fs::remove_file(&made).map_err(|e| format!("{}: {e}", made.display()))?;
-    let [from, to] = VERSION;
     let source_name = source.display();
-    if !text.contains(from) {
-        return Err(format!("{source_name}: the compiler did not write `{}`", from.trim()));
+    if !text.contains(VERSION) {
+        return Err(format!("{source_name}: the compiler did not write `{}`", VERSION.trim()));
     }
     if text.contains(LOCAL) {
         return Err(format!(
@@ -133,5 +147,5 @@ fn compile(compiler: &Path, source: &Path) -> Outcome<String> {
              outside of it"
         ));
     }
-    Ok(header(source)? + &text.replacen(from, to, 1))
+    Ok(header(source)? + &text.replacen(VERSION, version, 1))
 }

@@ -1,10 +1,12 @@
 //! The device: its memory, and launches of kernels.
 
-use crate::execute::{Machine, Request};
+use crate::asynchronous::Barriers;
+use crate::block::block;
+use crate::execute::Machine;
 use crate::fault::{Fault, Problem};
 use crate::memory::{Global, GridRegion, Shared};
 use crate::module::{Kernel, Module};
-use crate::warp::{LANES, Place, State, Warp};
+use crate::warp::{LANES, Place, Warp};
 
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +66,6 @@ pub struct Device {
 /// Shared memory that a block can have.
 const MOST_SHARED: usize = 227 << 10;
 const MOST_THREADS: u64 = 1024;
-const BARRIERS: usize = 16;
 
 /// A device memory address.
 pub type Pointer = u64;
@@ -201,7 +202,8 @@ impl Device {
                 threads: launch.threads,
                 shared: [kernel.shared as u32, launch.shared as u32],
             };
-            let mut memory = Shared::new("shared", 0, shared, warps);
+            let mut memory = Shared::new(shared, warps, kernel.asynchronous);
+            let mut asynchronous = Barriers::default();
             let machine = Machine {
                 kernel,
                 parameters: &parameters,
@@ -209,12 +211,13 @@ impl Device {
                 place,
                 global: &mut self.global,
                 shared: &mut memory,
+                barriers: &mut asynchronous,
                 counters: &mut counters,
                 block: self.blocks,
                 first_block,
                 lazy: launch.lazy,
             };
-            all.iter_mut().for_each(|warp| warp.start(count));
+            all.iter_mut().for_each(|warp| warp.start(kernel, count, warps));
             result = block(machine, &mut all, count, launch.steps, &mut random);
             if result.is_err() {
                 break;
@@ -250,118 +253,8 @@ fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The warps that have come to a barrier.
-#[derive(Default)]
-struct Barrier {
-    threads: u32,
-    expected: u32,
-    clocks: Vec<u32>,
-    members: Vec<usize>,
-}
-
-/// Runs one block.
-fn block(
-    mut machine: Machine<'_>,
-    warps: &mut [Warp],
-    threads: u32,
-    steps: u64,
-    random: &mut Random,
-) -> Result<(), Fault> {
-    let count = warps.len();
-    let mut barriers: [Barrier; BARRIERS] = Default::default();
-    let mut ready = Vec::with_capacity(count);
-    loop {
-        ready.clear();
-        ready.extend((0..count).filter(|i| warps[*i].state == State::Ready));
-        if ready.is_empty() {
-            return finished(&machine, warps);
-        }
-        let index = ready[random.below(ready.len())];
-        for _ in 0..1 + random.below(64) {
-            let warp = &mut warps[index];
-            let (at, here) = warp.next();
-            if machine.counters.instructions >= steps {
-                return Err(fault(&machine, Problem::OutOfSteps { steps }, at, index, 0));
-            }
-            let request = match machine.step(warp, at, here) {
-                Ok(request) => request,
-                Err((problem, lane)) => return Err(fault(&machine, problem, at, index, lane)),
-            };
-            if warp.live == 0 {
-                warp.state = State::Done;
-            }
-            if let Request::Barrier { id, arrive, threads: asked } = request {
-                let expected = asked.unwrap_or(threads);
-                let barrier = &mut barriers[id as usize];
-                if barrier.threads == 0 {
-                    barrier.expected = expected;
-                    barrier.clocks = vec![0; count];
-                }
-                if barrier.expected != expected
-                    || expected == 0
-                    || expected % 32 != 0 && asked.is_some()
-                {
-                    let problem =
-                        format!("barrier {id} for {expected} threads and for {}", barrier.expected);
-                    return Err(fault(&machine, Problem::Launch(problem), at, index, 0));
-                }
-                barrier.threads += (threads - index as u32 * 32).min(32);
-                join(&mut barrier.clocks, &warps[index].clocks);
-                if arrive {
-                    // What it does from here on is not ordered by the barrier.
-                    warps[index].clocks[index] += 1;
-                } else {
-                    warps[index].state = State::Waits(id);
-                    barrier.members.push(index);
-                }
-                if barrier.threads >= barrier.expected {
-                    let Barrier { clocks, members, .. } = std::mem::take(barrier);
-                    for member in members {
-                        let warp = &mut warps[member];
-                        warp.state = State::Ready;
-                        join(&mut warp.clocks, &clocks);
-                        warp.clocks[member] += 1;
-                    }
-                }
-            }
-            if warps[index].state != State::Ready {
-                break;
-            }
-        }
-    }
-}
-
-fn fault(machine: &Machine<'_>, problem: Problem, at: u32, warp: usize, lane: usize) -> Fault {
-    Fault {
-        problem,
-        kernel: machine.kernel.name.clone(),
-        line: machine.kernel.instructions[at as usize].line,
-        block: machine.place.block,
-        thread: machine.place.thread((warp * LANES + lane) as u32),
-    }
-}
-
-fn join(clocks: &mut [u32], others: &[u32]) {
-    clocks.iter_mut().zip(others).for_each(|(clock, other)| *clock = (*clock).max(*other));
-}
-
-/// No warp can go on: all have ended, or some wait for ever.
-fn finished(machine: &Machine<'_>, warps: &[Warp]) -> Result<(), Fault> {
-    let waiting: Vec<String> = warps
-        .iter()
-        .filter_map(|warp| match warp.state {
-            State::Waits(id) => Some(format!("warp {} at barrier {id}", warp.number)),
-            _ => None,
-        })
-        .collect();
-    let Some(warp) = warps.iter().find(|warp| warp.state != State::Done) else { return Ok(()) };
-    let at = warp.next().0.saturating_sub(1);
-    let problem = Problem::Deadlock { waiting: waiting.join(", ") };
-    Err(fault(machine, problem, at, warp.number as usize, 0))
-}
-
 /// SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -372,7 +265,7 @@ impl Random {
         x ^ (x >> 31)
     }
 
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         (self.next() % n as u64) as usize
     }
 

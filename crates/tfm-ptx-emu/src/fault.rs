@@ -80,6 +80,48 @@ pub enum Problem {
         /// The address.
         address: u64,
     },
+    /// An access to shared memory that nothing orders after an asynchronous operation on it.
+    #[error(
+        "shared memory at {address:#x}: this {access} is not ordered after a {other} by {by}, which is not waited for"
+    )]
+    Asynchronous {
+        /// The address.
+        address: u64,
+        /// What is done: `read`, `write` or `atomic`.
+        access: &'static str,
+        /// What the operation does: `read` or `write`.
+        other: &'static str,
+        /// The operation.
+        by: &'static str,
+    },
+    /// Bulk copies and products of a warpgroup see writes of loads and stores only after a fence.
+    #[error(
+        "shared memory at {address:#x} was written by a store, and no fence.proxy.async orders this asynchronous access after it"
+    )]
+    Unfenced {
+        /// The address.
+        address: u64,
+    },
+    /// A register that a product of a warpgroup reads or writes.
+    #[error("register {register} is touched while a wgmma that has it is not waited for")]
+    RegisterInFlight {
+        /// The register's name.
+        register: String,
+    },
+    /// A register of a product of a warpgroup that was written before it without a fence.
+    #[error("no wgmma.fence between the write of register {register} and the wgmma that has it")]
+    ProductUnfenced {
+        /// The register's name.
+        register: String,
+    },
+    /// What a barrier in shared memory does not allow.
+    #[error("the barrier in shared memory at {address:#x}: {problem}")]
+    Barrier {
+        /// The address.
+        address: u64,
+        /// What is wrong.
+        problem: String,
+    },
     /// The thread ends with asynchronous copies not waited for.
     #[error("the thread exits with {copies} asynchronous copies not waited for")]
     NotWaitedFor {

@@ -38,6 +38,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod asynchronous;
+mod block;
 mod decode;
 mod device;
 mod execute;
@@ -50,8 +52,10 @@ mod matrix;
 mod memory;
 mod module;
 mod parse;
+mod tensor;
 mod warp;
 
 pub use device::{Counters, Device, Launch, Pointer};
 pub use fault::{Fault, ParseError, Problem};
 pub use module::{Kernel, Module};
+pub use tensor::{Swizzle, TensorMap};

@@ -57,6 +57,8 @@ pub struct Kernel {
     pub(crate) local: usize,
     pub(crate) registers: Vec<Register>,
     pub(crate) instructions: Vec<Instruction>,
+    /// Whether it has instructions of compute capability 9.0.
+    pub(crate) asynchronous: bool,
 }
 
 #[derive(Debug, Clone)]

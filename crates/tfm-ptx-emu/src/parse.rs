@@ -1,6 +1,7 @@
 //! Text to a module.
 
 mod operands;
+mod registers;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,14 +9,13 @@ use crate::decode::decode;
 use crate::fault::ParseError;
 use crate::instruction::{Instruction, Op, Operand, Special, Type};
 use crate::lex::{Token, tokens};
-use crate::module::{Kernel, Module, Register, Variable};
+use crate::module::{Kernel, Module, Variable};
 
-/// The most that one variable, all parameters of a kernel, its own shared or local memory, and its registers may
-/// take: more than the hardware has, and little enough that no text asks for all memory.
+/// The most that one variable, all parameters of a kernel, and its own shared or local memory may take: more than the
+/// hardware has, and little enough that no text asks for all memory.
 const MOST_BYTES: usize = 16 << 20;
 const MOST_PARAMETERS: usize = 32 << 10;
 const MOST_LOCAL: usize = 512 << 10;
-const MOST_REGISTERS: usize = 1 << 16;
 
 #[derive(Debug, Clone, Copy)]
 enum Name {
@@ -260,30 +260,38 @@ impl<'a> Parser<'a> {
                 local: 0,
                 registers: Vec::new(),
                 instructions: Vec::new(),
+                asynchronous: false,
             },
             labels: HashMap::new(),
             jumps: Vec::new(),
+            inside: vec![0],
+            scopes: 1,
         };
         let outermost = self.scopes.len();
         loop {
             if self.take('{') {
                 self.scopes.push(HashMap::new());
+                body.inside.push(body.scopes);
+                body.scopes += 1;
             } else if self.take('}') {
                 if self.scopes.len() == outermost {
                     break;
                 }
                 self.scopes.pop();
+                body.inside.pop();
             } else {
                 self.statement(&mut body)?;
             }
         }
-        let Body { mut kernel, labels, jumps } = body;
-        for (index, label, line) in jumps {
-            let Some(&target) = labels.get(label) else {
+        let Body { mut kernel, labels, jumps, .. } = body;
+        for (index, label, inside, line) in jumps {
+            let mut found = inside.iter().rev().filter_map(|scope| labels.get(&(*scope, label)));
+            let Some(&target) = found.next() else {
                 return Err(ParseError::new(line, format!("there is no label `{label}`")));
             };
             kernel.instructions[index].op = Op::Branch { target };
         }
+        kernel.asynchronous = kernel.instructions.iter().any(|i| matches!(i.op, Op::Hopper(_)));
         // What runs off the end returns.
         let line = self.line();
         kernel.instructions.push(Instruction { line, guard: None, op: Op::Exit });
@@ -302,7 +310,8 @@ impl<'a> Parser<'a> {
             (self.peek(), self.tokens.get(self.at + 1))
         {
             self.at += 2;
-            body.labels.insert(label, body.kernel.instructions.len() as u32);
+            let scope = body.inside.last().copied().unwrap_or(0);
+            body.labels.insert((scope, label), body.kernel.instructions.len() as u32);
             return Ok(());
         }
         match self.peek() {
@@ -348,7 +357,8 @@ impl<'a> Parser<'a> {
         if parts[0] == "bra" {
             let label = self.word()?;
             self.expect(';')?;
-            body.jumps.push((body.kernel.instructions.len(), label, line));
+            let inside = body.inside.clone();
+            body.jumps.push((body.kernel.instructions.len(), label, inside, line));
             body.kernel.instructions.push(Instruction {
                 line,
                 guard,
@@ -369,40 +379,15 @@ impl<'a> Parser<'a> {
         body.kernel.instructions.push(Instruction { line, guard, op });
         Ok(())
     }
-
-    /// `.reg .b32 %r<10>, x;`
-    fn registers(&mut self, kernel: &mut Kernel) -> Result<()> {
-        self.word()?;
-        let ty = self.word()?;
-        let Some(ty) = ty.strip_prefix('.').and_then(Type::parse) else {
-            return self.error(format!("`{ty}` is no type of a register"));
-        };
-        loop {
-            let name = self.word()?;
-            let first = kernel.registers.len() as u32;
-            let register = |name: String| Register { name, bits: ty.bits() };
-            if self.take('<') {
-                let count = self.number()?;
-                self.expect('>')?;
-                if count as usize > MOST_REGISTERS.saturating_sub(kernel.registers.len()) {
-                    return self.error(format!("{count} registers"));
-                }
-                kernel.registers.extend((0..count).map(|i| register(format!("{name}{i}"))));
-                self.name(name, Name::Family { first, count: count as u32 });
-            } else {
-                kernel.registers.push(register(name.into()));
-                self.name(name, Name::Is(Operand::Register(first)));
-            }
-            if !self.take(',') {
-                return self.expect(';');
-            }
-        }
-    }
 }
 
 /// A kernel while it is read.
 struct Body<'a> {
     kernel: Kernel,
-    labels: HashMap<&'a str, u32>,
-    jumps: Vec<(usize, &'a str, u32)>,
+    /// Labels of each scope: one that stands between braces is known there alone.
+    labels: HashMap<(u32, &'a str), u32>,
+    jumps: Vec<(usize, &'a str, Vec<u32>, u32)>,
+    /// The scopes around the statement that is read, by number; how many there were.
+    inside: Vec<u32>,
+    scopes: u32,
 }

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
+use crate::asynchronous::Begun;
 use crate::execute::{Failure, Machine};
 use crate::fault::Problem;
 use crate::instruction::{Operand, Special};
 use crate::integer::low;
-use crate::memory::Local;
+use crate::memory::{AGENTS, Local};
 use crate::module::Kernel;
 
 pub(crate) const LANES: usize = 32;
@@ -39,6 +40,8 @@ pub(crate) enum State {
     Ready,
     /// At the barrier of this number.
     Waits(u8),
+    /// For the barrier in shared memory of this address, as long as it has this version.
+    Sleeps(u64, u64),
     Done,
 }
 
@@ -84,6 +87,8 @@ pub(crate) struct Warp {
     /// What is known of each warp of the block, this one included.
     pub(crate) clocks: Vec<u32>,
     copies: Vec<Copies>,
+    /// Of a kernel with asynchronous instructions of compute capability 9.0.
+    pub(crate) begun: Option<Box<Begun>>,
 }
 
 /// Where a warp's block stands in the grid.
@@ -97,6 +102,10 @@ pub(crate) struct Place {
 }
 
 impl Place {
+    pub(crate) fn warps(&self) -> u32 {
+        self.threads.iter().product::<u32>().div_ceil(LANES as u32)
+    }
+
     pub(crate) fn thread(&self, index: u32) -> [u32; 3] {
         let [x, y, _] = self.threads;
         [index % x, index / x % y, index / x / y]
@@ -116,15 +125,16 @@ impl Warp {
             predicates: vec![0; registers],
             defined: vec![0; registers],
             local: Local::new(kernel.local),
-            clocks: vec![0; warps],
+            clocks: vec![0; if kernel.asynchronous { AGENTS } else { warps }],
             copies: Vec::new(),
+            begun: None,
         };
-        warp.start(threads);
+        warp.start(kernel, threads, warps);
         warp
     }
 
     /// The warp of the next block, as of `threads` threads.
-    pub(crate) fn start(&mut self, threads: u32) {
+    pub(crate) fn start(&mut self, kernel: &Kernel, threads: u32, warps: usize) {
         let lanes = threads.saturating_sub(self.number * LANES as u32).min(LANES as u32);
         self.live = u32::MAX.checked_shr(LANES as u32 - lanes).unwrap_or(0);
         (self.state, self.together) = (State::Ready, Some(0));
@@ -134,6 +144,8 @@ impl Warp {
         self.clocks.fill(0);
         self.clocks[self.number as usize] = 1;
         self.copies.clear();
+        self.begun =
+            kernel.asynchronous.then(|| Box::new(Begun::new(kernel.registers.len(), warps)));
     }
 
     /// Whether any lane has asked for copies.
@@ -194,7 +206,11 @@ impl Warp {
         {
             let register = machine.kernel.registers[r as usize].name.clone();
             let lane = (active & !defined).trailing_zeros() as usize;
-            return Err((Problem::Undefined { register }, lane));
+            let busy = self.begun.as_ref().is_some_and(|begun| begun.busy[r as usize] != 0);
+            return Err(match busy {
+                true => (Problem::RegisterInFlight { register }, lane),
+                false => (Problem::Undefined { register }, lane),
+            });
         }
         Ok(values)
     }
@@ -255,6 +271,12 @@ impl Warp {
         if bits == 1 {
             return self.put_mask(d, active, mask(&values.map(|x| x & 1)), kernel);
         }
+        if let Some(begun) = &mut self.begun {
+            begun.written[r] = begun.fences;
+            if begun.busy[r] != 0 {
+                begun.touched = Some(r as u32);
+            }
+        }
         let register = &mut self.registers[r];
         if active == u32::MAX {
             for (to, value) in register.iter_mut().zip(values) {
@@ -266,6 +288,15 @@ impl Warp {
             }
         }
         self.defined[r] |= active;
+    }
+
+    /// A register as it is, whoever has it.
+    pub(crate) fn raw(&mut self, register: u32) -> &mut Values {
+        &mut self.registers[register as usize]
+    }
+
+    pub(crate) fn defined(&mut self, register: u32) -> &mut u32 {
+        &mut self.defined[register as usize]
     }
 
     /// Writes 1 where `yes`, 0 elsewhere.
@@ -290,7 +321,7 @@ impl Warp {
             Special::Blocks(axis) => place.grid[axis as usize].into(),
             Special::Lane => lane as u64,
             Special::Warp => self.number.into(),
-            Special::Warps => self.clocks.len() as u64,
+            Special::Warps => place.warps().into(),
             Special::LanesBelow => bit - 1,
             Special::LanesUpTo => 2 * bit - 1,
             Special::LanesAbove => low(32, !(2 * bit - 1)),

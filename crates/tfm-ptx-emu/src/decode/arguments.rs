@@ -11,6 +11,8 @@ pub(crate) enum Argument {
     Pair(Operand, Operand),
     Vector(Operands),
     Address(Address),
+    /// `[map, {x, y}]`
+    Place(Address, Operands),
 }
 
 pub(super) type Result<T, E = String> = std::result::Result<T, E>;
@@ -63,6 +65,21 @@ impl Arguments<'_> {
         }
     }
 
+    pub(super) fn place(&mut self) -> Result<(Address, Operands)> {
+        match self.next()? {
+            Argument::Place(address, at) => Ok((*address, at.clone())),
+            other => Err(format!("{other:?} where a tensor map and coordinates belong")),
+        }
+    }
+
+    /// A literal.
+    pub(super) fn literal(&mut self) -> Result<u64> {
+        match self.one()? {
+            Operand::Immediate(value) => Ok(value),
+            other => Err(format!("{other:?} where a literal belongs")),
+        }
+    }
+
     pub(super) fn left(&self) -> bool {
         self.1 < self.0.len()
     }
@@ -94,6 +111,8 @@ impl<'a> Parts<'a> {
             ("global", Space::Global),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
+            // Of one block alone: clusters are not understood.
+            ("shared::cluster", Space::Shared),
             ("local", Space::Local),
             ("param", Space::Parameter),
             ("const", Space::Constant),

@@ -3,16 +3,18 @@
 
 mod arguments;
 mod arithmetic;
+mod hopper;
 mod matrices;
 
 pub(crate) use arguments::Argument;
 
 use arguments::{Arguments, Parts, Result};
 use arithmetic::arithmetic;
+use hopper::hopper;
 use matrices::{copy, matrix, product};
 
 use crate::instruction::{
-    AtomicOp, Comparison, Logic, Mode, Op, Operand, Operands, Rounding, Shuffle, Type, Vote,
+    AtomicOp, Comparison, Hopper, Logic, Mode, Op, Operand, Operands, Rounding, Shuffle, Type, Vote,
 };
 
 /// The instruction of an opcode with its operands.
@@ -116,6 +118,16 @@ fn instruction(name: &str, parts: &mut Parts<'_>, arguments: &mut Arguments<'_>)
             parts.ty()?;
             Ok(Op::ActiveMask { d: arguments.one()? })
         }
+        "fence"
+            if parts.0 == ["proxy", "async"]
+                || parts.0.starts_with(&["proxy", "async", "shared::cta"])
+                || parts.0.first() == Some(&"mbarrier_init") =>
+        {
+            parts.0.clear();
+            Ok(Op::Hopper(Hopper::ProxyFence))
+        }
+        "mbarrier" | "wgmma" | "setmaxnreg" | "elect" => hopper(name, parts, arguments),
+        "cp" if parts.0.get(1) == Some(&"bulk") => hopper(name, parts, arguments),
         "membar" | "fence" | "prefetch" | "prefetchu" => {
             parts.0.clear();
             arguments.1 = arguments.0.len();

@@ -8,9 +8,10 @@ use crate::integer;
 use crate::memory::{Agent, Stamp};
 use crate::warp::{Copy, LANES, Values, Warp, lanes};
 
-/// Where shared and local memory begin in the generic address space.
+/// Where shared and local memory and the parameters begin in the generic address space.
 const SHARED: u64 = 0x0100_0000_0000;
 const LOCAL: u64 = 0x0200_0000_0000;
+const PARAMETERS: u64 = 0x0300_0000_0000;
 /// The size of such a window.
 const WINDOW: u64 = 1 << 32;
 
@@ -25,9 +26,12 @@ macro_rules! agent {
             },
             known: &$warp.clocks,
             first_block: $machine.first_block,
+            fenced: None,
         }
     };
 }
+
+pub(super) use agent;
 
 impl Machine<'_> {
     pub(super) fn memory(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Result<()> {
@@ -165,7 +169,7 @@ impl Machine<'_> {
         result.map_err(|problem| (problem, lane))
     }
 
-    fn update(
+    pub(super) fn update(
         &mut self,
         warp: &mut Warp,
         space: Space,
@@ -332,6 +336,9 @@ fn place(space: Space, address: u64) -> (Space, u64) {
             (Space::Shared, address - SHARED)
         }
         Space::Generic if address.wrapping_sub(LOCAL) < WINDOW => (Space::Local, address - LOCAL),
+        Space::Generic if address.wrapping_sub(PARAMETERS) < WINDOW => {
+            (Space::Parameter, address - PARAMETERS)
+        }
         Space::Shared | Space::Local => (space, integer::low(32, address)),
         space => (space, address),
     }
@@ -341,6 +348,7 @@ pub(super) fn base(space: Space) -> u64 {
     match space {
         Space::Shared => SHARED,
         Space::Local => LOCAL,
+        Space::Parameter => PARAMETERS,
         _ => 0,
     }
 }

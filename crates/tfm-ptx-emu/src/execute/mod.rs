@@ -1,10 +1,14 @@
 //! One instruction of one warp: what it is is looked at once, and done for all lanes.
 
 mod access;
+mod bulk;
 mod collective;
+mod hopper;
 mod traffic;
 mod vector;
+mod wgmma;
 
+use crate::asynchronous::Barriers;
 use crate::device::Counters;
 use crate::fault::Problem;
 use crate::float;
@@ -22,6 +26,7 @@ pub(crate) struct Machine<'a> {
     pub(crate) place: Place,
     pub(crate) global: &'a mut Global,
     pub(crate) shared: &'a mut Shared,
+    pub(crate) barriers: &'a mut Barriers,
     pub(crate) counters: &'a mut Counters,
     /// The block's number over all launches, and that of the launch's first.
     pub(crate) block: u32,
@@ -39,6 +44,8 @@ pub(crate) enum Request {
         arrive: bool,
         threads: Option<u32>,
     },
+    /// To sleep until the barrier in shared memory at this address is no longer of this version.
+    Sleep(u64, u64),
 }
 
 /// A problem, and the lane that has it.
@@ -73,6 +80,18 @@ impl Machine<'_> {
                         return Err((Problem::NotWaitedFor { copies }, lane));
                     }
                 }
+                let last = active == warp.live;
+                if let Some(begun) = &warp.begun {
+                    let of_lane = |lane| begun.lanes.get(&lane).is_some_and(|s| !s.is_empty());
+                    let lane = lanes(active).find(|lane| of_lane(*lane));
+                    let copies = begun.left();
+                    if copies > 0 && (last || lane.is_some()) {
+                        return Err((
+                            Problem::NotWaitedFor { copies },
+                            lane.unwrap_or(first(active)),
+                        ));
+                    }
+                }
                 warp.end(active);
             }
             Op::Trap => return Err((Problem::Trap, first(active))),
@@ -93,7 +112,14 @@ impl Machine<'_> {
                     threads: threads.map(|n| n as u32),
                 });
             }
+            Op::Hopper(op) => return self.hopper(warp, op, active),
             op => self.compute(warp, op, active)?,
+        }
+        if let Some(begun) = &warp.begun
+            && let Some(register) = begun.touched
+        {
+            let register = self.kernel.registers[register as usize].name.clone();
+            return Err((Problem::RegisterInFlight { register }, first(active)));
         }
         Ok(Request::None)
     }
@@ -235,7 +261,12 @@ impl Machine<'_> {
             | Op::LoadMatrix { .. }
             | Op::StoreMatrix { .. }
             | Op::Product { .. } => self.collective(warp, op, active)?,
-            Op::Branch { .. } | Op::Exit | Op::Trap | Op::Nothing | Op::Barrier { .. } => {
+            Op::Branch { .. }
+            | Op::Exit
+            | Op::Trap
+            | Op::Nothing
+            | Op::Barrier { .. }
+            | Op::Hopper(_) => {
                 unreachable!("done in `step`")
             }
         }

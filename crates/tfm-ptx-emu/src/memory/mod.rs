@@ -3,10 +3,12 @@
 //! For each word of 4 bytes it is kept which bytes were written, and what is needed to find an access that is not
 //! ordered after those it conflicts with.
 
+mod global;
 mod local;
 mod past;
 
 use crate::fault::Problem;
+pub(crate) use global::Global;
 pub(crate) use local::Local;
 use past::{BlockPast, Conflict, GridPast, Past};
 
@@ -27,7 +29,18 @@ pub(crate) struct Agent<'a> {
     pub(crate) known: &'a [u32],
     /// Blocks before this one belong to earlier launches, which have ended.
     pub(crate) first_block: u32,
+    /// Of the asynchronous proxy: the clocks of the warps up to which a fence orders their writes before this access.
+    pub(crate) fenced: Option<&'a [u32]>,
 }
+
+/// Who accesses shared memory, by number: the warps of a block, their products, their bulk stores, and the bulk loads that a
+/// barrier counts. The first three kinds read.
+pub(crate) const PRODUCTS: u32 = 32;
+pub(crate) const STORES: u32 = 64;
+pub(crate) const LOADS: u32 = 96;
+pub(crate) const MOST_BARRIERS: usize = 64;
+pub(crate) const AGENTS: usize = LOADS as usize + MOST_BARRIERS;
+const KINDS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
@@ -59,11 +72,9 @@ pub(crate) struct Region<P> {
 }
 
 impl<P: Past> Region<P> {
-    /// Memory that nobody has written, for blocks of so many warps.
-    pub(crate) fn new(space: &'static str, start: u64, len: usize, warps: usize) -> Self {
-        let words = len.div_ceil(4);
-        let (bytes, written) = (vec![0; len], vec![0; words]);
-        Region { space, start, bytes, written, past: P::new(words, warps) }
+    /// Memory that nobody has written.
+    fn of(space: &'static str, start: u64, len: usize, past: P) -> Self {
+        Region { space, start, bytes: vec![0; len], written: vec![0; len.div_ceil(4)], past }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -186,6 +197,19 @@ impl<P: Past> Region<P> {
         Ok(())
     }
 
+    /// Writes any bytes, aligned or not.
+    pub(crate) fn write_bytes(
+        &mut self,
+        address: u64,
+        bytes: &[u8],
+        agent: &Agent<'_>,
+    ) -> Result<(), Problem> {
+        let offset = self.inside(address, bytes.len())?;
+        self.mark(offset, bytes.len(), Access::Write, agent)?;
+        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
     /// Replaces a value by what `change` makes of it; the old value.
     pub(crate) fn update(
         &mut self,
@@ -247,6 +271,16 @@ impl<P: Past> Region<P> {
         let address = self.start + 4 * word as u64;
         match conflict {
             Conflict::InFlight => Problem::InFlight { address },
+            Conflict::Unfenced => Problem::Unfenced { address },
+            Conflict::Race { other, by } if by.warp >= PRODUCTS => {
+                let by = match by.warp {
+                    PRODUCTS..STORES => "a product of a warpgroup",
+                    STORES..LOADS => "a bulk store",
+                    _ => "a bulk load",
+                };
+                let (access, other) = (access.name(), other.name());
+                Problem::Asynchronous { address, access, other, by }
+            }
             Conflict::Race { other, by } => Problem::Race {
                 space: self.space,
                 address,
@@ -266,6 +300,37 @@ pub(crate) type GridRegion = Region<GridPast>;
 pub(crate) type Shared = Region<BlockPast>;
 
 impl Shared {
+    /// For blocks of so many warps.
+    pub(crate) fn new(len: usize, warps: usize, asynchronous: bool) -> Self {
+        Region::of("shared", 0, len, BlockPast::new(len.div_ceil(4), warps, asynchronous))
+    }
+
+    /// A bulk copy will write here.
+    pub(crate) fn begin_bulk(
+        &mut self,
+        address: u64,
+        len: usize,
+        agent: &Agent<'_>,
+    ) -> Result<(), Problem> {
+        let offset = self.inside(address, len)?;
+        for (word, mask) in masks(offset, len) {
+            let begun = self.past.begin(word, mask, agent);
+            begun.map_err(|conflict| self.problem(word, Access::Write, conflict, agent))?;
+        }
+        Ok(())
+    }
+
+    /// What has begun is there.
+    pub(crate) fn land(&mut self, address: u64, bytes: &[u8], by: Stamp) -> Result<(), Problem> {
+        let offset = self.inside(address, bytes.len())?;
+        for (word, mask) in masks(offset, bytes.len()) {
+            self.past.land(word, mask, by);
+            self.written[word] |= mask;
+        }
+        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
     /// An asynchronous copy will write here: no access until it has.
     pub(crate) fn begin_copy(
         &mut self,
@@ -314,103 +379,5 @@ fn masks(offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
     })
 }
 
-/// Where the first allocation begins, and the bytes between two of them.
-const FIRST: u64 = 0x7000_0000_0000;
-const GAP: u64 = 4096;
-/// The alignment of allocations.
-const ALIGN: u64 = 256;
-
-/// Global memory: allocations with gaps between them.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Global {
-    /// By address.
-    regions: Vec<GridRegion>,
-    /// The one that was found last.
-    recent: usize,
-    end: u64,
-}
-
-impl Global {
-    pub(crate) fn allocate(&mut self, len: usize) -> u64 {
-        let start = (self.end.max(FIRST) + GAP).next_multiple_of(ALIGN);
-        self.end = start + len as u64;
-        self.regions.push(Region::new("global", start, len, 0));
-        start
-    }
-
-    /// Whether there was such an allocation.
-    pub(crate) fn free(&mut self, address: u64) -> bool {
-        let found = self.regions.binary_search_by_key(&address, Region::start);
-        found.map(|index| self.regions.remove(index)).is_ok()
-    }
-
-    /// The allocation with `address` in it.
-    #[inline]
-    pub(crate) fn region(
-        &mut self,
-        address: u64,
-        bytes: usize,
-    ) -> Result<&mut GridRegion, Problem> {
-        let has =
-            |region: &GridRegion| address.wrapping_sub(region.start()) < region.len().max(1) as u64;
-        if !self.regions.get(self.recent).is_some_and(has) {
-            let after = self.regions.partition_point(|region| region.start() <= address);
-            self.recent = after.saturating_sub(1);
-        }
-        let found = self.regions.get_mut(self.recent).filter(|region| has(region));
-        found.ok_or(Problem::OutOfBounds { space: "global", address, bytes })
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn agent(warp: u32, clock: u32, known: &[u32]) -> Agent<'_> {
-        Agent { stamp: Stamp { block: 1, warp, clock }, known, first_block: 1 }
-    }
-
-    #[test]
-    fn unordered_accesses_are_races_and_ordered_ones_are_not() {
-        let mut region = Shared::new("shared", 0, 64, 2);
-        let mut out = [0; 4];
-        region.write(0, &[1; 4], &agent(0, 1, &[1, 0])).unwrap();
-        // Another byte of the same word is another place.
-        region.write(4, &[1; 2], &agent(0, 1, &[1, 0])).unwrap();
-        region.write(6, &[1; 2], &agent(1, 1, &[0, 1])).unwrap();
-        // The other warp knows nothing of the write; then it does.
-        let race = region.read(0, &mut out, &agent(1, 1, &[0, 1]));
-        assert!(matches!(race, Err(Problem::Race { .. })), "{race:?}");
-        region.read(0, &mut out, &agent(1, 2, &[1, 2])).unwrap();
-        // And the writer does not know of that read.
-        let race = region.write(0, &[2; 4], &agent(0, 2, &[2, 1]));
-        assert!(matches!(race, Err(Problem::Race { .. })), "{race:?}");
-        region.write(0, &[2; 4], &agent(0, 3, &[3, 2])).unwrap();
-        // Atomic operations do not race with one another, but with a write.
-        region.fill(8, &[0; 4]);
-        region.update(8, 4, &agent(0, 3, &[3, 2]), |x| x + 1).unwrap();
-        region.update(8, 4, &agent(1, 3, &[1, 3]), |x| x + 1).unwrap();
-        let race = region.write(8, &[0; 4], &agent(0, 3, &[3, 2]));
-        assert!(matches!(race, Err(Problem::Race { .. })), "{race:?}");
-    }
-
-    #[test]
-    fn wild_accesses_are_found() {
-        let mut global = Global::default();
-        let (a, b) = (global.allocate(10), global.allocate(16));
-        assert!(b - a > 10 + 1000);
-        let known = [1];
-        let me = agent(0, 1, &known);
-        let mut out = [0; 4];
-        assert!(matches!(global.region(a + 10, 4), Err(Problem::OutOfBounds { .. })));
-        let region = global.region(a + 8, 4).unwrap();
-        assert!(matches!(region.read(a + 8, &mut out, &me), Err(Problem::OutOfBounds { .. })));
-        assert!(matches!(region.read(a + 2, &mut out, &me), Err(Problem::Misaligned { .. })));
-        assert!(matches!(region.read(a, &mut out, &me), Err(Problem::Uninitialised { .. })));
-        assert!(region.content(0, 1).is_err());
-        region.fill(0, &[7; 10]);
-        region.read(a + 4, &mut out, &me).unwrap();
-        assert_eq!((out, region.content(0, 10).unwrap()), ([7; 4], &[7; 10][..]));
-        assert!(global.free(b) && !global.free(b));
-    }
-}
+mod tests;

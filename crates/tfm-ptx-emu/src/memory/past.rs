@@ -3,7 +3,8 @@
 //! An access that is not ordered after those it conflicts with is a race: the epochs of FastTrack (Flanagan and
 //! Freund, PLDI 2009), with a warp as the thread. Masks have a bit a byte.
 
-use super::{Access, Agent, Stamp};
+use super::{Access, Agent, KINDS, Stamp};
+use crate::warp::lanes;
 
 /// Why an access must not be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,13 +13,12 @@ pub(crate) enum Conflict {
     InFlight,
     /// Nothing orders it after another.
     Race { other: Access, by: Stamp },
+    /// It is of the asynchronous proxy, and no fence orders it after a write of the generic one.
+    Unfenced,
 }
 
 /// The past of a region's words.
 pub(crate) trait Past: Clone {
-    /// Of so many words, for so many warps a block.
-    fn new(words: usize, warps: usize) -> Self;
-
     /// Checks an access, and notes it.
     fn note(
         &mut self,
@@ -33,16 +33,18 @@ pub(crate) trait Past: Clone {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockPast {
     words: Vec<BlockWord>,
-    /// `[word][warp]`: the clock, and in the lowest 4 bits the bytes.
+    /// `[word][kind of agent][warp]`: the clock, and in the lowest 4 bits the bytes.
     reads: Vec<u32>,
     warps: usize,
+    /// Agents that read: each warp, or its products and its bulk stores too.
+    kinds: usize,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct BlockWord {
     write_clock: u32,
-    /// The warps that have read since.
-    readers: u32,
+    /// The agents that have read since: of each kind, a bit a warp.
+    readers: [u32; KINDS],
     write_by: u8,
     write_mask: u8,
     write_was_atomic: bool,
@@ -50,6 +52,12 @@ struct BlockWord {
 }
 
 impl BlockPast {
+    pub(super) fn new(words: usize, warps: usize, asynchronous: bool) -> Self {
+        let kinds = if asynchronous { KINDS } else { 1 };
+        let reads = vec![0; words * warps * kinds];
+        BlockPast { words: vec![BlockWord::default(); words], reads, warps, kinds }
+    }
+
     /// Checks a write that an asynchronous copy will do, and notes that it is under way.
     pub(super) fn begin(
         &mut self,
@@ -58,13 +66,49 @@ impl BlockPast {
         agent: &Agent<'_>,
     ) -> Result<(), Conflict> {
         self.check_write(word, mask, Access::Write, agent)?;
+        self.forget_reads(word, mask);
         self.words[word].in_flight |= mask;
         Ok(())
+    }
+
+    /// Reads before a write need not be known any more: who comes after the write comes after them.
+    #[inline]
+    fn forget_reads(&mut self, index: usize, mask: u8) {
+        for reader in readers(self.words[index].readers) {
+            let at = self.read_of(index, reader);
+            let read = &mut self.reads[at];
+            *read &= !u32::from(mask);
+            if *read & 15 == 0 {
+                self.words[index].readers[reader as usize / 32] &= !(1 << (reader % 32));
+            }
+        }
     }
 
     /// The copy may write now.
     pub(super) fn end(&mut self, word: usize, mask: u8) {
         self.words[word].in_flight &= !mask;
+    }
+
+    /// What has begun is written.
+    pub(super) fn land(&mut self, index: usize, mask: u8, by: Stamp) {
+        self.end(index, mask);
+        self.written(index, mask, Access::Write, by);
+    }
+
+    fn written(&mut self, index: usize, mask: u8, access: Access, by: Stamp) {
+        let word = &mut self.words[index];
+        // Of other bytes of the word the last writer is kept only where it is the same one.
+        let same = u32::from(word.write_by) == by.warp && word.write_clock == by.clock;
+        word.write_mask = if same { word.write_mask | mask } else { mask };
+        (word.write_by, word.write_clock) = (by.warp as u8, by.clock);
+        word.write_was_atomic = access == Access::Atomic;
+    }
+
+    /// Where the last read of an agent is kept.
+    #[inline]
+    fn read_of(&self, index: usize, agent: u32) -> usize {
+        let (kind, warp) = (agent as usize / 32, agent as usize % 32);
+        (index * self.kinds + kind) * self.warps + warp
     }
 
     fn check_last_write(
@@ -87,6 +131,12 @@ impl BlockPast {
             let other = if word.write_was_atomic { Access::Atomic } else { Access::Write };
             return Err(Conflict::Race { other, by: Stamp { warp, clock, ..agent.stamp } });
         }
+        if let Some(fenced) = agent.fenced
+            && word.write_mask & mask != 0
+            && fenced.get(usize::from(word.write_by)).is_some_and(|at| word.write_clock > *at)
+        {
+            return Err(Conflict::Unfenced);
+        }
         Ok(())
     }
 
@@ -98,13 +148,10 @@ impl BlockPast {
         agent: &Agent<'_>,
     ) -> Result<(), Conflict> {
         self.check_last_write(index, mask, access, agent)?;
-        let mut readers = self.words[index].readers;
-        while readers != 0 {
-            let warp = readers.trailing_zeros();
-            readers &= readers - 1;
-            let read = self.reads[index * self.warps + warp as usize];
-            if read as u8 & mask & 15 != 0 && read >> 4 > agent.known[warp as usize] {
-                let by = Stamp { warp, clock: read >> 4, ..agent.stamp };
+        for reader in readers(self.words[index].readers) {
+            let read = self.reads[self.read_of(index, reader)];
+            if read as u8 & mask & 15 != 0 && read >> 4 > agent.known[reader as usize] {
+                let by = Stamp { warp: reader, clock: read >> 4, ..agent.stamp };
                 return Err(Conflict::Race { other: Access::Read, by });
             }
         }
@@ -112,12 +159,13 @@ impl BlockPast {
     }
 }
 
-impl Past for BlockPast {
-    fn new(words: usize, warps: usize) -> Self {
-        let reads = vec![0; words * warps];
-        BlockPast { words: vec![BlockWord::default(); words], reads, warps }
-    }
+/// The agents of a word's masks.
+#[inline]
+fn readers(masks: [u32; KINDS]) -> impl Iterator<Item = u32> {
+    (0..).zip(masks).flat_map(|(kind, mask)| lanes(mask).map(move |warp| 32 * kind + warp as u32))
+}
 
+impl Past for BlockPast {
     #[inline]
     fn note(
         &mut self,
@@ -129,28 +177,15 @@ impl Past for BlockPast {
         let Stamp { warp, clock, .. } = agent.stamp;
         if access == Access::Read {
             self.check_last_write(index, mask, access, agent)?;
-            self.words[index].readers |= 1 << warp;
-            let read = &mut self.reads[index * self.warps + warp as usize];
+            self.words[index].readers[warp as usize / 32] |= 1 << (warp % 32);
+            let at = self.read_of(index, warp);
+            let read = &mut self.reads[at];
             *read = clock << 4 | *read & 15 | u32::from(mask);
             return Ok(());
         }
         self.check_write(index, mask, access, agent)?;
-        let word = &mut self.words[index];
-        let mut readers = word.readers;
-        while readers != 0 {
-            let warp = readers.trailing_zeros();
-            readers &= readers - 1;
-            let read = &mut self.reads[index * self.warps + warp as usize];
-            *read &= !u32::from(mask);
-            if *read & 15 == 0 {
-                word.readers &= !(1 << warp);
-            }
-        }
-        // Of other bytes of the word the last writer is kept only where it is the same one.
-        let same = u32::from(word.write_by) == warp && word.write_clock == clock;
-        word.write_mask = if same { word.write_mask | mask } else { mask };
-        (word.write_by, word.write_clock) = (warp as u8, clock);
-        word.write_was_atomic = access == Access::Atomic;
+        self.forget_reads(index, mask);
+        self.written(index, mask, access, agent.stamp);
         Ok(())
     }
 }
@@ -184,6 +219,10 @@ struct GridWord {
 }
 
 impl GridPast {
+    pub(super) fn new(words: usize) -> Self {
+        GridPast { words: vec![GridWord::default(); words], ..GridPast::default() }
+    }
+
     fn check_reads(&self, word: &GridWord, agent: &Agent<'_>) -> Result<(), Conflict> {
         let race = |block: u32, warp: u32, clock: u32| {
             Err(Conflict::Race { other: Access::Read, by: Stamp { block, warp, clock } })
@@ -238,10 +277,6 @@ impl GridPast {
 }
 
 impl Past for GridPast {
-    fn new(words: usize, _: usize) -> Self {
-        GridPast { words: vec![GridWord::default(); words], ..GridPast::default() }
-    }
-
     #[inline]
     fn note(
         &mut self,

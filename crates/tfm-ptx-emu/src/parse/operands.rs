@@ -34,16 +34,17 @@ impl Parser<'_> {
     pub(super) fn argument(&mut self) -> Result<Argument> {
         if self.take('[') {
             let address = self.address()?;
+            if self.take(',') {
+                self.expect('{')?;
+                let at = self.parts()?;
+                self.expect(']')?;
+                return Ok(Argument::Place(address, at));
+            }
             self.expect(']')?;
             return Ok(Argument::Address(address));
         }
         if self.take('{') {
-            let mut parts = Operands::new();
-            while !self.take('}') {
-                parts.push(self.operand()?);
-                self.take(',');
-            }
-            return Ok(Argument::Vector(parts));
+            return Ok(Argument::Vector(self.parts()?));
         }
         if self.take('!') {
             return Ok(Argument::Negated(self.operand()?));
@@ -53,6 +54,16 @@ impl Parser<'_> {
             return Ok(Argument::Pair(operand, self.operand()?));
         }
         Ok(Argument::One(operand))
+    }
+
+    /// What follows a brace.
+    fn parts(&mut self) -> Result<Operands> {
+        let mut parts = Operands::new();
+        while !self.take('}') {
+            parts.push(self.operand()?);
+            self.take(',');
+        }
+        Ok(parts)
     }
 
     fn operand(&mut self) -> Result<Operand> {

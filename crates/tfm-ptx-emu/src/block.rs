@@ -1,0 +1,145 @@
+//! A block of a launch: its warps in turn, and where they wait for one another.
+
+use crate::asynchronous::{Knowledge, join};
+use crate::device::Random;
+use crate::execute::{Machine, Request};
+use crate::fault::{Fault, Problem};
+use crate::warp::{LANES, State, Warp};
+
+const BARRIERS: usize = 16;
+/// The most barriers that a warp passes in a launch: what the memory's past has bits for.
+const MOST_CLOCK: u32 = (1 << 28) - 1;
+
+/// The warps that have come to a barrier.
+#[derive(Default)]
+struct Barrier {
+    threads: u32,
+    expected: u32,
+    known: Knowledge,
+    members: Vec<usize>,
+}
+
+/// Runs one block.
+pub(crate) fn block(
+    mut machine: Machine<'_>,
+    warps: &mut [Warp],
+    threads: u32,
+    steps: u64,
+    random: &mut Random,
+) -> Result<(), Fault> {
+    let count = warps.len();
+    let mut barriers: [Barrier; BARRIERS] = Default::default();
+    let mut ready = Vec::with_capacity(count);
+    loop {
+        ready.clear();
+        ready.extend((0..count).filter(|i| match warps[*i].state {
+            State::Ready => true,
+            State::Sleeps(address, version) => {
+                machine.barriers.all.get(&address).is_none_or(|b| b.version != version)
+            }
+            State::Waits(_) | State::Done => false,
+        }));
+        if ready.is_empty() {
+            return finished(&machine, warps);
+        }
+        let index = ready[random.below(ready.len())];
+        warps[index].state = State::Ready;
+        for _ in 0..1 + random.below(64) {
+            let warp = &mut warps[index];
+            let (at, here) = warp.next();
+            if machine.counters.instructions >= steps || warp.clocks[index] >= MOST_CLOCK {
+                return Err(fault(&machine, Problem::OutOfSteps { steps }, at, index, 0));
+            }
+            let request = match machine.step(warp, at, here) {
+                Ok(request) => request,
+                Err((problem, lane)) => return Err(fault(&machine, problem, at, index, lane)),
+            };
+            if warp.live == 0 {
+                warp.state = State::Done;
+            }
+            match request {
+                Request::None => {}
+                Request::Sleep(address, version) => warp.state = State::Sleeps(address, version),
+                Request::Barrier { id, arrive, threads: asked } => {
+                    let expected = asked.unwrap_or(threads);
+                    let barrier = &mut barriers[id as usize];
+                    if barrier.threads == 0 {
+                        barrier.expected = expected;
+                    }
+                    if barrier.expected != expected
+                        || expected == 0
+                        || expected % 32 != 0 && asked.is_some()
+                    {
+                        let problem = format!(
+                            "barrier {id} for {expected} threads and for {}",
+                            barrier.expected
+                        );
+                        return Err(fault(&machine, Problem::Launch(problem), at, index, 0));
+                    }
+                    barrier.threads += (threads - index as u32 * 32).min(32);
+                    let fenced = warp.begun.as_ref().map_or(&[][..], |begun| &begun.fenced);
+                    barrier.known.join(&warp.clocks, fenced);
+                    if arrive {
+                        // What it does from here on is not ordered by the barrier.
+                        warp.clocks[index] += 1;
+                    } else {
+                        warp.state = State::Waits(id);
+                        barrier.members.push(index);
+                    }
+                    if barrier.threads >= barrier.expected {
+                        let Barrier { known, members, .. } = std::mem::take(barrier);
+                        for member in members {
+                            let warp = &mut warps[member];
+                            warp.state = State::Ready;
+                            join(&mut warp.clocks, &known.clocks);
+                            if let Some(begun) = &mut warp.begun {
+                                join(&mut begun.fenced, &known.fenced);
+                            }
+                            warp.clocks[member] += 1;
+                        }
+                    }
+                }
+            }
+            if warps[index].state != State::Ready {
+                break;
+            }
+        }
+    }
+}
+
+fn fault(machine: &Machine<'_>, problem: Problem, at: u32, warp: usize, lane: usize) -> Fault {
+    Fault {
+        problem,
+        kernel: machine.kernel.name.clone(),
+        line: machine.kernel.instructions[at as usize].line,
+        block: machine.place.block,
+        thread: machine.place.thread((warp * LANES + lane) as u32),
+    }
+}
+
+/// No warp can go on: all have ended, or some wait for ever.
+fn finished(machine: &Machine<'_>, warps: &[Warp]) -> Result<(), Fault> {
+    let waiting: Vec<String> = warps
+        .iter()
+        .filter_map(|warp| match warp.state {
+            State::Waits(id) => Some(format!("warp {} at barrier {id}", warp.number)),
+            State::Sleeps(address, _) => Some(format!(
+                "warp {} at the barrier in shared memory at {address:#x}",
+                warp.number
+            )),
+            State::Ready | State::Done => None,
+        })
+        .collect();
+    let Some(warp) = warps.iter().find(|warp| warp.state != State::Done) else {
+        let known = || warps.iter().map(|warp| &warp.clocks[..]);
+        let copies: usize = machine.barriers.all.values().map(|b| b.left(known())).sum();
+        if copies > 0 {
+            let last = machine.kernel.instructions.len() as u32 - 1;
+            return Err(fault(machine, Problem::NotWaitedFor { copies }, last, 0, 0));
+        }
+        return Ok(());
+    };
+    let at = warp.next().0.saturating_sub(1);
+    let problem = Problem::Deadlock { waiting: waiting.join(", ") };
+    Err(fault(machine, problem, at, warp.number as usize, 0))
+}

@@ -1,0 +1,98 @@
+//! What came with compute capability 9.0: barriers in shared memory, bulk copies (TMA), products of a warpgroup.
+
+use super::{Address, Element, Operand, Operands, Predicate, Type};
+
+/// One operand of a product of a warpgroup.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Source {
+    /// A tile in shared memory, as a descriptor says.
+    Memory(Operand),
+    Registers(Operands),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Wgmma {
+    pub(crate) element: Element,
+    pub(crate) n: usize,
+    pub(crate) to: Type,
+    pub(crate) d: Operands,
+    pub(crate) a: Source,
+    pub(crate) b: Operand,
+    /// Whether `d` is added to; else it is overwritten.
+    pub(crate) add: Predicate,
+    pub(crate) negate: [bool; 2],
+    /// Whether a tile in memory lies with M or N side by side, and not with K.
+    pub(crate) transposed: [bool; 2],
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Hopper {
+    BarrierInit {
+        at: Address,
+        count: Operand,
+    },
+    BarrierEnd {
+        at: Address,
+    },
+    /// Adds `bytes` to what the phase waits for, then arrives (`count` times, if at all).
+    BarrierArrive {
+        d: Operand,
+        at: Address,
+        count: Option<Operand>,
+        bytes: Option<Operand>,
+        may_complete: bool,
+    },
+    BarrierBytes {
+        at: Address,
+        bytes: Operand,
+        complete: bool,
+    },
+    /// Whether a phase is complete: the one of a token, or the one of a parity.
+    BarrierWait {
+        d: Operand,
+        at: Address,
+        phase: Operand,
+        parity: bool,
+        may_sleep: bool,
+    },
+    /// Orders what was done by loads and stores before what bulk copies and products do.
+    ProxyFence,
+    Leader {
+        d: Operand,
+        p: Operand,
+        mask: Operand,
+    },
+    SetRegisters,
+    BulkLoad {
+        to: Address,
+        from: Address,
+        bytes: Operand,
+        barrier: Address,
+    },
+    BulkStore {
+        to: Address,
+        from: Address,
+        bytes: Operand,
+    },
+    TensorLoad {
+        to: Address,
+        map: Address,
+        at: Operands,
+        barrier: Address,
+    },
+    TensorStore {
+        map: Address,
+        at: Operands,
+        from: Address,
+    },
+    BulkCommit,
+    BulkWait {
+        pending: usize,
+    },
+    ProductFence,
+    ProductCommit,
+    ProductWait {
+        pending: usize,
+    },
+    Product(Box<Wgmma>),
+}
