@@ -5,6 +5,7 @@ use crate::device::{device_error, driver_error, open};
 use crate::fused;
 use crate::launch::Call;
 use crate::modules::Modules;
+use crate::workspace::Workspace;
 use cudarc::driver::{CudaStream, sys};
 use std::sync::Arc;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
@@ -19,6 +20,7 @@ use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorDa
 pub struct CudaBackend {
     stream: Arc<CudaStream>,
     modules: Arc<Modules>,
+    workspace: Arc<Workspace>,
 }
 
 impl CudaBackend {
@@ -29,12 +31,17 @@ impl CudaBackend {
     pub fn new(ordinal: usize) -> Outcome<CudaBackend> {
         let stream = open(ordinal)?;
         let modules = Arc::new(Modules::new(stream.context()));
-        Ok(CudaBackend { stream, modules })
+        Ok(CudaBackend { stream, modules, workspace: Arc::default() })
     }
 
     /// A kernel of a module, to be given its arguments.
     pub(crate) fn call(&self, module: &'static str, kernel: impl Into<String>) -> Call<'_> {
         Call::new(&self.modules, &self.stream, module, kernel)
+    }
+
+    /// Scratch memory.
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
     }
 
     fn primitive(&self, kernel: impl Into<String>) -> Call<'_> {

@@ -9,6 +9,7 @@ mod device;
 mod fused;
 mod launch;
 mod modules;
+mod workspace;
 
 pub use backend::CudaBackend;
 pub use buffer::Buffer;

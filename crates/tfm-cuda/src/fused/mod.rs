@@ -1,6 +1,7 @@
 //! The fused ops: which operands their kernels take, and which file calls them.
 
 mod embedding;
+mod row_table_attention;
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
@@ -12,6 +13,8 @@ use tfm_core::{DType, Layout};
 enum Wanted {
     /// Contiguous rows at one distance.
     Rows,
+    /// `[rows, heads, size]` with contiguous heads.
+    Heads,
     /// No gaps.
     Contiguous,
 }
@@ -21,17 +24,26 @@ fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
     Some(match op {
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
         Fused::Embedding(_) => Wanted::Contiguous,
+        Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
+        Fused::RowTableAttention(_) => Wanted::Contiguous,
         _ => return None,
     })
 }
 
 /// Whether [`run`] takes operands of this signature.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
-    signature.inputs.iter().enumerate().all(|(operand, (_, layout))| match wanted(op, operand) {
-        None => false,
-        Some(Wanted::Rows) => layout.as_rows().is_some(),
-        Some(Wanted::Contiguous) => layout.is_contiguous(),
-    })
+    let sizes_fit = match op {
+        Fused::RowTableAttention(_) => row_table_attention::supports(signature),
+        _ => true,
+    };
+    let mut operands = signature.inputs.iter().enumerate();
+    sizes_fit
+        && operands.all(|(operand, (_, layout))| match wanted(op, operand) {
+            None => false,
+            Some(Wanted::Rows) => layout.as_rows().is_some(),
+            Some(Wanted::Heads) => layout.has_contiguous_rows(),
+            Some(Wanted::Contiguous) => layout.is_contiguous(),
+        })
 }
 
 /// Runs an op that [`supports`] accepts.
@@ -43,6 +55,7 @@ pub(crate) fn run(
 ) -> Outcome {
     match op {
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
+        Fused::RowTableAttention(op) => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
         _ => unreachable!("`supports` refuses {op:?}"),
     }
 }
