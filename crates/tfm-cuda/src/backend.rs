@@ -1,13 +1,15 @@
 //! [`CudaBackend`]: each method of the trait launches the kernel of its types.
 
 use crate::buffer::Buffer;
+use crate::cublaslt::CublasLt;
 use crate::device::{device_error, driver_error, open};
 use crate::fused;
 use crate::launch::Call;
 use crate::modules::Modules;
+use crate::product::{self, Following, Product};
 use crate::workspace::Workspace;
 use cudarc::driver::{CudaStream, sys};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
@@ -21,6 +23,8 @@ pub struct CudaBackend {
     stream: Arc<CudaStream>,
     modules: Arc<Modules>,
     workspace: Arc<Workspace>,
+    /// Opened when the first product is asked for; `None` where it is not installed.
+    cublaslt: Arc<OnceLock<Option<CublasLt>>>,
 }
 
 impl CudaBackend {
@@ -31,7 +35,8 @@ impl CudaBackend {
     pub fn new(ordinal: usize) -> Outcome<CudaBackend> {
         let stream = open(ordinal)?;
         let modules = Arc::new(Modules::new(stream.context()));
-        Ok(CudaBackend { stream, modules, workspace: Arc::default() })
+        let (workspace, cublaslt) = Default::default();
+        Ok(CudaBackend { stream, modules, workspace, cublaslt })
     }
 
     /// A kernel of a module, to be given its arguments.
@@ -42,6 +47,16 @@ impl CudaBackend {
     /// Scratch memory.
     pub(crate) fn workspace(&self) -> &Workspace {
         &self.workspace
+    }
+
+    /// The stream of all work.
+    pub(crate) fn stream(&self) -> &CudaStream {
+        &self.stream
+    }
+
+    /// NVIDIA's library for products, where it is installed.
+    pub(crate) fn cublaslt(&self) -> Option<&CublasLt> {
+        self.cublaslt.get_or_init(|| CublasLt::open(&self.stream)).as_ref()
     }
 
     fn primitive(&self, kernel: impl Into<String>) -> Call<'_> {
@@ -247,13 +262,8 @@ impl Backend for CudaBackend {
         b: View<'_, Buffer>,
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let n = dst.layout.shape().elements();
-        let rank = a.layout.shape().len();
-        let [m, k] = [a.layout.shape()[rank - 2], a.layout.shape()[rank - 1]];
-        let columns = b.layout.shape()[rank - 1];
-        let call = self.primitive(format!("matmul_{}", name(dst.dtype)));
-        let call = call.strided(&a).strided(&b).target(&mut dst);
-        call.count(m).count(k).count(columns).each(n)
+        let product = Product { a, b, following: Following::default() };
+        product::run(self, &product, &mut dst)
     }
 
     fn gather(

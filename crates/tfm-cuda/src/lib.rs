@@ -5,10 +5,12 @@
 
 mod backend;
 mod buffer;
+mod cublaslt;
 mod device;
 mod fused;
 mod launch;
 mod modules;
+mod product;
 mod workspace;
 
 pub use backend::CudaBackend;

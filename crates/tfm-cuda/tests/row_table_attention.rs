@@ -112,7 +112,7 @@ impl Case {
         let out = device.allocate(n * heads * d * size);
         let partial =
             if chunks == 1 { 0 } else { device.allocate(n * heads * chunks * (d + 2) * 4) };
-        let aligned = (d * size) % 16 == 0 && (self.row() * size) % 16 == 0;
+        let aligned = (d * size).is_multiple_of(16) && (self.row() * size).is_multiple_of(16);
         let name = match self.dtype {
             DType::F32 => "f32",
             DType::F16 => "f16",

@@ -1,6 +1,7 @@
 //! The fused ops: which operands their kernels take, and which file calls them.
 
 mod embedding;
+mod linear;
 mod row_table_attention;
 
 use crate::backend::CudaBackend;
@@ -11,6 +12,8 @@ use tfm_core::{DType, Layout};
 
 /// What a kernel asks of an operand's layout.
 enum Wanted {
+    /// Any strides.
+    Any,
     /// Contiguous rows at one distance.
     Rows,
     /// `[rows, heads, size]` with contiguous heads.
@@ -24,6 +27,9 @@ fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
     Some(match op {
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
         Fused::Embedding(_) => Wanted::Contiguous,
+        Fused::Linear(_) if operand == 1 => Wanted::Any,
+        Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
+        Fused::Linear(_) => Wanted::Rows,
         Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
         Fused::RowTableAttention(_) => Wanted::Contiguous,
         _ => return None,
@@ -40,6 +46,7 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     sizes_fit
         && operands.all(|(operand, (_, layout))| match wanted(op, operand) {
             None => false,
+            Some(Wanted::Any) => true,
             Some(Wanted::Rows) => layout.as_rows().is_some(),
             Some(Wanted::Heads) => layout.has_contiguous_rows(),
             Some(Wanted::Contiguous) => layout.is_contiguous(),
@@ -55,6 +62,7 @@ pub(crate) fn run(
 ) -> Outcome {
     match op {
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
+        Fused::Linear(op) => linear::run(cuda, op, inputs, &mut outputs[0]),
         Fused::RowTableAttention(op) => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
         _ => unreachable!("`supports` refuses {op:?}"),
     }
