@@ -175,20 +175,6 @@ BY_TYPE(i32)
     const Count i = index(); \
     if (i < n) \
       out[i] = convert<T>(uniform(key[place(at, 0)], key[place(at, 1)], key[place(at, 2)], stream, i)); \
-  } \
-  /* out [batches, m, n] = a·b; the views' last two axes are those of the matrices. */ \
-  KERNEL matmul_##T(const T* a, View a_view, const T* b, View b_view, T* out, Count m, Count k, Count n, Count all) { \
-    const Count i = index(); \
-    if (i >= all) return; \
-    const Count batch = i / n / m, row = i / n % m, column = i % n; \
-    float total = 0.f; \
-    if (k > 0) { \
-      const T* x = a + place(a_view, (batch * m + row) * k); \
-      const T* y = b + place(b_view, batch * k * n + column); \
-      const long long x_step = a_view.strides[a_view.axes - 1], y_step = b_view.strides[b_view.axes - 2]; \
-      for (Count p = 0; p < k; p++) total = fmaf(number(x[p * x_step]), number(y[p * y_step]), total); \
-    } \
-    out[i] = convert<T>(total); \
   }
 
 FLOATS(f32)

@@ -1,13 +1,16 @@
 //! [`CudaBackend`]: each method of the trait launches the kernel of its types.
 
 use crate::buffer::Buffer;
+use crate::cublaslt::CublasLt;
 use crate::device::{device_error, driver_error, open};
 use crate::fused;
 use crate::graph::Graph;
 use crate::launch::Call;
 use crate::modules::Modules;
+use crate::product::{self, Following, Product};
+use crate::workspace::Workspace;
 use cudarc::driver::{CudaStream, sys};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tfm_core::backend::{Outcome, Replay, Signature, View, ViewMut};
 use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
@@ -20,6 +23,9 @@ use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorDa
 pub struct CudaBackend {
     stream: Arc<CudaStream>,
     modules: Arc<Modules>,
+    workspace: Workspace,
+    /// Opened when the first product is asked for; `None` where it is not installed.
+    cublaslt: OnceLock<Option<CublasLt>>,
 }
 
 impl CudaBackend {
@@ -30,12 +36,32 @@ impl CudaBackend {
     pub fn new(ordinal: usize) -> Outcome<CudaBackend> {
         let stream = open(ordinal)?;
         let modules = Arc::new(Modules::new(stream.context()));
-        Ok(CudaBackend { stream, modules })
+        Ok(Self::with(stream, modules))
+    }
+
+    fn with(stream: Arc<CudaStream>, modules: Arc<Modules>) -> CudaBackend {
+        let (workspace, cublaslt) = Default::default();
+        CudaBackend { stream, modules, workspace, cublaslt }
     }
 
     /// A kernel of a module, to be given its arguments.
     pub(crate) fn call(&self, module: &'static str, kernel: impl Into<String>) -> Call<'_> {
         Call::new(&self.modules, &self.stream, module, kernel)
+    }
+
+    /// Scratch memory.
+    pub(crate) fn workspace(&self) -> &Workspace {
+        &self.workspace
+    }
+
+    /// The stream of all work.
+    pub(crate) fn stream(&self) -> &CudaStream {
+        &self.stream
+    }
+
+    /// NVIDIA's library for products, where it is installed.
+    pub(crate) fn cublaslt(&self) -> Option<&CublasLt> {
+        self.cublaslt.get_or_init(|| CublasLt::open(&self.stream)).as_ref()
     }
 
     fn primitive(&self, kernel: impl Into<String>) -> Call<'_> {
@@ -74,7 +100,7 @@ impl Backend for CudaBackend {
     fn fork(&self, _: usize) -> Outcome<CudaBackend> {
         let stream = self.stream.context().new_stream();
         let stream = stream.map_err(|error| driver_error("stream", error))?;
-        Ok(CudaBackend { stream, modules: self.modules.clone() })
+        Ok(Self::with(stream, self.modules.clone()))
     }
 
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<Buffer> {
@@ -252,13 +278,8 @@ impl Backend for CudaBackend {
         b: View<'_, Buffer>,
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let n = dst.layout.shape().elements();
-        let rank = a.layout.shape().len();
-        let [m, k] = [a.layout.shape()[rank - 2], a.layout.shape()[rank - 1]];
-        let columns = b.layout.shape()[rank - 1];
-        let call = self.primitive(format!("matmul_{}", name(dst.dtype)));
-        let call = call.strided(&a).strided(&b).target(&mut dst);
-        call.count(m).count(k).count(columns).each(n)
+        let product = Product { a, b, following: Following::default() };
+        product::run(self, &product, &mut dst)
     }
 
     fn gather(

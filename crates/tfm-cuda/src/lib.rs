@@ -5,11 +5,14 @@
 
 mod backend;
 mod buffer;
+mod cublaslt;
 mod device;
 mod fused;
 mod graph;
 mod launch;
 mod modules;
+mod product;
+mod workspace;
 
 pub use backend::CudaBackend;
 pub use buffer::Buffer;

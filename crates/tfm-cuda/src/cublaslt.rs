@@ -1,0 +1,349 @@
+//! Products by NVIDIA's cuBLASLt, where the library is installed: our own layer over `cudarc`'s raw functions, with sums in f32
+//! and never in TF32, and with the algorithm of a problem looked up once.
+
+use crate::backend::CudaBackend;
+use crate::device::device_error;
+use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::sys;
+use cudarc::driver::CudaStream;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Mutex, PoisonError};
+use tfm_core::DType;
+use tfm_core::backend::Outcome;
+use tfm_core::fused::Activation;
+
+/// The most bytes of scratch memory that an algorithm may take.
+const WORKSPACE: usize = 32 << 20;
+/// The most problems that are remembered; ragged batches bring ever new numbers of rows.
+const MOST_PLANS: usize = 4096;
+
+/// How a matrix of a batch lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Stored {
+    /// Whether columns are contiguous, not rows.
+    pub(crate) column_major: bool,
+    /// The distance of neighbouring rows (or columns) in elements.
+    pub(crate) leading: usize,
+    /// The distance of the batch's matrices.
+    pub(crate) batch_stride: usize,
+}
+
+/// A product `out [batches, m, n] = f(a [m, k]·b [k, n] + bias + residual)` but for the addresses: what an algorithm is chosen by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Problem {
+    pub(crate) dtype: DType,
+    pub(crate) batches: usize,
+    pub(crate) m: usize,
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    pub(crate) a: Stored,
+    pub(crate) b: Stored,
+    pub(crate) bias: bool,
+    /// One of which [`has_activation`] is true.
+    pub(crate) activation: Option<Activation>,
+    /// The distance of the residual's rows.
+    pub(crate) residual: Option<usize>,
+    /// The bytes by which a, b, the residual and the result (with the bias) are aligned, at most 16.
+    pub(crate) alignments: [u32; 4],
+}
+
+/// Where the operands of a product are; 0 for what there is not.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Addresses {
+    pub(crate) a: u64,
+    pub(crate) b: u64,
+    pub(crate) bias: u64,
+    pub(crate) residual: u64,
+    pub(crate) out: u64,
+}
+
+/// Whether the library has this function as we define it. Its GELU is the one by tanh, whose precision is that of 16 bits.
+pub(crate) fn has_activation(activation: Activation, dtype: DType) -> bool {
+    match activation {
+        Activation::Relu => true,
+        Activation::GeluTanh => dtype != DType::F32,
+        Activation::Gelu | Activation::Swish | Activation::Tanh => false,
+    }
+}
+
+/// The library, opened for a device.
+#[derive(Debug)]
+pub(crate) struct CublasLt {
+    handle: sys::cublasLtHandle_t,
+    /// `None`: the library has no algorithm.
+    plans: Mutex<HashMap<Problem, Option<Plan>>>,
+}
+
+// SAFETY: the library's handle may be used by all threads, and the plans are behind the mutex.
+unsafe impl Send for CublasLt {}
+// SAFETY: as above.
+unsafe impl Sync for CublasLt {}
+
+impl CublasLt {
+    /// `None` where the library is not installed, or fails to start.
+    pub(crate) fn open(stream: &CudaStream) -> Option<CublasLt> {
+        // SAFETY: it loads the library, if it is there, whose initialisation is its own affair.
+        if !unsafe { sys::is_culib_present() } {
+            return None;
+        }
+        stream.context().bind_to_thread().ok()?;
+        let handle = result::create_handle().ok()?;
+        Some(CublasLt { handle, plans: Mutex::default() })
+    }
+
+    /// Launches a product; `false` where the library has no algorithm for it.
+    ///
+    /// # Errors
+    /// The library fails, or no memory is left for its workspace.
+    pub(crate) fn multiply(
+        &self,
+        cuda: &CudaBackend,
+        problem: &Problem,
+        at: Addresses,
+    ) -> Outcome<bool> {
+        let stream = cuda.stream();
+        stream.context().bind_to_thread().map_err(|e| failed(format!("{:?}", e.0)))?;
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.len() >= MOST_PLANS && !plans.contains_key(problem) {
+            plans.clear();
+        }
+        let plan = plans.entry(*problem).or_insert_with(|| {
+            // Whatever it is that the library does not take, our own kernels do.
+            Plan::new(self.handle, problem).ok()
+        });
+        let Some(plan) = plan else { return Ok(false) };
+        let elements = plan.workspace.div_ceil(size_of::<f32>());
+        let launched = if elements == 0 {
+            plan.launch(self.handle, problem, at, 0, stream)
+        } else {
+            cuda.workspace().with(cuda, elements, |workspace| {
+                let workspace = workspace.at_mut(0, stream);
+                Ok(plan.launch(self.handle, problem, at, workspace, stream))
+            })?
+        };
+        launched.map(|()| true).map_err(|error| failed(format!("{:?}", error.0)))
+    }
+}
+
+impl Drop for CublasLt {
+    fn drop(&mut self) {
+        self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        // SAFETY: nobody has the handle any more. An error of the library's end interests nobody.
+        let _ = unsafe { result::destroy_handle(self.handle) };
+    }
+}
+
+fn failed(problem: String) -> tfm_core::BackendError {
+    device_error(format!("cuBLASLt: {problem}"))
+}
+
+/// A matrix's description, as the library has it: column-major.
+#[derive(Debug)]
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Layout {
+    fn new(
+        dtype: DType,
+        [rows, columns]: [usize; 2],
+        leading: usize,
+        batches: usize,
+        batch_stride: usize,
+    ) -> Result<Layout, CublasError> {
+        let unsupported = |_| CublasError(sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED);
+        let layout =
+            result::create_matrix_layout(kind(dtype), rows as u64, columns as u64, leading as i64)?;
+        let layout = Layout(layout);
+        if batches > 1 {
+            let count = i32::try_from(batches).map_err(unsupported)?;
+            use sys::cublasLtMatrixLayoutAttribute_t::*;
+            layout.set(CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count)?;
+            let stride = batch_stride as i64;
+            layout.set(CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, &stride)?;
+        }
+        Ok(layout)
+    }
+
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatrixLayoutAttribute_t,
+        value: &T,
+    ) -> Result<(), CublasError> {
+        let at = std::ptr::from_ref(value).cast();
+        // SAFETY: the layout lives, and the library copies so many bytes.
+        unsafe { result::set_matrix_layout_attribute(self.0, attribute, at, size_of::<T>()) }
+    }
+}
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, and nobody else has it.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+/// What is computed.
+#[derive(Debug)]
+struct Description(sys::cublasLtMatmulDesc_t);
+
+impl Description {
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulDescAttributes_t,
+        value: &T,
+    ) -> Result<(), CublasError> {
+        let at = std::ptr::from_ref(value).cast();
+        // SAFETY: the description lives, and the library copies so many bytes.
+        unsafe { result::set_matmul_desc_attribute(self.0, attribute, at, size_of::<T>()) }
+    }
+}
+
+impl Drop for Description {
+    fn drop(&mut self) {
+        // SAFETY: made by `Plan::new`, and nobody else has it.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+/// What an algorithm is to be like.
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Preference {
+    fn set<T>(
+        &self,
+        attribute: sys::cublasLtMatmulPreferenceAttributes_t,
+        value: &T,
+    ) -> Result<(), CublasError> {
+        let at = std::ptr::from_ref(value).cast();
+        // SAFETY: the preference lives, and the library copies so many bytes.
+        unsafe { result::set_matmul_pref_attribute(self.0, attribute, at, size_of::<T>()) }
+    }
+}
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: made by `Plan::new`, and nobody else has it.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+/// How a problem is computed.
+#[derive(Debug)]
+struct Plan {
+    description: Description,
+    a: Layout,
+    b: Layout,
+    /// The residual's, and with no residual the result's.
+    c: Layout,
+    out: Layout,
+    algorithm: sys::cublasLtMatmulAlgo_t,
+    /// Bytes.
+    workspace: usize,
+}
+
+impl Plan {
+    /// The library is column-major: it sees our matrices transposed, and computes outᵀ = bᵀ·aᵀ. So its first operand is our b, and its
+    /// bias, one number a row, is ours, one a column.
+    fn new(handle: sys::cublasLtHandle_t, problem: &Problem) -> Result<Plan, CublasError> {
+        use sys::cublasLtEpilogue_t::*;
+        use sys::cublasLtMatmulDescAttributes_t::*;
+        use sys::cublasLtMatmulPreferenceAttributes_t::*;
+        let Problem { dtype, batches, m, k, n, .. } = *problem;
+        let description = Description(result::create_matmul_desc(
+            sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            sys::cudaDataType::CUDA_R_32F,
+        )?);
+        let layout = |stored: Stored, rows, columns| {
+            let shape = if stored.column_major { [rows, columns] } else { [columns, rows] };
+            Layout::new(dtype, shape, stored.leading, batches, stored.batch_stride)
+        };
+        let (a, b) = (layout(problem.b, k, n)?, layout(problem.a, m, k)?);
+        let out = Layout::new(dtype, [n, m], n, batches, m * n)?;
+        let c = Layout::new(dtype, [n, m], problem.residual.unwrap_or(n), batches, m * n)?;
+        let turned = |stored: Stored| -> i32 { stored.column_major.into() };
+        description.set(CUBLASLT_MATMUL_DESC_TRANSA, &turned(problem.b))?;
+        description.set(CUBLASLT_MATMUL_DESC_TRANSB, &turned(problem.a))?;
+        let epilogue = match (problem.activation, problem.bias) {
+            (None, false) => CUBLASLT_EPILOGUE_DEFAULT,
+            (None, true) => CUBLASLT_EPILOGUE_BIAS,
+            (Some(Activation::GeluTanh), false) => CUBLASLT_EPILOGUE_GELU,
+            (Some(Activation::GeluTanh), true) => CUBLASLT_EPILOGUE_GELU_BIAS,
+            (Some(_), false) => CUBLASLT_EPILOGUE_RELU,
+            (Some(_), true) => CUBLASLT_EPILOGUE_RELU_BIAS,
+        };
+        description.set(CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
+        let preference = Preference(result::create_matmul_pref()?);
+        preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
+        // Partial sums of a split k stay in f32.
+        let reduction = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+        preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &(reduction as u32))?;
+        let [a_bytes, b_bytes, c_bytes, out_bytes] = problem.alignments;
+        preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &b_bytes)?;
+        preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a_bytes)?;
+        preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c_bytes)?;
+        preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &out_bytes)?;
+        // SAFETY: all were made above and live.
+        let found = unsafe {
+            result::get_matmul_algo_heuristic(
+                handle,
+                description.0,
+                a.0,
+                b.0,
+                c.0,
+                out.0,
+                preference.0,
+            )
+        }?;
+        let (algorithm, workspace) = (found.algo, found.workspaceSize);
+        Ok(Plan { description, a, b, c, out, algorithm, workspace })
+    }
+
+    fn launch(
+        &self,
+        handle: sys::cublasLtHandle_t,
+        problem: &Problem,
+        at: Addresses,
+        workspace: u64,
+        stream: &CudaStream,
+    ) -> Result<(), CublasError> {
+        if problem.bias {
+            let bias = sys::cublasLtMatmulDescAttributes_t::CUBLASLT_MATMUL_DESC_BIAS_POINTER;
+            self.description.set(bias, &at.bias)?;
+        }
+        let (one, zero) = (1.0f32, 0.0f32);
+        let (beta, c) =
+            if problem.residual.is_some() { (&one, at.residual) } else { (&zero, at.out) };
+        let address = |at: u64| at as *const c_void;
+        // SAFETY: the caller's buffers hold every element that the problem names, and the workspace has the bytes that
+        // the algorithm asked for.
+        unsafe {
+            result::matmul(
+                handle,
+                self.description.0,
+                std::ptr::from_ref(&one).cast(),
+                std::ptr::from_ref(beta).cast(),
+                address(at.b),
+                self.a.0,
+                address(at.a),
+                self.b.0,
+                address(c),
+                self.c.0,
+                at.out as *mut c_void,
+                self.out.0,
+                &raw const self.algorithm,
+                workspace as *mut c_void,
+                self.workspace,
+                stream.cu_stream().cast(),
+            )
+        }
+    }
+}
+
+fn kind(dtype: DType) -> sys::cudaDataType {
+    match dtype {
+        DType::F16 => sys::cudaDataType::CUDA_R_16F,
+        DType::BF16 => sys::cudaDataType::CUDA_R_16BF,
+        DType::F32 => sys::cudaDataType::CUDA_R_32F,
+        DType::I32 => unreachable!("products are of floats"),
+    }
+}

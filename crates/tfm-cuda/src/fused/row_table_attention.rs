@@ -1,0 +1,72 @@
+//! The kernels of attention in a decoding step: partial results of chunks of keys, and their merging.
+
+use super::typed;
+use crate::backend::CudaBackend;
+use crate::buffer::Buffer;
+use crate::launch::{Call, Grid};
+use tfm_core::backend::{Outcome, Signature, View, ViewMut};
+use tfm_core::fused::RowTableAttention;
+
+/// Keys of a block; `CHUNK` of the kernels.
+const CHUNK: usize = 64;
+/// Warps of a block; `WARPS` of the kernels.
+const WARPS: usize = 4;
+/// The sizes of heads that the kernels are made for.
+const SIZES: [usize; 3] = [64, 128, 256];
+
+/// Whether there is a kernel for heads of this size.
+pub(super) fn supports(signature: &Signature<'_>) -> bool {
+    let (_, query) = &signature.inputs[0];
+    query.shape().last_extent() <= SIZES[SIZES.len() - 1]
+}
+
+pub(super) fn run(
+    cuda: &CudaBackend,
+    op: &RowTableAttention,
+    inputs: &[View<'_, Buffer>],
+    out: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    let (shape, dtype) = (out.layout.shape().clone(), out.dtype);
+    let (n, heads, d_head) = (shape[0], shape[1], shape[2]);
+    let [key, value, table, lengths] = [1, 2, 3, 4].map(|i| &inputs[i]);
+    let (rows, width) = (key.layout.shape()[0], table.layout.shape()[1]);
+    if shape.elements() == 0 {
+        return Ok(());
+    }
+    let size = SIZES.into_iter().find(|size| d_head <= *size).expect("`supports` has seen to it");
+    let chunks = width.div_ceil(CHUNK).max(1);
+    let aligned = inputs[..3].iter().all(loads_by_16_bytes);
+    let call =
+        cuda.call("row_table_attention", format!("{}_{size}", typed("row_table_attention", dtype)));
+    let call = [&inputs[0], key, value].into_iter().fold(call, heads_of).count(rows);
+    let call = call.source(table).count(width).source(lengths);
+    let call = call.count(d_head).signed(aligned.into()).float(op.scale);
+    let grid = Grid {
+        blocks: [n, heads, chunks],
+        threads: 32 * WARPS as u32,
+        shared: (4 * WARPS * (d_head + 2)) as u32,
+    };
+    if chunks == 1 {
+        return call.target(out).nothing().launch(grid);
+    }
+    let elements = n * heads * chunks * (d_head + 2);
+    cuda.workspace().with(cuda, elements, |partial| {
+        call.nothing().scratch(partial, elements).launch(grid)?;
+        let merge = cuda.call("row_table_attention", typed("merge_chunks", dtype));
+        let merge = merge.scratch(partial, elements).source(lengths).count(width);
+        merge.count(heads).count(d_head).count(chunks).target(out).each(shape.elements())
+    })
+}
+
+/// `[rows, heads, d_head]`, with the distances of rows and of heads.
+fn heads_of<'a>(call: Call<'a>, view: &View<'_, Buffer>) -> Call<'a> {
+    let strides = view.layout.strides();
+    call.source(view).stride(strides[0]).stride(strides[1])
+}
+
+/// Whether every head starts at a multiple of 16 bytes and is as long.
+fn loads_by_16_bytes(view: &View<'_, Buffer>) -> bool {
+    let (layout, width) = (view.layout, 16 / view.dtype.size());
+    let steps = [layout.offset(), layout.strides()[0], layout.strides()[1], layout.shape()[2]];
+    steps.into_iter().all(|step| step % width == 0)
+}

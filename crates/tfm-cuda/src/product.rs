@@ -1,0 +1,257 @@
+//! Matrix products with what follows them: by cuBLASLt where it is there and takes the operands, otherwise by our own kernels.
+
+use crate::backend::{CudaBackend, name};
+use crate::buffer::Buffer;
+use crate::cublaslt::{Addresses, Problem, Stored, has_activation};
+use crate::launch::{Call, Grid};
+use smallvec::SmallVec;
+use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::fused::Activation;
+use tfm_core::{DType, Layout};
+
+/// Rows and columns of a block's tile; `TILE` of the kernels.
+const TILE: usize = 64;
+
+/// `f(a·b + bias) + residual`.
+#[derive(Clone, Copy)]
+pub(crate) struct Product<'a> {
+    /// `[.., m, k]`.
+    pub(crate) a: View<'a, Buffer>,
+    /// `[.., k, n]`.
+    pub(crate) b: View<'a, Buffer>,
+    pub(crate) following: Following<'a>,
+}
+
+/// What follows a product of two matrices.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Following<'a> {
+    /// `[n]`, contiguous.
+    pub(crate) bias: Option<View<'a, Buffer>>,
+    pub(crate) activation: Option<Activation>,
+    /// `[m, n]` with contiguous rows.
+    pub(crate) residual: Option<View<'a, Buffer>>,
+}
+
+/// Computes a product into `out [.., m, n]`, which is contiguous.
+pub(crate) fn run(
+    cuda: &CudaBackend,
+    product: &Product<'_>,
+    out: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    if out.layout.shape().elements() == 0 {
+        return Ok(());
+    }
+    let batches = batches(product.a.layout, product.b.layout);
+    if batches.len() > 2 {
+        return one_by_one(cuda, product, out);
+    }
+    if batches.len() <= 1 && by_cublaslt(cuda, product, out, batches.first())? {
+        return Ok(());
+    }
+    by_own_kernel(cuda, product, out, &batches)
+}
+
+/// An axis of a batch: its extent, and the strides of a and b.
+#[derive(Clone, Copy)]
+struct Axis {
+    extent: usize,
+    a: usize,
+    b: usize,
+}
+
+/// The axes before the matrices', as few as strides allow.
+fn batches(a: &Layout, b: &Layout) -> SmallVec<[Axis; 4]> {
+    let mut axes: SmallVec<[Axis; 4]> = SmallVec::new();
+    for axis in (0..a.shape().len() - 2).filter(|axis| a.shape()[*axis] != 1) {
+        let next = Axis { extent: a.shape()[axis], a: a.strides()[axis], b: b.strides()[axis] };
+        match axes.last_mut() {
+            Some(last) if last.a == next.a * next.extent && last.b == next.b * next.extent => {
+                *last = Axis { extent: last.extent * next.extent, ..next };
+            }
+            _ => axes.push(next),
+        }
+    }
+    axes
+}
+
+/// Takes a product of more batch axes than a kernel knows apart, along the first of them.
+fn one_by_one(cuda: &CudaBackend, product: &Product<'_>, out: &mut ViewMut<'_, Buffer>) -> Outcome {
+    let shape = out.layout.shape();
+    let axis = shape.iter().position(|extent| *extent != 1).expect("there is a batch");
+    for i in 0..shape[axis] {
+        let [a, b, to] =
+            [product.a.layout, product.b.layout, out.layout].map(|x| x.slice(axis, i, 1));
+        let part = Product {
+            a: View { layout: &a, ..product.a },
+            b: View { layout: &b, ..product.b },
+            ..*product
+        };
+        let mut to = ViewMut { buffer: &mut *out.buffer, dtype: out.dtype, layout: &to };
+        run(cuda, &part, &mut to)?;
+    }
+    Ok(())
+}
+
+/// Rows, terms and columns: m, k and n.
+fn extents(product: &Product<'_>) -> [usize; 3] {
+    let (a, b) = (product.a.layout.shape(), product.b.layout.shape());
+    [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]]
+}
+
+/// The strides of a layout's last two axes.
+fn strides(layout: &Layout) -> [usize; 2] {
+    let strides = layout.strides();
+    [strides[strides.len() - 2], strides[strides.len() - 1]]
+}
+
+fn by_own_kernel(
+    cuda: &CudaBackend,
+    product: &Product<'_>,
+    out: &mut ViewMut<'_, Buffer>,
+    batches: &[Axis],
+) -> Outcome {
+    let (Product { a, b, following }, dtype) = (product, out.dtype);
+    let [m, k, n] = extents(product);
+    let none = Axis { extent: 1, a: 0, b: 0 };
+    let [outer, inner] = match *batches {
+        [outer, inner] => [outer, inner],
+        [inner] => [none, inner],
+        _ => [none; 2],
+    };
+    let ([a_row, a_column], [b_row, b_column]) = (strides(a.layout), strides(b.layout));
+    let (a_turned, b_turned) = (a_row == 1 && a_column != 1, b_row == 1 && b_column != 1);
+    let kernel = match dtype {
+        DType::F32 => "matmul_f32".into(),
+        _ => {
+            let letter = |turned| if turned { 't' } else { 'n' };
+            format!("matmul_{}_{}{}", name(dtype), letter(a_turned), letter(b_turned))
+        }
+    };
+    // Whether 8 elements of 16 bits lie together at multiples of 16 bytes.
+    let aligned = |layout: &Layout, turned: bool, [row, column]: [usize; 2], steps: [usize; 2]| {
+        let (fast, slow) = if turned { (row, column) } else { (column, row) };
+        fast == 1 && [slow, layout.offset(), steps[0], steps[1]].iter().all(|step| step % 8 == 0)
+    };
+    let a_aligned = aligned(a.layout, a_turned, [a_row, a_column], [outer.a, inner.a]);
+    let b_aligned = aligned(b.layout, b_turned, [b_row, b_column], [outer.b, inner.b]);
+    let call = cuda.call("matmul", kernel);
+    let call = call.source(a).stride(outer.a).stride(inner.a).stride(a_row).stride(a_column);
+    let call = call.source(b).stride(outer.b).stride(inner.b).stride(b_row).stride(b_column);
+    let call = call.count(inner.extent).signed(i32::from(a_aligned) | i32::from(b_aligned) << 1);
+    let call = call.target(out).count(m).count(k).count(n);
+    let call = match &following.bias {
+        Some(bias) => call.source(bias),
+        None => call.nothing(),
+    };
+    let call = activation_and_residual(call, following);
+    let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
+    // Three stages of both operands; or, as f32, the tile of the result.
+    let (threads, shared) = match dtype {
+        DType::F32 => (256, 4 * TILE * (TILE + 4)),
+        _ => (128, 2 * 3 * 2 * TILE * (32 + 8)),
+    };
+    let blocks = [tiles * outer.extent * inner.extent, 1, 1];
+    call.launch(Grid { blocks, threads, shared: shared as u32 })
+}
+
+/// The arguments of that name.
+fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
+    let call = call.signed(match following.activation {
+        None => 0,
+        Some(Activation::Relu) => 1,
+        Some(Activation::Gelu) => 2,
+        Some(Activation::GeluTanh) => 3,
+        Some(Activation::Swish) => 4,
+        Some(Activation::Tanh) => 5,
+    });
+    match &following.residual {
+        Some(residual) => call.source(residual).stride(residual.layout.strides()[0]),
+        None => call.nothing().stride(0),
+    }
+}
+
+/// Whether the library did it.
+fn by_cublaslt(
+    cuda: &CudaBackend,
+    product: &Product<'_>,
+    out: &mut ViewMut<'_, Buffer>,
+    batch: Option<&Axis>,
+) -> Outcome<bool> {
+    let Some(library) = cuda.cublaslt() else { return Ok(false) };
+    let (Product { a, b, following }, dtype) = (product, out.dtype);
+    let [m, k, n] = extents(product);
+    let batch = batch.copied().unwrap_or(Axis { extent: 1, a: 0, b: 0 });
+    let (Some(a_stored), Some(b_stored)) = (stored(a.layout, batch.a), stored(b.layout, batch.b))
+    else {
+        return Ok(false);
+    };
+    if k == 0 {
+        return Ok(false);
+    }
+    // The library adds before the activation.
+    let activation = following.activation.filter(|f| has_activation(*f, dtype));
+    let plain = following.activation.is_none();
+    let residual = following
+        .residual
+        .filter(|residual| plain && (m == 1 || residual.layout.strides()[0] >= n));
+    let at = |view: &View<'_, Buffer>| {
+        view.buffer.expect_inside(view.layout);
+        view.buffer.at(view.layout.offset(), cuda.stream())
+    };
+    out.buffer.expect_inside(out.layout);
+    let addresses = Addresses {
+        a: at(a),
+        b: at(b),
+        bias: following.bias.as_ref().map_or(0, at),
+        residual: residual.as_ref().map_or(0, at),
+        out: out.buffer.at_mut(out.layout.offset(), cuda.stream()),
+    };
+    let alignment = |address: u64| 1 << address.trailing_zeros().min(4);
+    let problem = Problem {
+        dtype,
+        batches: batch.extent,
+        m,
+        k,
+        n,
+        a: a_stored,
+        b: b_stored,
+        bias: following.bias.is_some(),
+        activation,
+        residual: residual.map(|view| if m == 1 { n } else { view.layout.strides()[0] }),
+        alignments: [
+            alignment(addresses.a),
+            alignment(addresses.b),
+            alignment(addresses.residual),
+            alignment(addresses.out).min(alignment(addresses.bias)),
+        ],
+    };
+    if !library.multiply(cuda, &problem, addresses)? {
+        return Ok(false);
+    }
+    let rest = Following {
+        bias: None,
+        activation: following.activation.filter(|_| activation.is_none()),
+        residual: following.residual.filter(|_| residual.is_none()),
+    };
+    if rest.activation.is_some() || rest.residual.is_some() {
+        let call = cuda.call("matmul", format!("finish_{}", name(dtype))).target(out);
+        activation_and_residual(call, &rest).count(n).each(m * n)?;
+    }
+    Ok(true)
+}
+
+/// How the library can see a layout's matrices; `None` where neither rows nor columns are contiguous, or they overlap.
+fn stored(layout: &Layout, batch_stride: usize) -> Option<Stored> {
+    let shape = layout.shape();
+    let [rows, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];
+    let [row, column] = strides(layout);
+    if (columns == 1 || column == 1) && (rows == 1 || row >= columns) {
+        let leading = if rows == 1 { columns } else { row };
+        return Some(Stored { column_major: false, leading, batch_stride });
+    }
+    if (rows == 1 || row == 1) && (columns == 1 || column >= rows) {
+        let leading = if columns == 1 { rows } else { column };
+        return Some(Stored { column_major: true, leading, batch_stride });
+    }
+    None
+}

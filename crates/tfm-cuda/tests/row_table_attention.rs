@@ -1,0 +1,245 @@
+//! The kernels of decode attention against f64: lengths around every chunk, all sizes of heads, tables that name what is not
+//! there; that a hypothesis has the same bits however wide the table is; and how much memory is read.
+
+use half::{bf16, f16};
+use std::sync::LazyLock;
+use tfm_core::DType;
+use tfm_ptx_emu::{Counters, Device, Launch, Module};
+
+static MODULE: LazyLock<Module> = LazyLock::new(|| {
+    Module::parse(include_str!("../kernels/row_table_attention.ptx"))
+        .unwrap_or_else(|error| panic!("{error}"))
+});
+const CHUNK: usize = 64;
+
+/// Uniform numbers in [-1, 1), the same for a seed.
+fn noise(seed: i32, n: usize) -> Vec<f64> {
+    let draw = |i: usize| tfm_core::philox::uniform([seed, 0, 0], 0, i);
+    (0..n).map(|i| f64::from(draw(i)) * 2.0 - 1.0).collect()
+}
+
+fn encode(dtype: DType, x: &[f64]) -> Vec<u8> {
+    match dtype {
+        DType::F32 => x.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+        DType::F16 => x.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
+        _ => x.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
+    }
+}
+
+fn decode(dtype: DType, x: &[u8]) -> Vec<f64> {
+    match dtype {
+        DType::F32 => x.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
+        DType::F16 => x.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
+        _ => x.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
+    }
+}
+
+struct Case {
+    dtype: DType,
+    heads: usize,
+    d_head: usize,
+    pool: usize,
+    /// Elements between the rows of the pool beyond those of a row.
+    gap: usize,
+    width: usize,
+    table: Vec<i32>,
+    lengths: Vec<i32>,
+}
+
+impl Case {
+    /// Hypotheses of those lengths, whose rows lie scattered in a pool.
+    fn new(dtype: DType, heads: usize, d_head: usize, lengths: &[usize], width: usize) -> Case {
+        let pool = width + 7;
+        // The same row at the same place of a hypothesis, however wide the table is.
+        let table = (0..lengths.len())
+            .flat_map(|i| (0..width).map(move |j| ((i * 31 + j * 13) % 71) as i32))
+            .map(|row| row % pool as i32)
+            .collect();
+        let lengths = lengths.iter().map(|length| *length as i32).collect();
+        Case { dtype, heads, d_head, pool, gap: 0, width, table, lengths }
+    }
+
+    fn row(&self) -> usize {
+        self.heads * self.d_head + self.gap
+    }
+
+    /// Query, keys and values, as the type holds them.
+    fn inputs(&self) -> [Vec<f64>; 3] {
+        let sizes = [
+            self.lengths.len() * self.heads * self.d_head,
+            self.pool * self.row(),
+            self.pool * self.row(),
+        ];
+        [0, 1, 2].map(|i| decode(self.dtype, &encode(self.dtype, &noise(i as i32, sizes[i]))))
+    }
+
+    /// The definition.
+    fn expected(&self) -> Vec<f64> {
+        let [query, key, value] = self.inputs();
+        let (heads, d) = (self.heads, self.d_head);
+        let scale = (d as f64).powf(-0.5);
+        let mut out = Vec::new();
+        for (i, head) in (0..self.lengths.len()).flat_map(|i| (0..heads).map(move |h| (i, h))) {
+            let seen = (self.lengths[i].max(0) as usize).min(self.width);
+            let rows: Vec<usize> = self.table[i * self.width..][..seen]
+                .iter()
+                .filter(|row| (0..self.pool as i32).contains(row))
+                .map(|row| *row as usize * self.row() + head * d)
+                .collect();
+            let q = &query[(i * heads + head) * d..][..d];
+            let dot = |row: &usize| q.iter().zip(&key[*row..]).map(|(a, b)| a * b).sum::<f64>();
+            let weights: Vec<f64> = rows.iter().map(|row| (dot(row) * scale).exp()).collect();
+            let sum: f64 = weights.iter().sum();
+            out.extend((0..d).map(|at| {
+                let terms = rows.iter().zip(&weights).map(|(row, weight)| weight * value[row + at]);
+                if rows.is_empty() { 0.0 } else { terms.sum::<f64>() / sum }
+            }));
+        }
+        out
+    }
+
+    /// The kernels' answer in bytes, and what they did.
+    fn run(&self, seed: u64) -> (Vec<u8>, Counters) {
+        let (n, heads, d) = (self.lengths.len(), self.heads, self.d_head);
+        let size = self.dtype.size();
+        let mut device = Device::new();
+        let [query, key, value] = self.inputs().map(|x| device.upload(&encode(self.dtype, &x)));
+        let integers = |x: &[i32]| x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>();
+        let table = device.upload(&integers(&self.table));
+        let lengths = device.upload(&integers(&self.lengths));
+        let chunks = self.width.div_ceil(CHUNK).max(1);
+        // Not written: what the kernels leave out is found when it is read.
+        let out = device.allocate(n * heads * d * size);
+        let partial =
+            if chunks == 1 { 0 } else { device.allocate(n * heads * chunks * (d + 2) * 4) };
+        let aligned = (d * size).is_multiple_of(16) && (self.row() * size).is_multiple_of(16);
+        let name = match self.dtype {
+            DType::F32 => "f32",
+            DType::F16 => "f16",
+            _ => "bf16",
+        };
+        let long = |x: u64| x.to_le_bytes().to_vec();
+        let int = |x: usize| (x as u32).to_le_bytes().to_vec();
+        let (row, head) = (long(self.row() as u64), long(d as u64));
+        let arguments = [
+            vec![long(query), long((heads * d) as u64), head.clone()],
+            vec![long(key), row.clone(), head.clone(), long(value), row, head, int(self.pool)],
+            vec![long(table), int(self.width), long(lengths), int(d), int(aligned.into())],
+            vec![(d as f32).powf(-0.5).to_le_bytes().to_vec(), long(out), long(partial)],
+        ]
+        .concat();
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let launch = Launch {
+            blocks: [n as u32, heads as u32, chunks as u32],
+            threads: [128, 1, 1],
+            shared: 16 * (d + 2),
+            seed,
+            ..Launch::default()
+        };
+        let bucket = [64, 128, 256].into_iter().find(|size| d <= *size).unwrap();
+        let kernel = format!("row_table_attention_{name}_{bucket}");
+        let counters = device
+            .launch(&MODULE, &kernel, &launch, &arguments)
+            .unwrap_or_else(|fault| panic!("{fault}"));
+        if chunks > 1 {
+            let all = n * heads * d;
+            let arguments = [
+                vec![
+                    long(partial),
+                    long(lengths),
+                    int(self.width),
+                    int(heads),
+                    int(d),
+                    int(chunks),
+                ],
+                vec![long(out), int(all)],
+            ]
+            .concat();
+            let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+            let launch = Launch {
+                blocks: [all.div_ceil(256) as u32, 1, 1],
+                threads: [256, 1, 1],
+                seed,
+                ..Launch::default()
+            };
+            device
+                .launch(&MODULE, &format!("merge_chunks_{name}"), &launch, &arguments)
+                .unwrap_or_else(|fault| panic!("{fault}"));
+        }
+        (device.download(out, n * heads * d * size).unwrap(), counters)
+    }
+
+    fn check(&self, seed: u64) -> Vec<u8> {
+        let (bytes, _) = self.run(seed);
+        let (found, expected) = (decode(self.dtype, &bytes), self.expected());
+        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+        let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
+        let bound = match self.dtype {
+            DType::F32 => 1e-5,
+            DType::F16 => 1e-3,
+            _ => 5e-3,
+        } * norm(&mut expected.iter().copied());
+        let about = format!("{} {}×{}, width {}", self.dtype, self.heads, self.d_head, self.width);
+        assert!(error <= bound, "{about}: an error of {error:e}, allowed are {bound:e}");
+        bytes
+    }
+}
+
+const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+/// All lengths of a chunk, and some past it, in one launch.
+#[test]
+fn every_length() {
+    for dtype in TYPES {
+        let lengths: Vec<usize> = (0..=CHUNK).collect();
+        Case::new(dtype, 1, 64, &lengths, CHUNK).check(1);
+        let lengths = [0, 1, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193];
+        Case::new(dtype, 2, 64, &lengths, 193).check(2);
+    }
+}
+
+/// With and without loads of 16 bytes.
+#[test]
+fn every_kind_of_head() {
+    for dtype in TYPES {
+        for d_head in [1, 3, 8, 40, 63, 65, 80, 100, 128, 129, 192, 255, 256] {
+            let case = Case::new(dtype, 2, d_head, &[5, 70], 70);
+            case.check(1);
+            Case { gap: 3, ..case }.check(2);
+        }
+    }
+}
+
+#[test]
+fn a_hypothesis_has_the_same_bits_in_any_company() {
+    for dtype in TYPES {
+        let pool = 71;
+        let alone = Case { pool, ..Case::new(dtype, 2, 40, &[50], CHUNK) }.check(1);
+        let among = Case { pool, ..Case::new(dtype, 2, 40, &[50, 200, 0], 200) }.check(2);
+        assert_eq!(alone, among[..alone.len()], "{dtype}");
+    }
+}
+
+#[test]
+fn rows_that_are_not_there_are_not_read() {
+    for (dtype, pool) in TYPES.into_iter().flat_map(|dtype| [(dtype, 9), (dtype, 0)]) {
+        let mut case = Case { pool, ..Case::new(dtype, 1, 64, &[40, 40, 90], 70) };
+        case.lengths[1] = -1;
+        for (at, row) in [(0, -1), (3, 9), (5, i32::MAX), (69, i32::MIN)] {
+            case.table[at] = row;
+        }
+        case.check(1);
+    }
+}
+
+/// The keys and values are read once, whole sectors of them.
+#[test]
+fn memory_is_read_once() {
+    for dtype in TYPES {
+        let case = Case::new(dtype, 4, 64, &[256; 3], 256);
+        let (_, counters) = case.run(1);
+        let floor = 2 * 3 * 256 * 4 * 64 * dtype.size() as u64;
+        let read = 32 * counters.global_sectors;
+        assert!(read >= floor && read < floor + floor / 8, "{dtype}: {read} of {floor} bytes");
+    }
+}
