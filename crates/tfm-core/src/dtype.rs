@@ -64,3 +64,68 @@ impl fmt::Display for DType {
         })
     }
 }
+
+/// The nearest f16, of two as near the even one. (`half::f16::from_f64` takes a number just above the middle of two for the
+/// middle: it leaves out the lower 32 bits.)
+pub fn f16_from_f64(x: f64) -> half::f16 {
+    half::f16::from_f32(to_odd(x))
+}
+
+/// The nearest bf16, of two as near the even one.
+pub fn bf16_from_f64(x: f64) -> half::bf16 {
+    half::bf16::from_f32(to_odd(x))
+}
+
+/// `x` in f32, or if it has no such place the one of its two neighbours whose last bit is 1: rounding that to a shorter type is
+/// rounding x (Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums").
+fn to_odd(x: f64) -> f32 {
+    let near = x as f32;
+    if f64::from(near) == x || !x.is_finite() || near.to_bits() & 1 == 1 {
+        return near;
+    }
+    if near.is_infinite() {
+        return f32::MAX.copysign(near); // its last bit is 1
+    }
+    let away = if (f64::from(near) < x) == (x > 0.0) { 1 } else { -1 };
+    // From 0 the neighbour is the smallest number of x's sign.
+    let bits = near.to_bits() | (x.is_sign_negative() as u32) << 31;
+    f32::from_bits(bits.wrapping_add_signed(away))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_beside_the_middle_are_rounded_to_their_own_side() {
+        let just = 2f64.powi(-45);
+        for (middle, below, above) in [
+            (1.0 + 2f64.powi(-11), 1.0, 1.0 + 2f64.powi(-10)),
+            (1.0 + 3.0 * 2f64.powi(-11), 1.0 + 2f64.powi(-10), 1.0 + 2f64.powi(-9)),
+            (2f64.powi(-25), 0.0, 2f64.powi(-24)), // half of the smallest
+        ] {
+            for sign in [1.0, -1.0] {
+                let round = |x: f64| f16_from_f64(sign * x).to_f64() * sign;
+                assert_eq!(round(middle * (1.0 + just)), above, "{middle}");
+                assert_eq!(round(middle * (1.0 - just)), below, "{middle}");
+            }
+        }
+        assert_eq!(f16_from_f64(1.0 + 2f64.powi(-11)).to_f64(), 1.0);
+        assert_eq!(bf16_from_f64(1.0 + 2f64.powi(-8) + just).to_f64(), 1.0 + 2f64.powi(-7));
+        assert_eq!(
+            bf16_from_f64(f64::from((1 << 30) + (1 << 22) + 1)).to_f64(),
+            1.0 * 2f64.powi(30) + 2f64.powi(23)
+        );
+    }
+
+    #[test]
+    fn the_ends_of_the_range() {
+        assert_eq!(f16_from_f64(65_519.999).to_f64(), 65_504.0);
+        assert_eq!(f16_from_f64(65_520.0), half::f16::INFINITY);
+        assert_eq!(f16_from_f64(1e300), half::f16::INFINITY);
+        assert_eq!(bf16_from_f64(-1e300), half::bf16::NEG_INFINITY);
+        assert_eq!(f16_from_f64(-1e-300).to_bits(), 0x8000);
+        assert!(bf16_from_f64(f64::NAN).is_nan());
+        assert_eq!(f16_from_f64(f64::NEG_INFINITY), half::f16::NEG_INFINITY);
+    }
+}

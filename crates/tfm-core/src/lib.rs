@@ -27,7 +27,7 @@ pub mod reference;
 pub mod testing;
 
 pub use backend::{Backend, BackendError};
-pub use dtype::DType;
+pub use dtype::{DType, bf16_from_f64, f16_from_f64};
 pub use error::{Error, Result};
 pub use graph::{Graph, OuterScope, Value};
 pub use layout::Layout;

@@ -81,8 +81,8 @@ macro_rules! element {
 }
 
 element!(f32, F32, f64::from, |x| x as f32, |x| x, |x| x);
-element!(f16, F16, f16::to_f64, f16::from_f64, f16::to_f32, f16::from_f32);
-element!(bf16, BF16, bf16::to_f64, bf16::from_f64, bf16::to_f32, bf16::from_f32);
+element!(f16, F16, f16::to_f64, tfm_core::f16_from_f64, f16::to_f32, f16::from_f32);
+element!(bf16, BF16, bf16::to_f64, tfm_core::bf16_from_f64, bf16::to_f32, bf16::from_f32);
 element!(i32, I32, f64::from, |x| x as i32, |x| x as f32, |x| x as i32);
 
 /// Evaluates `$body` with the type `$T` standing for the element type of a [`DType`].

@@ -177,8 +177,8 @@ impl Backend for CudaBackend {
         let call = match dst.dtype {
             DType::F32 => call.float(value),
             DType::I32 => call.signed(value as i32),
-            DType::F16 => call.bits_16(half::f16::from_f64(value).to_bits()),
-            DType::BF16 => call.bits_16(half::bf16::from_f64(value).to_bits()),
+            DType::F16 => call.bits_16(tfm_core::f16_from_f64(value).to_bits()),
+            DType::BF16 => call.bits_16(tfm_core::bf16_from_f64(value).to_bits()),
         };
         call.each(n)
     }

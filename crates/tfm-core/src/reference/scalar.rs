@@ -3,7 +3,6 @@
 
 use crate::op::{BinaryOp, UnaryOp};
 use crate::{DType, Shape, Tensor, TensorData};
-use half::{bf16, f16};
 use std::fmt::Debug;
 
 /// A number as the reference backend computes with it. `dtype` is the float type that the graph declares
@@ -80,8 +79,8 @@ pub fn binary_f64(op: BinaryOp, a: f64, b: f64) -> f64 {
 pub fn tensor_from_f64(values: impl Iterator<Item = f64>, dtype: DType, shape: &Shape) -> Tensor {
     let data = match dtype {
         DType::F32 => TensorData::F32(values.map(|x| x as f32).collect()),
-        DType::F16 => TensorData::F16(values.map(f16::from_f64).collect()),
-        DType::BF16 => TensorData::BF16(values.map(bf16::from_f64).collect()),
+        DType::F16 => TensorData::F16(values.map(crate::f16_from_f64).collect()),
+        DType::BF16 => TensorData::BF16(values.map(crate::bf16_from_f64).collect()),
         DType::I32 => TensorData::I32(values.map(|x| x as i32).collect()),
     };
     Tensor::new(shape.clone(), data).expect("one value an element")
