@@ -50,7 +50,7 @@ impl CudaBackend {
     }
 
     /// The stream of all work.
-    pub(crate) fn stream(&self) -> &CudaStream {
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }
 

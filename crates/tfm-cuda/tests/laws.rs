@@ -1,5 +1,6 @@
-//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver. The loader
-//! looks for the driver where the environment said at the start of the process; so the test starts this binary again.
+//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver, with the fake
+//! cuBLASLt and without it. The loader looks for libraries where the environment said at the start of the process; so the
+//! test starts this binary again.
 
 use std::process::Command;
 use tfm_core::testing::{Candidate, laws};
@@ -24,6 +25,8 @@ fn all_laws() {
     let library = this.with_file_name("libtfm_fake_driver.so");
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(library, folder.path().join("libcuda.so")).unwrap();
+    let cublaslt = folder.path().join("libcublasLt.so");
+    std::fs::copy(this.with_file_name("libtfm_fake_cublaslt.so"), &cublaslt).unwrap();
     for (seed, lazy) in [("1", "0"), ("2", "1")] {
         let mut command = Command::new(&this);
         command.args(["--exact", "all_laws", "--nocapture"]).env(INSIDE, "1");
@@ -34,6 +37,11 @@ fn all_laws() {
         let output = command.output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "seed {seed}: {text}");
+        // Where the library refuses, our own kernels would hide it.
+        assert!(!text.contains("fake cuBLASLt: refused"), "{text}");
+        assert_eq!(text.contains("fake cuBLASLt: "), cublaslt.exists(), "{text}");
+        // The second time without it.
+        let _ = std::fs::remove_file(&cublaslt);
     }
 }
 

@@ -111,7 +111,7 @@ impl Case {
         let turned = |s: Stored| s.row == 1 && s.column != 1;
         let aligned = |s: Stored| {
             let (fast, slow) = if turned(s) { (s.row, s.column) } else { (s.column, s.row) };
-            fast == 1 && slow % 8 == 0 && (s.batch % 8 == 0 || self.batches == 1)
+            fast == 1 && slow.is_multiple_of(8) && (s.batch.is_multiple_of(8) || self.batches == 1)
         };
         let letter = |s| if turned(s) { 't' } else { 'n' };
         let (a_letter, b_letter) = (letter(self.a), letter(self.b));
@@ -160,7 +160,7 @@ impl Case {
     }
 
     fn check(&self, seed: u64) -> Vec<u8> {
-        let (bytes, _) = self.run(seed, seed % 2 == 0);
+        let (bytes, _) = self.run(seed, seed.is_multiple_of(2));
         let (found, expected) = (decode(self.dtype, &bytes), self.expected());
         let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
         let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
