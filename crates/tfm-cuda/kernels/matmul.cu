@@ -237,7 +237,7 @@ __device__ void product_16(Matrix<T> a, Matrix<T> b, bool a_aligned, bool b_alig
         for (int j = 0; j < 4; j++) mma(sums[i][j], x[i], y[j / 2][j % 2 * 2], y[j / 2][j % 2 * 2 + 1], T());
     }
   }
-  asm volatile("cp.async.wait_group 0;");
+  // All copies have been waited for: the last groups are empty.
   __syncthreads();
   // Rows 8 banks apart: four of them, of four lanes with two numbers each, have all banks.
   auto results = reinterpret_cast<float(*)[TILE + 8]>(tiles);

@@ -55,7 +55,7 @@ impl CudaBackend {
     }
 
     /// The stream of all work.
-    pub(crate) fn stream(&self) -> &CudaStream {
+    pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }
 

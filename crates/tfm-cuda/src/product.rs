@@ -221,7 +221,7 @@ fn by_cublaslt(
         alignments: [
             alignment(addresses.a),
             alignment(addresses.b),
-            alignment(addresses.residual),
+            alignment(if residual.is_some() { addresses.residual } else { addresses.out }),
             alignment(addresses.out).min(alignment(addresses.bias)),
         ],
     };
@@ -255,3 +255,6 @@ fn stored(layout: &Layout, batch_stride: usize) -> Option<Stored> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests;

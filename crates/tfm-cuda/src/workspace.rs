@@ -7,7 +7,7 @@ use tfm_core::backend::Outcome;
 use tfm_core::{Backend, DType};
 
 /// Scratch memory, as much as was ever asked for at once. All work goes to one stream, in order, so that one piece serves all
-/// who lock it while they launch.
+/// who lock it while they launch. Work that is recorded has been run before: while a stream records, nothing should grow.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     /// The last is used. The smaller ones stay, since a recorded graph may have their addresses.

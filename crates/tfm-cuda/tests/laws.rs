@@ -1,5 +1,6 @@
-//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver. The loader
-//! looks for the driver where the environment said at the start of the process; so the test starts this binary again.
+//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver, with the fake
+//! cuBLASLt and without it. The loader looks for libraries where the environment said at the start of the process; so the
+//! test starts this binary again.
 
 use std::process::Command;
 use tfm_core::testing::{Candidate, laws};
@@ -27,14 +28,20 @@ fn all_laws() {
     if !cfg!(target_os = "linux") {
         return println!("skipped: the fake driver is a libcuda.so");
     }
-    let driver = Installed::new().unwrap();
-    for (seed, lazy) in [("1", "0"), ("2", "1")] {
+    for (seed, lazy, cublaslt) in [("1", "0", true), ("2", "1", false)] {
+        let driver = Installed::new().unwrap();
+        if cublaslt {
+            driver.add("libtfm_fake_cublaslt.so", "libcublasLt.so").unwrap();
+        }
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["--exact", "all_laws", "--nocapture"]).env(INSIDE, "1");
         command.env("TFM_FAKE_SEED", seed).env("TFM_FAKE_LAZY", lazy);
         let output = driver.apply(&mut command).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "seed {seed}: {text}");
+        // Where the library refuses, our own kernels would hide it.
+        assert!(!text.contains("fake cuBLASLt: refused"), "{text}");
+        assert_eq!(text.contains("fake cuBLASLt: "), cublaslt, "{text}");
     }
 }
 

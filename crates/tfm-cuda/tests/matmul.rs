@@ -1,7 +1,9 @@
 //! Our own kernels for products against f64: extents around the tiles, operands of all layouts, aligned or not, and what
 //! follows a product; that an element has the same bits whatever the other rows and columns are.
 
-use half::{bf16, f16};
+mod arrays;
+
+use arrays::{TYPES, decode, encode, name, noise};
 use std::sync::LazyLock;
 use tfm_core::DType;
 use tfm_ptx_emu::{Counters, Device, Launch, Module};
@@ -9,30 +11,6 @@ use tfm_ptx_emu::{Counters, Device, Launch, Module};
 static MODULE: LazyLock<Module> = LazyLock::new(|| {
     Module::parse(include_str!("../kernels/matmul.ptx")).unwrap_or_else(|error| panic!("{error}"))
 });
-const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-
-/// Uniform numbers in [-1, 1), the same for a seed.
-fn noise(seed: i32, n: usize) -> Vec<f64> {
-    let draw = |i: usize| tfm_core::philox::uniform([seed, 0, 0], 0, i);
-    (0..n).map(|i| f64::from(draw(i)) * 2.0 - 1.0).collect()
-}
-
-fn encode(dtype: DType, x: &[f64]) -> Vec<u8> {
-    match dtype {
-        DType::F32 => x.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-        DType::F16 => x.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
-        _ => x.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
-    }
-}
-
-fn decode(dtype: DType, x: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::F32 => x.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-        DType::F16 => x.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
-        _ => x.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
-    }
-}
-
 /// A matrix in memory: rows and columns are so far apart, its batches `batch`.
 #[derive(Clone, Copy)]
 struct Stored {
@@ -101,7 +79,17 @@ impl Case {
         .collect()
     }
 
+    /// The kernel's answer in bytes, and what it did.
     fn run(&self, seed: u64, lazy: bool) -> (Vec<u8>, Counters) {
+        self.try_run(&MODULE, seed, lazy).unwrap_or_else(|fault| panic!("{fault}"))
+    }
+
+    fn try_run(
+        &self,
+        module: &Module,
+        seed: u64,
+        lazy: bool,
+    ) -> Result<(Vec<u8>, Counters), String> {
         let size = self.dtype.size();
         let mut device = Device::new();
         let [a, b, bias, residual] = self.inputs().map(|x| device.upload(&encode(self.dtype, &x)));
@@ -111,14 +99,13 @@ impl Case {
         let turned = |s: Stored| s.row == 1 && s.column != 1;
         let aligned = |s: Stored| {
             let (fast, slow) = if turned(s) { (s.row, s.column) } else { (s.column, s.row) };
-            fast == 1 && slow % 8 == 0 && (s.batch % 8 == 0 || self.batches == 1)
+            fast == 1 && slow.is_multiple_of(8) && (s.batch.is_multiple_of(8) || self.batches == 1)
         };
         let letter = |s| if turned(s) { 't' } else { 'n' };
         let (a_letter, b_letter) = (letter(self.a), letter(self.b));
         let (kernel, threads, shared) = match self.dtype {
             DType::F32 => ("matmul_f32".into(), 256, 17_408),
-            DType::F16 => (format!("matmul_f16_{a_letter}{b_letter}"), 128, 30_720),
-            _ => (format!("matmul_bf16_{a_letter}{b_letter}"), 128, 30_720),
+            _ => (format!("matmul_{}_{a_letter}{b_letter}", name(self.dtype)), 128, 30_720),
         };
         let long = |x: u64| x.to_le_bytes().to_vec();
         let int = |x: usize| (x as u32).to_le_bytes().to_vec();
@@ -154,23 +141,19 @@ impl Case {
             ..Launch::default()
         };
         let counters = device
-            .launch(&MODULE, &kernel, &launch, &arguments)
-            .unwrap_or_else(|fault| panic!("{fault}"));
-        (device.download(out, elements * size).unwrap(), counters)
+            .launch(module, &kernel, &launch, &arguments)
+            .map_err(|fault| fault.to_string())?;
+        let bytes = device.download(out, elements * size).map_err(|problem| problem.to_string())?;
+        Ok((bytes, counters))
     }
 
     fn check(&self, seed: u64) -> Vec<u8> {
-        let (bytes, _) = self.run(seed, seed % 2 == 0);
-        let (found, expected) = (decode(self.dtype, &bytes), self.expected());
-        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-        let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
-        let bound = match self.dtype {
-            DType::F32 => 1e-5,
-            DType::F16 => 1e-3,
-            _ => 5e-3,
-        } * norm(&mut expected.iter().copied());
+        let (bytes, _) = self.run(seed, seed.is_multiple_of(2));
         let about = format!("{} {}×{}×{}", self.dtype, self.m, self.k, self.n);
-        assert!(error <= bound, "{about}: an error of {error:e}, allowed are {bound:e}");
+        let found = decode(self.dtype, &bytes);
+        if let Err(problem) = arrays::check(self.dtype, &found, &self.expected()) {
+            panic!("{about}: {problem}");
+        }
         bytes
     }
 }
@@ -260,4 +243,30 @@ fn banks() {
             assert!(counters.bank_conflicts <= most, "{dtype} {turned:?}: {counters:?}");
         }
     }
+}
+
+/// Every barrier and every wait that is left out is caught.
+#[test]
+fn synchronisation_that_is_left_out_is_caught() {
+    let ptx = include_str!("../kernels/matmul.ptx");
+    let mut tried = 0;
+    for (dtype, kernel) in [(DType::F32, "matmul_f32"), (DType::F16, "matmul_f16_nt")] {
+        let case = Case::new(dtype, [64, 200, 64], [false, true], 0);
+        let start = ptx.find(&format!("entry {kernel}(")).expect("the kernel is there");
+        let end = start + ptx[start..].find("\n}").expect("it ends");
+        for (what, instead) in
+            [("bar.sync", "// bar.sync"), ("cp.async.wait_group 1", "cp.async.wait_group 2")]
+        {
+            for (at, _) in ptx[start..end].match_indices(what) {
+                let (at, after) = (start + at, start + at + what.len());
+                let mutant = format!("{}{instead}{}", &ptx[..at], &ptx[after..]);
+                let mutant = Module::parse(&mutant).unwrap_or_else(|error| panic!("{error}"));
+                let caught = (0u64..4)
+                    .any(|seed| case.try_run(&mutant, seed, seed.is_multiple_of(2)).is_err());
+                assert!(caught, "`{what}` at {at} of {kernel} can be left out");
+                tried += 1;
+            }
+        }
+    }
+    assert!(tried >= 5, "{tried} mutants");
 }

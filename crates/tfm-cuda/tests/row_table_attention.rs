@@ -1,7 +1,9 @@
 //! The kernels of decode attention against f64: lengths around every chunk, all sizes of heads, tables that name what is not
 //! there; that a hypothesis has the same bits however wide the table is; and how much memory is read.
 
-use half::{bf16, f16};
+mod arrays;
+
+use arrays::{TYPES, decode, encode, name, noise};
 use std::sync::LazyLock;
 use tfm_core::DType;
 use tfm_ptx_emu::{Counters, Device, Launch, Module};
@@ -11,28 +13,6 @@ static MODULE: LazyLock<Module> = LazyLock::new(|| {
         .unwrap_or_else(|error| panic!("{error}"))
 });
 const CHUNK: usize = 64;
-
-/// Uniform numbers in [-1, 1), the same for a seed.
-fn noise(seed: i32, n: usize) -> Vec<f64> {
-    let draw = |i: usize| tfm_core::philox::uniform([seed, 0, 0], 0, i);
-    (0..n).map(|i| f64::from(draw(i)) * 2.0 - 1.0).collect()
-}
-
-fn encode(dtype: DType, x: &[f64]) -> Vec<u8> {
-    match dtype {
-        DType::F32 => x.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-        DType::F16 => x.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
-        _ => x.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
-    }
-}
-
-fn decode(dtype: DType, x: &[u8]) -> Vec<f64> {
-    match dtype {
-        DType::F32 => x.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b).into()).collect(),
-        DType::F16 => x.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f64()).collect(),
-        _ => x.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f64()).collect(),
-    }
-}
 
 struct Case {
     dtype: DType,
@@ -113,11 +93,7 @@ impl Case {
         let partial =
             if chunks == 1 { 0 } else { device.allocate(n * heads * chunks * (d + 2) * 4) };
         let aligned = (d * size).is_multiple_of(16) && (self.row() * size).is_multiple_of(16);
-        let name = match self.dtype {
-            DType::F32 => "f32",
-            DType::F16 => "f16",
-            _ => "bf16",
-        };
+        let name = name(self.dtype);
         let long = |x: u64| x.to_le_bytes().to_vec();
         let int = |x: usize| (x as u32).to_le_bytes().to_vec();
         let (row, head) = (long(self.row() as u64), long(d as u64));
@@ -171,21 +147,14 @@ impl Case {
 
     fn check(&self, seed: u64) -> Vec<u8> {
         let (bytes, _) = self.run(seed);
-        let (found, expected) = (decode(self.dtype, &bytes), self.expected());
-        let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
-        let error = norm(&mut found.iter().zip(&expected).map(|(a, b)| a - b));
-        let bound = match self.dtype {
-            DType::F32 => 1e-5,
-            DType::F16 => 1e-3,
-            _ => 5e-3,
-        } * norm(&mut expected.iter().copied());
         let about = format!("{} {}×{}, width {}", self.dtype, self.heads, self.d_head, self.width);
-        assert!(error <= bound, "{about}: an error of {error:e}, allowed are {bound:e}");
+        let found = decode(self.dtype, &bytes);
+        if let Err(problem) = arrays::check(self.dtype, &found, &self.expected()) {
+            panic!("{about}: {problem}");
+        }
         bytes
     }
 }
-
-const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 /// All lengths of a chunk, and some past it, in one launch.
 #[test]

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, PoisonError};
 
 use crate::state::{Answer, Code, State, Work};
+use tfm_ptx_emu::{Device, Problem};
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
@@ -52,6 +53,49 @@ pub(crate) fn host_mut<'a>(at: usize, bytes: usize) -> Answer<&'a mut [u8]> {
     Ok(unsafe { std::slice::from_raw_parts_mut(at as *mut u8, bytes) })
 }
 
+/// What work of another library can do with the device's memory. Both functions take `device` and return 0, or report the
+/// fault and return something else.
+#[repr(C)]
+pub struct DeviceMemory {
+    device: *mut c_void,
+    read: extern "C" fn(*mut c_void, u64, *mut u8, usize) -> c_int,
+    write: extern "C" fn(*mut c_void, u64, *const u8, usize) -> c_int,
+}
+
+/// Work of another library: a function of the bytes that were enqueued with it. It returns 0 where it succeeded.
+pub type ForeignWork = extern "C" fn(*const u8, usize, *const DeviceMemory) -> c_int;
+
+extern "C" fn read_device(device: *mut c_void, at: u64, to: *mut u8, bytes: usize) -> c_int {
+    // SAFETY: it comes from `run_foreign`, which holds the device for as long as the work runs.
+    let device = unsafe { &mut *device.cast::<Device>() };
+    code(|| {
+        let data = device.download(at, bytes).map_err(wrong)?;
+        host_mut(to as usize, bytes)?.copy_from_slice(&data);
+        Ok(())
+    })
+}
+
+extern "C" fn write_device(device: *mut c_void, at: u64, from: *const u8, bytes: usize) -> c_int {
+    // SAFETY: as in `read_device`.
+    let device = unsafe { &mut *device.cast::<Device>() };
+    code(|| device.write(at, host(from as usize, bytes)?).map_err(wrong))
+}
+
+fn wrong(problem: Problem) -> Code {
+    eprintln!("fake CUDA driver: {problem}");
+    Code::IllegalAddress
+}
+
+/// Lets another library work on the device.
+pub(crate) fn run_foreign(run: ForeignWork, data: &[u8], device: &mut Device) -> Answer {
+    let device = std::ptr::from_mut(device).cast();
+    let memory = DeviceMemory { device, read: read_device, write: write_device };
+    match run(data.as_ptr(), data.len(), &raw const memory) {
+        0 => Ok(()),
+        _ => Err(Code::LaunchFailed),
+    }
+}
+
 fn text<'a>(at: *const c_char) -> Answer<&'a str> {
     if at.is_null() {
         return Err(Code::InvalidValue);
@@ -79,7 +123,7 @@ const CONTEXT: usize = 1;
 /// Defines functions of the driver.
 macro_rules! driver {
     ($(fn $name:ident($($argument:ident: $ty:ty),* $(,)?) $body:block)*) => {$(
-        #[doc = concat!("`", stringify!($name), "` of the CUDA driver API.")]
+        #[doc = concat!("`", stringify!($name), "` of the CUDA driver API; what begins with `tfm` is for other fake libraries.")]
         ///
         /// # Safety
         /// Pointers must be as the driver asks for them.
@@ -231,6 +275,10 @@ driver! {
                 arguments,
             })
         })
+    }
+    fn tfmFakeEnqueue(stream: Handle, run: Option<ForeignWork>, data: *const u8, bytes: usize) {
+        let (run, data) = (run.ok_or(Code::InvalidValue)?, host(data as usize, bytes)?.to_vec());
+        with(|state| state.submit(stream.addr(), Work::Foreign { run, data }))
     }
     fn cuStreamCreate(stream: *mut Handle, _flags: c_uint) {
         put(stream, handle(with(|state| Ok(state.make_stream()))?))

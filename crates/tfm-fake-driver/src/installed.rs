@@ -5,9 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The library as cargo builds it, and the name under which programs look for it.
-const LIBRARIES: &[(&str, &str)] = &[("libtfm_fake_driver.so", "libcuda.so")];
-
 /// A folder with the driver in it, which goes when this does.
 ///
 /// The loader looks for libraries where the environment said when a process started: what is to have the driver is a new process.
@@ -27,10 +24,17 @@ impl Installed {
         let name = format!("tfm-fake-driver-{}-{number}", std::process::id());
         let installed = Installed { folder: std::env::temp_dir().join(name) };
         std::fs::create_dir_all(&installed.folder)?;
-        for (built, wanted) in LIBRARIES {
-            std::fs::copy(find(built)?, installed.folder.join(wanted))?;
-        }
+        installed.add("libtfm_fake_driver.so", "libcuda.so")?;
         Ok(installed)
+    }
+
+    /// Puts another library beside it: the name that cargo gave it, and that under which programs look for it.
+    ///
+    /// # Errors
+    /// As of [`Installed::new`].
+    pub fn add(&self, built: &str, wanted: &str) -> io::Result<()> {
+        std::fs::copy(find(built)?, self.folder.join(wanted))?;
+        Ok(())
     }
 
     /// Has a program find the driver.

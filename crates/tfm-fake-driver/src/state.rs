@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::driver::ForeignWork;
 use tfm_ptx_emu::{Device, Launch, Module};
 
 /// Error codes of the driver (`CUresult`).
@@ -83,6 +84,11 @@ pub(crate) enum Work {
         at: u64,
         value: u8,
         bytes: usize,
+    },
+    /// Of another library, by a function of its own.
+    Foreign {
+        run: ForeignWork,
+        data: Vec<u8>,
     },
 }
 
@@ -301,6 +307,9 @@ impl State {
             Work::Copy { to, from, bytes } => self.device.copy(to, from, bytes).map_err(wrong),
             Work::Fill { at, value, bytes } => {
                 self.device.write(at, &vec![value; bytes]).map_err(wrong)
+            }
+            Work::Foreign { run, ref data } => {
+                crate::driver::run_foreign(run, data, &mut self.device)
             }
         }
     }

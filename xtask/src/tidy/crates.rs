@@ -12,6 +12,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-cuda", &["tfm-core"]),
     ("tfm-ptx-emu", &[]),
     ("tfm-fake-driver", &["tfm-ptx-emu"]),
+    ("tfm-fake-cublaslt", &[]),
     ("tfm-model", &["tfm-core", "tfm-text"]),
     ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
     ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"]),

@@ -47,7 +47,7 @@ impl Recordings {
         }
         let same =
             |entry: &Entry| Arc::ptr_eq(&entry.plan, &program.plan) && entry.states == states;
-        let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) else {
+        let Some(number) = self.entries.iter().position(same) else {
             work()?;
             if self.entries.len() == MOST {
                 self.entries.remove(0);
@@ -55,6 +55,9 @@ impl Recordings {
             self.entries.push(Entry { plan: program.plan.clone(), states, recorded: None });
             return Ok(());
         };
+        // The one that has not been used for longest is the first.
+        self.entries[number..].rotate_left(1);
+        let entry = self.entries.last_mut().expect("it was found");
         if entry.recorded.is_none() {
             entry.recorded = backend.record(work)?;
         }
