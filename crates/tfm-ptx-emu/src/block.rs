@@ -137,6 +137,18 @@ fn finished(machine: &Machine<'_>, warps: &[Warp]) -> Result<(), Fault> {
             let last = machine.kernel.instructions.len() as u32 - 1;
             return Err(fault(machine, Problem::NotWaitedFor { copies }, last, 0, 0));
         }
+        // The four warps of a warpgroup do all products together.
+        let products = |warp: &Warp| warp.begun.as_ref().map_or(0, |begun| begun.products);
+        for group in warps.chunks(4) {
+            let counts: Vec<u32> = group.iter().map(products).collect();
+            let uneven =
+                counts.iter().any(|n| *n != counts[0]) || counts[0] > 0 && counts.len() < 4;
+            if uneven {
+                let problem = format!("the warps of a warpgroup did {counts:?} products");
+                let (last, first) = (machine.kernel.instructions.len() as u32 - 1, group[0].number);
+                return Err(fault(machine, Problem::Launch(problem), last, first as usize, 0));
+            }
+        }
         return Ok(());
     };
     let at = warp.next().0.saturating_sub(1);

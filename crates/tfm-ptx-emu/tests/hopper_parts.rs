@@ -339,6 +339,16 @@ fn faults_are_named() {
     assert!(matches!(run(&format!("{overwritten} {again}")), Problem::Asynchronous { .. }));
     assert!(matches!(run(overwritten), Problem::NotWaitedFor { .. }));
     assert!(matches!(run("@%p1 elect.sync _|%p2, -1;"), Problem::Diverged { .. }));
+    // Two warps are no warpgroup.
+    let alone = "setp.gt.u32 %p2, %r0, 31; @%p2 exit;
+         shl.b32 %r1, %r0, 4; mov.u32 %r2, m; add.u32 %r1, %r1, %r2;
+         st.shared.v4.u32 [%r1], {%r0, %r0, %r0, %r0}; fence.proxy.async; bar.warp.sync -1;
+         mov.b32 %f0, %r0; mov.b32 %f1, %r0; mov.b32 %f2, %r0; mov.b32 %f3, %r0;
+         wgmma.fence.sync.aligned;
+         wgmma.mma_async.sync.aligned.m64n8k16.f32.f16.f16
+             {%f0, %f1, %f2, %f3}, {%r0, %r0, %r0, %r0}, 0, 1, 1, 1, 0;
+         wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;";
+    assert!(barrier(run(alone)).contains("did [1, 0] products"));
 }
 
 #[test]
