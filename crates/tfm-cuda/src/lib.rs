@@ -9,6 +9,8 @@ mod device;
 mod fused;
 mod launch;
 mod modules;
+mod reduce;
+mod scatter;
 
 pub use backend::CudaBackend;
 pub use buffer::Buffer;

@@ -1,46 +1,24 @@
-//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver. The loader
-//! looks for the driver where the environment said at the start of the process; so the test starts this binary again.
+//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver.
 
-use std::process::Command;
 use tfm_core::testing::{Candidate, laws};
 use tfm_cuda::CudaBackend;
-
-/// Set in the process that has the fake driver.
-const INSIDE: &str = "TFM_CUDA_TEST";
+use tfm_fake_driver::{SCHEDULES, has_driver, with_driver};
 
 #[test]
 fn all_laws() {
-    if std::env::var_os(INSIDE).is_some() {
+    with_driver("all_laws", &SCHEDULES[..2], || {
         let backend = CudaBackend::new(0).expect("the fake driver has a device");
         let config = laws::Config::from_environment();
         // An interpreted kernel takes a thousand times as long as one on the CPU.
         let config = laws::Config { scale: 0.01 * config.scale, ..config };
-        return laws::assert_all(&Candidate::new(backend), &config);
-    }
-    if !cfg!(target_os = "linux") {
-        return println!("skipped: the fake driver is a libcuda.so");
-    }
-    let this = std::env::current_exe().unwrap();
-    let library = this.with_file_name("libtfm_fake_driver.so");
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(library, folder.path().join("libcuda.so")).unwrap();
-    for (seed, lazy) in [("1", "0"), ("2", "1")] {
-        let mut command = Command::new(&this);
-        command.args(["--exact", "all_laws", "--nocapture"]).env(INSIDE, "1");
-        command
-            .env("LD_LIBRARY_PATH", folder.path())
-            .env("TFM_FAKE_SEED", seed)
-            .env("TFM_FAKE_LAZY", lazy);
-        let output = command.output().unwrap();
-        let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(output.status.success(), "seed {seed}: {text}");
-    }
+        laws::assert_all(&Candidate::new(backend), &config);
+    });
 }
 
 /// Where there is no driver that is said, in one line and without a panic.
 #[test]
 fn no_driver_is_an_error() {
-    if std::env::var_os(INSIDE).is_some() {
+    if has_driver() {
         return;
     }
     match CudaBackend::new(0) {

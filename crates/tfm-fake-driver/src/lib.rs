@@ -10,4 +10,7 @@
 #![allow(non_snake_case)]
 
 pub mod driver;
+mod restart;
 mod state;
+
+pub use restart::{SCHEDULES, has_driver, restart_with_driver, with_driver};
