@@ -6,13 +6,6 @@
 
 #define KERNEL extern "C" __global__ void
 
-namespace {
-
-typedef float f32;
-typedef __half f16;
-typedef __nv_bfloat16 bf16;
-typedef int i32;
-
 constexpr int AXES = 8;
 
 // Where the elements of an operand lie; `Layout` of tfm-core.
@@ -22,6 +15,13 @@ struct View {
   long long strides[AXES];
   long long offset;
 };
+
+namespace {
+
+typedef float f32;
+typedef __half f16;
+typedef __nv_bfloat16 bf16;
+typedef int i32;
 
 // Numbers of elements: the host refuses more than 2^32 - 1.
 typedef uint32_t Count;
@@ -58,20 +58,27 @@ template <> __device__ f16 convert(i32 x) { return __int2half_rn(x); }
 template <> __device__ bf16 convert(i32 x) { return __int2bfloat16_rn(x); }
 template <> __device__ i32 convert(i32 x) { return x; }
 
-// Random123's Philox4x32-10; `philox` of tfm-core.
-__device__ float uniform(uint32_t k0, uint32_t k1, uint32_t step, uint32_t stream, Count position) {
-  const Count block = position / 4;
-  uint32_t c[4] = {block, 0, step, stream};
+// Random123's Philox4x32-10, the words of one block; `philox` of tfm-core.
+__device__ uint4 philox(uint32_t k0, uint32_t k1, uint32_t step, uint32_t stream, Count block) {
+  uint4 c = {block, 0, step, stream};
 #pragma unroll
   for (int round = 0; round < 10; round++) {
     if (round > 0) k0 += 0x9E3779B9u, k1 += 0xBB67AE85u;
-    const uint32_t high0 = __umulhi(0xD2511F53u, c[0]), low0 = 0xD2511F53u * c[0];
-    const uint32_t high1 = __umulhi(0xCD9E8D57u, c[2]), low1 = 0xCD9E8D57u * c[2];
-    c[0] = high1 ^ c[1] ^ k0, c[1] = low1, c[2] = high0 ^ c[3] ^ k1, c[3] = low0;
+    const uint32_t high0 = __umulhi(0xD2511F53u, c.x), low0 = 0xD2511F53u * c.x;
+    const uint32_t high1 = __umulhi(0xCD9E8D57u, c.z), low1 = 0xCD9E8D57u * c.z;
+    c = {high1 ^ c.y ^ k0, low1, high0 ^ c.w ^ k1, low0};
   }
+  return c;
+}
+
+// A word as a number in [0, 1).
+__device__ float unit(uint32_t word) { return (word >> 8) * (1.f / 16777216.f); }
+
+// The number at a position: a quarter of a block.
+__device__ float uniform(uint32_t k0, uint32_t k1, uint32_t step, uint32_t stream, Count position) {
+  const uint4 c = philox(k0, k1, step, stream, position / 4);
   const int part = position % 4;
-  const uint32_t word = part == 0 ? c[0] : part == 1 ? c[1] : part == 2 ? c[2] : c[3];
-  return (word >> 8) * (1.f / 16777216.f);
+  return unit(part == 0 ? c.x : part == 1 ? c.y : part == 2 ? c.z : c.w);
 }
 
 __device__ float warp_sum(float x) {

@@ -47,11 +47,6 @@ __device__ int binary(int op, int a, int b) {
   }
 }
 
-__device__ float sum(float a, float b) { return a + b; }
-__device__ int sum(int a, int b) { return (int)((unsigned)a + (unsigned)b); }
-__device__ float least(float) { return -INFINITY; }
-__device__ int least(int) { return INT32_MIN; }
-
 }  // namespace
 
 #define BY_BITS(BITS, T) \
@@ -123,46 +118,6 @@ CONVERT(i32, bf16)
   KERNEL binary_##T(int op, const T* a, View a_view, const T* b, View b_view, T* out, Count n) { \
     const Count i = index(); \
     if (i < n) out[i] = convert<T>(binary(op, number(a[place(a_view, i)]), number(b[place(b_view, i)]))); \
-  } \
-  /* op 0: sum, 1: maximum. `lines` has extent 1 at the axis. */ \
-  KERNEL reduce_##T(int op, const T* x, View lines, Count extent, long long stride, T* out, Count n) { \
-    const Count i = index(); \
-    if (i >= n) return; \
-    const T* line = x + place(lines, i); \
-    auto so_far = op == 0 ? convert<decltype(number(*x))>(0) : least(number(T())); \
-    for (Count j = 0; j < extent; j++) { \
-      const auto here = number(line[j * stride]); \
-      so_far = op == 0 ? sum(so_far, here) : binary(4, here, so_far); \
-    } \
-    out[i] = convert<T>(so_far); \
-  } \
-  KERNEL scatter_add_##T(const T* x, View from, const i32* ids, View at, Count count, T* out, Count width, \
-                         Count n) { \
-    const Count i = index(); \
-    if (i >= n) return; \
-    auto total = convert<decltype(number(*x))>(0); \
-    for (Count j = 0; j < count; j++) \
-      if ((Count)ids[place(at, j)] == i / width) total = sum(total, number(x[place(from, j * width + i % width)])); \
-    out[i] = convert<T>(total); \
-  } \
-  /* A thread a row: each of the k looks for the largest behind the one before. */ \
-  KERNEL top_k_##T(const T* x, View from, int columns, int k, T* values, i32* indices, Count rows) { \
-    const Count row = index(); \
-    if (row >= rows) return; \
-    for (int j = 0; j < k; j++) { \
-      int best = -1; \
-      for (int c = 0; c < columns; c++) { \
-        const auto here = number(x[place(from, row * columns + c)]); \
-        if (j > 0) { \
-          const int last = indices[row * k + j - 1]; \
-          const auto before = number(values[row * k + j - 1]); \
-          if (!(here < before || (here == before && c > last))) continue; \
-        } \
-        if (best < 0 || here > number(x[place(from, row * columns + best)])) best = c; \
-      } \
-      values[row * k + j] = x[place(from, row * columns + max(best, 0))]; \
-      indices[row * k + j] = max(best, 0); \
-    } \
   }
 
 BY_TYPE(f32)

@@ -5,10 +5,10 @@ use crate::cublaslt::CublasLt;
 use crate::device::{device_error, driver_error, open};
 use crate::fused;
 use crate::graph::Graph;
-use crate::launch::Call;
+use crate::launch::{Call, Grid};
 use crate::modules::Modules;
 use crate::product::{self, Following, Product};
-use crate::workspace::Workspace;
+use crate::workspace::{Scratch, Workspace};
 use cudarc::driver::{CudaStream, sys};
 use std::sync::{Arc, OnceLock};
 use tfm_core::backend::{Outcome, Replay, Signature, View, ViewMut};
@@ -49,9 +49,9 @@ impl CudaBackend {
         Call::new(&self.modules, &self.stream, module, kernel)
     }
 
-    /// Scratch memory.
-    pub(crate) fn workspace(&self) -> &Workspace {
-        &self.workspace
+    /// Scratch memory of any content, of at least so many elements.
+    pub(crate) fn scratch(&self, dtype: DType, elements: usize) -> Outcome<Scratch<'_>> {
+        self.workspace.take(self, dtype, elements)
     }
 
     /// The stream of all work.
@@ -140,11 +140,8 @@ impl Backend for CudaBackend {
         let (buffer, offset) = if src.layout.is_contiguous() {
             (src.buffer, src.layout.offset())
         } else {
-            let layout = Layout::contiguous(&shape);
-            let mut buffer = self.allocate(src.dtype, shape.elements())?;
-            self.copy(src, ViewMut { buffer: &mut buffer, dtype: src.dtype, layout: &layout })?;
-            packed = buffer;
-            (&packed, 0)
+            packed = self.packed(src)?;
+            (&*packed, 0)
         };
         let (size, elements) = (src.dtype.size(), shape.elements());
         let mut data = vec![0; size * elements];
@@ -259,17 +256,7 @@ impl Backend for CudaBackend {
         src: View<'_, Buffer>,
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let n = dst.layout.shape().elements();
-        let (extent, stride) = (src.layout.shape()[axis], src.layout.strides()[axis]);
-        let shape = src.layout.shape().with_extent(axis, 1);
-        let lines = Layout::from_parts(shape, src.layout.strides(), src.layout.offset());
-        let op = match op {
-            ReduceOp::Sum => 0,
-            ReduceOp::Max => 1,
-        };
-        let call = self.primitive(format!("reduce_{}", name(dst.dtype))).signed(op);
-        let call = call.strided_as(&src, &lines).count(extent).stride(stride);
-        call.target(&mut dst).each(n)
+        self.reduce_lines(op, axis, src, &mut dst)
     }
 
     fn matmul(
@@ -300,11 +287,7 @@ impl Backend for CudaBackend {
         ids: View<'_, Buffer>,
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let n = dst.layout.shape().elements();
-        let width = dst.layout.shape()[1..].iter().product();
-        let sources = ids.layout.shape().elements();
-        let call = self.primitive(format!("scatter_add_{}", name(dst.dtype)));
-        call.strided(&src).strided(&ids).count(sources).target(&mut dst).count(width).each(n)
+        self.sum_by_ids(src, ids, &mut dst)
     }
 
     fn write_rows(
@@ -326,13 +309,22 @@ impl Backend for CudaBackend {
         mut values: ViewMut<'_, Buffer>,
         mut indices: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let (rows, columns) = (src.layout.shape()[0], src.layout.shape()[1]);
         if k == 0 {
             return Ok(());
         }
-        let call = self.primitive(format!("top_k_{}", name(src.dtype)));
-        let call = call.strided(&src).count(columns).count(k);
-        call.target(&mut values).target(&mut indices).each(rows)
+        let (packed, contiguous);
+        let src = if src.layout.as_rows().is_some() {
+            src
+        } else {
+            packed = self.packed(src)?;
+            contiguous = Layout::contiguous(src.layout.shape());
+            View { buffer: &*packed, dtype: src.dtype, layout: &contiguous }
+        };
+        let (rows, columns, stride) = fused::rows(src.layout);
+        let call = self.call("search", format!("top_k_{}", name(src.dtype)));
+        let call = call.source(&src).stride(stride);
+        let call = call.target(&mut values).target(&mut indices).count(columns).count(k);
+        call.launch(Grid { blocks: [rows, 1, 1], threads: fused::row_threads(columns), shared: 0 })
     }
 
     fn settle(&self) -> Outcome {

@@ -117,10 +117,8 @@ impl CublasLt {
         let launched = if elements == 0 {
             plan.launch(self.handle, problem, at, 0, stream)
         } else {
-            cuda.workspace().with(cuda, elements, |workspace| {
-                let workspace = workspace.at_mut(0, stream);
-                Ok(plan.launch(self.handle, problem, at, workspace, stream))
-            })?
+            let mut workspace = cuda.scratch(DType::F32, elements)?;
+            plan.launch(self.handle, problem, at, workspace.at_mut(0, stream), stream)
         };
         launched.map(|()| true).map_err(|error| failed(format!("{:?}", error.0)))
     }

@@ -108,6 +108,20 @@ impl<'a> Call<'a> {
         self.add(Argument::Pointer(0))
     }
 
+    /// A source that not every call has.
+    pub(crate) fn source_or_nothing(self, view: Option<&View<'_, Buffer>>) -> Self {
+        match view {
+            Some(view) => self.source(view),
+            None => self.nothing(),
+        }
+    }
+
+    /// Memory of the backend's own that an earlier launch has written.
+    pub(crate) fn written(self, buffer: &Buffer) -> Self {
+        let at = buffer.at(0, self.stream);
+        self.add(Argument::Pointer(at))
+    }
+
     /// The first element of a destination.
     pub(crate) fn target(self, view: &mut ViewMut<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
@@ -184,7 +198,12 @@ impl<'a> Call<'a> {
 
     /// Launches with at least `n` threads; the kernel has `n` as its last argument.
     pub(crate) fn each(self, n: usize) -> Outcome {
-        let blocks = [n.div_ceil(THREADS as usize), 1, 1];
+        self.each_of(n, 1)
+    }
+
+    /// Launches with a thread for each `share` of the `n` elements; the kernel has `n` as its last argument.
+    pub(crate) fn each_of(self, n: usize, share: usize) -> Outcome {
+        let blocks = [n.div_ceil(THREADS as usize * share), 1, 1];
         self.count(n).launch(Grid { blocks, threads: THREADS, shared: 0 })
     }
 

@@ -12,6 +12,8 @@ mod graph;
 mod launch;
 mod modules;
 mod product;
+mod reduce;
+mod scatter;
 mod workspace;
 
 pub use backend::CudaBackend;

@@ -2,37 +2,76 @@
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
+use std::collections::HashMap;
+use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 use tfm_core::backend::Outcome;
 use tfm_core::{Backend, DType};
 
-/// Scratch memory, as much as was ever asked for at once. All work goes to one stream, in order, so that one piece serves all
-/// who lock it while they launch. Work that is recorded has been run before: while a stream records, nothing should grow.
+/// The least bytes of a piece.
+const LEAST: usize = 1 << 10;
+
+/// Scratch memory in pieces whose sizes are powers of two. A piece that is given back serves the next who asks for its size: all
+/// work goes to one stream, in order. None is freed as long as the backend lives, since a recorded graph has its address; and a
+/// run that is recorded, having been made before, finds as many pieces of each size as it needs.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    /// The last is used. The smaller ones stay, since a recorded graph may have their addresses.
-    buffers: Mutex<Vec<Buffer>>,
+    /// By their bytes.
+    free: Mutex<HashMap<usize, Vec<Buffer>>>,
+}
+
+/// Scratch memory of any content, aligned to 256 bytes, which goes back when this is dropped.
+pub(crate) struct Scratch<'a> {
+    /// `None` once it is dropped.
+    buffer: Option<Buffer>,
+    bytes: usize,
+    workspace: &'a Workspace,
 }
 
 impl Workspace {
-    /// Launches what needs `elements` elements of `f32` of any content, aligned to 256 bytes.
+    /// At least so many elements.
     ///
     /// # Errors
-    /// No memory is left, or `launch` fails.
-    pub(crate) fn with<T>(
+    /// No memory is left.
+    pub(crate) fn take(
         &self,
         cuda: &CudaBackend,
+        dtype: DType,
         elements: usize,
-        launch: impl FnOnce(&mut Buffer) -> Outcome<T>,
-    ) -> Outcome<T> {
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let largest = buffers.last().map_or(0, Buffer::elements);
-        if largest < elements {
-            // Doubled, so that what stays behind is not more than what is used.
-            let wanted = elements.max(2 * largest);
-            buffers.push(cuda.allocate(DType::F32, wanted)?);
-        }
-        let last = buffers.len() - 1;
-        launch(&mut buffers[last])
+    ) -> Outcome<Scratch<'_>> {
+        let bytes = elements.saturating_mul(dtype.size()).max(LEAST);
+        let bytes = bytes.checked_next_power_of_two().unwrap_or(usize::MAX);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = free.get_mut(&bytes).and_then(Vec::pop);
+        drop(free);
+        let mut buffer = match found {
+            Some(buffer) => buffer,
+            None => cuda.allocate(DType::F32, bytes / DType::F32.size())?,
+        };
+        buffer.dtype = dtype;
+        Ok(Scratch { buffer: Some(buffer), bytes, workspace: self })
+    }
+}
+
+const PRESENT: &str = "it is there until it is dropped";
+
+impl Deref for Scratch<'_> {
+    type Target = Buffer;
+
+    fn deref(&self) -> &Buffer {
+        self.buffer.as_ref().expect(PRESENT)
+    }
+}
+
+impl DerefMut for Scratch<'_> {
+    fn deref_mut(&mut self) -> &mut Buffer {
+        self.buffer.as_mut().expect(PRESENT)
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        let mut free = self.workspace.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.entry(self.bytes).or_default().extend(self.buffer.take());
     }
 }

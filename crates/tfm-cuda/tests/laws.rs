@@ -1,42 +1,33 @@
 //! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver, with the fake
-//! cuBLASLt and without it. The loader looks for libraries where the environment said at the start of the process; so the
-//! test starts this binary again.
+//! cuBLASLt and without it.
 
-use std::process::Command;
 use tfm_core::testing::{Candidate, laws};
 use tfm_cuda::CudaBackend;
-use tfm_fake_driver::Installed;
+use tfm_fake_driver::{Installed, has_driver, restart_with_driver};
 
-/// Set in the process that has the fake driver.
-const INSIDE: &str = "TFM_CUDA_TEST";
 /// Set where there is a device, on which the laws are to be checked at their full number of cases.
 const DEVICE: &str = "TFM_CUDA_DEVICE";
 
 #[test]
 fn all_laws() {
-    if std::env::var_os(INSIDE).is_some() {
-        let backend = CudaBackend::new(0).expect("the fake driver has a device");
+    if has_driver() || std::env::var_os(DEVICE).is_some() {
+        let backend = CudaBackend::new(0).expect("there is a device");
         let config = laws::Config::from_environment();
         // An interpreted kernel takes a thousand times as long as one on the CPU.
-        let config = laws::Config { scale: 0.01 * config.scale, ..config };
+        let share = if has_driver() { 0.01 } else { 1.0 };
+        let config = laws::Config { scale: share * config.scale, ..config };
         return laws::assert_all(&Candidate::new(backend), &config);
-    }
-    if std::env::var_os(DEVICE).is_some() {
-        let backend = CudaBackend::new(0).expect("there is a device");
-        return laws::assert_all(&Candidate::new(backend), &laws::Config::from_environment());
     }
     if !cfg!(target_os = "linux") {
         return println!("skipped: the fake driver is a libcuda.so");
     }
-    for (seed, lazy, cublaslt) in [("1", "0", true), ("2", "1", false)] {
+    for (seed, lazy, cublaslt) in [("1", "0", true), ("2", "1", false), ("3", "1", true)] {
         let driver = Installed::new().unwrap();
         if cublaslt {
             driver.add("libtfm_fake_cublaslt.so", "libcublasLt.so").unwrap();
         }
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "all_laws", "--nocapture"]).env(INSIDE, "1");
-        command.env("TFM_FAKE_SEED", seed).env("TFM_FAKE_LAZY", lazy);
-        let output = driver.apply(&mut command).output().unwrap();
+        let schedule = [("TFM_FAKE_SEED", seed), ("TFM_FAKE_LAZY", lazy)];
+        let output = restart_with_driver(&driver, "all_laws", &schedule);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "seed {seed}: {text}");
         // Where the library refuses, our own kernels would hide it.
@@ -48,7 +39,7 @@ fn all_laws() {
 /// Where there is no driver that is said, in one line and without a panic.
 #[test]
 fn no_driver_is_an_error() {
-    if std::env::var_os(INSIDE).is_some() {
+    if has_driver() {
         return;
     }
     match CudaBackend::new(0) {

@@ -11,6 +11,8 @@
 
 pub mod driver;
 mod installed;
+mod restart;
 mod state;
 
 pub use installed::Installed;
+pub use restart::{SCHEDULES, has_driver, restart_with_driver, with_driver};

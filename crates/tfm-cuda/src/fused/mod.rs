@@ -1,8 +1,14 @@
 //! The fused ops: which operands their kernels take, and which file calls them.
 
+mod cross_entropy;
+mod elementwise;
 mod embedding;
 mod linear;
+mod norm;
+mod optimizer;
 mod row_table_attention;
+mod search;
+mod softmax;
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
@@ -32,25 +38,47 @@ fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
         Fused::Linear(_) => Wanted::Rows,
         Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
         Fused::RowTableAttention(_) => Wanted::Contiguous,
+        Fused::LayerNorm(_)
+        | Fused::Softmax(_)
+        | Fused::CrossEntropy(_)
+        | Fused::TopLogProbabilities(_)
+            if operand == 0 =>
+        {
+            Wanted::Rows
+        }
+        Fused::LayerNorm(_) | Fused::CrossEntropy(_) | Fused::TopLogProbabilities(_) => {
+            Wanted::Contiguous
+        }
+        Fused::LayerNormGradient(_) if operand != 1 => Wanted::Rows,
+        Fused::LayerNormGradient(_)
+        | Fused::Activate(_)
+        | Fused::ActivateGradient(_)
+        | Fused::Dropout(_)
+        | Fused::CrossEntropyGradient(_)
+        | Fused::SumOfSquares(_)
+        | Fused::Adam(_) => Wanted::Contiguous,
         _ => return None,
     })
 }
 
 /// Whether [`run`] takes operands of this signature.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
+    let fits = |layout: &Layout, operand| match wanted(op, operand) {
+        None => false,
+        Some(Wanted::Any) => true,
+        Some(Wanted::Rows) => layout.as_rows().is_some(),
+        Some(Wanted::Heads) => layout.has_contiguous_rows(),
+        Some(Wanted::Contiguous) => layout.is_contiguous(),
+    };
+    let all_fit = signature.inputs.iter().enumerate().all(|(i, (_, layout))| fits(layout, i));
+    let width = signature.inputs.first().map_or(0, |(_, layout)| layout.shape().last_extent());
     let sizes_fit = match op {
+        Fused::LayerNorm(_) | Fused::LayerNormGradient(_) => width <= norm::LONGEST,
+        Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
         Fused::RowTableAttention(_) => row_table_attention::supports(signature),
         _ => true,
     };
-    let mut operands = signature.inputs.iter().enumerate();
-    sizes_fit
-        && operands.all(|(operand, (_, layout))| match wanted(op, operand) {
-            None => false,
-            Some(Wanted::Any) => true,
-            Some(Wanted::Rows) => layout.as_rows().is_some(),
-            Some(Wanted::Heads) => layout.has_contiguous_rows(),
-            Some(Wanted::Contiguous) => layout.is_contiguous(),
-        })
+    all_fit && sizes_fit
 }
 
 /// Runs an op that [`supports`] accepts.
@@ -64,13 +92,39 @@ pub(crate) fn run(
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
         Fused::Linear(op) => linear::run(cuda, op, inputs, &mut outputs[0]),
         Fused::RowTableAttention(op) => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
+        Fused::LayerNorm(op) => norm::run(cuda, op, inputs, &mut outputs[0]),
+        Fused::LayerNormGradient(op) => norm::run_gradient(cuda, op, inputs, outputs),
+        Fused::Softmax(op) => softmax::run(cuda, op, &inputs[0], &mut outputs[0]),
+        Fused::Activate(op) => elementwise::activate(cuda, op.0, &inputs[0], None, &mut outputs[0]),
+        Fused::ActivateGradient(op) => {
+            elementwise::activate(cuda, op.0, &inputs[0], Some(&inputs[1]), &mut outputs[0])
+        }
+        Fused::Dropout(op) => elementwise::dropout(cuda, op, inputs, &mut outputs[0]),
+        Fused::CrossEntropy(op) => cross_entropy::run(cuda, op, inputs, outputs),
+        Fused::CrossEntropyGradient(op) => {
+            cross_entropy::run_gradient(cuda, op, inputs, &mut outputs[0])
+        }
+        Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
+        Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),
+        Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
         _ => unreachable!("`supports` refuses {op:?}"),
     }
 }
 
 /// The rows of an operand, which [`supports`] has made sure of: how many, how long, how far apart.
-fn rows(layout: &Layout) -> (usize, usize, usize) {
+pub(crate) fn rows(layout: &Layout) -> (usize, usize, usize) {
     layout.as_rows().expect("`supports` asks for rows")
+}
+
+/// The threads of a block that has a row of so many elements: about 16 elements a thread, and 512 threads at most. It depends
+/// on the length alone, and with it the order of sums.
+pub(crate) fn row_threads(width: usize) -> u32 {
+    (width.div_ceil(16).next_multiple_of(32)).clamp(32, 512) as u32
+}
+
+/// The elements of 16 bytes: what a thread of an element-wise kernel has.
+fn pack(dtype: DType) -> usize {
+    16 / dtype.size()
 }
 
 /// A kernel's name for an element type.

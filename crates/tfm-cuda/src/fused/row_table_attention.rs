@@ -4,6 +4,7 @@ use super::typed;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::{Call, Grid};
+use tfm_core::DType;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::RowTableAttention;
 
@@ -50,12 +51,11 @@ pub(super) fn run(
         return call.target(out).nothing().launch(grid);
     }
     let elements = n * heads * chunks * (d_head + 2);
-    cuda.workspace().with(cuda, elements, |partial| {
-        call.nothing().scratch(partial, elements).launch(grid)?;
-        let merge = cuda.call("row_table_attention", typed("merge_chunks", dtype));
-        let merge = merge.scratch(partial, elements).source(lengths).count(width);
-        merge.count(heads).count(d_head).count(chunks).target(out).each(shape.elements())
-    })
+    let mut partial = cuda.scratch(DType::F32, elements)?;
+    call.nothing().scratch(&mut partial, elements).launch(grid)?;
+    let merge = cuda.call("row_table_attention", typed("merge_chunks", dtype));
+    let merge = merge.scratch(&mut partial, elements).source(lengths).count(width);
+    merge.count(heads).count(d_head).count(chunks).target(out).each(shape.elements())
 }
 
 /// `[rows, heads, d_head]`, with the distances of rows and of heads.

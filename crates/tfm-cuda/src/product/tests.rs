@@ -3,17 +3,13 @@
 
 use super::*;
 use cudarc::driver::sys;
-use std::process::Command;
 use tfm_core::{Backend, HostSlice, Shape, TensorData};
-use tfm_fake_driver::Installed;
-
-/// Set in the process that has the fake libraries.
-const INSIDE: &str = "TFM_CUDA_PRODUCT_TEST";
+use tfm_fake_driver::{Installed, has_driver, restart_with_driver};
 
 /// Whether this is the process with the fake driver and cuBLASLt; otherwise starts it for that test and returns what it
 /// wrote to stderr.
 fn inside(test: &str) -> Result<(), Option<String>> {
-    if std::env::var_os(INSIDE).is_some() {
+    if has_driver() {
         return Ok(());
     }
     if !cfg!(target_os = "linux") {
@@ -21,9 +17,7 @@ fn inside(test: &str) -> Result<(), Option<String>> {
     }
     let driver = Installed::new().unwrap();
     driver.add("libtfm_fake_cublaslt.so", "libcublasLt.so").unwrap();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", &format!("product::tests::{test}"), "--nocapture"]);
-    let output = driver.apply(command.env(INSIDE, "1")).output().unwrap();
+    let output = restart_with_driver(&driver, &format!("product::tests::{test}"), &[]);
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success() && !text.contains("refused"), "{text}");
     Err(Some(text))

@@ -1,0 +1,36 @@
+//! The kernels of activation functions and dropout: a pack of elements a thread.
+
+use super::{pack, typed};
+use crate::backend::CudaBackend;
+use crate::buffer::Buffer;
+use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::fused::{Activation, Dropout};
+
+/// The function of x, or with `dy` the gradient.
+pub(super) fn activate(
+    cuda: &CudaBackend,
+    function: Activation,
+    x: &View<'_, Buffer>,
+    dy: Option<&View<'_, Buffer>>,
+    out: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    let n = out.layout.shape().elements();
+    let number = Activation::ALL.iter().position(|other| *other == function).unwrap_or(0) as i32;
+    let call = cuda.call("activation", typed("activate", out.dtype)).signed(number).source(x);
+    let call = call.source_or_nothing(dy).target(out);
+    call.each_of(n, pack(x.dtype))
+}
+
+pub(super) fn dropout(
+    cuda: &CudaBackend,
+    op: &Dropout,
+    inputs: &[View<'_, Buffer>],
+    out: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    let n = out.layout.shape().elements();
+    let call = cuda.call("dropout", typed("dropout", out.dtype));
+    let call = call.source(&inputs[0]).source(&inputs[1]);
+    let call = call.source_or_nothing(op.residual.then(|| &inputs[2]));
+    let call = call.bits(op.mask.stream).float(op.mask.rate.into()).float(op.mask.scale());
+    call.target(out).each_of(n, pack(inputs[0].dtype))
+}

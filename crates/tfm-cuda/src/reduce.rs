@@ -1,0 +1,69 @@
+//! Reductions along an axis: which kernel has a line, and how long axes are cut.
+
+use crate::backend::{CudaBackend, name};
+use crate::buffer::Buffer;
+use crate::launch::Grid;
+use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::op::ReduceOp;
+use tfm_core::{DType, Layout, Shape};
+
+/// From this length on a contiguous line is read by a warp, not a thread.
+const WARP_LINE: usize = 32;
+/// The elements of a part; `LENGTH` of the kernels.
+const LENGTH: usize = 256;
+
+impl CudaBackend {
+    /// [`Backend::reduce`] into a destination of any shape with as many elements as there are lines, and any
+    /// float type if the source is `f32`.
+    pub(crate) fn reduce_lines(
+        &self,
+        op: ReduceOp,
+        axis: usize,
+        src: View<'_, Buffer>,
+        dst: &mut ViewMut<'_, Buffer>,
+    ) -> Outcome {
+        let n = dst.layout.shape().elements();
+        let (extent, stride) = (src.layout.shape()[axis], src.layout.strides()[axis]);
+        let shape = src.layout.shape().with_extent(axis, 1);
+        let lines = Layout::from_parts(shape, src.layout.strides(), src.layout.offset());
+        let number = match op {
+            ReduceOp::Sum => 0,
+            ReduceOp::Max => 1,
+        };
+        let call = |size, to| {
+            let kernel = format!("reduce_{size}_{}_{}", name(src.dtype), name(to));
+            self.call("reduce", kernel).signed(number).strided_as(&src, &lines).count(extent)
+        };
+        let grid = |blocks| Grid { blocks: [blocks, 1, 1], threads: 256, shared: 0 };
+        if stride == 1 && (WARP_LINE..=LENGTH).contains(&extent) {
+            return call("warp", dst.dtype).target(dst).count(n).launch(grid(n.div_ceil(8)));
+        }
+        let kept = if src.dtype == DType::I32 { DType::I32 } else { DType::F32 };
+        if stride == 1 && extent > LENGTH {
+            let segments = extent.div_ceil(LENGTH * LENGTH);
+            if segments == 1 {
+                return call("block", dst.dtype).count(1).target(dst).launch(grid(n));
+            }
+            let mut partial = self.scratch(kept, n * segments)?;
+            let call = call("block", kept).count(segments).scratch(&mut partial, n * segments);
+            call.launch(grid(n * segments))?;
+            let layout = Layout::contiguous(&Shape::from([n, segments]));
+            return self.reduce_lines(
+                op,
+                1,
+                View { buffer: &*partial, dtype: kept, layout: &layout },
+                dst,
+            );
+        }
+        let (parts, blocks) = (extent.div_ceil(LENGTH), n.div_ceil(256));
+        if parts <= 1 {
+            let call = call("thread", dst.dtype).stride(stride).count(blocks);
+            return call.target(dst).count(n).launch(grid(blocks));
+        }
+        let mut partial = self.scratch(kept, parts * n)?;
+        let call = call("thread", kept).stride(stride).count(blocks);
+        call.scratch(&mut partial, parts * n).count(n).launch(grid(parts * blocks))?;
+        let layout = Layout::contiguous(&Shape::from([parts, n]));
+        self.reduce_lines(op, 0, View { buffer: &*partial, dtype: kept, layout: &layout }, dst)
+    }
+}

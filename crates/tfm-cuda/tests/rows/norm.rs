@@ -1,0 +1,106 @@
+//! Layer normalisation and its gradient, softmax.
+
+use crate::bench::{FLOATS, assert_near, everywhere, fused, noise, packed, rows, tolerance};
+use tfm_core::fused::{LayerNorm, LayerNormGradient, Softmax};
+
+const WIDTHS: [usize; 10] = [1, 31, 32, 33, 511, 512, 1000, 1024, 1025, 2100];
+const EPSILON: f64 = 1e-5;
+
+/// (x − μ)/√(σ² + ε) and 1/√(σ² + ε).
+fn normal(x: &[f64]) -> (Vec<f64>, f64) {
+    let d = x.len() as f64;
+    let mean = x.iter().sum::<f64>() / d;
+    let variance = x.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / d;
+    let factor = 1.0 / (variance + EPSILON).sqrt();
+    (x.iter().map(|x| (x - mean) * factor).collect(), factor)
+}
+
+#[test]
+fn layer_norm() {
+    everywhere("norm::layer_norm", |cuda| {
+        for (case, d) in WIDTHS.into_iter().enumerate() {
+            let n = if d > 500 { 3 } else { 7 };
+            for dtype in FLOATS {
+                // Rows at odd addresses and at multiples of 16 bytes.
+                let (offset, gap) = if case % 2 == 0 { (8, 16) } else { (3, 5) };
+                let what = format!("d = {d}, {dtype}");
+                let values: Vec<f64> = noise(1, n * d, 2.0).iter().map(|x| x + 3.0).collect();
+                let x = rows(cuda, dtype, &[n, d], &values, [offset, gap]);
+                let [weight, bias] =
+                    [2, 3].map(|seed| packed(cuda, dtype, &[d], &noise(seed, d, 1.0), offset));
+                let op = LayerNorm { epsilon: EPSILON };
+                let inputs = [&x, &weight, &bias];
+                let got = fused(cuda, op, &inputs, &[(dtype, &[n, d])], offset);
+                let want: Vec<f64> = (0..n)
+                    .flat_map(|row| normal(x.row(row)).0.into_iter().enumerate())
+                    .map(|(i, x)| x * weight.values[i] + bias.values[i])
+                    .collect();
+                assert_near(&what, &got[0], &want, tolerance(dtype));
+            }
+        }
+    });
+}
+
+#[test]
+fn layer_norm_gradient() {
+    everywhere("norm::layer_norm_gradient", |cuda| {
+        let cases = [(0, 8), (1, 1), (5, 31), (9, 33), (3, 511), (70, 512), (5, 1000), (6, 1025)];
+        for (case, (n, d)) in cases.into_iter().enumerate() {
+            for dtype in FLOATS {
+                let (offset, gap) = if case % 2 == 0 { (8, 16) } else { (3, 5) };
+                let what = format!("{n} rows of {d}, {dtype}");
+                let x = rows(cuda, dtype, &[n, d], &noise(1, n * d, 2.0), [offset, gap]);
+                let dy = rows(cuda, dtype, &[n, d], &noise(2, n * d, 1.0), [offset, 2 * gap]);
+                let weight = packed(cuda, dtype, &[d], &noise(3, d, 1.0), offset);
+                let op = LayerNormGradient { epsilon: EPSILON };
+                let results: [(_, &[usize]); 3] = [(dtype, &[n, d]), (dtype, &[d]), (dtype, &[d])];
+                let got = fused(cuda, op, &[&x, &weight, &dy], &results, offset);
+                let (mut dx, mut d_weight, mut d_bias) = (vec![], vec![0.0; d], vec![0.0; d]);
+                for row in 0..n {
+                    let (normal, factor) = normal(x.row(row));
+                    let dy = dy.row(row);
+                    let g: Vec<f64> = dy.iter().zip(&weight.values).map(|(a, b)| a * b).collect();
+                    let mean = g.iter().sum::<f64>() / d as f64;
+                    let product = g.iter().zip(&normal).map(|(a, b)| a * b).sum::<f64>() / d as f64;
+                    dx.extend((0..d).map(|i| (g[i] - mean - normal[i] * product) * factor));
+                    for i in 0..d {
+                        d_weight[i] += dy[i] * normal[i];
+                        d_bias[i] += dy[i];
+                    }
+                }
+                let tolerance = 2.0 * tolerance(dtype);
+                // The gradient of a single element is nothing but rounding.
+                if d > 1 {
+                    assert_near(&format!("dx, {what}"), &got[0], &dx, tolerance);
+                    assert_near(&format!("dγ, {what}"), &got[1], &d_weight, tolerance);
+                }
+                assert_near(&format!("dβ, {what}"), &got[2], &d_bias, tolerance);
+            }
+        }
+    });
+}
+
+#[test]
+fn softmax() {
+    everywhere("norm::softmax", |cuda| {
+        for (case, n) in [1, 7, 32, 33, 511, 1000, 1024, 1025, 8195].into_iter().enumerate() {
+            for (dtype, log) in
+                FLOATS.into_iter().zip([case % 2 == 0, case % 3 == 0, case % 2 == 1])
+            {
+                let (offset, gap) = if case % 2 == 0 { (8, 16) } else { (3, 5) };
+                let values: Vec<f64> = noise(4, 3 * n, 3.0).iter().map(|x| x + 50.0).collect();
+                let x = rows(cuda, dtype, &[3, n], &values, [offset, gap]);
+                let got = fused(cuda, Softmax { log }, &[&x], &[(dtype, &[3, n])], offset);
+                let want: Vec<f64> = (0..3)
+                    .flat_map(|row| {
+                        let sum: f64 = x.row(row).iter().map(|x| (x - 50.0).exp()).sum();
+                        x.row(row).iter().map(move |x| x - 50.0 - sum.ln())
+                    })
+                    .map(|y| if log { y } else { y.exp() })
+                    .collect();
+                let what = format!("n = {n}, {dtype}, log: {log}");
+                assert_near(&what, &got[0], &want, tolerance(dtype));
+            }
+        }
+    });
+}
