@@ -114,12 +114,16 @@ __device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weigh
     }
   }
   float* own = sums + (int64_t)blockIdx.x * 2 * d;
+  const bool at_once = aligned(own) && d % 4 == 0;
 #pragma unroll
   for (int p = 0; p < Own::PACKS; p++)
 #pragma unroll
-    for (int e = 0; e < PACK<T>; e++) {
+    for (int e = 0; e < PACK<T>; e += 4) {
       const int column = Own::column(p) + e;
-      if (column < d) own[column] = for_weight[p][e], own[d + column] = for_bias[p][e];
+      const float w[4] = {for_weight[p][e], for_weight[p][e + 1], for_weight[p][e + 2], for_weight[p][e + 3]};
+      const float b[4] = {for_bias[p][e], for_bias[p][e + 1], for_bias[p][e + 2], for_bias[p][e + 3]};
+      store(own + column, w, d - column, at_once);
+      store(own + d + column, b, d - column, at_once);
     }
 }
 

@@ -58,15 +58,13 @@ struct Exponentials {
   float max, sum;
 };
 
-// Products and sums are not contracted: both threads of an exchange have the same bits.
 __device__ float joined(float a, float b) { return a + b; }
 __device__ Pair joined(Pair a, Pair b) { return {a.a + b.a, a.b + b.b}; }
 __device__ Exponentials joined(Exponentials a, Exponentials b) {
   const float max = fmaxf(a.max, b.max);
   // Nothing but -∞ so far: 0, or NaN.
   if (max == -INFINITY) return {max, a.sum + b.sum};
-  const float x = __fmul_rn(a.sum, expf(a.max - max)), y = __fmul_rn(b.sum, expf(b.max - max));
-  return {max, __fadd_rn(x, y)};
+  return {max, a.sum * expf(a.max - max) + b.sum * expf(b.max - max)};
 }
 
 // Those of a pack.
@@ -82,12 +80,17 @@ template <int N> __device__ Exponentials exponentials(const float (&x)[N]) {
 
 __device__ float from_lane(float x, int lane) { return __shfl_xor_sync(0xffffffffu, x, lane); }
 __device__ Pair from_lane(Pair x, int lane) { return {from_lane(x.a, lane), from_lane(x.b, lane)}; }
-__device__ Exponentials from_lane(Exponentials x, int lane) { return {from_lane(x.max, lane), from_lane(x.sum, lane)}; }
 
 template <typename X> __device__ X warp_join(X x) {
 #pragma unroll
   for (int lane = 16; lane > 0; lane /= 2) x = joined(x, from_lane(x, lane));
   return x;
+}
+
+// The largest first, so that each thread rescales once.
+__device__ Exponentials warp_join(Exponentials x) {
+  const float max = warp_max(x.max);
+  return {max, warp_join(max == -INFINITY ? x.sum : x.sum * expf(x.max - max))};
 }
 
 // Memory of a block for `join`: two floats a warp.

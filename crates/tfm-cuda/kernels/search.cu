@@ -140,7 +140,7 @@ __device__ void top_k(const T* x, int64_t stride, T* values, i32* indices, int c
       for (int i = 0; i < PACK<T>; i++) {
         part[i] = ranked(part[i]);
         const Candidate<Key> here = {part[i], column + i};
-        open |= (unsigned)(i < columns - column && last.beats(here)) << i;
+        open |= (unsigned)(i < columns - column && (done == 0 || last.beats(here))) << i;
       }
       best.offer(part, column, open);
     }
@@ -180,7 +180,7 @@ __device__ void top_log_probabilities(const T* x, int64_t stride, const T* bias,
       for (int i = 0; i < PACK<T>; i++) {
         part[i] = ranked(part[i] + more[i]);
         const Candidate<float> here = {part[i], column + i};
-        open |= (unsigned)(i < columns - column && last.beats(here)) << i;
+        open |= (unsigned)(i < columns - column && (done == 0 || last.beats(here))) << i;
       }
       best.offer(part, column, open);
     }

@@ -1,7 +1,10 @@
-//! Layer normalisation and its gradient, softmax.
+//! Layer normalisation and its gradient, softmax; and that a row has the same bits in any company.
 
-use crate::bench::{FLOATS, assert_near, everywhere, fused, noise, packed, rows, tolerance};
-use tfm_core::fused::{LayerNorm, LayerNormGradient, Softmax};
+use crate::bench::{
+    FLOATS, Operand, assert_near, everywhere, fused, noise, packed, rows, tolerance,
+};
+use tfm_core::DType;
+use tfm_core::fused::{CrossEntropy, Fused, LayerNorm, LayerNormGradient, Softmax};
 
 const WIDTHS: [usize; 10] = [1, 31, 32, 33, 511, 512, 1000, 1024, 1025, 2100];
 const EPSILON: f64 = 1e-5;
@@ -101,6 +104,51 @@ fn softmax() {
                 let what = format!("n = {n}, {dtype}, log: {log}");
                 assert_near(&what, &got[0], &want, tolerance(dtype));
             }
+        }
+    });
+}
+
+/// Whatever other rows there are, and at whatever address it lies.
+#[test]
+fn a_row_has_the_same_bits_alone() {
+    everywhere("norm::a_row_has_the_same_bits_alone", |cuda| {
+        for (d, dtype) in [33, 512, 1000, 2100].into_iter().flat_map(|d| FLOATS.map(|t| (d, t))) {
+            let together = rows(cuda, dtype, &[3, d], &noise(1, 3 * d, 2.0), [3, 5]);
+            let alone = packed(cuda, dtype, &[1, d], together.row(2), 0);
+            let other = packed(cuda, dtype, &[d], &noise(2, d, 1.0), 0);
+            let targets = packed(cuda, DType::I32, &[3], &[5.0; 3], 0);
+            let target = packed(cuda, DType::I32, &[1], &[5.0], 0);
+            let norm: Fused = LayerNorm { epsilon: EPSILON }.into();
+            let gradient: Fused = LayerNormGradient { epsilon: EPSILON }.into();
+            let (softmax, loss) =
+                (Softmax { log: false }.into(), CrossEntropy { smoothing: 0.1 }.into());
+            let last =
+                |op: &Fused, x: &Operand, more: &[&Operand], results: &[(DType, &[usize])]| {
+                    let inputs: Vec<&Operand> =
+                        [x].into_iter().chain(more.iter().copied()).collect();
+                    let y = fused(cuda, op.clone(), &inputs, results, 0)[0].to_f64();
+                    let width = y.len() / x.layout.shape()[0];
+                    y[y.len() - width..].to_vec()
+                };
+            let (many, one): ([usize; 2], [usize; 2]) = ([3, d], [1, d]);
+            let vector = [d];
+            for (op, more) in [(&norm, vec![&other, &other]), (&softmax, vec![])] {
+                let want = last(op, &together, &more, &[(dtype, &many)]);
+                assert_eq!(last(op, &alone, &more, &[(dtype, &one)]), want, "{op:?}, {d}, {dtype}");
+            }
+            let want = last(
+                &gradient,
+                &together,
+                &[&other, &together],
+                &[(dtype, &many), (dtype, &vector), (dtype, &vector)],
+            );
+            let results: [(_, &[usize]); 3] = [(dtype, &one), (dtype, &vector), (dtype, &vector)];
+            assert_eq!(last(&gradient, &alone, &[&other, &alone], &results), want, "{d}, {dtype}");
+            let [many, one] = [3, 1].map(|n| [(DType::F32, [n]); 2]);
+            let [many, one] =
+                [&many, &one].map(|results| results.each_ref().map(|(t, s)| (*t, &s[..])));
+            let want = last(&loss, &together, &[&targets], &many);
+            assert_eq!(last(&loss, &alone, &[&target], &one), want, "loss, {d}, {dtype}");
         }
     });
 }
