@@ -40,36 +40,47 @@ template <int N> struct Part {
 // Nothing seen gives 0.
 __device__ float result(const Part<1>& part) { return part.sum == 0.f ? 0.f : part.context[0] / part.sum; }
 
-// The elements of a row which a lane has: VECTORS times 16 bytes, `step` elements apart; 0 past the end.
-template <typename T, int VECTORS>
-__device__ void load(uint4 (&to)[VECTORS], const T* from, int first, int step, int d_head, bool aligned) {
-  constexpr int WIDTH = 16 / sizeof(T);
+// WIDTH neighbouring elements, loaded at once.
+template <typename T, int WIDTH> struct Vector {
+  static_assert(WIDTH * sizeof(T) == 16, "a vector");
+  uint4 raw;
+
+  __device__ void load(const T* from) { raw = *reinterpret_cast<const uint4*>(from); }
+  __device__ void clear() { raw = make_uint4(0, 0, 0, 0); }
+  __device__ float operator[](int i) const { return number(reinterpret_cast<const T*>(&raw)[i]); }
+};
+template <typename T> struct Vector<T, 1> {
+  T raw;
+
+  __device__ void load(const T* from) { raw = *from; }
+  __device__ void clear() { raw = convert<T>(0.f); }
+  __device__ float operator[](int) const { return number(raw); }
+};
+
+// What a lane has of a row: vectors `step` elements apart; 0 past the end.
+template <typename T, int WIDTH, int VECTORS> struct Slice {
+  Vector<T, WIDTH> vectors[VECTORS];
+
+  __device__ void load(const T* from, int first, int step, int d_head) {
 #pragma unroll
-  for (int v = 0; v < VECTORS; v++) {
-    const int at = first + v * step;
-    if (aligned) {
-      to[v] = at < d_head ? *reinterpret_cast<const uint4*>(from + at) : make_uint4(0, 0, 0, 0);
-    } else {
-      T elements[WIDTH];
-#pragma unroll
-      for (int i = 0; i < WIDTH; i++) elements[i] = at + i < d_head ? from[at + i] : convert<T>(0.f);
-      to[v] = *reinterpret_cast<uint4*>(elements);
+    for (int v = 0; v < VECTORS; v++) {
+      const int at = first + v * step;
+      if (at < d_head)
+        vectors[v].load(from + at);
+      else
+        vectors[v].clear();
     }
   }
-}
-
-template <typename T, int N> __device__ void numbers(float (&to)[N], const uint4 (&from)[N * sizeof(T) / 16]) {
-  constexpr int WIDTH = 16 / sizeof(T);
-#pragma unroll
-  for (int i = 0; i < N; i++) to[i] = number(reinterpret_cast<const T*>(&from[i / WIDTH])[i % WIDTH]);
-}
+  __device__ float operator[](int i) const { return vectors[i / WIDTH][i % WIDTH]; }
+};
 
 // context [n, heads, d_head] if there is one chunk; otherwise partial [n, heads, chunks, d_head + 2] holds the context so
-// far, the largest score and the sum. A group of LANES has d_head up to LANES·VECTORS·16 bytes. Blocks: n, heads, chunks.
-template <typename T, int LANES, int VECTORS>
+// far, the largest score and the sum. A group of LANES has heads up to LANES·VECTORS·WIDTH; where WIDTH is not 1, all heads
+// are of whole vectors at multiples of 16 bytes. Blocks: n, heads, chunks.
+template <typename T, int LANES, int VECTORS, int WIDTH>
 __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows, const i32* table, int width,
-                       const i32* lengths, int d_head, bool aligned, float scale, T* context, float* partial) {
-  constexpr int WIDTH = 16 / sizeof(T), N = VECTORS * WIDTH, GROUPS = WARPS * 32 / LANES;
+                       const i32* lengths, int d_head, float scale, T* context, float* partial) {
+  constexpr int N = VECTORS * WIDTH, GROUPS = WARPS * 32 / LANES;
   const int hypothesis = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, chunks = gridDim.z;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int group = threadIdx.x / LANES, first = threadIdx.x % LANES * WIDTH, step = LANES * WIDTH;
@@ -80,15 +91,11 @@ __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows,
   table += (int64_t)hypothesis * width;
   key.data += head * key.head, value.data += head * value.head;
 
-  float q[N];
-  {
-    uint4 raw[VECTORS];
-    load(raw, query.data + hypothesis * query.row + head * query.head, first, step, d_head, aligned);
-    numbers<T>(q, raw);
-  }
+  Slice<T, WIDTH, VECTORS> q;
+  q.load(query.data + hypothesis * query.row + head * query.head, first, step, d_head);
   Part<N> part = {-INFINITY, 0.f, {}};
   for (int row = chunk * CHUNK; row < end; row += GROUPS * UNROLL) {
-    uint4 keys[UNROLL][VECTORS], values[UNROLL][VECTORS];
+    Slice<T, WIDTH, VECTORS> keys[UNROLL], values[UNROLL];
     Count ids[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
@@ -99,16 +106,15 @@ __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows,
     for (int u = 0; u < UNROLL; u++) {
       // A row that is not there is not seen.
       const int size = ids[u] < rows ? d_head : 0;
-      load(keys[u], key.data + ids[u] * key.row, first, step, size, aligned);
-      load(values[u], value.data + ids[u] * value.row, first, step, size, aligned);
+      keys[u].load(key.data + ids[u] * key.row, first, step, size);
+      values[u].load(value.data + ids[u] * value.row, first, step, size);
     }
     float scores[UNROLL], largest = part.largest;
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
-      float k[N], dot = 0.f;
-      numbers<T>(k, keys[u]);
+      float dot = 0.f;
 #pragma unroll
-      for (int i = 0; i < N; i++) dot += q[i] * k[i];
+      for (int i = 0; i < N; i++) dot += q[i] * keys[u][i];
 #pragma unroll
       for (int lanes = LANES / 2; lanes > 0; lanes /= 2) dot += __shfl_xor_sync(0xffffffffu, dot, lanes);
       scores[u] = ids[u] < rows ? dot * scale : -INFINITY;
@@ -121,11 +127,9 @@ __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows,
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
       const float weight = expf(scores[u] - finite(largest));
-      float v[N];
-      numbers<T>(v, values[u]);
       part.sum += weight;
 #pragma unroll
-      for (int i = 0; i < N; i++) part.context[i] += weight * v[i];
+      for (int i = 0; i < N; i++) part.context[i] += weight * values[u][i];
     }
   }
 #pragma unroll
@@ -182,26 +186,30 @@ __device__ void merge(const float* partial, const i32* lengths, int width, int h
 
 }  // namespace
 
-#define ATTEND(T, D, LANES, VECTORS) \
+#define ATTEND(NAME, T, LANES, VECTORS, WIDTH) \
   KERNEL __launch_bounds__(32 * WARPS) \
-      row_table_attention_##T##_##D(const T* query, int64_t query_row, int64_t query_head, const T* key, int64_t key_row, \
-                                    int64_t key_head, const T* value, int64_t value_row, int64_t value_head, Count rows, \
-                                    const i32* table, int width, const i32* lengths, int d_head, int aligned, \
-                                    float scale, T* context, float* partial) { \
-    attend<T, LANES, VECTORS>({query, query_row, query_head}, {key, key_row, key_head}, {value, value_row, value_head}, \
-                              rows, table, width, lengths, d_head, aligned, scale, context, partial); \
+      row_table_attention_##NAME(const T* query, int64_t query_row, int64_t query_head, const T* key, int64_t key_row, \
+                                 int64_t key_head, const T* value, int64_t value_row, int64_t value_head, Count rows, \
+                                 const i32* table, int width, const i32* lengths, int d_head, float scale, T* context, \
+                                 float* partial) { \
+    attend<T, LANES, VECTORS, WIDTH>({query, query_row, query_head}, {key, key_row, key_head}, \
+                                    {value, value_row, value_head}, rows, table, width, lengths, d_head, scale, \
+                                    context, partial); \
   }
 
-// Head sizes up to D.
-ATTEND(f32, 64, 16, 1)
-ATTEND(f32, 128, 32, 1)
-ATTEND(f32, 256, 32, 2)
-ATTEND(f16, 64, 8, 1)
-ATTEND(f16, 128, 16, 1)
-ATTEND(f16, 256, 32, 1)
-ATTEND(bf16, 64, 8, 1)
-ATTEND(bf16, 128, 16, 1)
-ATTEND(bf16, 256, 32, 1)
+// Heads up to that size, in whole 16 bytes; or any up to 256.
+ATTEND(f32_64, f32, 16, 1, 4)
+ATTEND(f32_128, f32, 32, 1, 4)
+ATTEND(f32_256, f32, 32, 2, 4)
+ATTEND(f32_any, f32, 32, 8, 1)
+ATTEND(f16_64, f16, 8, 1, 8)
+ATTEND(f16_128, f16, 16, 1, 8)
+ATTEND(f16_256, f16, 32, 1, 8)
+ATTEND(f16_any, f16, 32, 8, 1)
+ATTEND(bf16_64, bf16, 8, 1, 8)
+ATTEND(bf16_128, bf16, 16, 1, 8)
+ATTEND(bf16_256, bf16, 32, 1, 8)
+ATTEND(bf16_any, bf16, 32, 8, 1)
 
 #define MERGE(T) \
   KERNEL merge_chunks_##T(const float* partial, const i32* lengths, int width, int heads, int d_head, int chunks, \

@@ -100,7 +100,7 @@ impl Case {
         let arguments = [
             vec![long(query), long((heads * d) as u64), head.clone()],
             vec![long(key), row.clone(), head.clone(), long(value), row, head, int(self.pool)],
-            vec![long(table), int(self.width), long(lengths), int(d), int(aligned.into())],
+            vec![long(table), int(self.width), long(lengths), int(d)],
             vec![(d as f32).powf(-0.5).to_le_bytes().to_vec(), long(out), long(partial)],
         ]
         .concat();
@@ -112,7 +112,8 @@ impl Case {
             seed,
             ..Launch::default()
         };
-        let bucket = [64, 128, 256].into_iter().find(|size| d <= *size).unwrap();
+        let bucket = [64, 128, 256].into_iter().find(|size| d <= *size).unwrap().to_string();
+        let bucket = if aligned { &bucket } else { "any" };
         let kernel = format!("row_table_attention_{name}_{bucket}");
         let counters = device
             .launch(&MODULE, &kernel, &launch, &arguments)

@@ -12,7 +12,7 @@ use tfm_core::fused::RowTableAttention;
 const CHUNK: usize = 64;
 /// Warps of a block; `WARPS` of the kernels.
 const WARPS: usize = 4;
-/// The sizes of heads that the kernels are made for.
+/// The sizes of heads that the kernels are made for, by loads of 16 bytes; with other loads one takes all up to the last.
 const SIZES: [usize; 3] = [64, 128, 256];
 
 /// Whether there is a kernel for heads of this size.
@@ -34,14 +34,18 @@ pub(super) fn run(
     if shape.elements() == 0 {
         return Ok(());
     }
-    let size = SIZES.into_iter().find(|size| d_head <= *size).expect("`supports` has seen to it");
     let chunks = width.div_ceil(CHUNK).max(1);
-    let aligned = inputs[..3].iter().all(loads_by_16_bytes);
-    let call =
-        cuda.call("row_table_attention", format!("{}_{size}", typed("row_table_attention", dtype)));
+    let size = if inputs[..3].iter().all(loads_by_16_bytes) {
+        let size = SIZES.into_iter().find(|size| d_head <= *size);
+        size.expect("`supports` has seen to it").to_string()
+    } else {
+        "any".into()
+    };
+    let kernel = format!("{}_{size}", typed("row_table_attention", dtype));
+    let call = cuda.call("row_table_attention", kernel);
     let call = [&inputs[0], key, value].into_iter().fold(call, heads_of).count(rows);
     let call = call.source(table).count(width).source(lengths);
-    let call = call.count(d_head).signed(aligned.into()).float(op.scale);
+    let call = call.count(d_head).float(op.scale);
     let grid = Grid {
         blocks: [n, heads, chunks],
         threads: 32 * WARPS as u32,
@@ -64,9 +68,11 @@ fn heads_of<'a>(call: Call<'a>, view: &View<'_, Buffer>) -> Call<'a> {
     call.source(view).stride(strides[0]).stride(strides[1])
 }
 
-/// Whether every head starts at a multiple of 16 bytes and is as long.
+/// Whether every head starts at a multiple of 16 bytes and is as long. What lies between the only row and the next has no
+/// say: a hypothesis alone is computed as among others.
 fn loads_by_16_bytes(view: &View<'_, Buffer>) -> bool {
     let (layout, width) = (view.layout, 16 / view.dtype.size());
-    let steps = [layout.offset(), layout.strides()[0], layout.strides()[1], layout.shape()[2]];
+    let between = |axis: usize| if layout.shape()[axis] > 1 { layout.strides()[axis] } else { 0 };
+    let steps = [layout.offset(), between(0), between(1), layout.shape()[2]];
     steps.into_iter().all(|step| step % width == 0)
 }
