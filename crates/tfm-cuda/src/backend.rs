@@ -127,11 +127,9 @@ impl Backend for CudaBackend {
             return Ok(());
         }
         let mut target = dst.data.slice_mut(..source.len());
+        // Memory that is not page-locked is copied to the driver's before this returns: the caller's is the caller's again.
         let copied = self.stream.memcpy_htod(source, &mut target);
-        // The caller's memory is the caller's again when this returns.
-        copied
-            .and_then(|()| self.stream.synchronize())
-            .map_err(|error| driver_error("upload", error))
+        copied.map_err(|error| driver_error("upload", error))
     }
 
     fn download(&self, src: View<'_, Buffer>) -> Outcome<Tensor> {
