@@ -30,6 +30,7 @@ impl Forced {
         let config = self.config.clone();
         let mut net = Network::new(&config);
         let memory = batch.encoder(&mut net);
+        let memory = net.graph.cast(memory, DType::F32);
         net.graph.output(memory);
         self.run(&net.graph, &batch, &[], Vec::new()).map(|mut outputs| outputs.remove(0))
     }
@@ -90,11 +91,12 @@ impl Forced {
         batch.decoder(&mut net);
         let tap = format!("decoder.layers.{layer}.cross_attention.weights");
         let outputs = self.run(&net.graph, &batch, &[], vec![tap])?;
-        let weights = outputs[0].as_f32().expect("attention weights are f32"); // [heads, target, source]
+        let weights = outputs[0].to_f64(); // [heads, target, source]
         let heads = self.config.decoder.heads;
         let size = pair.target.len() * pair.source.len();
-        let mean =
-            |i: usize| (0..heads).map(|head| weights[head * size + i]).sum::<f32>() / heads as f32;
+        let mean = |i: usize| {
+            (0..heads).map(|head| weights[head * size + i] as f32).sum::<f32>() / heads as f32
+        };
         Ok((0..size).map(mean).collect())
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
-use tfm_core::{ParameterSource, Session};
+use tfm_core::{DType, ParameterSource, Session};
 use tfm_model::decoding::Limits;
 
 #[cfg(not(any(feature = "cpu", feature = "cuda")))]
@@ -104,6 +104,25 @@ impl Device {
             Backend::Cpu => self.threads(),
             #[cfg(feature = "cuda")]
             Backend::Cuda(_) => 1,
+        }
+    }
+
+    /// Whether models can be computed in this type.
+    ///
+    /// # Errors
+    /// [`Error::Option`]: not at a reasonable speed.
+    pub(crate) fn check_dtype(&self, dtype: DType) -> Result<()> {
+        match self.backend {
+            #[cfg(feature = "cpu")]
+            Backend::Cpu if dtype != DType::F32 => {
+                let problem = format!("the cpu computes in f32 alone so far, not in {dtype}");
+                Err(Error::Option { option: "dtype", problem })
+            }
+            _ if !dtype.is_float() => {
+                let problem = format!("{dtype} is no float type");
+                Err(Error::Option { option: "dtype", problem })
+            }
+            _ => Ok(()),
         }
     }
 

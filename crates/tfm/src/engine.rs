@@ -5,7 +5,7 @@ use crate::{Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tfm_model::decoding::{Arrival, Limits};
 use tfm_model::search::{Hypothesis, SearchOptions};
-use tfm_model::{Forced, Generator, Pair, Parameters};
+use tfm_model::{Config, Forced, Generator, Pair, Parameters};
 
 /// What a translator shares with its streams.
 pub(crate) struct Engine {
@@ -39,11 +39,12 @@ impl Engine {
         if let Some(tokens) = options.batch_tokens {
             limits.source_tokens = tokens;
         }
-        let parameters = Arc::new(Parameters::new(model.checkpoint.clone()));
-        let session = device.session(parameters).map_err(tfm_model::Error::from)?;
-        let config = &model.config;
-        let generator = Generator::new(&session, config, device.workers(), 1)?;
-        let forced = Forced::new(session, config.clone());
+        device.check_dtype(options.dtype)?;
+        let parameters = Parameters::of_type(model.checkpoint.clone(), options.dtype);
+        let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
+        let config = Arc::new(Config { dtype: options.dtype, ..Config::clone(&model.config) });
+        let generator = Generator::new(&session, &config, device.workers(), 1)?;
+        let forced = Forced::new(session, config);
         Ok(Engine {
             model: model.clone(),
             search,

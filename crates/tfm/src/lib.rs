@@ -37,6 +37,7 @@ pub use error::{Error, Result};
 pub use model::Model;
 pub use options::Options;
 pub use stream::Translations;
+pub use tfm_core::DType;
 pub use tfm_model::checkpoint::ElementType;
 pub use translation::{Alignment, Alternative, Score, Translation};
 pub use translator::Translator;

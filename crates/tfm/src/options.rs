@@ -1,6 +1,7 @@
 //! What a user may ask of a translator.
 
 use crate::{Error, Model, Result};
+use tfm_core::DType;
 use tfm_model::search::SearchOptions;
 
 /// More beams than this are a mistake, and their memory is not there.
@@ -28,6 +29,9 @@ pub struct Options {
     pub target_language: Option<String>,
     /// Source tokens encoded together: more is faster, less takes less memory.
     pub batch_tokens: Option<usize>,
+    /// The type in which the model is computed: 16 bits are faster and take half the memory, where the device has them. Scores
+    /// are in `F32` always.
+    pub dtype: DType,
     /// Return with each translation which source tokens its tokens attended to.
     pub alignments: bool,
 }
@@ -42,6 +46,7 @@ impl Default for Options {
             min_new_tokens: None,
             target_language: None,
             batch_tokens: None,
+            dtype: DType::F32,
             alignments: false,
         }
     }

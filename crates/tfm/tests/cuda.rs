@@ -21,16 +21,27 @@ fn emulated(driver: &Installed, environment: &[(&str, &str)], arguments: &[&str]
 fn translations_on_cuda_are_those_on_the_cpu() {
     let Some(model) = common::test_data("models/marian-tatoeba-en-fr") else { return };
     let driver = Installed::new().unwrap();
-    let sentences = ["Hi.", "The cat is asleep.", "I like it."];
-    let arguments = |device| {
-        let mut all = vec!["translate", "-m", argument(&model), "--device", device, "--beam", "2"];
-        all.extend(sentences);
-        all
+    let translate = |device: &[&str], sentences: &[&str]| {
+        let model = ["translate", "-m", argument(&model), "--beam", "2", "--device"];
+        let arguments = [&model, device, sentences].concat();
+        emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments).success()
     };
-    let on_cpu = run(&arguments("cpu"), b"").success();
+    let sentences = ["Hi.", "I like it.", "The cat is asleep."];
+    let on_cpu = translate(&["cpu"], &sentences);
     assert_eq!(on_cpu.lines().count(), sentences.len());
-    let on_cuda = emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments("cuda")).success();
-    assert_eq!(on_cuda, on_cpu);
+    assert_eq!(translate(&["cuda"], &sentences), on_cpu);
+    // The model is sure of the last: 16 bits change its score and not its words.
+    for dtype in ["f16", "bf16"] {
+        let on_cuda = translate(&["cuda", "--dtype", dtype], &sentences[2..]);
+        assert_eq!(on_cuda.lines().last(), on_cpu.lines().last(), "{dtype}");
+    }
+}
+
+#[test]
+fn sixteen_bits_are_for_devices_that_have_them() {
+    let outcome = run(&["translate", "--device", "cpu", "--dtype", "bf16", "Hi."], b"");
+    let (_, stderr) = outcome.failure(2);
+    assert_eq!(stderr, "error: dtype: the cpu computes in f32 alone so far, not in bf16\n");
 }
 
 /// The configuration of a small training, dropout and all.

@@ -10,6 +10,7 @@ pub use generation::GenerationDefaults;
 pub use tfm_core::fused::Activation;
 
 use crate::checkpoint::Fault;
+use tfm_core::DType;
 
 /// The description of an encoder-decoder Transformer. Families differ in this data, and in how files name
 /// the weights; not in code.
@@ -51,6 +52,9 @@ pub struct Config {
     pub output_bias: bool,
     /// The tokens with a role.
     pub special: SpecialTokens,
+    /// The type in which weights are kept and values computed; logits are `F32` whatever it is. Files have no say in it: `F32`
+    /// where nothing else is asked for.
+    pub dtype: DType,
 }
 
 /// Who defined the names in the files.

@@ -7,6 +7,7 @@ use super::{
     SpecialTokens, Stack,
 };
 use crate::checkpoint::{Fault, shortened};
+use tfm_core::DType;
 
 const GENERATION_FILE: &str = "generation_config.json";
 
@@ -109,6 +110,7 @@ fn read_family(fields: &mut Fields, family: Family, special: SpecialTokens) -> C
         tied_output: fields.flag("tie_word_embeddings").unwrap_or(true),
         output_bias: true,
         special,
+        dtype: DType::F32,
     };
     match family {
         Family::Marian => common,

@@ -109,7 +109,7 @@ fn allocate(
     let shape = [rows, heads, config.d_model / heads];
     let names = (0..config.decoder.layers)
         .flat_map(|layer| ["key", "value"].map(|what| Network::pool_name(kind, layer, what)));
-    names.map(|name| Ok((name, session.allocate(DType::F32, shape)?))).collect()
+    names.map(|name| Ok((name, session.allocate(config.dtype, shape)?))).collect()
 }
 
 /// Replaces pools by larger ones with the same first rows, one pool at a time.
@@ -123,11 +123,11 @@ fn grow(
     let heads = config.decoder.heads;
     let shape = [rows, heads, config.d_model / heads];
     let old_shape = pools[0].1.shape().clone();
-    let program = copy_rows(session, &old_shape, &shape.into())?;
+    let program = copy_rows(session, config.dtype, &old_shape, &shape.into())?;
     let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
     for (name, old) in pools {
         debug_assert!(name.starts_with(kind));
-        let mut new = session.allocate(DType::F32, shape)?;
+        let mut new = session.allocate(config.dtype, shape)?;
         session.run(
             &program,
             &[("ids", HostSlice::I32(&ids))],

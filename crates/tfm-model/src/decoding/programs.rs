@@ -132,10 +132,15 @@ impl Programs {
 }
 
 /// Copies the state `old` to the first rows of the state `new`. Input: `ids`, the rows' numbers.
-pub(super) fn copy_rows(session: &mut Session, old: &Shape, new: &Shape) -> Result<Program> {
+pub(super) fn copy_rows(
+    session: &mut Session,
+    dtype: DType,
+    old: &Shape,
+    new: &Shape,
+) -> Result<Program> {
     let mut graph = tfm_core::Graph::new();
-    let source: Value = graph.state("old", DType::F32, old.clone());
-    let target = graph.state("new", DType::F32, new.clone());
+    let source: Value = graph.state("old", dtype, old.clone());
+    let target = graph.state("new", dtype, new.clone());
     let ids = graph.indices("ids", old[0].max(1), [old[0]]);
     graph.write_rows(target, source, ids);
     session.compile(&graph, &CompileOptions::default())

@@ -61,7 +61,8 @@ impl Network<'_> {
                 config.output_bias.then(|| net.parameter("bias", &[config.target_vocabulary]));
             let logits = net.graph.linear(x, weight, bias);
             net.graph.label(logits, "logits");
-            logits
+            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more digits than 16 bits have.
+            net.graph.cast(logits, DType::F32)
         })
     }
 
@@ -129,9 +130,9 @@ impl Network<'_> {
     /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.
     fn pool(&mut self, kind: &str, layer: usize, rows: usize) -> [Value; 2] {
         let heads = self.config.decoder.heads;
-        let shape = [rows, heads, self.config.d_model / heads];
+        let (shape, dtype) = ([rows, heads, self.config.d_model / heads], self.config.dtype);
         ["key", "value"]
-            .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), DType::F32, shape))
+            .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), dtype, shape))
     }
 
     /// The name of a pool's state.

@@ -3,6 +3,7 @@
 use super::Places;
 use super::table::Table;
 use std::path::PathBuf;
+use tfm_core::DType;
 use tfm_model::config::{
     Activation, Config, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
 };
@@ -214,6 +215,7 @@ impl Architecture {
             tied_output: self.tie_output,
             output_bias: self.output_bias,
             special,
+            dtype: DType::F32,
         }
     }
 }

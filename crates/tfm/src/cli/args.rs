@@ -257,6 +257,9 @@ pub(crate) struct ModelChoice {
     /// Where to compute: auto, cpu, or in a build with the feature `cuda` also cuda or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "auto")]
     pub(crate) device: tfm::Device,
+    /// Compute in this type; 16 bits on a CUDA device alone so far
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = WeightType::F32)]
+    pub(crate) dtype: WeightType,
     /// How many threads compute; without it, as many as there are processors
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,

@@ -8,8 +8,8 @@ use super::translate::{close, stream};
 use super::{lines, render};
 use serde::Serialize;
 use std::path::Path;
-use tfm::Translator;
 use tfm::metrics::{Bleu, Chrf};
+use tfm::{Options, Translator};
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Evaluate) -> Outcome {
@@ -39,7 +39,8 @@ fn translate(arguments: &Evaluate, source: &Path) -> Outcome<Vec<String>> {
     let mut sink = arguments.save.as_deref().map(Sink::open).transpose()?;
     let model = arguments.model.model()?;
     let device = arguments.model.device(arguments.quiet);
-    let translator = Translator::new(&model, device, &arguments.search.options())?;
+    let options = Options { dtype: arguments.model.dtype.into(), ..arguments.search.options() };
+    let translator = Translator::new(&model, device, &options)?;
     let mut progress = Progress::new(Some(source), Path::new(""), arguments.quiet);
     let mut translations = Vec::new();
     let outcome = stream(&translator, input, &mut progress, |_, translation| {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use tfm::Model;
-use tfm_core::{DType, Graph};
+use tfm_core::Graph;
 use tfm_model::transformer::{DecoderKeys, Network, Sequences};
 
 /// Does what the arguments say.
@@ -128,7 +128,7 @@ fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
         }
         Part::Decoder => {
             let tokens = net.graph.indices("tokens", config.target_vocabulary, [length]);
-            let memory = net.graph.input("memory", DType::F32, [length, config.d_model]);
+            let memory = net.graph.input("memory", config.dtype, [length, config.d_model]);
             let cross = Sequences::input(&mut net.graph, "cross", 1, length, length);
             net.decoder(tokens, positions, DecoderKeys::Whole { targets: sentence, memory, cross })
         }

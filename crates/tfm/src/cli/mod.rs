@@ -14,12 +14,12 @@ mod tokenizer;
 mod train;
 mod translate;
 
-use args::{Arguments, Command, ModelChoice, Search};
+use args::{Arguments, Command, ModelChoice, Search, WeightType};
 use clap::Parser;
 use failure::{Failure, Outcome};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use tfm::{Device, Model, Options};
+use tfm::{DType, Device, Model, Options};
 
 /// Does what the command line asks for.
 pub(crate) fn run() -> ExitCode {
@@ -44,6 +44,16 @@ impl ModelChoice {
     fn device(&self, quiet: bool) -> Device {
         note_choice(self.device, quiet);
         self.threads.map_or(self.device, |threads| self.device.with_threads(threads))
+    }
+}
+
+impl From<WeightType> for DType {
+    fn from(weights: WeightType) -> Self {
+        match weights {
+            WeightType::F32 => DType::F32,
+            WeightType::F16 => DType::F16,
+            WeightType::Bf16 => DType::BF16,
+        }
     }
 }
 

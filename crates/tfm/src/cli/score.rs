@@ -61,8 +61,8 @@ fn from_columns() -> Outcome<Pairs> {
 
 fn score(arguments: &Score, mut pairs: Pairs, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let translator =
-        Translator::new(&model, arguments.model.device(arguments.quiet), &Options::default())?;
+    let options = Options { dtype: arguments.model.dtype.into(), ..Options::default() };
+    let translator = Translator::new(&model, arguments.model.device(arguments.quiet), &options)?;
     let mut progress =
         Progress::new(arguments.source.as_deref(), &arguments.output.path, arguments.quiet);
     let mut outcome = Ok(());
