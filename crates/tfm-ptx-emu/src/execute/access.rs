@@ -43,7 +43,12 @@ impl Machine<'_> {
                     let (to, from) =
                         (self.address(warp, to, lane)?, self.address(warp, from, lane)?);
                     let size = size.map(|size| self.read(warp, size, lane)).transpose()?;
-                    let size = size.map_or(bytes, |size| (size as usize).min(bytes));
+                    let size = size.map_or(bytes, |size| integer::low(32, size) as usize);
+                    if size > bytes {
+                        let problem =
+                            format!("a copy of {bytes} bytes takes {size} from its source");
+                        return Err((Problem::Launch(problem), lane));
+                    }
                     self.with(warp, Space::Shared, to, bytes, lane, |region, to, agent| {
                         region.begin_copy(to, bytes, agent)
                     })?;
