@@ -1,5 +1,6 @@
 //! The fused ops: which operands their kernels take, and which file calls them.
 
+mod attention;
 mod embedding;
 
 use crate::backend::CudaBackend;
@@ -12,6 +13,8 @@ use tfm_core::{DType, Layout};
 enum Wanted {
     /// Contiguous rows at one distance.
     Rows,
+    /// `[rows, heads, size]` with contiguous heads of a size that the kernels take.
+    Heads,
     /// No gaps.
     Contiguous,
 }
@@ -21,6 +24,8 @@ fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
     Some(match op {
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
         Fused::Embedding(_) => Wanted::Contiguous,
+        Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
+        Fused::Attention(_) | Fused::AttentionGradient(_) => Wanted::Contiguous,
         _ => return None,
     })
 }
@@ -30,6 +35,9 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     signature.inputs.iter().enumerate().all(|(operand, (_, layout))| match wanted(op, operand) {
         None => false,
         Some(Wanted::Rows) => layout.as_rows().is_some(),
+        Some(Wanted::Heads) => {
+            layout.has_contiguous_rows() && attention::SIZES.contains(&layout.shape().last_extent())
+        }
         Some(Wanted::Contiguous) => layout.is_contiguous(),
     })
 }
@@ -43,6 +51,8 @@ pub(crate) fn run(
 ) -> Outcome {
     match op {
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
+        Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),
+        Fused::AttentionGradient(op) => attention::gradient(cuda, op, inputs, outputs),
         _ => unreachable!("`supports` refuses {op:?}"),
     }
 }
