@@ -3,6 +3,8 @@
 //! The text names the version of the compiler and the hash of its source; `tidy` holds it to the source's, so that PTX
 //! never comes from another source than the one beside it.
 
+mod budget;
+
 use crate::project::{self, Outcome, read, root};
 use crate::python;
 use crate::report::Verdict;
@@ -25,7 +27,7 @@ const LOCAL: &str = "_GLOBAL__N__";
 /// Compiles CUDA sources to PTX.
 #[derive(clap::Args)]
 pub(crate) struct Ptx {
-    /// Write nothing: compare with what is checked in.
+    /// Write nothing: compare with what is checked in, and hold it to the budget of registers.
     #[arg(long)]
     check: bool,
 }
@@ -48,7 +50,12 @@ pub(crate) fn run(arguments: &Ptx) -> Outcome {
             ));
         }
     }
-    Ok(())
+    if !arguments.check {
+        return Ok(());
+    }
+    let shipped: Vec<_> =
+        sources("ptx")?.into_iter().filter(|ptx| ptx.starts_with(FOLDERS[0])).collect();
+    budget::check(compiler.parent().unwrap_or(&compiler), &shipped)
 }
 
 /// `--check`, where the compiler can be had.
@@ -93,14 +100,21 @@ fn target(source: &Path) -> PathBuf {
     source.with_extension("ptx")
 }
 
-/// The first line of a PTX: the hash is of the source and of the headers beside it.
+/// The first line of a PTX: the hash is of the source and of the headers beside it that it includes.
 fn header(source: &Path) -> Outcome<String> {
     let mut hash = Sha256::new();
-    hash.update(read(source)?);
-    for header in sources("cuh")? {
-        if header.parent() == source.parent() {
-            hash.update(read(header)?);
+    let mut files = vec![source.to_path_buf()];
+    let mut next = 0;
+    while let Some(file) = files.get(next) {
+        let text = read(file)?;
+        hash.update(&text);
+        for name in text.lines().filter_map(|line| line.strip_prefix("#include \"")) {
+            let header = source.with_file_name(name.trim_end_matches('"'));
+            if !files.contains(&header) {
+                files.push(header);
+            }
         }
+        next += 1;
     }
     let hash: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     let name = source.file_name().unwrap_or_default().display();

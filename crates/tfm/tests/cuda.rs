@@ -21,10 +21,13 @@ fn emulated(driver: &Installed, environment: &[(&str, &str)], arguments: &[&str]
 fn translations_on_cuda_are_those_on_the_cpu() {
     let Some(model) = common::test_data("models/marian-tatoeba-en-fr") else { return };
     let driver = Installed::new().unwrap();
+    driver.add("libtfm_fake_cublaslt.so", "libcublasLt.so").unwrap();
     let translate = |device: &[&str], sentences: &[&str]| {
         let model = ["translate", "-m", argument(&model), "--beam", "2", "--device"];
         let arguments = [&model, device, sentences].concat();
-        emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments).success()
+        let outcome = emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments);
+        assert!(outcome.status == 0 && !outcome.stderr.contains("refused"), "{outcome:?}");
+        outcome.stdout
     };
     let sentences = ["Hi.", "I like it.", "The cat is asleep."];
     let on_cpu = translate(&["cpu"], &sentences);

@@ -1,5 +1,6 @@
 //! The fused ops: which operands their kernels take, and which file calls them.
 
+mod attention;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -28,9 +29,9 @@ enum Wanted {
     Contiguous,
 }
 
-/// What each operand of `op` must be like; `None` for an op without a kernel.
-fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
-    Some(match op {
+/// What each operand of `op` must be like.
+fn wanted(op: &Fused, operand: usize) -> Wanted {
+    match op {
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
         Fused::Embedding(_) => Wanted::Contiguous,
         Fused::Linear(_) if operand == 1 => Wanted::Any,
@@ -38,14 +39,12 @@ fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
         Fused::Linear(_) => Wanted::Rows,
         Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
         Fused::RowTableAttention(_) => Wanted::Contiguous,
-        Fused::LayerNorm(_)
-        | Fused::Softmax(_)
-        | Fused::CrossEntropy(_)
-        | Fused::TopLogProbabilities(_)
+        Fused::LayerNorm(_) | Fused::CrossEntropy(_) | Fused::TopLogProbabilities(_)
             if operand == 0 =>
         {
             Wanted::Rows
         }
+        Fused::Softmax(_) => Wanted::Rows,
         Fused::LayerNorm(_) | Fused::CrossEntropy(_) | Fused::TopLogProbabilities(_) => {
             Wanted::Contiguous
         }
@@ -57,18 +56,18 @@ fn wanted(op: &Fused, operand: usize) -> Option<Wanted> {
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
         | Fused::Adam(_) => Wanted::Contiguous,
-        _ => return None,
-    })
+        Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
+        Fused::Attention(_) | Fused::AttentionGradient(_) => Wanted::Contiguous,
+    }
 }
 
 /// Whether [`run`] takes operands of this signature.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     let fits = |layout: &Layout, operand| match wanted(op, operand) {
-        None => false,
-        Some(Wanted::Any) => true,
-        Some(Wanted::Rows) => layout.as_rows().is_some(),
-        Some(Wanted::Heads) => layout.has_contiguous_rows(),
-        Some(Wanted::Contiguous) => layout.is_contiguous(),
+        Wanted::Any => true,
+        Wanted::Rows => layout.as_rows().is_some(),
+        Wanted::Heads => layout.has_contiguous_rows(),
+        Wanted::Contiguous => layout.is_contiguous(),
     };
     let all_fit = signature.inputs.iter().enumerate().all(|(i, (_, layout))| fits(layout, i));
     let width = signature.inputs.first().map_or(0, |(_, layout)| layout.shape().last_extent());
@@ -76,6 +75,7 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
         Fused::LayerNorm(_) | Fused::LayerNormGradient(_) => width <= norm::LONGEST,
         Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
         Fused::RowTableAttention(_) => row_table_attention::supports(signature),
+        Fused::Attention(_) | Fused::AttentionGradient(_) => attention::SIZES.contains(&width),
         _ => true,
     };
     all_fit && sizes_fit
@@ -107,7 +107,8 @@ pub(crate) fn run(
         Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
         Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
-        _ => unreachable!("`supports` refuses {op:?}"),
+        Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),
+        Fused::AttentionGradient(op) => attention::gradient(cuda, op, inputs, outputs),
     }
 }
 

@@ -59,7 +59,13 @@ impl Machine<'_> {
                 let mut sizes = [bytes as u64; LANES];
                 if let Some(size) = size {
                     let mut room = [0; LANES];
-                    sizes = warp.fetch(size, active, &mut room, self)?.map(|x| x.min(bytes as u64));
+                    sizes = warp.fetch(size, active, &mut room, self)?.map(|x| integer::low(32, x));
+                    if let Some(lane) = lanes(active).find(|lane| sizes[*lane] > bytes as u64) {
+                        let size = sizes[lane];
+                        let problem =
+                            format!("a copy of {bytes} bytes takes {size} from its source");
+                        return Err((Problem::Launch(problem), lane));
+                    }
                 }
                 for lane in lanes(active) {
                     let to = integer::low(32, to[lane]);

@@ -1,0 +1,214 @@
+//! A problem of attention: which sequences, what data, which kernels.
+
+use half::{bf16, f16};
+use tfm_core::DType;
+
+/// A problem. Its data follow from it.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Case {
+    pub(crate) dtype: DType,
+    /// The size that the kernels of tiles pad heads to; `None`: the plain kernels.
+    pub(crate) padded: Option<usize>,
+    pub(crate) heads: usize,
+    pub(crate) size: usize,
+    pub(crate) causal: bool,
+    pub(crate) rate: Option<f32>,
+    pub(crate) scale: f32,
+    /// Queries of each sequence, and where its keys start and how many there are.
+    pub(crate) sequences: Vec<(usize, (usize, usize))>,
+    /// Rows of keys, also those that no sequence has.
+    pub(crate) rows: usize,
+    /// How many rows there are said to be, if not these: the rest is never touched, but counts in the positions of dropout.
+    pub(crate) said: Option<usize>,
+    /// Offsets and ranges that the kernel is told, if not these.
+    pub(crate) wild: Option<[Vec<i32>; 2]>,
+    /// Decides the data.
+    pub(crate) seed: u32,
+}
+
+/// The numbers of a problem: rows of `[heads, size]`.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Data {
+    pub(crate) query: Vec<f64>,
+    pub(crate) key: Vec<f64>,
+    pub(crate) value: Vec<f64>,
+    pub(crate) d_context: Vec<f64>,
+}
+
+/// Context, log Σ exp, and the gradients of query, key and value.
+pub(crate) type Results = [Vec<f64>; 5];
+
+/// What must come out.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Expected {
+    pub(crate) results: Results,
+    /// The norms of the terms that the gradients of query and key are sums of, without their signs.
+    pub(crate) terms: [f64; 2],
+}
+
+/// Seed and step of dropout.
+pub(crate) const KEY: [i32; 3] = [7, -3, 11];
+/// Its stream.
+pub(crate) const STREAM: u32 = 5;
+
+impl Case {
+    /// Sequences of so many queries and keys, whose keys lie one after the other.
+    pub(crate) fn new(dtype: DType, size: usize, lengths: &[(usize, usize)]) -> Case {
+        let mut rows = 0;
+        let mut sequences = Vec::new();
+        for &(queries, keys) in lengths {
+            sequences.push((queries, (rows, keys)));
+            rows += keys;
+        }
+        let padded = [32, 64, 96, 128, 256].into_iter().find(|padded| size <= *padded);
+        Case {
+            dtype,
+            padded: padded.filter(|_| dtype != DType::F32 && size.is_multiple_of(8)),
+            heads: 1,
+            size,
+            causal: false,
+            rate: None,
+            scale: (size as f32).powf(-0.5),
+            sequences,
+            rows,
+            said: None,
+            wild: None,
+            seed: 0,
+        }
+    }
+
+    /// A rate that is the number of one of the first weights, which is kept.
+    pub(crate) fn tie() -> f32 {
+        let mut numbers = (0..100).map(|i| tfm_core::philox::uniform(KEY, STREAM, i));
+        numbers.find(|x| (0.3..0.6).contains(x)).unwrap()
+    }
+
+    /// One sequence of 10 queries and 40 keys, and offsets and ranges that lie about it.
+    pub(crate) fn wild(dtype: DType, size: usize) -> impl Iterator<Item = Case> {
+        let ranges = [[30, 50], [-5, 20], [3, -7], [i32::MAX, i32::MAX], [0, i32::MAX]];
+        let ranges = ranges.map(|range| [vec![0, 10], range.to_vec()]);
+        let offsets = [[-3, 10], [5, 100], [70, 10], [90, 200], [-200, -100], [8, 3]];
+        let offsets = offsets.map(|offsets| [offsets.to_vec(), vec![0, 40]]);
+        let case = Case::new(dtype, size, &[(10, 40)]);
+        ranges.into_iter().chain(offsets).map(move |wild| Case { wild: Some(wild), ..case.clone() })
+    }
+
+    pub(crate) fn queries(&self) -> usize {
+        self.sequences.iter().map(|s| s.0).sum()
+    }
+
+    /// The rows that the kernel is told of.
+    pub(crate) fn counted_rows(&self) -> usize {
+        self.said.unwrap_or(self.rows)
+    }
+
+    /// Where each sequence's queries start, and where the last ends.
+    pub(crate) fn offsets(&self) -> Vec<i32> {
+        let ends = self.sequences.iter().scan(0, |end, s| {
+            *end += s.0 as i32;
+            Some(*end)
+        });
+        [0].into_iter().chain(ends).collect()
+    }
+
+    pub(crate) fn ranges(&self) -> Vec<i32> {
+        self.sequences.iter().flat_map(|(_, keys)| [keys.0 as i32, keys.1 as i32]).collect()
+    }
+
+    /// Whether a sequence has this row of keys, and a query that sees it.
+    pub(crate) fn is_used(&self, row: usize) -> bool {
+        self.sequences
+            .iter()
+            .any(|(queries, keys)| *queries > 0 && (keys.0..keys.0 + keys.1).contains(&row))
+    }
+
+    /// How many keys query i of a sequence sees.
+    pub(crate) fn visible(&self, queries: usize, keys: usize, i: usize) -> usize {
+        if self.causal { keys.saturating_sub(queries - 1 - i) } else { keys }
+    }
+
+    /// The nearest number of the type.
+    pub(crate) fn round(&self, x: f64) -> f64 {
+        match self.dtype {
+            DType::F16 => f16::from_f64(x).to_f64(),
+            DType::BF16 => bf16::from_f64(x).to_f64(),
+            _ => f64::from(x as f32),
+        }
+    }
+
+    pub(crate) fn data(&self) -> Data {
+        let rows = |part: u32, n: usize, size: f64| -> Vec<f64> {
+            let numbers = noise(self.seed * 16 + part, n * self.heads * self.size);
+            numbers.into_iter().map(|x| self.round(size * x)).collect()
+        };
+        let queries = self.queries();
+        Data {
+            query: rows(1, queries, 3.0),
+            key: rows(2, self.rows, 3.0),
+            value: rows(3, self.rows, 2.0),
+            d_context: rows(4, queries, 2.0),
+        }
+    }
+
+    /// The error that is allowed, as a share of the result: of context and log Σ exp, and of gradients.
+    pub(crate) fn bounds(&self) -> [f64; 5] {
+        let bound = match self.dtype {
+            DType::F16 => 1e-3,
+            DType::BF16 => 5e-3,
+            _ => 1e-5,
+        };
+        // log Σ exp is never rounded to the type.
+        [bound, 1e-5, 2.0 * bound, 2.0 * bound, 2.0 * bound]
+    }
+
+    /// What is wrong with all results.
+    pub(crate) fn compare(&self, found: &Results, wanted: &Expected) -> Result<(), String> {
+        (0..5).try_for_each(|i| self.compare_one(i, &found[i], wanted))
+    }
+
+    /// What is wrong with one of the results: the norm of all errors, and that of a row's, whose bound is 8 times as wide. Where a
+    /// gradient is a sum of terms that cancel, its rounding errors are theirs.
+    pub(crate) fn compare_one(
+        &self,
+        i: usize,
+        found: &[f64],
+        wanted: &Expected,
+    ) -> Result<(), String> {
+        let name = ["context", "log_sum_exp", "d_query", "d_key", "d_value"][i];
+        let (width, bound) = (if i == 1 { 1 } else { self.size }, self.bounds()[i]);
+        let expected = &wanted.results[i];
+        if found.len() != expected.len() {
+            return Err(format!("{name}: {} of {}", found.len(), expected.len()));
+        }
+        let floor = if i == 2 || i == 3 { wanted.terms[i - 2] / 2.0 } else { 0.0 };
+        let all = norm(expected).max(floor);
+        let differences: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
+        let error = norm(&differences);
+        if error.is_nan() || error > bound * all {
+            return Err(format!("{name}: an error of {error:e}, allowed are {:e}", bound * all));
+        }
+        let average = all / ((expected.len() / width).max(1) as f64).sqrt();
+        for (row, differences) in differences.chunks(width).enumerate() {
+            let own = norm(&expected[row * width..][..width]).max(average);
+            let error = norm(differences);
+            if error > 8.0 * bound * own {
+                return Err(format!("{name}, row {row}: {error:e} of {own:e}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn norm(x: &[f64]) -> f64 {
+    x.iter().map(|x| x * x).sum::<f64>().sqrt()
+}
+
+/// Numbers in [-1, 1) that look random.
+fn noise(seed: u32, n: usize) -> Vec<f64> {
+    let mut x = seed.wrapping_mul(2654435761).wrapping_add(12345);
+    let mut next = || {
+        x = x.wrapping_mul(1664525).wrapping_add(1013904223);
+        f64::from(x >> 8) / f64::from(1 << 23) - 1.0
+    };
+    (0..n).map(|_| next()).collect()
+}
