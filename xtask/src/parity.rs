@@ -39,7 +39,7 @@ enum Feature {
 /// Set in the process that has the fake driver.
 const EMULATED: &str = "TFM_PARITY_EMULATED";
 /// An interpreted kernel takes a thousand times as long as one on the CPU.
-const EMULATED_SCALE: f64 = 0.02;
+const EMULATED_SCALE: f64 = 0.1;
 
 /// Checks every law on every backend: one line each.
 pub(crate) fn run(arguments: &Parity) -> Outcome {

@@ -14,7 +14,7 @@ fn all_laws() {
         let backend = CudaBackend::new(0).expect("there is a device");
         let config = laws::Config::from_environment();
         // An interpreted kernel takes a thousand times as long as one on the CPU.
-        let share = if has_driver() { 0.02 } else { 1.0 };
+        let share = if has_driver() { 0.04 } else { 1.0 };
         let config = laws::Config { scale: share * config.scale, ..config };
         return laws::assert_all(&Candidate::new(backend), &config);
     }
