@@ -7,6 +7,7 @@ use smallvec::SmallVec;
 
 use crate::fault::Problem;
 use crate::memory::{AGENTS, LOADS, MOST_BARRIERS, Shared, Stamp};
+use crate::warp::Warp;
 
 /// What one who arrives or waits knows: of each agent up to which clock it is ordered before, and of each warp up to which
 /// clock its writes are ordered before what asynchronous agents do.
@@ -17,9 +18,14 @@ pub(crate) struct Knowledge {
 }
 
 impl Knowledge {
-    pub(crate) fn join(&mut self, clocks: &[u32], fenced: &[u32]) {
-        join(&mut self.clocks, clocks);
-        join(&mut self.fenced, fenced);
+    /// What a warp knows and has done.
+    pub(crate) fn join(&mut self, warp: &Warp) {
+        join(&mut self.clocks, &warp.clocks);
+        // The one who waits knows all that the warp has done, even where its lanes do not of one another.
+        self.clocks[warp.number as usize] = warp.clock;
+        if let Some(begun) = &warp.begun {
+            join(&mut self.fenced, &begun.fenced);
+        }
     }
 }
 
@@ -77,8 +83,7 @@ impl Barrier {
         &mut self,
         count: u32,
         may_complete: bool,
-        clocks: &[u32],
-        fenced: &[u32],
+        warp: &Warp,
     ) -> Result<(), String> {
         if count == 0 || count > self.pending {
             return Err(format!("{count} arrivals where {} are missing", self.pending));
@@ -87,7 +92,7 @@ impl Barrier {
             return Err("this arrival completes the phase, which `noComplete` denies".into());
         }
         self.pending -= count;
-        self.arrived.join(clocks, fenced);
+        self.arrived.join(warp);
         self.turn();
         Ok(())
     }

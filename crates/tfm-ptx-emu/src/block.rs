@@ -47,7 +47,7 @@ pub(crate) fn block(
         for _ in 0..1 + random.below(64) {
             let warp = &mut warps[index];
             let (at, here) = warp.next();
-            if machine.counters.instructions >= steps || warp.clocks[index] >= MOST_CLOCK {
+            if machine.counters.instructions >= steps || warp.clock >= MOST_CLOCK {
                 return Err(fault(&machine, Problem::OutOfSteps { steps }, at, index, 0));
             }
             let request = match machine.step(warp, at, here) {
@@ -77,11 +77,10 @@ pub(crate) fn block(
                         return Err(fault(&machine, Problem::Launch(problem), at, index, 0));
                     }
                     barrier.threads += (threads - index as u32 * 32).min(32);
-                    let fenced = warp.begun.as_ref().map_or(&[][..], |begun| &begun.fenced);
-                    barrier.known.join(&warp.clocks, fenced);
+                    barrier.known.join(warp);
                     if arrive {
                         // What it does from here on is not ordered by the barrier.
-                        warp.clocks[index] += 1;
+                        warp.clock += 1;
                     } else {
                         warp.state = State::Waits(id);
                         barrier.members.push(index);
@@ -95,7 +94,7 @@ pub(crate) fn block(
                             if let Some(begun) = &mut warp.begun {
                                 join(&mut begun.fenced, &known.fenced);
                             }
-                            warp.clocks[member] += 1;
+                            warp.clock += 1;
                         }
                     }
                 }

@@ -72,6 +72,33 @@ pub enum Problem {
         /// Of which block of the grid, counted in the order of execution.
         block: u32,
     },
+    /// The same between lanes of one warp, which need not run in step.
+    #[error(
+        "{space} memory at {address:#x}: a race within the warp: no synchronisation orders this {access} after a {other} by {}",
+        lane.map_or("several other lanes".into(), |lane| format!("lane {lane}"))
+    )]
+    RaceInWarp {
+        /// The state space.
+        space: &'static str,
+        /// The address.
+        address: u64,
+        /// What is done: `read`, `write` or `atomic`.
+        access: &'static str,
+        /// What was done before.
+        other: &'static str,
+        /// By which lane of the warp, if it was one.
+        lane: Option<u32>,
+    },
+    /// Lanes of a warp store different values to one place with one instruction: which of them stays is not known.
+    #[error(
+        "memory at {address:#x}: lane {lane} stores another value there with the same instruction"
+    )]
+    StoreConflict {
+        /// The address.
+        address: u64,
+        /// The other lane.
+        lane: u32,
+    },
     /// An access to memory that an asynchronous copy writes.
     #[error(
         "shared memory at {address:#x} is accessed while an asynchronous copy to it is not waited for"

@@ -7,7 +7,7 @@ use crate::execute::{Failure, Machine};
 use crate::fault::Problem;
 use crate::instruction::{Operand, Special};
 use crate::integer::low;
-use crate::memory::{AGENTS, Local};
+use crate::memory::{AGENTS, Local, Pairs};
 use crate::module::Kernel;
 
 pub(crate) const LANES: usize = 32;
@@ -84,8 +84,12 @@ pub(crate) struct Warp {
     predicates: Vec<u32>,
     defined: Vec<u32>,
     pub(crate) local: Local,
-    /// What is known of each warp of the block, this one included.
+    /// The warp's own clock: more with each synchronisation.
+    pub(crate) clock: u32,
+    /// What is known of each warp of the block; of this one, what all its lanes know of one another.
     pub(crate) clocks: Vec<u32>,
+    /// What some lanes know of one another beyond that.
+    pub(crate) pairs: Option<Box<Pairs>>,
     copies: Vec<Copies>,
     /// Of a kernel with asynchronous instructions of compute capability 9.0.
     pub(crate) begun: Option<Box<Begun>>,
@@ -125,6 +129,8 @@ impl Warp {
             predicates: vec![0; registers],
             defined: vec![0; registers],
             local: Local::new(kernel.local),
+            clock: 1,
+            pairs: None,
             clocks: vec![0; if kernel.asynchronous { AGENTS } else { warps }],
             copies: Vec::new(),
             begun: None,
@@ -142,10 +148,27 @@ impl Warp {
         self.defined.fill(0);
         self.local.clear();
         self.clocks.fill(0);
-        self.clocks[self.number as usize] = 1;
+        (self.clock, self.pairs) = (1, None);
         self.copies.clear();
         self.begun =
             kernel.asynchronous.then(|| Box::new(Begun::new(kernel.registers.len(), warps)));
+    }
+
+    /// Orders what the lanes of `which` have done before what each of them does from here on. Lanes that have ended need
+    /// not come.
+    pub(crate) fn synchronise(&mut self, which: u32) {
+        if which == self.live {
+            self.clocks[self.number as usize] = self.clock;
+        } else {
+            let pairs = self.pairs.get_or_insert_with(|| Box::new([[0; LANES]; LANES]));
+            let mut known = [0; LANES];
+            for lane in lanes(which) {
+                known.iter_mut().zip(pairs[lane]).for_each(|(x, other)| *x = other.max(*x));
+            }
+            lanes(which).for_each(|lane| known[lane] = self.clock);
+            lanes(which).for_each(|lane| pairs[lane] = known);
+        }
+        self.clock += 1;
     }
 
     /// Whether any lane has asked for copies.
@@ -327,7 +350,7 @@ impl Warp {
             Special::LanesAbove => low(32, !(2 * bit - 1)),
             Special::LanesFrom => low(32, !(bit - 1)),
             Special::ThisLane => bit,
-            Special::Clock => self.clocks[self.number as usize].into(),
+            Special::Clock => self.clock.into(),
             Special::DynamicShared => u64::from(place.shared[0].next_multiple_of(16)),
             Special::SharedSize => place.shared[1].into(),
         }

@@ -91,7 +91,7 @@ fn faults_are_named() {
     assert!(matches!(run("ld.global.u32 %r2, [%rd1+64];", 1), Problem::OutOfBounds { .. }));
     assert!(matches!(run("st.shared.u32 [s+256], %r1;", 1), Problem::OutOfBounds { .. }));
     assert!(matches!(run("ld.global.u32 %r2, [0];", 1), Problem::OutOfBounds { .. }));
-    assert!(matches!(run("st.global.u32 [%rd1], %r1;", 64), Problem::Race { space: "global", .. }));
+    assert!(matches!(run("st.global.u32 [%rd1], 7;", 64), Problem::Race { space: "global", .. }));
     assert_eq!(run("trap;", 1), Problem::Trap);
     assert!(matches!(run("L: bra L;", 1), Problem::OutOfSteps { .. }));
     let half = "setp.lt.u32 %p1, %r1, 16;";

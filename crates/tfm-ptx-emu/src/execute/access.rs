@@ -6,7 +6,7 @@ use crate::float;
 use crate::instruction::{Address, AtomicOp, Binary, Mode, Op, Operands, Space, Type};
 use crate::integer;
 use crate::memory::{Agent, Stamp};
-use crate::warp::{Copy, LANES, Values, Warp, lanes};
+use crate::warp::{LANES, Values, Warp, lanes};
 
 /// Where shared and local memory and the parameters begin in the generic address space.
 const SHARED: u64 = 0x0100_0000_0000;
@@ -15,16 +15,15 @@ const PARAMETERS: u64 = 0x0300_0000_0000;
 /// The size of such a window.
 const WINDOW: u64 = 1 << 32;
 
-/// The warp as one who accesses memory. (A macro: a function would borrow the whole machine.)
+/// A lane of the warp as one who accesses memory. (A macro: a function would borrow the whole machine.)
 macro_rules! agent {
-    ($machine:expr, $warp:expr) => {
+    ($machine:expr, $warp:expr, $lane:expr) => {
         Agent {
-            stamp: Stamp {
-                block: $machine.block,
-                warp: $warp.number,
-                clock: $warp.clocks[$warp.number as usize],
-            },
+            stamp: Stamp { block: $machine.block, warp: $warp.number, clock: $warp.clock },
             known: &$warp.clocks,
+            lane: $lane as u8,
+            several: false,
+            pairs: $warp.pairs.as_deref(),
             first_block: $machine.first_block,
             fenced: None,
         }
@@ -53,63 +52,8 @@ impl Machine<'_> {
                 warp.put(d, active, &old, self.kernel);
                 Ok(())
             }
-            Op::CopyAsync { bytes, to, from, size } => {
-                let to = self.addresses(warp, to, active)?;
-                let from = self.addresses(warp, from, active)?;
-                let mut sizes = [bytes as u64; LANES];
-                if let Some(size) = size {
-                    let mut room = [0; LANES];
-                    sizes = warp.fetch(size, active, &mut room, self)?.map(|x| integer::low(32, x));
-                    if let Some(lane) = lanes(active).find(|lane| sizes[*lane] > bytes as u64) {
-                        let size = sizes[lane];
-                        let problem =
-                            format!("a copy of {bytes} bytes takes {size} from its source");
-                        return Err((Problem::Launch(problem), lane));
-                    }
-                }
-                for lane in lanes(active) {
-                    let to = integer::low(32, to[lane]);
-                    let agent = agent!(self, warp);
-                    self.shared.begin_copy(to, bytes, &agent).map_err(|problem| (problem, lane))?;
-                    let copy = Copy { to, from: from[lane], size: sizes[lane] as usize, bytes };
-                    if !self.lazy {
-                        let data = self.source(warp, &copy, lane)?;
-                        self.shared
-                            .early(copy.to, &data[..bytes])
-                            .map_err(|problem| (problem, lane))?;
-                    }
-                    warp.copies(lane).open.push(copy);
-                }
-                Ok(())
-            }
-            Op::CommitCopies => {
-                for lane in lanes(active) {
-                    let copies = &mut warp.copies(lane);
-                    let group = std::mem::take(&mut copies.open);
-                    copies.groups.push_back(group);
-                }
-                Ok(())
-            }
-            Op::WaitCopies { pending, all } => {
-                for lane in lanes(active) {
-                    loop {
-                        let copies = &mut warp.copies(lane);
-                        let group = if copies.groups.len() > pending {
-                            copies.groups.pop_front().expect("there are more than none")
-                        } else if all && !copies.open.is_empty() {
-                            std::mem::take(&mut copies.open)
-                        } else {
-                            break;
-                        };
-                        for copy in group {
-                            let data = self.source(warp, &copy, lane)?;
-                            self.shared
-                                .end_copy(copy.to, &data[..copy.bytes], &agent!(self, warp))
-                                .map_err(|problem| (problem, lane))?;
-                        }
-                    }
-                }
-                Ok(())
+            Op::CopyAsync { .. } | Op::CommitCopies | Op::WaitCopies { .. } => {
+                self.copies(warp, op, active)
             }
             _ => unreachable!("touches no memory"),
         }
@@ -133,7 +77,7 @@ impl Machine<'_> {
         out: &mut [u8],
         lane: usize,
     ) -> Result<()> {
-        let agent = agent!(self, warp);
+        let agent = agent!(self, warp, lane);
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.read(address, out, &agent),
             (Space::Local, address) => warp.local.read(lane, address, out),
@@ -163,7 +107,21 @@ impl Machine<'_> {
         data: &[u8],
         lane: usize,
     ) -> Result<()> {
-        let agent = agent!(self, warp);
+        self.write_for(warp, space, address, data, lane, false)
+    }
+
+    /// Writes memory for one lane, or for `several` that write the same.
+    #[inline]
+    pub(super) fn write_for(
+        &mut self,
+        warp: &mut Warp,
+        space: Space,
+        address: u64,
+        data: &[u8],
+        lane: usize,
+        several: bool,
+    ) -> Result<()> {
+        let agent = Agent { several, ..agent!(self, warp, lane) };
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.write(address, data, &agent),
             (Space::Local, address) => warp.local.write(lane, address, data),
@@ -184,7 +142,7 @@ impl Machine<'_> {
         lane: usize,
         change: impl FnOnce(u64) -> u64,
     ) -> Result<u64> {
-        let agent = agent!(self, warp);
+        let agent = agent!(self, warp, lane);
         let result = match place(space, address) {
             (Space::Shared, address) => self.shared.update(address, bytes, &agent, change),
             (Space::Local, address) => warp.local.update(lane, address, bytes, change),
@@ -245,69 +203,6 @@ impl Machine<'_> {
         self.traffic(active, space, &addresses, bytes);
         Ok(())
     }
-
-    fn store(
-        &mut self,
-        warp: &mut Warp,
-        active: u32,
-        space: Space,
-        ty: Type,
-        to: Address,
-        a: &Operands,
-    ) -> Result<()> {
-        match ty.bytes() * a.len() {
-            ..=16 => self.store_up_to::<16>(warp, active, space, ty, to, a),
-            _ => self.store_up_to::<64>(warp, active, space, ty, to, a),
-        }
-    }
-
-    fn store_up_to<const MOST: usize>(
-        &mut self,
-        warp: &mut Warp,
-        active: u32,
-        space: Space,
-        ty: Type,
-        to: Address,
-        a: &Operands,
-    ) -> Result<()> {
-        let size = ty.bytes();
-        let bytes = size * a.len();
-        let addresses = self.addresses(warp, to, active)?;
-        let mut data = [[0; MOST]; LANES];
-        for (i, a) in a.iter().enumerate() {
-            let mut room = [0; LANES];
-            let values = warp.fetch(*a, active, &mut room, self)?;
-            match size {
-                1 => put_parts::<1, MOST>(values, &mut data, i),
-                2 => put_parts::<2, MOST>(values, &mut data, i),
-                4 => put_parts::<4, MOST>(values, &mut data, i),
-                _ => put_parts::<8, MOST>(values, &mut data, i),
-            }
-        }
-        for lane in lanes(active) {
-            self.write(warp, space, addresses[lane], &data[lane][..bytes], lane)?;
-        }
-        self.traffic(active, space, &addresses, bytes);
-        Ok(())
-    }
-
-    /// The bytes of an asynchronous copy, zeros behind them.
-    fn source(&mut self, warp: &mut Warp, copy: &Copy, lane: usize) -> Result<[u8; 16]> {
-        let mut data = [0; 16];
-        let (address, bytes) = (copy.from, copy.bytes);
-        if copy.size > 0 {
-            // Aligned as the whole copy is, whatever is taken of it.
-            if !address.is_multiple_of(bytes as u64) {
-                return Err((Problem::Misaligned { space: "global", address, bytes }, lane));
-            }
-            let agent = agent!(self, warp);
-            let region = self.global.region(address, copy.size);
-            region
-                .and_then(|region| region.read_bytes(address, &mut data[..copy.size], &agent))
-                .map_err(|problem| (problem, lane))?;
-        }
-        Ok(data)
-    }
 }
 
 /// The `i`-th element, of so many bytes, of each lane's data.
@@ -324,19 +219,9 @@ fn parts<'a, const SIZE: usize, const MOST: usize>(
     values
 }
 
-fn put_parts<const SIZE: usize, const MOST: usize>(
-    values: &Values,
-    data: &mut [[u8; MOST]; LANES],
-    i: usize,
-) {
-    for (data, value) in data.iter_mut().zip(values) {
-        data[i * SIZE..][..SIZE].copy_from_slice(&value.to_le_bytes()[..SIZE]);
-    }
-}
-
 /// Where an address lies. Only generic ones tell it themselves.
 #[inline]
-fn place(space: Space, address: u64) -> (Space, u64) {
+pub(super) fn place(space: Space, address: u64) -> (Space, u64) {
     match space {
         Space::Generic if address.wrapping_sub(SHARED) < WINDOW => {
             (Space::Shared, address - SHARED)

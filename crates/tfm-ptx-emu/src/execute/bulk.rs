@@ -82,7 +82,7 @@ impl Machine<'_> {
         lane: usize,
     ) -> Result<Vec<u8>> {
         let mut data = vec![0; bytes];
-        let agent = agent!(self, warp);
+        let agent = agent!(self, warp, lane);
         let region = self.global.region(address, bytes);
         region
             .and_then(|region| region.read_bytes(address, &mut data, &agent))
@@ -100,7 +100,7 @@ impl Machine<'_> {
     ) -> Result<()> {
         self.barrier(warp, address, lane)?;
         let fenced = warp.begun.as_ref().map_or(&[][..], |begun| &begun.fenced);
-        let agent = Agent { fenced: Some(fenced), ..agent!(self, warp) };
+        let agent = Agent { fenced: Some(fenced), ..agent!(self, warp, lane) };
         let Some(barrier) = self.barriers.all.get_mut(&address) else { return Ok(()) };
         // That the barrier was made must be known to the asynchronous proxy.
         let made =
@@ -130,7 +130,7 @@ impl Machine<'_> {
         begun.stores += 1;
         let stamp = Stamp { block: self.block, warp: STORES + warp.number, clock: begun.stores };
         let fenced = Some(&begun.fenced[..]);
-        let agent = Agent { stamp, known: &warp.clocks, first_block: self.first_block, fenced };
+        let agent = Agent { stamp, fenced, ..agent!(self, warp, lane) };
         let read = self.shared.read_bytes(from, &mut data, &agent);
         read.map_err(|problem| (problem, lane))?;
         Ok(data)
@@ -156,7 +156,7 @@ impl Machine<'_> {
 
     fn write_global(&mut self, warp: &Warp, rows: &[(u64, Vec<u8>)], lane: usize) -> Result<()> {
         for (address, bytes) in rows {
-            let agent = agent!(self, warp);
+            let agent = agent!(self, warp, lane);
             let region = self.global.region(*address, bytes.len());
             region
                 .and_then(|region| region.write_bytes(*address, bytes, &agent))

@@ -28,7 +28,11 @@ impl Machine<'_> {
     pub(super) fn collective(&mut self, warp: &mut Warp, op: &Op, active: u32) -> Result<()> {
         let kernel = self.kernel;
         match *op {
-            Op::WarpBarrier { mask } => self.members(warp, "bar.warp.sync", mask, active),
+            Op::WarpBarrier { mask } => {
+                self.members(warp, "bar.warp.sync", mask, active)?;
+                warp.synchronise(active);
+                Ok(())
+            }
             Op::Shuffle { kind, d, p, a, b, c, mask } => {
                 self.members(warp, "shfl.sync", mask, active)?;
                 let mut rooms = [[0; LANES]; 3];
@@ -121,8 +125,8 @@ impl Machine<'_> {
             Op::StoreMatrix { transposed, to, ref a } => {
                 self.together("stmatrix", active, u32::MAX)?;
                 let addresses = self.addresses(warp, to, first_lanes(8 * a.len()))?;
-                for (i, a) in a.iter().enumerate() {
-                    let mut rows = [[0; 16]; 8];
+                let mut matrices = [[[0; 16]; 8]; 4];
+                for (rows, a) in matrices.iter_mut().zip(a) {
                     let mut room = [0; LANES];
                     let values = warp.fetch(*a, active, &mut room, self)?;
                     for (lane, value) in values.iter().enumerate() {
@@ -134,11 +138,10 @@ impl Machine<'_> {
                             rows[row][2 * column..2 * column + 2].copy_from_slice(&half);
                         }
                     }
-                    for (r, row) in rows.iter().enumerate() {
-                        let lane = 8 * i + r;
-                        self.write(warp, Space::Shared, addresses[lane], row, lane)?;
-                    }
                 }
+                let rows = matrices.as_flattened();
+                let holders = first_lanes(8 * a.len());
+                self.write_all(warp, Space::Shared, &addresses, holders, |lane| &rows[lane])?;
                 self.banks(&addresses, 16, a.len() * 8, active);
                 Ok(())
             }

@@ -25,7 +25,8 @@ impl Machine<'_> {
                 if let Some(begun) = &mut warp.begun {
                     let count = begun.fenced.len();
                     join(&mut begun.fenced, &warp.clocks[..count]);
-                    warp.clocks[warp.number as usize] += 1;
+                    begun.fenced[warp.number as usize] = warp.clock;
+                    warp.clock += 1;
                 }
             }
             Hopper::BarrierInit { at, count } => {
@@ -61,17 +62,16 @@ impl Machine<'_> {
                     self.barrier(warp, address, lane)?;
                     let Some(barrier) = self.barriers.all.get_mut(&address) else { continue };
                     phases[lane] = barrier.phase.into();
-                    let fenced = warp.begun.as_ref().map_or(&[][..], |begun| &begun.fenced);
                     let count = u32::try_from(counts[lane]).unwrap_or(0);
                     let done = match bytes[lane] {
                         0 => Ok(()),
                         bytes => barrier.expect(i64::from(bytes as u32)),
                     };
-                    done.and_then(|()| barrier.arrive(count, may_complete, &warp.clocks, fenced))
+                    done.and_then(|()| barrier.arrive(count, may_complete, warp))
                         .map_err(|problem| (Problem::Barrier { address, problem }, lane))?;
                 }
                 // What it does from here on is not ordered by the arrival.
-                warp.clocks[warp.number as usize] += 1;
+                warp.clock += 1;
                 warp.put(d, active, &phases, self.kernel);
             }
             Hopper::BarrierBytes { at, bytes, complete } => {
@@ -190,8 +190,7 @@ impl Machine<'_> {
     }
 
     fn stamp(&self, warp: &Warp) -> Stamp {
-        let clock = warp.clocks[warp.number as usize];
-        Stamp { block: self.block, warp: warp.number, clock }
+        Stamp { block: self.block, warp: warp.number, clock: warp.clock }
     }
 
     /// Touches a barrier, which must be there and known to the warp.

@@ -3,7 +3,9 @@
 mod access;
 mod bulk;
 mod collective;
+mod copies;
 mod hopper;
+mod stores;
 mod traffic;
 mod vector;
 mod wgmma;

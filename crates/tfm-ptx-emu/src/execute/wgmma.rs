@@ -11,7 +11,7 @@ use crate::fault::Problem;
 use crate::float;
 use crate::instruction::{Operand, Rounding, Source, Type, Wgmma};
 use crate::matrix;
-use crate::memory::{Agent, PRODUCTS, Stamp};
+use crate::memory::{Agent, NOBODY, PRODUCTS, Stamp};
 use crate::tensor::Swizzle;
 use crate::warp::{LANES, Warp};
 
@@ -119,6 +119,9 @@ impl Machine<'_> {
         let agent = Agent {
             stamp: Stamp { block: self.block, warp: PRODUCTS + warp.number, clock },
             known: &warp.clocks,
+            lane: NOBODY,
+            several: false,
+            pairs: None,
             first_block: self.first_block,
             fenced: Some(&begun.fenced),
         };

@@ -4,11 +4,13 @@
 //! ordered after those it conflicts with.
 
 mod global;
+mod lanes;
 mod local;
 mod past;
 
 use crate::fault::Problem;
 pub(crate) use global::Global;
+pub(crate) use lanes::{NOBODY, Pairs};
 pub(crate) use local::Local;
 use past::{BlockPast, Conflict, GridPast, Past};
 
@@ -23,10 +25,17 @@ pub(crate) struct Stamp {
 }
 
 /// Who accesses, and what it knows to have happened.
+#[derive(Clone, Copy, Default)]
 pub(crate) struct Agent<'a> {
     pub(crate) stamp: Stamp,
-    /// The clocks of the block's warps up to which their accesses are ordered before this one.
+    /// The clocks of the block's warps up to which their accesses are ordered before this one; of the own warp those of
+    /// all its lanes.
     pub(crate) known: &'a [u32],
+    /// The lane, or [`NOBODY`] for the warp as a whole; and whether other lanes do the same with it.
+    pub(crate) lane: u8,
+    pub(crate) several: bool,
+    /// What some lanes know of one another beyond what all do.
+    pub(crate) pairs: Option<&'a Pairs>,
     /// Blocks before this one belong to earlier launches, which have ended.
     pub(crate) first_block: u32,
     /// Of the asynchronous proxy: the clocks of the warps up to which a fence orders their writes before this access.
@@ -272,6 +281,13 @@ impl<P: Past> Region<P> {
         match conflict {
             Conflict::InFlight => Problem::InFlight { address },
             Conflict::Unfenced => Problem::Unfenced { address },
+            Conflict::InWarp { other, lane } => Problem::RaceInWarp {
+                space: self.space,
+                address,
+                access: access.name(),
+                other: other.name(),
+                lane,
+            },
             Conflict::Race { other, by } if by.warp >= PRODUCTS => {
                 let by = match by.warp {
                     PRODUCTS..STORES => "a product of a warpgroup",

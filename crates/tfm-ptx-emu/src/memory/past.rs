@@ -1,9 +1,11 @@
 //! What is known of a word's past: who wrote it last, and who has read it since.
 //!
 //! An access that is not ordered after those it conflicts with is a race: the epochs of FastTrack (Flanagan and
-//! Freund, PLDI 2009), with a warp as the thread. Masks have a bit a byte.
+//! Freund, PLDI 2009), with a warp as the thread; of its own warp an agent knows what all lanes know, and beyond that
+//! [`Lanes`] tell. Masks have a bit a byte.
 
-use super::{Access, Agent, KINDS, Stamp};
+use super::lanes::Lanes;
+use super::{Access, Agent, KINDS, LOADS, NOBODY, Stamp};
 use crate::warp::lanes;
 
 /// Why an access must not be.
@@ -13,6 +15,8 @@ pub(crate) enum Conflict {
     InFlight,
     /// Nothing orders it after another.
     Race { other: Access, by: Stamp },
+    /// The same of another lane of the warp, or of several.
+    InWarp { other: Access, lane: Option<u32> },
     /// It is of the asynchronous proxy, and no fence orders it after a write of the generic one.
     Unfenced,
 }
@@ -33,22 +37,53 @@ pub(crate) trait Past: Clone {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockPast {
     words: Vec<BlockWord>,
-    /// `[word][kind of agent][warp]`: the clock, and in the lowest 4 bits the bytes.
-    reads: Vec<u32>,
+    /// `[word][kind of agent][warp]`
+    reads: Vec<BlockRead>,
     warps: usize,
     /// Agents that read: each warp, or its products and its bulk stores too.
     kinds: usize,
 }
 
+/// The last read of an agent: from the highest bit the clock, 4 bits for the bytes, and the [`Lanes`]. (As one number it
+/// costs nothing to make many of them.)
+type BlockRead = u64;
+
+#[inline]
+fn read(clock: u32, mask: u8, lanes: Lanes) -> BlockRead {
+    u64::from(clock) << 36 | u64::from(mask) << 32 | u64::from(lanes.0)
+}
+
+#[inline]
+fn parts(read: BlockRead) -> (u32, u8, Lanes) {
+    ((read >> 36) as u32, (read >> 32) as u8 & 15, Lanes(read as u32))
+}
+
 #[derive(Debug, Clone, Copy, Default)]
 struct BlockWord {
     write_clock: u32,
+    write_lanes: Lanes,
     /// The agents that have read since: of each kind, a bit a warp.
     readers: [u32; KINDS],
     write_by: u8,
     write_mask: u8,
     write_was_atomic: bool,
     in_flight: u8,
+}
+
+impl BlockWord {
+    /// Checks an access to bytes whose last write is not known to be ordered before it.
+    fn follows_write(&self, mask: u8, agent: &Agent<'_>) -> Result<(), Conflict> {
+        let (warp, clock) = (self.write_by.into(), self.write_clock);
+        let other = if self.write_was_atomic { Access::Atomic } else { Access::Write };
+        // What a warp's products and bulk stores do, the warp does.
+        if agent.stamp.warp >= LOADS || agent.stamp.warp % 32 != warp {
+            return Err(Conflict::Race { other, by: Stamp { warp, clock, ..agent.stamp } });
+        }
+        match self.write_lanes.unordered(mask, clock, agent) {
+            Some(lane) => Err(Conflict::InWarp { other, lane }),
+            None => Ok(()),
+        }
+    }
 }
 
 impl BlockPast {
@@ -77,8 +112,8 @@ impl BlockPast {
         for reader in readers(self.words[index].readers) {
             let at = self.read_of(index, reader);
             let read = &mut self.reads[at];
-            *read &= !u32::from(mask);
-            if *read & 15 == 0 {
+            *read &= !(u64::from(mask) << 32);
+            if parts(*read).1 == 0 {
                 self.words[index].readers[reader as usize / 32] &= !(1 << (reader % 32));
             }
         }
@@ -92,16 +127,28 @@ impl BlockPast {
     /// What has begun is written.
     pub(super) fn land(&mut self, index: usize, mask: u8, by: Stamp) {
         self.end(index, mask);
-        self.written(index, mask, Access::Write, by);
+        let nobody = Agent { stamp: by, lane: NOBODY, ..Agent::default() };
+        self.written(index, mask, Access::Write, &nobody);
     }
 
-    fn written(&mut self, index: usize, mask: u8, access: Access, by: Stamp) {
-        let word = &mut self.words[index];
+    fn written(&mut self, index: usize, mask: u8, access: Access, agent: &Agent<'_>) {
+        let (word, by) = (&mut self.words[index], agent.stamp);
+        // Atomic operations of several lanes come beside one another.
+        let beside = access == Access::Atomic
+            && word.write_was_atomic
+            && u32::from(word.write_by) == by.warp
+            && word.write_clock > agent.known[usize::from(word.write_by)];
+        word.write_lanes = match beside {
+            true => word.write_lanes.and(word.write_mask, mask, word.write_clock, agent),
+            false => word.write_lanes.with(mask, agent),
+        };
         // Of other bytes of the word the last writer is kept only where it is the same one.
         let same = u32::from(word.write_by) == by.warp && word.write_clock == by.clock;
+        // A plain write that its own warp makes an atomic operation upon stays one for others.
+        let stays = same && !word.write_was_atomic && word.write_mask & mask != 0;
         word.write_mask = if same { word.write_mask | mask } else { mask };
         (word.write_by, word.write_clock) = (by.warp as u8, by.clock);
-        word.write_was_atomic = access == Access::Atomic;
+        word.write_was_atomic = access == Access::Atomic && !stays;
     }
 
     /// Where the last read of an agent is kept.
@@ -111,6 +158,7 @@ impl BlockPast {
         (index * self.kinds + kind) * self.warps + warp
     }
 
+    #[inline]
     fn check_last_write(
         &self,
         word: usize,
@@ -119,20 +167,16 @@ impl BlockPast {
         agent: &Agent<'_>,
     ) -> Result<(), Conflict> {
         let word = &self.words[word];
+        let both = word.write_mask & mask;
         if word.in_flight & mask != 0 {
             return Err(Conflict::InFlight);
         }
         let both_atomic = access == Access::Atomic && word.write_was_atomic;
-        if word.write_mask & mask != 0
-            && word.write_clock > agent.known[usize::from(word.write_by)]
-            && !both_atomic
-        {
-            let (warp, clock) = (word.write_by.into(), word.write_clock);
-            let other = if word.write_was_atomic { Access::Atomic } else { Access::Write };
-            return Err(Conflict::Race { other, by: Stamp { warp, clock, ..agent.stamp } });
+        if both != 0 && word.write_clock > agent.known[usize::from(word.write_by)] && !both_atomic {
+            word.follows_write(both, agent)?;
         }
         if let Some(fenced) = agent.fenced
-            && word.write_mask & mask != 0
+            && both != 0
             && fenced.get(usize::from(word.write_by)).is_some_and(|at| word.write_clock > *at)
         {
             return Err(Conflict::Unfenced);
@@ -149,10 +193,16 @@ impl BlockPast {
     ) -> Result<(), Conflict> {
         self.check_last_write(index, mask, access, agent)?;
         for reader in readers(self.words[index].readers) {
-            let read = self.reads[self.read_of(index, reader)];
-            if read as u8 & mask & 15 != 0 && read >> 4 > agent.known[reader as usize] {
-                let by = Stamp { warp: reader, clock: read >> 4, ..agent.stamp };
-                return Err(Conflict::Race { other: Access::Read, by });
+            let (clock, bytes, lanes) = parts(self.reads[self.read_of(index, reader)]);
+            if bytes & mask != 0 && clock > agent.known[reader as usize] {
+                let other = Access::Read;
+                if reader != agent.stamp.warp {
+                    let by = Stamp { warp: reader, clock, ..agent.stamp };
+                    return Err(Conflict::Race { other, by });
+                }
+                if let Some(lane) = lanes.unordered(bytes & mask, clock, agent) {
+                    return Err(Conflict::InWarp { other, lane });
+                }
             }
         }
         Ok(())
@@ -179,13 +229,14 @@ impl Past for BlockPast {
             self.check_last_write(index, mask, access, agent)?;
             self.words[index].readers[warp as usize / 32] |= 1 << (warp % 32);
             let at = self.read_of(index, warp);
-            let read = &mut self.reads[at];
-            *read = clock << 4 | *read & 15 | u32::from(mask);
+            let (before, bytes, lanes) = parts(self.reads[at]);
+            let lanes = lanes.read(bytes, mask, before, agent);
+            self.reads[at] = read(clock, bytes | mask, lanes);
             return Ok(());
         }
         self.check_write(index, mask, access, agent)?;
         self.forget_reads(index, mask);
-        self.written(index, mask, access, agent.stamp);
+        self.written(index, mask, access, agent);
         Ok(())
     }
 }
@@ -205,8 +256,11 @@ pub(crate) struct GridPast {
 struct GridWord {
     write_block: u32,
     write_clock: u32,
+    write_lanes: Lanes,
     read_block: u32,
     read_clock: u32,
+    /// Where one warp has read.
+    read_lanes: Lanes,
     /// A block that has read before `read_block`.
     other_block: u32,
     /// The number of the set, from 1.
@@ -223,7 +277,7 @@ impl GridPast {
         GridPast { words: vec![GridWord::default(); words], ..GridPast::default() }
     }
 
-    fn check_reads(&self, word: &GridWord, agent: &Agent<'_>) -> Result<(), Conflict> {
+    fn check_reads(&self, word: &GridWord, mask: u8, agent: &Agent<'_>) -> Result<(), Conflict> {
         let race = |block: u32, warp: u32, clock: u32| {
             Err(Conflict::Race { other: Access::Read, by: Stamp { block, warp, clock } })
         };
@@ -236,18 +290,26 @@ impl GridPast {
         if word.other_block >= agent.first_block {
             return race(word.other_block, 0, 0);
         }
-        match word.set {
-            0 if word.read_clock > agent.known[usize::from(word.read_by)] => {
-                race(word.read_block, word.read_by.into(), word.read_clock)
-            }
-            0 => Ok(()),
-            set => {
-                let clocks = self.sets[set as usize - 1];
-                match clocks.iter().zip(agent.known).position(|(read, known)| read > known) {
-                    Some(warp) => race(word.read_block, warp as u32, clocks[warp]),
-                    None => Ok(()),
-                }
-            }
+        let own = agent.stamp.warp as usize;
+        if word.set != 0 {
+            // Of several warps the lanes are not known.
+            let clocks = self.sets[word.set as usize - 1];
+            let mut all = clocks.iter().zip(agent.known).enumerate();
+            return match all.position(|(warp, (read, known))| read > known && warp != own) {
+                Some(warp) => race(word.read_block, warp as u32, clocks[warp]),
+                None => Ok(()),
+            };
+        }
+        let (warp, clock) = (word.read_by, word.read_clock);
+        if clock <= agent.known[usize::from(warp)] {
+            return Ok(());
+        }
+        if usize::from(warp) != own {
+            return race(word.read_block, warp.into(), clock);
+        }
+        match word.read_lanes.unordered(word.read_mask & mask, clock, agent) {
+            Some(lane) => Err(Conflict::InWarp { other: Access::Read, lane }),
+            None => Ok(()),
         }
     }
 
@@ -255,9 +317,12 @@ impl GridPast {
         let Stamp { block, warp, clock } = agent.stamp;
         let word = &mut self.words[index];
         if word.read_mask == 0 || word.read_block != block {
+            word.read_lanes = Lanes::only(mask, agent);
             word.other_block = if word.read_mask == 0 { 0 } else { word.read_block };
             (word.read_block, word.read_by, word.set) = (block, warp as u8, 0);
-        } else if u32::from(word.read_by) != warp || word.set != 0 {
+        } else if u32::from(word.read_by) == warp && word.set == 0 {
+            word.read_lanes = word.read_lanes.read(word.read_mask, mask, word.read_clock, agent);
+        } else {
             if word.set == 0 {
                 if self.sets_of != block {
                     self.sets.clear();
@@ -293,9 +358,16 @@ impl Past for GridPast {
             let both_atomic = access == Access::Atomic && word.write_was_atomic;
             if !ordered && !both_atomic {
                 let other = if word.write_was_atomic { Access::Atomic } else { Access::Write };
-                let (block, clock) = (word.write_block, word.write_clock);
-                let by = Stamp { block, warp: word.write_by.into(), clock };
-                return Err(Conflict::Race { other, by });
+                let own = (word.write_block, u32::from(word.write_by)) == (block, warp);
+                let bytes = word.write_mask & mask;
+                if !own {
+                    let (block, clock) = (word.write_block, word.write_clock);
+                    let by = Stamp { block, warp: word.write_by.into(), clock };
+                    return Err(Conflict::Race { other, by });
+                }
+                if let Some(lane) = word.write_lanes.unordered(bytes, word.write_clock, agent) {
+                    return Err(Conflict::InWarp { other, lane });
+                }
             }
         }
         if access == Access::Read {
@@ -303,16 +375,26 @@ impl Past for GridPast {
             return Ok(());
         }
         if word.read_mask & mask != 0 {
-            self.check_reads(word, agent)?;
+            self.check_reads(word, mask, agent)?;
         }
         let word = &mut self.words[index];
         word.read_mask &= !mask;
         // Of other bytes of the word the last writer is kept only where it is the same one.
         let same =
             (word.write_block, u32::from(word.write_by), word.write_clock) == (block, warp, clock);
+        let stays = same && !word.write_was_atomic && word.write_mask & mask != 0;
+        // Atomic operations of several lanes come beside one another.
+        let beside = access == Access::Atomic
+            && word.write_was_atomic
+            && (word.write_block, u32::from(word.write_by)) == (block, warp)
+            && word.write_clock > agent.known[warp as usize];
+        word.write_lanes = match beside {
+            true => word.write_lanes.and(word.write_mask, mask, word.write_clock, agent),
+            false => word.write_lanes.with(mask, agent),
+        };
         word.write_mask = if same { word.write_mask | mask } else { mask };
         (word.write_block, word.write_by, word.write_clock) = (block, warp as u8, clock);
-        word.write_was_atomic = access == Access::Atomic;
+        word.write_was_atomic = access == Access::Atomic && !stays;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 
 fn agent(warp: u32, clock: u32, known: &[u32]) -> Agent<'_> {
-    Agent { stamp: Stamp { block: 1, warp, clock }, known, first_block: 1, fenced: None }
+    Agent { stamp: Stamp { block: 1, warp, clock }, known, first_block: 1, ..Agent::default() }
 }
 
 #[test]
