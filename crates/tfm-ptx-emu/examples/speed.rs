@@ -1,13 +1,14 @@
 //! How many instructions a second the interpreter executes: `cargo run --release -p tfm-ptx-emu --example speed`.
 //!
-//! Flash attention of 512 queries and keys, 2 heads of 64, causal: `tests/fixtures/attention.cu`.
+//! Flash attention of 512 queries and keys, 2 heads of 64, causal: a kernel of tfm-cuda.
 
 use std::time::Instant;
 
 use tfm_ptx_emu::{Device, Launch, Module};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let module = Module::parse(include_str!("../tests/fixtures/attention.ptx"))?;
+    let ptx = include_str!("../../tfm-cuda/kernels/attention_forward.ptx");
+    let module = Module::parse(ptx)?;
     let (rows, heads, size) = (512usize, 2usize, 64usize);
     let mut fastest = f64::INFINITY;
     for _ in 0..5 {
@@ -20,17 +21,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let offsets = device.upload(&[number(0), number(rows)].concat());
         let ranges = device.upload(&[number(0), number(rows)].concat());
         let outputs = [device.allocate(input.len()), device.allocate(rows * heads * 4)];
-        let [query, key, value] = inputs.map(u64::to_le_bytes);
-        let stride = (heads * size).to_le_bytes();
-        let (offsets, ranges) = (offsets.to_le_bytes(), ranges.to_le_bytes());
-        let [context, sums] = outputs.map(u64::to_le_bytes);
-        let (causal, scale) = (number(1), 0.125f32.to_le_bytes());
-        let arguments: [&[u8]; 12] = [
-            &query, &key, &value, &stride, &stride, &stride, &offsets, &ranges, &causal, &scale,
-            &context, &sums,
-        ];
+        let long = |n: usize| (n as u64).to_le_bytes().to_vec();
+        let short = |n: usize| number(n).to_vec();
+        let mut arguments: Vec<Vec<u8>> = Vec::new();
+        for operand in inputs {
+            // The distances of rows and of heads.
+            let strides = [long(heads * size), long(size)];
+            arguments.push(operand.to_le_bytes().to_vec());
+            arguments.extend(strides);
+        }
+        arguments.extend([offsets, ranges].map(|x| x.to_le_bytes().to_vec()));
+        // Sequences, queries, rows of keys, size, causal.
+        arguments.extend([1, rows, rows, size, 1].map(short));
+        arguments.push(0.125f32.to_le_bytes().to_vec());
+        // No dropout: key, stream, threshold, factor.
+        arguments.extend([long(0), short(0), short(0), 1f32.to_le_bytes().to_vec()]);
+        arguments.extend(outputs.map(|x| x.to_le_bytes().to_vec()));
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let launch = Launch {
-            blocks: [rows.div_ceil(64) as u32, heads as u32, 1],
+            blocks: [(rows / 64 + 1) as u32, heads as u32, 1],
             threads: [128, 1, 1],
             shared: 4 * 64 * (size + 8) * 2,
             ..Launch::default()

@@ -35,6 +35,7 @@ fn config(norm_placement: NormPlacement) -> Config {
         tied_output: true,
         output_bias: false,
         special: SpecialTokens { bos: Some(2), eos: vec![0], pad: Some(1), decoder_start: 2 },
+        dtype: tfm_core::DType::F32,
     }
 }
 

@@ -99,7 +99,7 @@ report_every = 1
 /// The losses in `metrics.jsonl`, those of training and of validation.
 fn losses(folder: &Path) -> Vec<f64> {
     let metrics = fs::read_to_string(folder.join("metrics.jsonl")).unwrap();
-    let records = metrics.lines().map(|line| serde_json::from_str::<serde_json::Value>(line));
+    let records = metrics.lines().map(serde_json::from_str::<serde_json::Value>);
     let losses = records.filter_map(|record| {
         let record = record.unwrap();
         record.get("loss").or(record.get("validation_loss")).and_then(serde_json::Value::as_f64)

@@ -311,10 +311,13 @@ fn bind_input<'a>(binding: &Binding, inputs: &[(&str, HostSlice<'a>)]) -> Result
     Ok(*data)
 }
 
+/// The memory of a plan's states, and their identities.
+type Bound<'a, B> = (Vec<Option<&'a mut <B as Backend>::Buffer>>, Vec<u64>);
+
 fn bind_states<'a, B: Backend>(
     plan: &Plan,
     states: &'a mut [(&str, &mut DeviceTensor)],
-) -> Result<(Vec<Option<&'a mut B::Buffer>>, Vec<u64>)> {
+) -> Result<Bound<'a, B>> {
     let mut identities = vec![0; plan.states.len()];
     let mut bound: Vec<Option<&'a mut B::Buffer>> = Vec::new();
     bound.resize_with(plan.states.len(), || None);
