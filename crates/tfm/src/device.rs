@@ -73,6 +73,15 @@ impl Device {
         Device { chosen: true, ..Self::new(backend) }
     }
 
+    /// Whether it is the processor.
+    pub fn is_cpu(&self) -> bool {
+        #[cfg(feature = "cpu")]
+        let is_cpu = self.backend == Backend::Cpu;
+        #[cfg(not(feature = "cpu"))]
+        let is_cpu = false;
+        is_cpu
+    }
+
     /// What [`Device::auto`] chose and why, where this build leaves a choice.
     pub fn choice(&self) -> Option<String> {
         #[cfg(all(feature = "cuda", feature = "cpu"))]

@@ -125,7 +125,7 @@ fn training_on_cuda_is_that_on_the_cpu() {
     }
 
     let model = folder.path().join("cuda/model");
-    let arguments = ["translate", "-m", argument(&model), "--beam", "1", "abc"];
+    let arguments = ["translate", "-m", argument(&model), "--device", "auto", "--beam", "1", "abc"];
     let with = emulated(&driver, &[], &arguments);
     assert_eq!(with.status, 0, "{with:?}");
     assert_eq!(with.stderr, "note: computing on cuda:0 (PTX interpreter)\n");

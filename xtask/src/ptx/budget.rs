@@ -137,7 +137,7 @@ fn read_uses(said: &str) -> HashMap<String, Use> {
             && let (Some(found), Some(stack)) = (uses.get_mut(&kernel), before("bytes"))
         {
             found.stack = stack;
-            let number = |what: &str| line.split_once(what)?.0.rsplit(' ').nth(1)?.parse().ok();
+            let number = |what: &str| line.split_once(what)?.0.rsplit(' ').nth(2)?.parse().ok();
             found.spilled =
                 number("spill stores").unwrap_or(0).max(number("spill loads").unwrap_or(0));
         } else if line.contains("Used ")

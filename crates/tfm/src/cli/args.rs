@@ -254,9 +254,9 @@ pub(crate) struct ModelChoice {
     /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
     #[arg(short = 'm', long = "model", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// Where to compute: auto, cpu, or in a build with the feature `cuda` also cuda or cuda:N
-    #[arg(long, value_name = "DEVICE", default_value = "auto")]
-    pub(crate) device: tfm::Device,
+    /// Where to compute: auto (the default), cpu, or in a build with the feature `cuda` also cuda or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<tfm::Device>,
     /// Compute in this type; 16 bits on a CUDA device alone so far
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = WeightType::F32)]
     pub(crate) dtype: WeightType,

@@ -42,8 +42,8 @@ impl ModelChoice {
     }
 
     fn device(&self, quiet: bool) -> Device {
-        note_choice(self.device, quiet);
-        self.threads.map_or(self.device, |threads| self.device.with_threads(threads))
+        let device = chosen(self.device, quiet);
+        self.threads.map_or(device, |threads| device.with_threads(threads))
     }
 }
 
@@ -57,11 +57,14 @@ impl From<WeightType> for DType {
     }
 }
 
-/// Says which device was chosen, where there was a choice.
-fn note_choice(device: Device, quiet: bool) {
-    if let Some(choice) = device.choice().filter(|_| !quiet) {
+/// The device that was asked for, or the best; and says which that is, where somebody asked to choose or it is not the processor.
+fn chosen(asked: Option<Device>, quiet: bool) -> Device {
+    let device = asked.unwrap_or_default();
+    let expected = asked.is_none() && device.is_cpu();
+    if let Some(choice) = device.choice().filter(|_| !quiet && !expected) {
         eprintln!("note: {choice}");
     }
+    device
 }
 
 /// The model of a folder, or the bundled one.

@@ -12,8 +12,7 @@ use tfm::training::{Ended, Reporter, TrainConfig, train};
 pub(crate) fn run(arguments: &Train) -> Outcome {
     let config = TrainConfig::read(&arguments.config).map_err(failed)?;
     let named = config.run.device.as_deref().map(str::parse::<Device>).transpose()?;
-    let mut device = arguments.device.or(named).unwrap_or_default();
-    super::note_choice(device, arguments.quiet);
+    let mut device = super::chosen(arguments.device.or(named), arguments.quiet);
     let threads = config.run.threads.and_then(NonZeroUsize::new);
     if let Some(threads) = arguments.threads.or(threads) {
         device = device.with_threads(threads);
