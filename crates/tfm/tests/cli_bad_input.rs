@@ -15,7 +15,7 @@ fn wrong_usage_has_status_2() {
         &["translate", "--length-penalty", "NaN", "Hello."],
         &["translate", "--max-new-tokens", "100000", "Hello."],
         &["translate", "--min-new-tokens", "9", "--max-new-tokens", "8", "Hello."],
-        &["translate", "--device", "cuda", "Hello."],
+        &["translate", "--device", "tpu", "Hello."],
         &["translate", "--threads", "0", "Hello."],
         &["translate", "--no-such-option"],
         &["evaluate", "--reference", "x"],
