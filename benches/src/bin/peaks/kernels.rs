@@ -1,0 +1,179 @@
+//! Loops of one kind of instruction with nothing else to wait for: no memory, and sums enough that none waits for the one before.
+//!
+//! They are written in assembly, for a compiler finds out that such a loop does nothing.
+
+/// A kind of instruction.
+pub(super) struct Kernel {
+    pub(super) name: &'static str,
+    /// What it computes: `f32`, `bf16` or `int8`.
+    pub(super) kind: &'static str,
+    /// Runs for about a millisecond; how many operations it did (a product and its addition are two).
+    pub(super) run: fn() -> u64,
+}
+
+/// Those that the CPU has.
+pub(super) fn available() -> Vec<Kernel> {
+    #[cfg(target_arch = "x86_64")]
+    let kernels = x86::available();
+    #[cfg(not(target_arch = "x86_64"))]
+    let kernels = vec![Kernel { name: "f32, as the compiler has it", kind: "f32", run: portable }];
+    kernels
+}
+
+/// For CPUs without a kernel of their own.
+#[cfg(not(target_arch = "x86_64"))]
+fn portable() -> u64 {
+    use std::hint::black_box;
+    const TIMES: u64 = 1 << 15;
+    const LANES: usize = 64;
+    let (mut sums, x, y) = ([0.0f32; LANES], black_box(1.0f32), black_box(1e-3f32));
+    for _ in 0..TIMES {
+        for sum in &mut sums {
+            *sum = x.mul_add(y, *sum);
+        }
+    }
+    black_box(sums);
+    TIMES * LANES as u64 * 2
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::Kernel;
+    use std::arch::asm;
+
+    /// Turns of a loop of twelve vectors.
+    const TIMES: u64 = 1 << 17;
+    /// Vectors that are summed into.
+    const SUMS: u64 = 12;
+    /// 1 and 0.001 as `f32`. As integers or `bf16` they are numbers too; which ones does not matter.
+    const X: f32 = 1.0;
+    const Y: f32 = 1e-3;
+
+    /// A function that repeats the instructions `$one` for each of twelve sums, `{s}` in it being a sum's number; in it 13 and 14
+    /// are the operands, 15 is for what lies between, and 12 holds ones. `$register` is `ymm` or `zmm`.
+    macro_rules! kernel {
+        ($name:ident, $register:literal, $operations:expr, $one:ident) => {
+            fn $name() -> u64 {
+                // SAFETY: the instructions touch registers alone, all of which are named as clobbered, and read two floats
+                // that live; `available` hands the function out where the CPU has the instructions.
+                unsafe {
+                    asm!(
+                        concat!("vbroadcastss ", $register, "13, dword ptr [{x}]"),
+                        concat!("vbroadcastss ", $register, "14, dword ptr [{y}]"),
+                        concat!("vbroadcastss ", $register, "12, dword ptr [{x}]"),
+                        "vxorps xmm0, xmm0, xmm0", "vxorps xmm1, xmm1, xmm1",
+                        "vxorps xmm2, xmm2, xmm2", "vxorps xmm3, xmm3, xmm3",
+                        "vxorps xmm4, xmm4, xmm4", "vxorps xmm5, xmm5, xmm5",
+                        "vxorps xmm6, xmm6, xmm6", "vxorps xmm7, xmm7, xmm7",
+                        "vxorps xmm8, xmm8, xmm8", "vxorps xmm9, xmm9, xmm9",
+                        "vxorps xmm10, xmm10, xmm10", "vxorps xmm11, xmm11, xmm11",
+                        "2:",
+                        $one!("0"), $one!("1"), $one!("2"), $one!("3"), $one!("4"), $one!("5"),
+                        $one!("6"), $one!("7"), $one!("8"), $one!("9"), $one!("10"), $one!("11"),
+                        "dec {n}",
+                        "jnz 2b",
+                        "vzeroupper",
+                        x = in(reg) &X,
+                        y = in(reg) &Y,
+                        n = inout(reg) TIMES => _,
+                        out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _,
+                        out("xmm4") _, out("xmm5") _, out("xmm6") _, out("xmm7") _,
+                        out("xmm8") _, out("xmm9") _, out("xmm10") _, out("xmm11") _,
+                        out("xmm12") _, out("xmm13") _, out("xmm14") _, out("xmm15") _,
+                        options(nostack, readonly),
+                    );
+                }
+                TIMES * SUMS * $operations
+            }
+        };
+    }
+
+    macro_rules! fma256 {
+        ($s:literal) => {
+            concat!("vfmadd231ps ymm", $s, ", ymm13, ymm14")
+        };
+    }
+    macro_rules! fma512 {
+        ($s:literal) => {
+            concat!("vfmadd231ps zmm", $s, ", zmm13, zmm14")
+        };
+    }
+    macro_rules! words256 {
+        ($s:literal) => {
+            concat!("vpmaddwd ymm15, ymm13, ymm14\nvpaddd ymm", $s, ", ymm", $s, ", ymm15")
+        };
+    }
+    macro_rules! words512 {
+        ($s:literal) => {
+            concat!("vpmaddwd zmm15, zmm13, zmm14\nvpaddd zmm", $s, ", zmm", $s, ", zmm15")
+        };
+    }
+    macro_rules! bytes256 {
+        ($s:literal) => {
+            concat!(
+                "vpmaddubsw ymm15, ymm13, ymm14\nvpmaddwd ymm15, ymm15, ymm12\n",
+                "vpaddd ymm",
+                $s,
+                ", ymm",
+                $s,
+                ", ymm15"
+            )
+        };
+    }
+    macro_rules! dot256 {
+        ($s:literal) => {
+            concat!("{{vex}} vpdpbusd ymm", $s, ", ymm13, ymm14")
+        };
+    }
+    macro_rules! dot512 {
+        ($s:literal) => {
+            concat!("vpdpbusd zmm", $s, ", zmm13, zmm14")
+        };
+    }
+    macro_rules! halves512 {
+        ($s:literal) => {
+            concat!("vdpbf16ps zmm", $s, ", zmm13, zmm14")
+        };
+    }
+
+    kernel!(f32_avx2, "ymm", 16, fma256);
+    kernel!(f32_avx512, "zmm", 32, fma512);
+    kernel!(int8_words_avx2, "ymm", 32, words256);
+    kernel!(int8_words_avx512, "zmm", 64, words512);
+    kernel!(int8_bytes_avx2, "ymm", 64, bytes256);
+    kernel!(int8_dot_avx, "ymm", 64, dot256);
+    kernel!(int8_dot_avx512, "zmm", 128, dot512);
+    kernel!(bf16_avx512, "zmm", 64, halves512);
+
+    pub(super) fn available() -> Vec<Kernel> {
+        let (avx2, avx512) = (
+            is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            is_x86_feature_detected!("avx512f"),
+        );
+        let words = avx512 && is_x86_feature_detected!("avx512bw");
+        let dot = avx512 && is_x86_feature_detected!("avx512vnni");
+        let all: [(bool, &str, &str, fn() -> u64); 8] = [
+            (avx2, "f32, AVX2 vfmadd", "f32", f32_avx2),
+            (avx512, "f32, AVX-512 vfmadd", "f32", f32_avx512),
+            (
+                avx512 && is_x86_feature_detected!("avx512bf16"),
+                "bf16, AVX-512 vdpbf16ps",
+                "bf16",
+                bf16_avx512,
+            ),
+            (avx2, "int8 as words, AVX2 vpmaddwd", "int8", int8_words_avx2),
+            (words, "int8 as words, AVX-512 vpmaddwd", "int8", int8_words_avx512),
+            // Exact only where one operand has 7 bits.
+            (avx2, "int8 × 7 bits, AVX2 vpmaddubsw", "int7", int8_bytes_avx2),
+            (
+                avx2 && is_x86_feature_detected!("avxvnni"),
+                "int8, AVX-VNNI vpdpbusd",
+                "int8",
+                int8_dot_avx,
+            ),
+            (dot, "int8, AVX-512 VNNI vpdpbusd", "int8", int8_dot_avx512),
+        ];
+        let here = all.into_iter().filter(|(here, ..)| *here);
+        here.map(|(_, name, kind, run)| Kernel { name, kind, run }).collect()
+    }
+}

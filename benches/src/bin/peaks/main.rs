@@ -1,0 +1,86 @@
+//! What this CPU can do at most: operations of each kind a second, and bytes from memory. Prints one line of JSON.
+//!
+//! Each figure is the best of many short repeats, for other programs and the clock's ups and downs take away and never add.
+
+mod kernels;
+mod memory;
+
+use clap::Parser;
+use serde_json::{Value, json};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::time::Instant;
+
+/// Measures the peaks.
+#[derive(Parser)]
+struct Arguments {
+    /// The most threads to measure with; one is measured always
+    #[arg(long, default_value_t = 2)]
+    threads: usize,
+    /// Repeats of each measurement, of about a millisecond
+    #[arg(long, default_value_t = 400)]
+    repeats: usize,
+    /// Bytes of the cache that all share, for what is read from within it
+    #[arg(long)]
+    cache: Option<usize>,
+}
+
+/// The most that `threads` did in a second together, in the units that each call of `work` says it has done. Every thread makes a
+/// state of its own first.
+fn best<T>(
+    threads: usize,
+    repeats: usize,
+    prepare: impl Fn() -> T + Sync,
+    work: impl Fn(&mut T) -> f64 + Sync,
+) -> f64 {
+    let barrier = Barrier::new(threads);
+    // For each repeat what was done, and the time of the slowest.
+    let all = Mutex::new(vec![(0.0, 0.0f64); repeats]);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut state = prepare();
+                for repeat in 0..repeats {
+                    barrier.wait();
+                    let start = Instant::now();
+                    let done = work(&mut state);
+                    let seconds = start.elapsed().as_secs_f64();
+                    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
+                    all[repeat] = (all[repeat].0 + done, all[repeat].1.max(seconds));
+                }
+            });
+        }
+    });
+    let all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
+    all.iter().map(|(done, seconds)| done / seconds).fold(0.0, f64::max)
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let counts: Vec<usize> =
+        if arguments.threads > 1 { vec![1, arguments.threads] } else { vec![1] };
+    let measure = |name: &str, kind: &str, figures: Vec<f64>| -> Value {
+        eprintln!("{name}: {figures:.1?}");
+        json!({ "name": name, "kind": kind, "best": figures })
+    };
+    let mut operations = Vec::new();
+    for kernel in kernels::available() {
+        let one =
+            |threads| best(threads, arguments.repeats, || (), |()| (kernel.run)() as f64) / 1e9;
+        operations.push(measure(
+            kernel.name,
+            kernel.kind,
+            counts.iter().map(|&n| one(n)).collect(),
+        ));
+    }
+    let mut bytes = Vec::new();
+    let figures = counts.iter().map(|&n| memory::read(n, arguments.repeats) / 1e9).collect();
+    bytes.push(measure("read beyond the caches", "read", figures));
+    let figures = counts.iter().map(|&n| memory::copy(n, arguments.repeats) / 1e9).collect();
+    bytes.push(measure("copy beyond the caches, read and written", "copy", figures));
+    if let Some(cache) = arguments.cache {
+        let within = |&n: &usize| memory::read_within(n, arguments.repeats, cache / 4) / 1e9;
+        let figures = counts.iter().map(within).collect();
+        bytes.push(measure("read within the shared cache", "cache", figures));
+    }
+    println!("{}", json!({ "threads": counts, "giga_operations": operations, "gigabytes": bytes }));
+}

@@ -1,0 +1,91 @@
+//! How fast memory is read and copied.
+
+use crate::best;
+use std::hint::black_box;
+
+/// Bytes that each thread goes through in a repeat: about a millisecond.
+const PIECE: usize = 8 << 20;
+/// Bytes that each thread goes through before it comes to the same again: far more than caches hold.
+const WHOLE: usize = 192 << 20;
+/// Bytes of a number.
+const NUMBER: usize = size_of::<u64>();
+
+/// A thread's memory, and where in it the next repeat begins.
+struct Place {
+    from: Vec<u64>,
+    to: Vec<u64>,
+    next: usize,
+}
+
+impl Place {
+    fn new(from: usize, to: usize) -> Place {
+        // Written and not only asked for: pages that nobody wrote are all the same page of zeros.
+        let numbers = |bytes: usize| (0..(bytes / NUMBER) as u64).collect();
+        Place { from: numbers(from), to: numbers(to), next: 0 }
+    }
+
+    /// The numbers of the next piece.
+    fn turn(&mut self) -> std::ops::Range<usize> {
+        let piece = PIECE / NUMBER;
+        let start = self.next;
+        self.next = (start + piece) % self.from.len();
+        start..start + piece
+    }
+}
+
+/// Bytes a second that `threads` read from beyond the caches.
+pub(super) fn read(threads: usize, repeats: usize) -> f64 {
+    best(
+        threads,
+        repeats,
+        || Place::new(WHOLE, 0),
+        |place| {
+            let piece = place.turn();
+            black_box(sum(&place.from[piece]));
+            PIECE as f64
+        },
+    )
+}
+
+/// Bytes a second that `threads` read and write, copying from beyond the caches to there.
+pub(super) fn copy(threads: usize, repeats: usize) -> f64 {
+    best(
+        threads,
+        repeats,
+        || Place::new(WHOLE, WHOLE),
+        |place| {
+            let piece = place.turn();
+            place.to[piece.clone()].copy_from_slice(black_box(&place.from[piece]));
+            black_box(&mut place.to);
+            2.0 * PIECE as f64
+        },
+    )
+}
+
+/// Bytes a second that `threads` read again and again, `bytes` in all.
+pub(super) fn read_within(threads: usize, repeats: usize, bytes: usize) -> f64 {
+    let each = (bytes / threads).max(NUMBER);
+    let times = (2 * PIECE).div_ceil(each);
+    best(
+        threads,
+        repeats,
+        || Place::new(each, 0),
+        |place| {
+            for _ in 0..times {
+                black_box(sum(black_box(&place.from)));
+            }
+            (times * each) as f64
+        },
+    )
+}
+
+/// The sum, in lanes enough that memory is what takes the time.
+fn sum(numbers: &[u64]) -> u64 {
+    let mut lanes = [0u64; 32];
+    for chunk in numbers.chunks_exact(lanes.len()) {
+        for (lane, number) in lanes.iter_mut().zip(chunk) {
+            *lane = lane.wrapping_add(*number);
+        }
+    }
+    lanes.iter().fold(0, |sum, lane| sum.wrapping_add(*lane))
+}

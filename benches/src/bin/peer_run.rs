@@ -1,0 +1,220 @@
+//! Translates as `xtask/python/peers.py` has others do: the same options, the same files, the same line of JSON.
+
+use clap::{Parser, ValueEnum};
+use serde_json::json;
+use std::error::Error;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+use tfm::Model;
+use tfm_core::{DType, Session};
+use tfm_cpu::CpuBackend;
+use tfm_model::decoding::Limits;
+use tfm_model::search::SearchOptions;
+use tfm_model::{Config, Generator, Parameters};
+use tfm_train::report::peak_memory;
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// Where neither the model nor `--length` says when to stop.
+const MAX_NEW_TOKENS: usize = 127;
+/// Lines translated before the clock starts, as the peers do.
+const WARM_BATCH: usize = 64;
+const WARM_SINGLE: usize = 5;
+/// Ticks of `/proc` in a second, on every Linux that a processor of today runs.
+const TICKS: f64 = 100.0;
+
+/// What is timed.
+#[derive(Clone, Copy, ValueEnum)]
+enum Mode {
+    /// All lines together.
+    Batch,
+    /// Each line alone.
+    Latency,
+}
+
+/// In what numbers the model is computed.
+#[derive(Clone, Copy, ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl Precision {
+    /// The type that the model is loaded in.
+    fn dtype(self) -> Outcome<DType> {
+        match self {
+            Precision::F32 => Ok(DType::F32),
+            Precision::Bf16 => Err("bf16: not there yet".into()),
+            Precision::Int8 => Err("int8: not there yet".into()),
+        }
+    }
+}
+
+/// Translates a file of sources and prints how fast that went.
+#[derive(Parser)]
+struct Arguments {
+    /// The checkpoint
+    #[arg(long)]
+    model: PathBuf,
+    /// A source a line: its token ids, the end token the last
+    #[arg(long)]
+    input: PathBuf,
+    /// A target a line
+    #[arg(long)]
+    output: PathBuf,
+    /// Lines are text, not token ids
+    #[arg(long)]
+    text: bool,
+    #[arg(long, value_enum, default_value_t = Mode::Batch)]
+    mode: Mode,
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    dtype: Precision,
+    #[arg(long, default_value_t = 4)]
+    beam: usize,
+    /// Tokens of every output; the end token is banned before
+    #[arg(long)]
+    length: Option<usize>,
+    /// Translate the first so many lines alone
+    #[arg(long)]
+    limit: Option<usize>,
+    /// Workers that share the model, each with sentences of its own
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// Threads of a worker
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Hypotheses that a worker decodes together; the library's own choice where it is not said
+    #[arg(long)]
+    batch: Option<usize>,
+}
+
+/// A model that is loaded, and how it is to translate.
+struct Program {
+    model: Model,
+    generator: Generator,
+    options: Arc<SearchOptions>,
+    limits: Limits,
+    text: bool,
+}
+
+impl Program {
+    fn load(arguments: &Arguments) -> Outcome<Program> {
+        let dtype = arguments.dtype.dtype()?;
+        let model = Model::open(&arguments.model)?;
+        let config = Arc::new(Config { dtype, ..model.config().clone() });
+        let mut options = SearchOptions::from_generation(model.generation(), &config);
+        options.beams = arguments.beam;
+        // The peers take no notice of what a model's makers would force at the limit.
+        options.forced_eos.clear();
+        options.max_length = arguments.length.unwrap_or(MAX_NEW_TOKENS);
+        options.min_length = arguments.length.unwrap_or(0);
+        let mut limits = Limits::default();
+        if let Some(hypotheses) = arguments.batch {
+            limits.hypotheses = hypotheses;
+        }
+        let parameters = Parameters::of_type(model.checkpoint().clone(), dtype);
+        let backend = CpuBackend::new(arguments.workers * arguments.threads)?;
+        let session = Session::new(backend, Arc::new(parameters));
+        let generator = Generator::new(&session, &config, arguments.workers, arguments.threads)?;
+        Ok(Program { model, generator, options: Arc::new(options), limits, text: arguments.text })
+    }
+
+    /// The best output of each line, and the tokens of all, without the end tokens.
+    fn translate(&mut self, lines: &[&str]) -> Outcome<(Vec<String>, usize)> {
+        let sources =
+            lines.iter().map(|line| self.source(line)).collect::<Outcome<Vec<Vec<u32>>>>()?;
+        let found = self.generator.generate_all(&self.options, self.limits, &sources)?;
+        let mut count = 0;
+        let mut outputs = Vec::with_capacity(lines.len());
+        for hypotheses in &found {
+            let mut tokens = hypotheses.first().map_or(&[][..], |best| &best.tokens);
+            if let [before @ .., last] = tokens
+                && self.options.eos.contains(last)
+            {
+                tokens = before;
+            }
+            count += tokens.len();
+            outputs.push(self.target(tokens)?);
+        }
+        Ok((outputs, count))
+    }
+
+    fn source(&self, line: &str) -> Outcome<Vec<u32>> {
+        if self.text {
+            return Ok(self.model.tokenizer().encode_source(line)?);
+        }
+        Ok(line.split_whitespace().map(str::parse).collect::<Result<_, _>>()?)
+    }
+
+    fn target(&self, tokens: &[u32]) -> Outcome<String> {
+        if self.text {
+            return Ok(self.model.tokenizer().decode_target(tokens)?);
+        }
+        Ok(tokens.iter().map(u32::to_string).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// Seconds that all threads of this process have run, as far as the system tells.
+fn processor_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    // Behind the program's name, which may hold anything: user and system time are the 12th and the 13th.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let mut ticks = || fields.next()?.parse::<f64>().ok();
+    Some((ticks()? + ticks()?) / TICKS)
+}
+
+fn main() -> Outcome {
+    let start = Instant::now();
+    let arguments = Arguments::parse();
+    let input = std::fs::read_to_string(&arguments.input)?;
+    let mut lines: Vec<&str> = input.lines().collect();
+    lines.truncate(arguments.limit.unwrap_or(lines.len()));
+    let mut program = Program::load(&arguments)?;
+    let load_seconds = start.elapsed().as_secs_f64();
+
+    let mut latencies = Vec::new();
+    let (outputs, tokens, seconds, processor);
+    match arguments.mode {
+        Mode::Batch => {
+            program.translate(&lines[..lines.len().min(WARM_BATCH)])?;
+            let (clock, used) = (Instant::now(), processor_seconds());
+            (outputs, tokens) = program.translate(&lines)?;
+            seconds = clock.elapsed().as_secs_f64();
+            processor = used.zip(processor_seconds());
+        }
+        Mode::Latency => {
+            for line in &lines[..lines.len().min(WARM_SINGLE)] {
+                program.translate(&[line])?;
+            }
+            let (mut all, mut count, used) = (Vec::new(), 0, processor_seconds());
+            for line in &lines {
+                let clock = Instant::now();
+                let (mut output, generated) = program.translate(&[line])?;
+                latencies.push(1e3 * clock.elapsed().as_secs_f64());
+                all.append(&mut output);
+                count += generated;
+            }
+            (outputs, tokens) = (all, count);
+            seconds = latencies.iter().sum::<f64>() / 1e3;
+            processor = used.zip(processor_seconds());
+        }
+    }
+    std::fs::write(
+        &arguments.output,
+        outputs.iter().map(|line| format!("{line}\n")).collect::<String>(),
+    )?;
+    let report = json!({
+        "seconds": seconds,
+        "processor_seconds": processor.map(|(before, after)| after - before),
+        "load_seconds": load_seconds,
+        "sentences": lines.len(),
+        "tokens": tokens,
+        "latencies_ms": latencies,
+        "peak_bytes": peak_memory(),
+        "versions": { "tfm": env!("CARGO_PKG_VERSION") },
+    });
+    println!("{report}");
+    Ok(())
+}

@@ -1,0 +1,61 @@
+//! That programs are compared at the same work: outputs of the length that was asked for, translations that are as good.
+
+use super::prepare::Places;
+use super::results::{Entry, Measured};
+use super::rows::{Model, Row};
+use crate::bench::cpu;
+use crate::project::{Outcome, read};
+use tfm::metrics::Bleu;
+
+/// How far BLEU may fall below that of `transformers` in f32.
+const LOSS: f64 = 0.2;
+
+/// Looks at every program's last output, and makes the row of it.
+pub(super) fn check(
+    row: &Row,
+    outputs: &[String],
+    places: &Places,
+    mut entries: Vec<Entry>,
+) -> Outcome<Measured> {
+    let mut faults = Vec::new();
+    for (entry, output) in entries.iter_mut().zip(outputs) {
+        if let Some(length) = row.length() {
+            let other = output.lines().find(|line| line.split_whitespace().count() != length);
+            if let Some(line) = other {
+                let fault = format!("{}: an output is not {length} tokens: {line}", entry.program);
+                faults.push(fault);
+            }
+            entry.same = Some(same(&outputs[0], output));
+        }
+    }
+    if let Some(folder) = places.model(row.model).filter(|_| row.model == Model::Trained) {
+        let reference = read(folder.join("reference/target.fr"))?;
+        let exact = bleu(&read(folder.join("reference/beam4.fr"))?, &reference)?;
+        for (entry, output) in entries.iter_mut().zip(outputs) {
+            let score = bleu(output, &reference)?;
+            entry.bleu = Some(score);
+            // A part of the text has a score of its own.
+            let whole = output.lines().count() == reference.lines().count();
+            if whole && score < exact - LOSS {
+                let fault = format!("{}: BLEU is {score:.2}, in f32 {exact:.2}", entry.program);
+                faults.push(fault);
+            }
+        }
+    }
+    Ok(Measured { row: row.name(), cpu: cpu::describe(), entries, faults })
+}
+
+/// The share of lines that are equal.
+fn same(ours: &str, theirs: &str) -> f64 {
+    let lines = ours.lines().count().max(1);
+    let equal = ours.lines().zip(theirs.lines()).filter(|(a, b)| a == b).count();
+    equal as f64 / lines as f64
+}
+
+/// Of as many lines as there are.
+fn bleu(hypothesis: &str, reference: &str) -> Outcome<f64> {
+    let hypotheses: Vec<&str> = hypothesis.lines().collect();
+    let references: Vec<&str> = reference.lines().take(hypotheses.len()).collect();
+    let score = Bleu::default().corpus(&hypotheses, &[references]);
+    score.map(|found| found.score).map_err(|error| error.to_string())
+}

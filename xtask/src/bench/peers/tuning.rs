@@ -1,0 +1,149 @@
+//! The fastest setting of a program at a piece of work: tried on a part of it, once, and kept.
+
+use super::prepare::{Places, fingerprint, kept};
+use super::program::{Job, Program, Setting, Unit};
+use super::rows::{Contestant, Mode, Row, THREADS};
+use crate::project::{Outcome, read};
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+const FILE: &str = "tuning.json";
+/// A candidate that takes so many times as long as the best before it is given up.
+const PATIENCE: f64 = 2.0;
+
+/// The setting that a contestant is measured with.
+pub(super) fn setting(
+    row: &Row,
+    contestant: &Contestant,
+    places: &Places,
+    quick: bool,
+) -> Outcome<Setting> {
+    let Contestant { program, threads } = *contestant;
+    if threads < THREADS {
+        // As with all threads, so that the number of threads is what differs.
+        let with = Contestant { program, threads: THREADS };
+        let all = setting(row, &with, places, quick)?;
+        return Ok(Setting { workers: 1, threads, ..all });
+    }
+    let mut first = first_candidates(program, row.mode);
+    if quick {
+        first.truncate(2);
+    }
+    if let [only] = first[..] {
+        return Ok(only);
+    }
+    let key = format!("{}, {}, {}", row.name(), program.name(), version(program, places)?);
+    let mut known = load();
+    if let Some(setting) = known.get(&key).filter(|_| !quick) {
+        return Ok(*setting);
+    }
+    let mut best = Best { row, program, places, quick, found: None, seconds: f64::INFINITY };
+    for candidate in first {
+        best.attempt(candidate)?;
+    }
+    if !quick && let Some((_, start)) = best.found {
+        for candidate in further_candidates(program, row.mode, start) {
+            best.attempt(candidate)?;
+        }
+    }
+    let (_, setting) = best.found.ok_or("no setting ran to its end")?;
+    println!("{}: {}: the best setting is {setting}", row.name(), program.name());
+    if !quick {
+        known.insert(key, setting);
+        store(&known)?;
+    }
+    Ok(setting)
+}
+
+/// Who works with how many threads; batches of a middling size.
+fn first_candidates(program: Program, mode: Mode) -> Vec<Setting> {
+    let batch = match (program, mode) {
+        (Program::Tfm, _) | (_, Mode::Latency) => None,
+        _ => Some((32, Unit::Sentences)),
+    };
+    let with = |workers, threads| Setting { workers, threads, batch, mkl: false };
+    let threads = match mode {
+        Mode::Batch => vec![with(THREADS, 1), with(1, THREADS)],
+        Mode::Latency => vec![with(1, THREADS), with(1, 1)],
+    };
+    match program {
+        Program::Tfm => threads,
+        Program::CTranslate2 => {
+            let mkl = threads.clone().into_iter().map(|setting| Setting { mkl: true, ..setting });
+            threads.iter().copied().chain(mkl).collect()
+        }
+        Program::Transformers => vec![with(1, THREADS)],
+    }
+}
+
+/// Other sizes of batches for the best of the first.
+fn further_candidates(program: Program, mode: Mode, best: Setting) -> Vec<Setting> {
+    let sizes: &[(usize, Unit)] = match (mode, program) {
+        (Mode::Latency, _) | (_, Program::Transformers) => &[],
+        (_, Program::Tfm) => &[(64, Unit::Hypotheses), (256, Unit::Hypotheses)],
+        (_, Program::CTranslate2) => &[
+            (16, Unit::Sentences),
+            (64, Unit::Sentences),
+            (1024, Unit::Tokens),
+            (2048, Unit::Tokens),
+        ],
+    };
+    sizes.iter().map(|&batch| Setting { batch: Some(batch), ..best }).collect()
+}
+
+/// The best setting so far.
+struct Best<'a> {
+    row: &'a Row,
+    program: Program,
+    places: &'a Places,
+    quick: bool,
+    /// With its speed.
+    found: Option<(f64, Setting)>,
+    /// What its whole process took.
+    seconds: f64,
+}
+
+impl Best<'_> {
+    fn attempt(&mut self, setting: Setting) -> Outcome {
+        let (row, program) = (self.row, self.program);
+        let limit = Some(if self.quick { row.quick() } else { row.tuned_on() });
+        let job = Job { row, program, setting, output: self.places.output("tuning"), limit };
+        let most = self.found.map(|_| Duration::from_secs_f64(1.0 + PATIENCE * self.seconds));
+        let Some(run) = job.run(self.places, most)? else {
+            println!("{}: tuning {}: {setting}: too slow", row.name(), program.name());
+            return Ok(());
+        };
+        println!("{}: tuning {}: {setting}: {}", row.name(), program.name(), run.summary(row));
+        let speed = run.speed(row);
+        if self.found.is_none_or(|(best, _)| speed > best) {
+            self.found = Some((speed, setting));
+            self.seconds = run.process_seconds;
+        }
+        Ok(())
+    }
+}
+
+/// What a setting was found for: with another version another may be the best.
+fn version(program: Program, places: &Places) -> Outcome<String> {
+    Ok(match program {
+        Program::Tfm => {
+            let file = places.ours()?;
+            let binary = fs::read(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+            fingerprint(&binary)
+        }
+        _ => fingerprint(read("xtask/python/requirements.txt")?.as_bytes()),
+    })
+}
+
+/// Settings by what they were found for.
+fn load() -> BTreeMap<String, Setting> {
+    let text = fs::read_to_string(kept(FILE)).unwrap_or_default();
+    // What an older version of this program wrote is found out anew.
+    serde_json::from_str(&text).unwrap_or_default()
+}
+
+fn store(known: &BTreeMap<String, Setting>) -> Outcome {
+    let text = serde_json::to_string_pretty(known).map_err(|error| error.to_string())?;
+    fs::write(kept(FILE), text + "\n").map_err(|error| format!("{FILE}: {error}"))
+}
