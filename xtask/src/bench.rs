@@ -1,7 +1,10 @@
 //! `cargo xtask bench`: how fast the kernels are, the backends beside each other, and we beside others.
 
 mod backends;
+mod cpu;
+mod page;
 mod peers;
+mod roofline;
 mod training;
 
 use crate::project::{self, Outcome};
@@ -17,21 +20,38 @@ pub(crate) struct Bench {
     /// Measure training beside PyTorch, and write docs/benchmarks/training.md
     #[arg(long, conflicts_with = "peers")]
     training: bool,
+    /// Measure what this CPU can do at most, compute the floor from it, and write docs/roofline.md
+    #[arg(long, conflicts_with_all = ["peers", "training"])]
+    roofline: bool,
     /// How often each program runs; they take turns
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Of the rows of --peers those whose name has this in it: "base", "f32", "single beam 4 int8"
+    #[arg(long, requires = "peers")]
+    only: Option<String>,
+    /// With --peers a small piece of the work, to see that everything runs; the page stays as it is
+    #[arg(long, requires = "peers")]
+    quick: bool,
     /// A Python that has xtask/python/requirements.txt; without it, one is made in .venv
     #[arg(long)]
     python: Option<PathBuf>,
     /// The table of backends alone, without the kernels' benchmarks
-    #[arg(long, conflicts_with_all = ["peers", "training"])]
+    #[arg(long, conflicts_with_all = ["peers", "training", "roofline"])]
     backends: bool,
 }
 
 /// Measures and prints tables.
 pub(crate) fn run(arguments: &Bench) -> Outcome {
     if arguments.peers {
-        return peers::run(arguments.rounds.max(1), arguments.python.as_deref());
+        return peers::run(&peers::Choice {
+            rounds: arguments.rounds.max(1),
+            only: arguments.only.as_deref(),
+            quick: arguments.quick,
+            python: arguments.python.as_deref(),
+        });
+    }
+    if arguments.roofline {
+        return roofline::run();
     }
     if arguments.training {
         return training::run(arguments.rounds.max(1), arguments.python.as_deref());

@@ -4,7 +4,16 @@ use std::fs;
 
 /// Flags that say which kernels can run, as Linux writes them.
 const TELLING: &[&str] = &[
-    "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "asimddp", "i8mm", "bf16",
+    "avx2",
+    "fma",
+    "avx_vnni",
+    "avx512f",
+    "avx512_vnni",
+    "avx512_bf16",
+    "amx_int8",
+    "asimddp",
+    "i8mm",
+    "bf16",
 ];
 
 /// Its name, family and model, and the instruction sets that matter here.
@@ -41,7 +50,8 @@ mod tests {
 
     #[test]
     fn names_what_tells() {
-        let text = "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\nflags\t\t: fpu fma avx2 sse\n";
+        let text =
+            "cpu family\t: 25\nmodel\t\t: 1\nmodel name\t: AMD EPYC\nflags\t\t: fpu fma avx2 sse\n";
         assert_eq!(describe_from(text), "AMD EPYC (family 25, model 1): fma, avx2");
         assert_eq!(describe_from(""), "unknown: ");
     }

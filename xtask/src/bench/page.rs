@@ -25,7 +25,10 @@ mod tests {
     #[test]
     fn what_is_around_the_marks_stays() {
         let page = "a\n<b>\nold\n<e>\nc\n";
-        assert_eq!(replace(page, "<b>\n", "<e>", "new\n").as_deref(), Some("a\n<b>\nnew\n<e>\nc\n"));
+        assert_eq!(
+            replace(page, "<b>\n", "<e>", "new\n").as_deref(),
+            Some("a\n<b>\nnew\n<e>\nc\n")
+        );
         assert_eq!(replace(page, "<x>\n", "<e>", "new\n"), None);
     }
 }

@@ -10,6 +10,7 @@ mod tuning;
 
 use crate::project::{self, Outcome, root};
 use prepare::Places;
+pub(super) use prepare::{BASE_SHAPE, TRAINED};
 use program::{Job, Program};
 use results::{Entry, Measured, Results};
 use rows::Row;
@@ -44,7 +45,8 @@ pub(super) fn run(choice: &Choice) -> Outcome {
         }
         match measure(row, &places, choice) {
             Ok(measured) => {
-                faults.extend(measured.faults.iter().map(|fault| format!("{}: {fault}", row.name())));
+                faults
+                    .extend(measured.faults.iter().map(|fault| format!("{}: {fault}", row.name())));
                 results.insert(measured);
                 if !choice.quick {
                     // After every row: the whole takes long, and somebody may stop it.

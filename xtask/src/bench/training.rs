@@ -2,7 +2,7 @@
 
 mod batches;
 
-use super::median;
+use super::{median, page};
 use crate::project::{self, Outcome, root};
 use crate::python;
 use batches::Workload;
@@ -15,7 +15,6 @@ const SCRIPT: &str = "xtask/python/peers_training.py";
 /// Our program: it takes the script's options, reads the same files and prints the same line.
 const OURS: &str = "training_speed";
 const PAGE: &str = "docs/benchmarks/training.md";
-const MARKS: [&str; 2] = ["<!-- training: begin -->\n", "<!-- training: end -->"];
 const THREADS: &str = "2";
 
 /// A program on a workload.
@@ -67,7 +66,7 @@ pub(super) fn run(rounds: usize, python: Option<&Path>) -> Outcome {
     }
     let table = table(&measured, rounds);
     println!("{table}");
-    write(&table)
+    page::write(PAGE, "training", &table)
 }
 
 /// Builds our program; the command that runs it.
@@ -185,14 +184,4 @@ fn shown(command: &[String]) -> String {
     let mut words: Vec<String> = command.iter().map(|word| word.replace(&*root, ".")).collect();
     words[0] = if words[1] == SCRIPT { "python" } else { OURS }.into();
     words.join(" ")
-}
-
-/// Puts the table between the page's marks.
-fn write(table: &str) -> Outcome {
-    let page = project::read(PAGE)?;
-    let fault = || format!("{PAGE}: no line {}", MARKS[0].trim());
-    let (before, rest) = page.split_once(MARKS[0]).ok_or_else(fault)?;
-    let (_, after) = rest.split_once(MARKS[1]).ok_or_else(fault)?;
-    let page = format!("{before}{}{table}{}{after}", MARKS[0], MARKS[1]);
-    fs::write(root().join(PAGE), page).map_err(|error| format!("{PAGE}: {error}"))
 }

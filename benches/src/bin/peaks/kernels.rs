@@ -163,8 +163,8 @@ mod x86 {
             ),
             (avx2, "int8 as words, AVX2 vpmaddwd", "int8", int8_words_avx2),
             (words, "int8 as words, AVX-512 vpmaddwd", "int8", int8_words_avx512),
-            // Exact only where one operand has 7 bits.
-            (avx2, "int8 × 7 bits, AVX2 vpmaddubsw", "int7", int8_bytes_avx2),
+            // Exact where one operand is no more than 127, for instance a magnitude whose sign the other took over.
+            (avx2, "int8 × 7 bits, AVX2 vpmaddubsw", "int8", int8_bytes_avx2),
             (
                 avx2 && is_x86_feature_detected!("avxvnni"),
                 "int8, AVX-VNNI vpdpbusd",

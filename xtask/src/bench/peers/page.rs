@@ -36,7 +36,8 @@ pub(super) fn tables(results: &Results) -> String {
     text += &many(&of(Against::Peers, Model::Base, Mode::Batch));
     text += &trained(&of(Against::Peers, Model::Trained, Mode::Batch));
     text += &single(&of(Against::Peers, Model::Base, Mode::Latency));
-    let threads = [Mode::Batch, Mode::Latency].map(|mode| of(Against::OneThread, Model::Base, mode));
+    let threads =
+        [Mode::Batch, Mode::Latency].map(|mode| of(Against::OneThread, Model::Base, mode));
     text += &scaling(&threads.concat());
     text += &commands(&found);
     text
@@ -188,7 +189,9 @@ fn scaling(found: &[Found]) -> String {
     for (row, measured) in found {
         let [two, one] = [&measured.entries[0], &measured.entries[1]];
         let speed = |entry: &Entry| match row.mode {
-            Mode::Batch => format!("{:.0} tokens/s", entry.median(|run| run.tokens as f64 / run.seconds)),
+            Mode::Batch => {
+                format!("{:.0} tokens/s", entry.median(|run| run.tokens as f64 / run.seconds))
+            }
             Mode::Latency => format!("{:.1} ms", entry.percentile(0.5)),
         };
         text += &format!(

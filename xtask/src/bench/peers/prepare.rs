@@ -11,11 +11,11 @@ use std::process::Command;
 
 const WORK: &str = "target/peers";
 const BASE_SCRIPT: &str = "xtask/python/peers_base.py";
-pub(crate) const BASE_SHAPE: &str = "xtask/python/base_shape.json";
+pub(in crate::bench) const BASE_SHAPE: &str = "xtask/python/base_shape.json";
 /// Any will do: the base shape's sources are ids.
 const TOKENIZER: &str = "crates/tfm-text/tests/golden/learnt-unigram/source.spm";
 /// Under the large test data.
-pub(crate) const TRAINED: &str = "models/marian-tatoeba-en-fr";
+pub(in crate::bench) const TRAINED: &str = "models/marian-tatoeba-en-fr";
 
 /// Where everything lies.
 pub(super) struct Places {
@@ -104,7 +104,9 @@ impl Places {
     /// A text with the variable in place of where the large test data lie.
     pub(super) fn without_data(&self, text: &str) -> String {
         match &self.trained {
-            Ok(folder) => text.replace(&*folder.to_string_lossy(), &format!("$TFM_TEST_DATA/{TRAINED}")),
+            Ok(folder) => {
+                text.replace(&*folder.to_string_lossy(), &format!("$TFM_TEST_DATA/{TRAINED}"))
+            }
             Err(_) => text.to_owned(),
         }
     }

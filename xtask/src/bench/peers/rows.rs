@@ -77,7 +77,14 @@ pub(super) fn all() -> Vec<Row> {
         (Base, Latency, OneThread, 1, "int8", 1.85),
         (Base, Latency, OneThread, 1, "f32", 1.85),
     ]
-    .map(|(model, mode, against, beam, dtype, asked)| Row { model, mode, against, beam, dtype, asked })
+    .map(|(model, mode, against, beam, dtype, asked)| Row {
+        model,
+        mode,
+        against,
+        beam,
+        dtype,
+        asked,
+    })
     .to_vec()
 }
 

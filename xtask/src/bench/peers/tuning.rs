@@ -2,7 +2,7 @@
 
 use super::prepare::{Places, fingerprint, kept};
 use super::program::{Job, Program, Setting, Unit};
-use super::rows::{Contestant, Mode, Row, THREADS};
+use super::rows::{Against, Contestant, Mode, Row, THREADS};
 use crate::project::{Outcome, read};
 use std::collections::BTreeMap;
 use std::fs;
@@ -33,7 +33,9 @@ pub(super) fn setting(
     if let [only] = first[..] {
         return Ok(only);
     }
-    let key = format!("{}, {}, {}", row.name(), program.name(), version(program, places)?);
+    // Who else runs makes no difference to it.
+    let work = Row { against: Against::Peers, ..*row }.name();
+    let key = format!("{work}, {}, {}", program.name(), version(program, places)?);
     let mut known = load();
     if let Some(setting) = known.get(&key).filter(|_| !quick) {
         return Ok(*setting);

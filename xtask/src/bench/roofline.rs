@@ -1,0 +1,49 @@
+//! What this CPU can do at most, what a model's equations ask for, and so the time below which nobody gets.
+
+mod count;
+mod page;
+mod peaks;
+
+use super::peers::{BASE_SHAPE, TRAINED};
+use crate::project::{self, Outcome};
+use peaks::Peaks;
+use tfm_model::Config;
+
+/// A model whose floor is computed.
+struct Shape {
+    name: String,
+    config: Config,
+    /// Tokens of a source and of an output, on average.
+    source: f64,
+    target: usize,
+}
+
+/// Measures, computes and writes the page.
+pub(super) fn run() -> Outcome {
+    let peaks = Peaks::measure()?;
+    let mut shapes = vec![Shape {
+        name: "The base shape".into(),
+        config: config(&project::read(BASE_SHAPE)?)?,
+        source: 24.0,
+        target: 32,
+    }];
+    match project::test_data() {
+        Ok(data) if data.join(TRAINED).join("config.json").is_file() => shapes.push(Shape {
+            name: format!("`{TRAINED}`"),
+            config: config(&project::read(data.join(TRAINED).join("config.json"))?)?,
+            source: 8.0,
+            target: 8,
+        }),
+        Ok(data) => println!("skipped: no {}", data.join(TRAINED).display()),
+        Err(why) => println!("skipped: {why}"),
+    }
+    let tables = page::tables(&peaks, &shapes);
+    println!("{tables}");
+    super::page::write("docs/roofline.md", "roofline", &tables)
+}
+
+fn config(json: &str) -> Outcome<Config> {
+    Config::from_json(json.as_bytes(), None)
+        .map(|(config, _)| config)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+}

@@ -1,0 +1,154 @@
+//! The CPU's peaks, as `peaks` of the benches measures them, and the floor of a piece of work.
+
+use super::count::Work;
+use crate::bench::cpu;
+use crate::project::{self, Outcome};
+use serde::Deserialize;
+use std::process::Command;
+
+const PROGRAM: &str = "peaks";
+/// As everywhere in the benchmarks beside others.
+const THREADS: usize = 2;
+
+/// A peak, for each number of threads.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Peak {
+    pub(super) name: String,
+    kind: String,
+    pub(super) best: Vec<f64>,
+}
+
+/// What was measured.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Peaks {
+    pub(super) threads: Vec<usize>,
+    pub(super) giga_operations: Vec<Peak>,
+    pub(super) gigabytes: Vec<Peak>,
+    /// Bytes of the cache that all share.
+    #[serde(skip)]
+    pub(super) cache: usize,
+}
+
+/// What a model is computed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Precision {
+    F32,
+    Bf16,
+    Int8,
+}
+
+impl Precision {
+    pub(super) const ALL: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
+    }
+
+    /// Of a weight.
+    pub(super) fn bytes(self) -> f64 {
+        match self {
+            Precision::F32 => 4.0,
+            Precision::Bf16 => 2.0,
+            Precision::Int8 => 1.0,
+        }
+    }
+}
+
+/// The least time that a piece of work takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Floor {
+    pub(super) seconds: f64,
+    /// Whether it is memory that takes it, and not operations.
+    pub(super) memory: bool,
+}
+
+impl Peaks {
+    /// Builds and runs the program that measures.
+    pub(super) fn measure() -> Outcome<Peaks> {
+        let package =
+            ["build", "--release", "--locked", "--package", "tfm-benches", "--bin", PROGRAM];
+        project::run(project::cargo().args(package))?;
+        let xtask = std::env::current_exe().map_err(|error| error.to_string())?;
+        let mut program = Command::new(xtask.with_file_name(PROGRAM));
+        program.args(["--threads", &THREADS.to_string()]);
+        let cache = cpu::last_cache();
+        if let Some(bytes) = cache {
+            program.args(["--cache", &bytes.to_string()]);
+        }
+        let printed = project::output(&mut program)?;
+        let peaks: Peaks = serde_json::from_str(&printed)
+            .map_err(|error| format!("{PROGRAM} printed {printed:?}: {error}"))?;
+        Ok(Peaks { cache: cache.unwrap_or(0), ..peaks })
+    }
+
+    /// The best of a kind with all threads, in units a second.
+    fn best(peaks: &[Peak], kind: &str) -> Option<f64> {
+        let all = peaks.iter().filter(|peak| peak.kind == kind);
+        all.filter_map(|peak| peak.best.last()).copied().reduce(f64::max).map(|giga| giga * 1e9)
+    }
+
+    /// Operations a second in a precision. A CPU without products of `bf16` or `int8` makes `f32` of the numbers.
+    pub(super) fn operations(&self, precision: Precision) -> f64 {
+        let f32 = Self::best(&self.giga_operations, "f32").unwrap_or(f64::NAN);
+        Self::best(&self.giga_operations, precision.name()).map_or(f32, |peak| peak.max(f32))
+    }
+
+    /// Bytes a second of something that is read again and again. What is no more than half of the shared cache is taken to stay
+    /// there.
+    pub(super) fn bandwidth(&self, bytes: f64) -> f64 {
+        let memory = Self::best(&self.gigabytes, "read").unwrap_or(f64::NAN);
+        let cache = Self::best(&self.gigabytes, "cache").unwrap_or(memory);
+        if bytes <= self.cache as f64 / 2.0 { cache } else { memory }
+    }
+
+    /// The floor of work whose weights are read once in each of `parts` equal parts.
+    pub(super) fn floor(&self, work: Work, precision: Precision, parts: f64) -> Floor {
+        let f32 = self.operations(Precision::F32);
+        let operations = work.operations / self.operations(precision) + work.attention / f32;
+        let bytes = work.weights * precision.bytes() + work.keys;
+        let memory = bytes / self.bandwidth(bytes / parts);
+        Floor { seconds: operations.max(memory), memory: memory > operations }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peaks() -> Peaks {
+        let peak = |kind: &str, best: f64| Peak {
+            name: String::new(),
+            kind: kind.into(),
+            best: vec![1.0, best],
+        };
+        Peaks {
+            threads: vec![1, 2],
+            giga_operations: vec![peak("f32", 200.0), peak("int8", 300.0), peak("int8", 400.0)],
+            gigabytes: vec![peak("read", 20.0), peak("cache", 100.0)],
+            cache: 32 << 20,
+        }
+    }
+
+    #[test]
+    fn the_floor_is_that_of_what_takes_longer() {
+        let peaks = peaks();
+        let few = Work { operations: 2e8, weights: 1e8, ..Work::default() };
+        let floor = peaks.floor(few, Precision::F32, 1.0);
+        assert!(floor.memory && (floor.seconds - 4e8 / 20e9).abs() < 1e-12);
+        let many = few + Work { operations: 8e9, ..Work::default() };
+        let floor = peaks.floor(many, Precision::Int8, 1.0);
+        assert!(!floor.memory && (floor.seconds - 8.2e9 / 400e9).abs() < 1e-12);
+        // No products of bf16: those of f32.
+        assert_eq!(peaks.operations(Precision::Bf16), 200e9);
+    }
+
+    #[test]
+    fn small_weights_stay_in_the_cache() {
+        assert_eq!(peaks().bandwidth(16e6), 100e9);
+        assert_eq!(peaks().bandwidth(17e6), 20e9);
+    }
+}
