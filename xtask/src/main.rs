@@ -31,7 +31,8 @@ enum Task {
     Tidy,
     /// The laws, on every backend there is: a line for each.
     Parity(parity::Parity),
-    /// Benchmarks of the kernels, a table of the backends, and with --peers or --training, one beside other programs.
+    /// Benchmarks of the kernels, a table of the backends; with --peers or --training beside other programs, with --roofline
+    /// beside what the CPU can do.
     Bench(bench::Bench),
     /// Holds a model's folder against `transformers` (or `torch.nn.Transformer`): ids, logits, greedy translations.
     Export(export::Export),

@@ -31,8 +31,8 @@ pub(super) fn run() -> Outcome {
         Ok(data) if data.join(TRAINED).join("config.json").is_file() => shapes.push(Shape {
             name: format!("`{TRAINED}`"),
             config: config(&project::read(data.join(TRAINED).join("config.json"))?)?,
-            source: 8.0,
-            target: 8,
+            source: 10.0,
+            target: 11,
         }),
         Ok(data) => println!("skipped: no {}", data.join(TRAINED).display()),
         Err(why) => println!("skipped: {why}"),

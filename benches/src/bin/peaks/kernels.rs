@@ -145,6 +145,7 @@ mod x86 {
     kernel!(int8_dot_avx512, "zmm", 128, dot512);
     kernel!(bf16_avx512, "zmm", 64, halves512);
 
+    /// Those that this CPU has.
     pub(super) fn available() -> Vec<Kernel> {
         let (avx2, avx512) = (
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
@@ -152,28 +153,20 @@ mod x86 {
         );
         let words = avx512 && is_x86_feature_detected!("avx512bw");
         let dot = avx512 && is_x86_feature_detected!("avx512vnni");
-        let all: [(bool, &str, &str, fn() -> u64); 8] = [
-            (avx2, "f32, AVX2 vfmadd", "f32", f32_avx2),
-            (avx512, "f32, AVX-512 vfmadd", "f32", f32_avx512),
-            (
-                avx512 && is_x86_feature_detected!("avx512bf16"),
-                "bf16, AVX-512 vdpbf16ps",
-                "bf16",
-                bf16_avx512,
-            ),
-            (avx2, "int8 as words, AVX2 vpmaddwd", "int8", int8_words_avx2),
-            (words, "int8 as words, AVX-512 vpmaddwd", "int8", int8_words_avx512),
+        let kernel = |here: bool, kind, name, run| here.then_some(Kernel { name, kind, run });
+        let vex = avx2 && is_x86_feature_detected!("avxvnni");
+        let halves = avx512 && is_x86_feature_detected!("avx512bf16");
+        let all = [
+            kernel(avx2, "f32", "f32, AVX2 vfmadd", f32_avx2 as fn() -> u64),
+            kernel(avx512, "f32", "f32, AVX-512 vfmadd", f32_avx512),
+            kernel(halves, "bf16", "bf16, AVX-512 vdpbf16ps", bf16_avx512),
+            kernel(avx2, "int8", "int8 as words, AVX2 vpmaddwd", int8_words_avx2),
+            kernel(words, "int8", "int8 as words, AVX-512 vpmaddwd", int8_words_avx512),
             // Exact where one operand is no more than 127, for instance a magnitude whose sign the other took over.
-            (avx2, "int8 × 7 bits, AVX2 vpmaddubsw", "int8", int8_bytes_avx2),
-            (
-                avx2 && is_x86_feature_detected!("avxvnni"),
-                "int8, AVX-VNNI vpdpbusd",
-                "int8",
-                int8_dot_avx,
-            ),
-            (dot, "int8, AVX-512 VNNI vpdpbusd", "int8", int8_dot_avx512),
+            kernel(avx2, "int8", "int8 × 7 bits, AVX2 vpmaddubsw", int8_bytes_avx2),
+            kernel(vex, "int8", "int8, AVX-VNNI vpdpbusd", int8_dot_avx),
+            kernel(dot, "int8", "int8, AVX-512 VNNI vpdpbusd", int8_dot_avx512),
         ];
-        let here = all.into_iter().filter(|(here, ..)| *here);
-        here.map(|(_, name, kind, run)| Kernel { name, kind, run }).collect()
+        all.into_iter().flatten().collect()
     }
 }

@@ -16,19 +16,6 @@ pub(super) struct Work {
     pub(super) keys: f64,
 }
 
-impl std::ops::Add for Work {
-    type Output = Work;
-
-    fn add(self, other: Work) -> Work {
-        Work {
-            operations: self.operations + other.operations,
-            attention: self.attention + other.attention,
-            weights: self.weights + other.weights,
-            keys: self.keys + other.keys,
-        }
-    }
-}
-
 /// Bytes of a key's or a value's number.
 const FLOAT: f64 = 4.0;
 
@@ -75,19 +62,20 @@ pub(super) fn encoding(config: &Config, sentences: f64, length: f64) -> Work {
     }
 }
 
-/// Sentences translated together to outputs of `target` tokens. A search of several beams begins with one hypothesis.
+/// Sentences translated together to outputs of `target` tokens, by the parts that follow one another: the encoder, and each step. A
+/// search of several beams begins with one hypothesis.
 pub(super) fn translation(
     config: &Config,
     sentences: f64,
     beams: f64,
     source: f64,
     target: usize,
-) -> Work {
+) -> Vec<Work> {
     let steps = (0..target).map(|past| {
         let beams = if past == 0 { 1.0 } else { beams };
         step(config, beams * sentences, sentences, source, past as f64 + 1.0)
     });
-    steps.fold(encoding(config, sentences, source), |all, one| all + one)
+    std::iter::once(encoding(config, sentences, source)).chain(steps).collect()
 }
 
 #[cfg(test)]
@@ -114,8 +102,12 @@ mod tests {
     fn sentences_together_compute_what_they_do_alone() {
         let (config, n) = (config(), 7.0);
         let [together, alone] = [n, 1.0].map(|n| translation(&config, n, 4.0, 20.0, 24));
-        assert_eq!(together.operations, n * alone.operations);
-        assert_eq!(together.attention, n * alone.attention);
-        assert_eq!(together.weights, alone.weights);
+        assert_eq!(together.len(), 25);
+        for (together, alone) in together.iter().zip(&alone) {
+            assert_eq!(together.operations, n * alone.operations);
+            assert_eq!(together.attention, n * alone.attention);
+            assert_eq!(together.weights, alone.weights);
+        }
+        assert_eq!(alone[2].operations, 4.0 * alone[1].operations);
     }
 }

@@ -61,7 +61,7 @@ fn floors(peaks: &Peaks, shape: &Shape) -> String {
         config.target_vocabulary,
     );
     let mut add = |what: String, work: Work| {
-        let floors = Precision::ALL.map(|precision| cell(peaks.floor(work, precision, 1.0)));
+        let floors = Precision::ALL.map(|precision| cell(peaks.floor(work, precision)));
         text += &format!(
             "| {what} | {:.0} | {:.1} | {:.2} | {} |\n",
             (work.operations + work.attention) / 1e6,
@@ -73,6 +73,9 @@ fn floors(peaks: &Peaks, shape: &Shape) -> String {
     for (hypotheses, beams) in STEPS {
         let what = match hypotheses {
             1.0 => "a decoding step, 1 hypothesis".into(),
+            _ if hypotheses == beams => {
+                format!("a decoding step, {hypotheses} hypotheses of one sentence")
+            }
             _ => format!(
                 "a decoding step, {hypotheses} hypotheses of {} sentences",
                 hypotheses / beams
@@ -89,7 +92,7 @@ fn floors(peaks: &Peaks, shape: &Shape) -> String {
     for (beams, sentences) in TOGETHER {
         let work = count::translation(config, sentences, beams, *source, *target);
         let speeds = Precision::ALL.map(|precision| {
-            let floor = peaks.floor(work, precision, *target as f64 + 1.0);
+            let floor = peaks.floor_of_all(&work, precision);
             let speed = sentences * *target as f64 / floor.seconds;
             format!("{speed:.0} tokens/s {}", if floor.memory { "m" } else { "o" })
         });
@@ -102,7 +105,7 @@ fn floors(peaks: &Peaks, shape: &Shape) -> String {
     for beams in [1.0, 4.0] {
         let work = count::translation(config, 1.0, beams, SINGLE.0, SINGLE.1);
         let times = Precision::ALL.map(|precision| {
-            let floor = peaks.floor(work, precision, SINGLE.1 as f64 + 1.0);
+            let floor = peaks.floor_of_all(&work, precision);
             format!("{:.1} ms {}", floor.seconds * 1e3, if floor.memory { "m" } else { "o" })
         });
         let what =
