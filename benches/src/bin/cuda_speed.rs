@@ -7,8 +7,8 @@ use std::time::Instant;
 use tfm_core::backend::{Signature, View, ViewMut};
 use tfm_core::fused::{
     Activate, Activation, Adam, Attention, AttentionGradient, CrossEntropy, Dropout, DropoutMask,
-    Embedding, Fused, FusedOp, LayerNorm, LayerNormGradient, Linear, Operand, RowTableAttention,
-    Softmax, TopLogProbabilities,
+    Embedding, Fused, FusedOp, LayerNorm, LayerNormGradient, Linear, Operand, RmsNorm,
+    RmsNormGradient, RowTableAttention, Softmax, TopLogProbabilities,
 };
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
@@ -186,6 +186,10 @@ impl Bench {
             &[x()?, vector()?, x()?],
             Floor::Operands,
         )?;
+        let (norm, gradient) = (RmsNorm { epsilon: 1e-6 }, RmsNormGradient { epsilon: 1e-6 });
+        self.time(&name("rms_norm"), norm, &[x()?, vector()?], Floor::Operands)?;
+        let inputs = [x()?, vector()?, x()?];
+        self.time(&name("rms_norm_gradient"), gradient, &inputs, Floor::Operands)?;
         self.time(&name("softmax"), Softmax { log: false }, &[x()?], Floor::Operands)?;
         self.time(&name("relu"), Activate(Activation::Relu), &[x()?], Floor::Operands)?;
         let mask = DropoutMask { rate: 0.1, stream: 7 };

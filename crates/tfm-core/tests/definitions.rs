@@ -130,6 +130,22 @@ fn row_table_attention() {
 }
 
 #[test]
+fn rms_norm() {
+    let (x, weight) = (numbers(10, 0.0), numbers(5, 0.4));
+    let inputs: [(&str, &[usize], HostSlice<'_>); 2] =
+        [("x", &[2, 5], x[..].into()), ("weight", &[5], weight[..].into())];
+    let found = run(&inputs, |graph, v| graph.rms_norm(v[0], v[1], 0.1));
+    let mut expected = Vec::new();
+    for row in x.chunks(5) {
+        let mean_square = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 5.0;
+        let pairs = row.iter().zip(&weight);
+        expected
+            .extend(pairs.map(|(x, w)| f64::from(*x) / (mean_square + 0.1).sqrt() * f64::from(*w)));
+    }
+    assert_close(&found, &expected);
+}
+
+#[test]
 fn layer_norm() {
     let [x, weight, bias] = [(12, 0.0), (6, 0.2), (6, 0.4)].map(|(n, phase)| numbers(n, phase));
     let inputs: [(&str, &[usize], HostSlice<'_>); 3] = [

@@ -14,7 +14,7 @@ use crate::kernels::attention::{KeyRows, Training, attention, attention_for_trai
 use crate::kernels::embedding::embedding;
 use crate::kernels::gemm::{Epilogue, linear};
 use crate::kernels::heads::Heads;
-use crate::kernels::norm::layer_norm;
+use crate::kernels::norm::{layer_norm, rms_norm};
 use crate::kernels::pack::Panels;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
@@ -46,9 +46,14 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         {
             Wanted::Heads
         }
-        Fused::LayerNormGradient(_) if operand != 1 => Wanted::Rows,
+        Fused::LayerNormGradient(_) | Fused::RmsNormGradient(_) if operand != 1 => Wanted::Rows,
         Fused::CrossEntropy(_) if operand == 0 => Wanted::Rows,
-        Fused::LayerNorm(_) | Fused::Softmax(_) | Fused::TopLogProbabilities(_) if operand == 0 => {
+        Fused::LayerNorm(_)
+        | Fused::RmsNorm(_)
+        | Fused::Softmax(_)
+        | Fused::TopLogProbabilities(_)
+            if operand == 0 =>
+        {
             Wanted::Rows
         }
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
@@ -104,6 +109,10 @@ pub(crate) fn run(
         Fused::LayerNorm(op) => {
             let (weight, bias) = (in_order(&inputs[1]), in_order(&inputs[2]));
             layer_norm(isa, threads, rows(&inputs[0]), &weight, &bias, op.epsilon as f32, out);
+        }
+        Fused::RmsNorm(op) => {
+            let weight = in_order(&inputs[1]);
+            rms_norm(isa, threads, rows(&inputs[0]), &weight, op.epsilon as f32, out);
         }
         Fused::Softmax(op) => softmax(isa, threads, rows(&inputs[0]), op.log, out),
         Fused::Activate(op) => {

@@ -3,7 +3,8 @@
 use super::{Graph, Value};
 use crate::fused::{
     Activate, Activation, Adam, Attention, CrossEntropy, Dropout, DropoutMask, Embedding, Fused,
-    LayerNorm, Linear, Results, RowTableAttention, Softmax, SumOfSquares, TopLogProbabilities,
+    LayerNorm, Linear, Results, RmsNorm, RowTableAttention, Softmax, SumOfSquares,
+    TopLogProbabilities,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
 use crate::{DType, Shape};
@@ -225,6 +226,11 @@ impl Graph {
     /// [`LayerNorm`].
     pub fn layer_norm(&mut self, x: Value, weight: Value, bias: Value, epsilon: f64) -> Value {
         self.fused(LayerNorm { epsilon }, &[x, weight, bias])
+    }
+
+    /// [`RmsNorm`].
+    pub fn rms_norm(&mut self, x: Value, weight: Value, epsilon: f64) -> Value {
+        self.fused(RmsNorm { epsilon }, &[x, weight])
     }
 
     /// [`Softmax`].

@@ -108,7 +108,7 @@ impl Reader<'_> {
 
     /// One call of a builder method.
     fn node(&mut self, graph: &mut Graph, op: u8) -> Vec<Value> {
-        let result = match op % 48 {
+        let result = match op % 49 {
             0..=2 => graph.input(&self.name(), self.dtype(), &self.shape()[..]),
             3 => graph.indices(&self.name(), self.extent(), &self.shape()[..]),
             4 | 5 => graph.parameter(&self.name(), self.dtype(), &self.shape()[..]),
@@ -154,6 +154,7 @@ impl Reader<'_> {
             31 => graph.activate(Activation::ALL[self.byte() % 5], self.value()),
             32 => graph.layer_norm(self.value(), self.value(), self.value(), 1e-5),
             33 => graph.softmax(self.value()),
+            48 => graph.rms_norm(self.value(), self.value(), 1e-6),
             34 => {
                 let op = Embedding { scale: 2.0, positions: self.byte() % 2 == 1, unlearnt: None };
                 let operands: Vec<Value> = (0..self.byte() % 5).map(|_| self.value()).collect();

@@ -10,7 +10,7 @@ use crate::kernels::activation_gradient::activation_gradient;
 use crate::kernels::attention_gradient::{Attended, attention_gradient};
 use crate::kernels::cross_entropy::{cross_entropy, cross_entropy_gradient};
 use crate::kernels::dropout::{Dropout, dropout};
-use crate::kernels::norm_gradient::{NormGradients, layer_norm_gradient};
+use crate::kernels::norm_gradient::{NormGradients, norm_gradient};
 use crate::kernels::optimizer::{Adam, adam, sum_of_squares};
 
 /// Whether [`run`] computes the op.
@@ -19,6 +19,7 @@ pub(super) fn has(op: &Fused) -> bool {
         op,
         Fused::AttentionGradient(_)
             | Fused::LayerNormGradient(_)
+            | Fused::RmsNormGradient(_)
             | Fused::ActivateGradient(_)
             | Fused::Dropout(_)
             | Fused::CrossEntropy(_)
@@ -61,13 +62,12 @@ pub(super) fn run(
             attention_gradient(isa, threads, attended, &d_context, [out(), out(), out()]);
         }
         Fused::LayerNormGradient(op) => {
-            let weight = in_order(&inputs[1]);
-            let (x, dy) = (rows(&inputs[0]), rows(&inputs[2]));
-            let out = NormGradients { x: out(), weight: out(), bias: out() };
-            let epsilon = op.epsilon as f32;
-            let bytes = 8 * x.rows().div_ceil(32) * x.cols();
-            layer_norm_gradient(isa, threads, &cpu.scratch, [x, dy], &weight, epsilon, out)
-                .map_err(|_| out_of_memory(bytes))?;
+            let out = NormGradients { x: out(), weight: out(), bias: Some(out()) };
+            run_norm(cpu, inputs, op.epsilon, out)?;
+        }
+        Fused::RmsNormGradient(op) => {
+            let out = NormGradients { x: out(), weight: out(), bias: None };
+            run_norm(cpu, inputs, op.epsilon, out)?;
         }
         Fused::ActivateGradient(op) => {
             let (x, dy) = (in_order(&inputs[0]), in_order(&inputs[1]));
@@ -121,4 +121,19 @@ pub(super) fn run(
         _ => unreachable!("not an op of training"),
     }
     Ok(())
+}
+
+/// The gradient of a norm of `x` given `dy`; the inputs are `x`, the weight and `dy`.
+fn run_norm(
+    cpu: &CpuBackend,
+    inputs: &[View<'_, Buffer>],
+    epsilon: f64,
+    out: NormGradients<'_>,
+) -> Outcome {
+    let weight = in_order(&inputs[1]);
+    let (x, dy) = (rows(&inputs[0]), rows(&inputs[2]));
+    let bytes = 8 * x.rows().div_ceil(32) * x.cols();
+    let epsilon = epsilon as f32;
+    norm_gradient(cpu.isa, &cpu.threads, &cpu.scratch, [x, dy], &weight, epsilon, out)
+        .map_err(|_| out_of_memory(bytes))
 }

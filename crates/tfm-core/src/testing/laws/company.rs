@@ -108,6 +108,7 @@ enum RowOp {
     Linear(Linear),
     Joined,
     LayerNorm,
+    RmsNorm,
     Softmax { log: bool },
     Activate(Activation),
     Embedding,
@@ -123,6 +124,7 @@ fn row_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
         4 => linear,
         1 => Just(RowOp::Joined),
         1 => Just(RowOp::LayerNorm),
+        1 => Just(RowOp::RmsNorm),
         1 => any::<bool>().prop_map(|log| RowOp::Softmax { log }),
         1 => select(&Activation::ALL[..]).prop_map(RowOp::Activate),
         1 => Just(RowOp::Embedding),
@@ -163,6 +165,10 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
         RowOp::LayerNorm => {
             let (weight, bias) = (b.weight([k], 1.0), b.weight([k], 1.0));
             vec![b.graph.layer_norm(x, weight, bias, 1e-5)]
+        }
+        RowOp::RmsNorm => {
+            let weight = b.weight([k], 1.0);
+            vec![b.graph.rms_norm(x, weight, 1e-6)]
         }
         RowOp::Softmax { log: true } => vec![b.graph.log_softmax(x)],
         RowOp::Softmax { log: false } => vec![b.graph.softmax(x)],
