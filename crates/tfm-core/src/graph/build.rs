@@ -257,7 +257,7 @@ impl Graph {
         self.fused(op, &inputs)
     }
 
-    /// [`Attention`]; `inputs` are query, key, value, query offsets, key ranges.
+    /// [`Attention`] without dropout and bias; `inputs` are query, key, value, query offsets, key ranges.
     pub fn attention(&mut self, op: Attention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
     }
@@ -291,7 +291,7 @@ impl Graph {
         [0, 1, 2].map(|i| outputs.get(i).copied().unwrap_or(Value::NONE))
     }
 
-    /// [`RowTableAttention`]; `inputs` are query, key pool, value pool, row table, lengths.
+    /// [`RowTableAttention`] without bias; `inputs` are query, key pool, value pool, row table, lengths.
     pub fn row_table_attention(&mut self, op: RowTableAttention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
     }

@@ -7,9 +7,12 @@ mod embedding;
 mod linear;
 mod norm;
 mod optimizer;
+mod relative_bias;
 mod row_table_attention;
 mod search;
 mod softmax;
+
+pub(crate) use relative_bias::Buckets;
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
@@ -54,10 +57,10 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         | Fused::TopLogProbabilities(_) => Wanted::Contiguous,
         Fused::LayerNormGradient(_) | Fused::RmsNormGradient(_) if operand != 1 => Wanted::Rows,
         Fused::LayerNormGradient(_)
+        | Fused::RmsNormGradient(_)
         | Fused::Activate(_)
         | Fused::ActivateGradient(_)
         | Fused::Dropout(_)
-        | Fused::RmsNormGradient(_)
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
         | Fused::Adam(_) => Wanted::Contiguous,
@@ -82,8 +85,9 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
         | Fused::RmsNorm(_)
         | Fused::RmsNormGradient(_) => width <= norm::LONGEST,
         Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
-        Fused::RowTableAttention(_) => row_table_attention::supports(signature),
-        Fused::Attention(_) | Fused::AttentionGradient(_) => attention::SIZES.contains(&width),
+        Fused::RowTableAttention(op) => row_table_attention::supports(op, width),
+        Fused::Attention(op) => attention::supports(op, width),
+        Fused::AttentionGradient(op) => attention::supports_gradient(&op.0, width),
         _ => true,
     };
     all_fit && sizes_fit

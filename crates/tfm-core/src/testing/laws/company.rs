@@ -5,7 +5,7 @@ use super::single_ops::same_bits;
 use super::{Config, Failure, Report};
 use crate::fused::{Activation, Attention, Linear, RowTableAttention};
 use crate::testing::recipe::pick;
-use crate::testing::recipes::{Ragged, heads, row_tables};
+use crate::testing::recipes::{Ragged, bias_table, heads, relative_bias, row_tables};
 use crate::testing::{Builder, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Layout, Shape, Tensor, Value};
 use proptest::prelude::*;
@@ -192,10 +192,11 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
 
 fn ragged_batches(dtypes: &[DType]) -> impl Strategy<Value = (Batch, Ragged)> {
     let ragged = Ragged::strategy(8, (0..=20usize).boxed(), (0..=30usize).boxed());
-    let threads = 1..=3usize;
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), ragged, heads(), any::<bool>(), threads)
-        .prop_map(|(dtype, seed, ragged, (heads, d_head), causal, threads)| {
-            let op = Attention { scale: 1.0 / (d_head as f64).sqrt(), causal, dropout: None };
+    let how = (any::<bool>(), relative_bias(), 1..=3usize);
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), ragged, heads(), how).prop_map(
+        |(dtype, seed, ragged, (heads, d_head), (causal, bias, threads))| {
+            let scale = 1.0 / (d_head as f64).sqrt();
+            let op = Attention { scale, causal, bias, ..Attention::default() };
             let batch = ragged.clone();
             let build: Build = Arc::new(move |b, some| {
                 let offsets = batch.offsets();
@@ -219,21 +220,24 @@ fn ragged_batches(dtypes: &[DType]) -> impl Strategy<Value = (Batch, Ragged)> {
                     .collect();
                 let starts = b.integers([some.len() + 1], starts);
                 let ranges = b.integers([some.len(), 2], ranges);
-                let y = b.graph.attention(op, [query, key, value, starts, ranges]);
+                let mut operands = vec![query, key, value, starts, ranges];
+                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+                let y = b.graph.fused(op, &operands);
                 b.graph.output(y);
             });
             let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
             let rows = ragged.queries.len();
             (Batch { description, rows, threads, dtype, seed, build }, ragged)
-        })
+        },
+    )
 }
 
 fn table_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
     let lengths = proptest::collection::vec(0..=30usize, 1..=70);
-    let threads = 1..=3usize;
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), lengths, heads(), threads).prop_map(
-        |(dtype, seed, lengths, (heads, d_head), threads)| {
-            let op = RowTableAttention { scale: 1.0 / (d_head as f64).sqrt() };
+    let how = (relative_bias(), 1..=3usize);
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), lengths, heads(), how).prop_map(
+        |(dtype, seed, lengths, (heads, d_head), (bias, threads))| {
+            let op = RowTableAttention { scale: 1.0 / (d_head as f64).sqrt(), bias };
             let description = format!("{op:?} of {heads}×{d_head}, {lengths:?}");
             let (rows, width, pool) = (lengths.len(), 30, 60);
             let build: Build = Arc::new(move |b, some| {
@@ -245,7 +249,9 @@ fn table_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
                 let table = b.integers([some.len(), width], part);
                 let lengths = lengths[some.clone()].iter().map(|&length| length as i32).collect();
                 let lengths = b.integers([some.len()], lengths);
-                let y = b.graph.row_table_attention(op, [query, key, value, table, lengths]);
+                let mut operands = vec![query, key, value, table, lengths];
+                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+                let y = b.graph.fused(op, &operands);
                 b.graph.output(y);
             });
             Batch { description, rows, threads, dtype, seed, build }
