@@ -7,8 +7,8 @@ use std::time::Instant;
 use tfm_core::backend::{Signature, View, ViewMut};
 use tfm_core::fused::{
     Activate, Activation, Adam, Attention, AttentionGradient, CrossEntropy, Dropout, DropoutMask,
-    Embedding, Fused, FusedOp, LayerNorm, LayerNormGradient, Linear, Operand, RowTableAttention,
-    Softmax, TopLogProbabilities,
+    Embedding, Fused, FusedOp, LayerNorm, LayerNormGradient, Linear, Operand, RelativeBias,
+    RmsNorm, RmsNormGradient, RowTableAttention, Softmax, TopLogProbabilities,
 };
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
@@ -186,6 +186,10 @@ impl Bench {
             &[x()?, vector()?, x()?],
             Floor::Operands,
         )?;
+        let (norm, gradient) = (RmsNorm { epsilon: 1e-6 }, RmsNormGradient { epsilon: 1e-6 });
+        self.time(&name("rms_norm"), norm, &[x()?, vector()?], Floor::Operands)?;
+        let inputs = [x()?, vector()?, x()?];
+        self.time(&name("rms_norm_gradient"), gradient, &inputs, Floor::Operands)?;
         self.time(&name("softmax"), Softmax { log: false }, &[x()?], Floor::Operands)?;
         self.time(&name("relu"), Activate(Activation::Relu), &[x()?], Floor::Operands)?;
         let mask = DropoutMask { rate: 0.1, stream: 7 };
@@ -225,14 +229,14 @@ impl Bench {
         self.time("adam 64 Mi f32", adam, &inputs, Floor::Bytes(28.0 * n as f64))
     }
 
-    /// `batch` sequences of `length` queries and keys.
+    /// `batch` sequences of `length` queries and keys; with the biases of T5 or without.
     fn attention(
         &self,
         dtype: DType,
         size: usize,
-        batch: usize,
-        length: usize,
+        (batch, length): (usize, usize),
         causal: bool,
+        biased: bool,
     ) -> Outcome {
         let (cuda, heads) = (&self.cuda, 16);
         let tokens = batch * length;
@@ -242,16 +246,25 @@ impl Bench {
             (0..batch).flat_map(|s| [(s * length) as i32, length as i32]).collect();
         let offsets = || Tensor::integers(cuda, &[batch + 1], &offsets);
         let ranges = || Tensor::integers(cuda, &[batch, 2], &ranges);
-        let attention = Attention { scale: (size as f64).powf(-0.5), causal, dropout: None };
+        let scale = (size as f64).powf(-0.5);
+        let bias = biased.then_some(RelativeBias {
+            buckets: 32,
+            max_distance: 128,
+            bidirectional: !causal,
+        });
+        let attention = Attention { scale, causal, bias, ..Attention::default() };
+        let biases = || bias.map(|_| Tensor::filled(cuda, DType::F32, &[32, heads], 1)).transpose();
         let share = if causal { 0.5 } else { 1.0 };
         let product = 2.0 * (tokens * length * heads * size) as f64 * share;
         let mode = if causal { "causal" } else { "full" };
+        let mode = format!("{mode}{}", if biased { ", biased" } else { "" });
         let name = format!("attention {batch}×{length}, {heads} heads of {size}, {mode} {dtype}");
-        let inputs = [x()?, x()?, x()?, offsets()?, ranges()?];
+        let mut inputs = vec![x()?, x()?, x()?, offsets()?, ranges()?];
+        inputs.extend(biases()?);
         self.time(&name, attention, &inputs, Floor::Operations(2.0 * product))?;
-        let [query, key, value, offsets, ranges] = inputs;
-        let sums = Tensor::filled(cuda, DType::F32, &[tokens, heads], 1)?;
-        let inputs = [query, key, value, offsets, ranges, x()?, sums, x()?];
+        inputs.truncate(5);
+        inputs.extend([x()?, Tensor::filled(cuda, DType::F32, &[tokens, heads], 1)?, x()?]);
+        inputs.extend(biases()?);
         let name = format!("{name}, gradient");
         self.time(&name, AttentionGradient(attention), &inputs, Floor::Operations(5.0 * product))
     }
@@ -263,7 +276,7 @@ impl Bench {
         let query = Tensor::filled(cuda, dtype, &[n, heads, size], 1)?;
         let table = Tensor::filled(cuda, DType::I32, &[n, width], rows)?;
         let lengths = Tensor::integers(cuda, &[n], &vec![width as i32; n])?;
-        let attention = RowTableAttention { scale: 0.125 };
+        let attention = RowTableAttention { scale: 0.125, ..RowTableAttention::default() };
         let name = format!(
             "row_table_attention {n} hypotheses, {width} keys, {heads} heads of {size} {dtype}"
         );
@@ -299,12 +312,15 @@ fn main() -> Outcome {
         for (batch, length) in [(32, 512), (4, 4096)] {
             for causal in [false, true] {
                 for dtype in [DType::F16, DType::BF16] {
-                    bench.attention(dtype, size, batch, length, causal)?;
+                    bench.attention(dtype, size, (batch, length), causal, false)?;
                 }
+                bench.attention(DType::BF16, size, (batch, length), causal, true)?;
             }
         }
     }
-    bench.attention(DType::F32, 64, 32, 512, false)?;
+    for biased in [false, true] {
+        bench.attention(DType::F32, 64, (32, 512), false, biased)?;
+    }
     for width in [32, 128, 512] {
         for dtype in [DType::F32, DType::F16] {
             bench.decode(dtype, width)?;

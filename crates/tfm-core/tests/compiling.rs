@@ -201,7 +201,7 @@ fn taps_look_inside_fused_ops() {
     let offsets = graph.input("offsets", DType::I32, [3]);
     let ranges = graph.input("ranges", DType::I32, [2, 2]);
     let y = graph.scoped("encoder.self_attention", |graph| {
-        let op = Attention { scale: 0.5, causal: true, dropout: None };
+        let op = Attention { scale: 0.5, causal: true, ..Attention::default() };
         graph.attention(op, [query, query, query, offsets, ranges])
     });
     graph.output(y);

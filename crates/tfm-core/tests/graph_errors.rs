@@ -1,6 +1,6 @@
 //! A graph's first fault says what, where and with which shapes.
 
-use tfm_core::fused::{Attention, RowTableAttention};
+use tfm_core::fused::{Attention, RelativeBias, RowTableAttention};
 use tfm_core::{DType, Graph, Shape, Value};
 
 fn floats(graph: &mut Graph, name: &str, shape: impl Into<Shape>) -> Value {
@@ -75,10 +75,41 @@ fn fused_ops_name_the_operand() {
     let offsets = graph.input("offsets", DType::I32, [3]);
     let ranges = graph.input("ranges", DType::I32, [2, 2]);
     graph.attention(
-        Attention { scale: 1.0, causal: false, dropout: None },
+        Attention { scale: 1.0, causal: false, ..Attention::default() },
         [query, key, key, offsets, ranges],
     );
     assert_eq!(message(&graph), "attention: key must be [9, 2, 8], is [9, 2, 4]");
+}
+
+#[test]
+fn relative_biases_say_what_is_wrong() {
+    let bias = RelativeBias { buckets: 32, max_distance: 128, bidirectional: true };
+    let faults = [
+        (bias, DType::F32, [32, 3], "bias must be [32, 2], is [32, 3]"),
+        (bias, DType::BF16, [32, 2], "bias must be f32, is bf16"),
+        (
+            RelativeBias { buckets: 3, ..bias },
+            DType::F32,
+            [3, 2],
+            "there must be 2 to 1024 buckets a direction",
+        ),
+        (
+            RelativeBias { max_distance: 8, ..bias },
+            DType::F32,
+            [32, 2],
+            "the maximal distance must be in 9 to 65536",
+        ),
+    ];
+    for (bias, dtype, shape, problem) in faults {
+        let mut graph = Graph::new();
+        let pool = floats(&mut graph, "pool", [9, 2, 4]);
+        let table = graph.input("table", DType::I32, [9, 5]);
+        let lengths = graph.input("lengths", DType::I32, [9]);
+        let biases = graph.input("bias", dtype, shape);
+        let op = RowTableAttention { scale: 1.0, bias: Some(bias) };
+        graph.fused(op, &[pool, pool, pool, table, lengths, biases]);
+        assert_eq!(message(&graph), format!("row_table_attention: {problem}"));
+    }
 }
 
 #[test]
@@ -175,7 +206,7 @@ fn declared_indices_fit_what_they_index() {
             let rows = g.reshape(ids, [3, 1]);
             let lengths = g.indices("lengths", 2, [3]);
             g.row_table_attention(
-                RowTableAttention { scale: 1.0 },
+                RowTableAttention { scale: 1.0, ..RowTableAttention::default() },
                 [pool, pool, pool, rows, lengths],
             );
         },

@@ -3,18 +3,19 @@
 use std::borrow::Cow;
 
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
-use tfm_core::fused::{Fused, Linear};
+use tfm_core::fused::{Fused, Linear, RelativeBias};
 use tfm_core::{DType, Layout};
 
 use crate::CpuBackend;
 use crate::backend::strided;
 use crate::buffer::{Buffer, destination, from_offset, in_order, out_of_memory};
 use crate::kernels::activation::activate;
-use crate::kernels::attention::{KeyRows, Training, attention, attention_for_training};
+use crate::kernels::attention::{KeyRows, Options, attention_with};
+use crate::kernels::distance_bias::DistanceBias;
 use crate::kernels::embedding::embedding;
 use crate::kernels::gemm::{Epilogue, linear};
 use crate::kernels::heads::Heads;
-use crate::kernels::norm::layer_norm;
+use crate::kernels::norm::{layer_norm, rms_norm};
 use crate::kernels::pack::Panels;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
@@ -46,9 +47,14 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         {
             Wanted::Heads
         }
-        Fused::LayerNormGradient(_) if operand != 1 => Wanted::Rows,
+        Fused::LayerNormGradient(_) | Fused::RmsNormGradient(_) if operand != 1 => Wanted::Rows,
         Fused::CrossEntropy(_) if operand == 0 => Wanted::Rows,
-        Fused::LayerNorm(_) | Fused::Softmax(_) | Fused::TopLogProbabilities(_) if operand == 0 => {
+        Fused::LayerNorm(_)
+        | Fused::RmsNorm(_)
+        | Fused::Softmax(_)
+        | Fused::TopLogProbabilities(_)
+            if operand == 0 =>
+        {
             Wanted::Rows
         }
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
@@ -89,21 +95,29 @@ pub(crate) fn run(
             let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
             let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.causal };
             let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
-            let dropout = op.dropout.map(|mask| training::dropout_of(mask, &inputs[5]));
+            let [key, table] = op.optional(5).map(|place| place.map(|place| &inputs[place]));
+            let dropout = op.dropout.zip(key).map(|(mask, key)| training::dropout_of(mask, key));
+            let bias = distance_bias(op.bias, table, heads, rows);
             let log_sum_exp = Some(destination::<f32>(&mut others[0]));
-            let training = Training { dropout, log_sum_exp };
-            attention_for_training(isa, threads, heads, rows, op.scale as f32, training, out);
+            let options = Options { bias: bias.as_ref(), dropout, log_sum_exp };
+            attention_with(isa, threads, heads, rows, op.scale as f32, options, out);
         }
         Fused::RowTableAttention(op) => {
             let (row_table, lengths) = (in_order(&inputs[3]), in_order(&inputs[4]));
             let width = inputs[3].layout.shape()[1];
             let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
             let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
-            attention(isa, threads, heads, rows, op.scale as f32, out);
+            let bias = distance_bias(op.bias, inputs.get(5), heads, rows);
+            let options = Options { bias: bias.as_ref(), ..Options::default() };
+            attention_with(isa, threads, heads, rows, op.scale as f32, options, out);
         }
         Fused::LayerNorm(op) => {
             let (weight, bias) = (in_order(&inputs[1]), in_order(&inputs[2]));
             layer_norm(isa, threads, rows(&inputs[0]), &weight, &bias, op.epsilon as f32, out);
+        }
+        Fused::RmsNorm(op) => {
+            let weight = in_order(&inputs[1]);
+            rms_norm(isa, threads, rows(&inputs[0]), &weight, op.epsilon as f32, out);
         }
         Fused::Softmax(op) => softmax(isa, threads, rows(&inputs[0]), op.log, out),
         Fused::Activate(op) => {
@@ -165,6 +179,17 @@ fn heads<'a>(view: &View<'a, Buffer>) -> Heads<'a> {
     let layout: &Layout = view.layout;
     let (shape, strides) = (layout.shape(), layout.strides());
     Heads::new(from_offset(view), [shape[0], shape[1], shape[2]], [strides[0], strides[1]])
+}
+
+/// The biases of a call of attention, if it has any.
+fn distance_bias(
+    bias: Option<RelativeBias>,
+    table: Option<&View<'_, Buffer>>,
+    heads: [Heads<'_>; 3],
+    rows: KeyRows<'_>,
+) -> Option<DistanceBias> {
+    let (bias, table) = bias.zip(table)?;
+    Some(DistanceBias::new(bias, &in_order(table), heads, rows))
 }
 
 struct Activations<'a> {

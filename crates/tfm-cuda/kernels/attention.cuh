@@ -2,6 +2,7 @@
 // of those that multiply by mma.sync.
 #pragma once
 #include "common.cuh"
+#include "relative_bias.cuh"
 
 namespace {
 
@@ -24,6 +25,8 @@ struct Sequence {
   int first, length;  // queries
   int start, count;   // keys
   int lead;           // query i sees the keys below i + 1 + lead
+  // Where query i stands among the keys: both end together.
+  __device__ int position(int query) const { return query + count - length; }
   __device__ int visible(int query) const { return max(0, (int)min((int64_t)count, (int64_t)query + 1 + lead)); }
 };
 

@@ -1,5 +1,5 @@
-// Layer normalisation and its gradient: a block a row, 16 elements a thread, which stay in registers from the first sum to the
-// result.
+// Layer normalisation, RMS normalisation and their gradients: a block a row, 16 elements a thread, which stay in registers from
+// the first sum to the result. What is not CENTRED is RMS normalisation: it has no mean, and no bias.
 //
 // Floor of memory: forward one read of x and one write of y; gradient one read of x and dy and one write of dx, and of the
 // sums over the rows of each block.
@@ -24,18 +24,21 @@ template <typename T> struct Part {
   }
 
   // x becomes (x - mean)/√(variance + ε), 0 behind the end; the result is 1/√(variance + ε).
-  __device__ float normalise(int d, float epsilon, Shared& shared) {
-    float total = 0.f, squares = 0.f;
+  template <bool CENTRED> __device__ float normalise(int d, float epsilon, Shared& shared) {
+    float squares = 0.f, mean = 0.f;
+    if (CENTRED) {
+      float total = 0.f;
 #pragma unroll
-    for (int p = 0; p < PACKS; p++)
+      for (int p = 0; p < PACKS; p++)
 #pragma unroll
-      for (int i = 0; i < PACK<T>; i++) total += x[p][i];
-    const float mean = join(total, 0.f, shared) / d;
+        for (int i = 0; i < PACK<T>; i++) total += x[p][i];
+      mean = join(total, 0.f, shared) / d;
+    }
 #pragma unroll
     for (int p = 0; p < PACKS; p++)
 #pragma unroll
       for (int i = 0; i < PACK<T>; i++) {
-        x[p][i] = i < d - column(p) ? x[p][i] - mean : 0.f;
+        if (CENTRED) x[p][i] = i < d - column(p) ? x[p][i] - mean : 0.f;
         squares += x[p][i] * x[p][i];
       }
     const float factor = 1.f / sqrtf(join(squares, 0.f, shared) / d + epsilon);
@@ -47,33 +50,33 @@ template <typename T> struct Part {
   }
 };
 
-template <typename T>
-__device__ void layer_norm(const T* x, int64_t stride, const T* weight, const T* bias, float epsilon, T* out, int d,
-                           Shared& shared) {
+template <bool CENTRED, typename T>
+__device__ void norm(const T* x, int64_t stride, const T* weight, const T* bias, float epsilon, T* out, int d,
+                     Shared& shared) {
   const Count row = blockIdx.x;
   Part<T> part;
   part.read(x + row * stride, d);
-  part.normalise(d, epsilon, shared);
+  part.template normalise<CENTRED>(d, epsilon, shared);
   T* y = out + (int64_t)row * d;
   const bool y_at_once = aligned(y), weight_at_once = aligned(weight), bias_at_once = aligned(bias);
 #pragma unroll
   for (int p = 0; p < Part<T>::PACKS; p++) {
     const int column = Part<T>::column(p), left = d - column;
     if (left <= 0) break;
-    float w[PACK<T>], b[PACK<T>];
+    float w[PACK<T>], b[PACK<T>] = {};
     load(w, weight + column, left, weight_at_once, 0.f);
-    load(b, bias + column, left, bias_at_once, 0.f);
+    if (CENTRED) load(b, bias + column, left, bias_at_once, 0.f);
 #pragma unroll
     for (int i = 0; i < PACK<T>; i++) b[i] = fmaf(part.x[p][i], w[i], b[i]);
     store(y + column, b, left, y_at_once);
   }
 }
 
-// `rows_each` rows a block, one after the other; then the block's sums for the weight and the bias: sums [blocks, 2, d].
-template <typename T>
-__device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weight, const T* dy, int64_t dy_stride,
-                                    float epsilon, T* dx, float* sums, int d, Count rows, Count rows_each,
-                                    Shared& shared) {
+// `rows_each` rows a block, one after the other; then the block's sums for the weight and, if there is one, the bias: sums
+// [blocks, 2 or 1, d].
+template <bool CENTRED, typename T>
+__device__ void norm_gradient(const T* x, int64_t x_stride, const T* weight, const T* dy, int64_t dy_stride, float epsilon,
+                              T* dx, float* sums, int d, Count rows, Count rows_each, Shared& shared) {
   typedef Part<T> Own;
   float for_weight[Own::PACKS][PACK<T>] = {}, for_bias[Own::PACKS][PACK<T>] = {};
   const bool weight_at_once = aligned(weight);
@@ -83,7 +86,7 @@ __device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weigh
     Own normal, g;
     normal.read(x + row * x_stride, d);
     g.read(dy + row * dy_stride, d);
-    const float factor = normal.normalise(d, epsilon, shared);
+    const float factor = normal.template normalise<CENTRED>(d, epsilon, shared);
     Pair means = {0.f, 0.f};
 #pragma unroll
     for (int p = 0; p < Own::PACKS; p++) {
@@ -93,9 +96,9 @@ __device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weigh
 #pragma unroll
       for (int e = 0; e < PACK<T>; e++) {
         for_weight[p][e] = fmaf(g.x[p][e], normal.x[p][e], for_weight[p][e]);
-        for_bias[p][e] += g.x[p][e];
+        if (CENTRED) for_bias[p][e] += g.x[p][e];
         g.x[p][e] *= w[e];
-        means.a += g.x[p][e];
+        if (CENTRED) means.a += g.x[p][e];
         means.b = fmaf(g.x[p][e], normal.x[p][e], means.b);
       }
     }
@@ -113,7 +116,7 @@ __device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weigh
       store(out + column, g.x[p], d - column, at_once);
     }
   }
-  float* own = sums + (int64_t)blockIdx.x * 2 * d;
+  float* own = sums + (int64_t)blockIdx.x * (CENTRED ? 2 : 1) * d;
   const bool at_once = aligned(own) && d % 4 == 0;
 #pragma unroll
   for (int p = 0; p < Own::PACKS; p++)
@@ -121,8 +124,9 @@ __device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weigh
     for (int e = 0; e < PACK<T>; e += 4) {
       const int column = Own::column(p) + e;
       const float w[4] = {for_weight[p][e], for_weight[p][e + 1], for_weight[p][e + 2], for_weight[p][e + 3]};
-      const float b[4] = {for_bias[p][e], for_bias[p][e + 1], for_bias[p][e + 2], for_bias[p][e + 3]};
       store(own + column, w, d - column, at_once);
+      if (!CENTRED) continue;
+      const float b[4] = {for_bias[p][e], for_bias[p][e + 1], for_bias[p][e + 2], for_bias[p][e + 3]};
       store(own + d + column, b, d - column, at_once);
     }
 }
@@ -132,13 +136,21 @@ __device__ void layer_norm_gradient(const T* x, int64_t x_stride, const T* weigh
 #define NORM(T) \
   KERNEL layer_norm_##T(const T* x, int64_t stride, const T* weight, const T* bias, float epsilon, T* out, Count d) { \
     __shared__ Shared shared; \
-    layer_norm(x, stride, weight, bias, epsilon, out, d, shared); \
+    norm<true>(x, stride, weight, bias, epsilon, out, d, shared); \
   } \
-  KERNEL __launch_bounds__(512) \
-      layer_norm_gradient_##T(const T* x, int64_t x_stride, const T* weight, const T* dy, int64_t dy_stride, \
-                              float epsilon, T* dx, float* sums, Count d, Count rows, Count rows_each) { \
+  KERNEL rms_norm_##T(const T* x, int64_t stride, const T* weight, float epsilon, T* out, Count d) { \
     __shared__ Shared shared; \
-    layer_norm_gradient(x, x_stride, weight, dy, dy_stride, epsilon, dx, sums, d, rows, rows_each, shared); \
+    norm<false>(x, stride, weight, (const T*)nullptr, epsilon, out, d, shared); \
+  } \
+  GRADIENT(layer_norm, T, true) \
+  GRADIENT(rms_norm, T, false)
+
+#define GRADIENT(NAME, T, CENTRED) \
+  KERNEL __launch_bounds__(512) \
+      NAME##_gradient_##T(const T* x, int64_t x_stride, const T* weight, const T* dy, int64_t dy_stride, float epsilon, \
+                          T* dx, float* sums, Count d, Count rows, Count rows_each) { \
+    __shared__ Shared shared; \
+    norm_gradient<CENTRED>(x, x_stride, weight, dy, dy_stride, epsilon, dx, sums, d, rows, rows_each, shared); \
   }
 
 NORM(f32)

@@ -2,6 +2,7 @@
 
 use crate::buffer::Buffer;
 use crate::device::{device_error, driver_error};
+use crate::fused::Buckets;
 use crate::modules::Modules;
 use cudarc::driver::{CudaFunction, CudaStream, DeviceRepr, LaunchConfig, PushKernelArg, sys};
 use smallvec::SmallVec;
@@ -37,6 +38,7 @@ enum Argument {
     Stride(i64),
     Float(f32),
     Bits16(u16),
+    Buckets(Buckets),
 }
 
 /// The blocks of a launch.
@@ -196,6 +198,11 @@ impl<'a> Call<'a> {
         self.add(Argument::Float(x as f32))
     }
 
+    /// The buckets of a bias.
+    pub(crate) fn buckets(self, x: Buckets) -> Self {
+        self.add(Argument::Buckets(x))
+    }
+
     /// Launches with at least `n` threads; the kernel has `n` as its last argument.
     pub(crate) fn each(self, n: usize) -> Outcome {
         self.each_of(n, 1)
@@ -237,6 +244,7 @@ impl<'a> Call<'a> {
                 Argument::Stride(x) => launch.arg(x),
                 Argument::Float(x) => launch.arg(x),
                 Argument::Bits16(x) => launch.arg(x),
+                Argument::Buckets(x) => launch.arg(x),
             };
         }
         let config = LaunchConfig {

@@ -6,10 +6,15 @@ mod arrays;
 use arrays::{TYPES, decode, encode, name, noise};
 use std::sync::LazyLock;
 use tfm_core::DType;
+use tfm_core::fused::RelativeBias;
 use tfm_ptx_emu::{Counters, Device, Launch, Module};
 
 static MODULE: LazyLock<Module> = LazyLock::new(|| {
     Module::parse(include_str!("../kernels/row_table_attention.ptx"))
+        .unwrap_or_else(|error| panic!("{error}"))
+});
+static BIASED: LazyLock<Module> = LazyLock::new(|| {
+    Module::parse(include_str!("../kernels/row_table_attention_biased.ptx"))
         .unwrap_or_else(|error| panic!("{error}"))
 });
 const CHUNK: usize = 64;
@@ -24,6 +29,7 @@ struct Case {
     width: usize,
     table: Vec<i32>,
     lengths: Vec<i32>,
+    bias: Option<RelativeBias>,
 }
 
 impl Case {
@@ -36,7 +42,7 @@ impl Case {
             .map(|row| row % pool as i32)
             .collect();
         let lengths = lengths.iter().map(|length| *length as i32).collect();
-        Case { dtype, heads, d_head, pool, gap: 0, width, table, lengths }
+        Case { dtype, heads, d_head, pool, gap: 0, width, table, lengths, bias: None }
     }
 
     fn row(&self) -> usize {
@@ -53,25 +59,41 @@ impl Case {
         [0, 1, 2].map(|i| decode(self.dtype, &encode(self.dtype, &noise(i as i32, sizes[i]))))
     }
 
+    /// `[buckets, heads]`, if there are biases.
+    fn biases(&self) -> Vec<f64> {
+        decode(
+            DType::F32,
+            &encode(DType::F32, &noise(3, self.bias.map_or(0, |b| b.buckets * self.heads))),
+        )
+    }
+
     /// The definition.
     fn expected(&self) -> Vec<f64> {
-        let [query, key, value] = self.inputs();
+        let ([query, key, value], biases) = (self.inputs(), self.biases());
         let (heads, d) = (self.heads, self.d_head);
         let scale = (d as f64).powf(-0.5);
         let mut out = Vec::new();
         for (i, head) in (0..self.lengths.len()).flat_map(|i| (0..heads).map(move |h| (i, h))) {
             let seen = (self.lengths[i].max(0) as usize).min(self.width);
-            let rows: Vec<usize> = self.table[i * self.width..][..seen]
+            // Where each row lies, and its bias.
+            let rows: Vec<(usize, f64)> = self.table[i * self.width..][..seen]
                 .iter()
-                .filter(|row| (0..self.pool as i32).contains(row))
-                .map(|row| *row as usize * self.row() + head * d)
+                .enumerate()
+                .filter(|(_, row)| (0..self.pool as i32).contains(*row))
+                .map(|(j, row)| {
+                    let bucket = self.bias.map(|bias| bias.bucket(j as i64 - (seen as i64 - 1)));
+                    let bias = bucket.map_or(0.0, |bucket| biases[bucket * heads + head]);
+                    (*row as usize * self.row() + head * d, bias)
+                })
                 .collect();
             let q = &query[(i * heads + head) * d..][..d];
-            let dot = |row: &usize| q.iter().zip(&key[*row..]).map(|(a, b)| a * b).sum::<f64>();
-            let weights: Vec<f64> = rows.iter().map(|row| (dot(row) * scale).exp()).collect();
+            let dot = |row: usize| q.iter().zip(&key[row..]).map(|(a, b)| a * b).sum::<f64>();
+            let weight = |(row, bias): &(usize, f64)| (dot(*row) * scale + bias).exp();
+            let weights: Vec<f64> = rows.iter().map(weight).collect();
             let sum: f64 = weights.iter().sum();
             out.extend((0..d).map(|at| {
-                let terms = rows.iter().zip(&weights).map(|(row, weight)| weight * value[row + at]);
+                let terms =
+                    rows.iter().zip(&weights).map(|(row, weight)| weight * value[row.0 + at]);
                 if rows.is_empty() { 0.0 } else { terms.sum::<f64>() / sum }
             }));
         }
@@ -102,21 +124,25 @@ impl Case {
             vec![long(key), row.clone(), head.clone(), long(value), row, head, int(self.pool)],
             vec![long(table), int(self.width), long(lengths), int(d)],
             vec![(d as f32).powf(-0.5).to_le_bytes().to_vec(), long(out), long(partial)],
+            self.bias_arguments(&mut device),
         ]
         .concat();
+        let biased = self.bias.is_some();
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
         let launch = Launch {
             blocks: [n as u32, heads as u32, chunks as u32],
             threads: [128, 1, 1],
-            shared: 16 * (d + 2),
+            shared: 16 * (d + 2) + if biased { 4 * CHUNK } else { 0 },
             seed,
             ..Launch::default()
         };
         let bucket = [64, 128, 256].into_iter().find(|size| d <= *size).unwrap().to_string();
         let bucket = if aligned { &bucket } else { "any" };
-        let kernel = format!("row_table_attention_{name}_{bucket}");
+        let biased_name = if biased { "_biased" } else { "" };
+        let kernel = format!("row_table_attention{biased_name}_{name}_{bucket}");
+        let module = if biased { &BIASED } else { &MODULE };
         let counters = device
-            .launch(&MODULE, &kernel, &launch, &arguments)
+            .launch(module, &kernel, &launch, &arguments)
             .unwrap_or_else(|fault| panic!("{fault}"));
         if chunks > 1 {
             let all = n * heads * d;
@@ -146,6 +172,17 @@ impl Case {
         (device.download(out, n * heads * d * size).unwrap(), counters)
     }
 
+    /// Biases and buckets, as the host's code passes them.
+    fn bias_arguments(&self, device: &mut Device) -> Vec<Vec<u8>> {
+        let Some(bias) = self.bias else { return Vec::new() };
+        let biases = device.upload(&encode(DType::F32, &self.biases()));
+        let mut buckets = [bias.exact(), bias.after(), bias.reach()].map(|x| x as i32).to_vec();
+        buckets.extend(bias.beginnings().iter().map(|begin| *begin as i32));
+        buckets.resize(3 + 31, i32::MAX);
+        let buckets = buckets.iter().flat_map(|x| x.to_le_bytes()).collect();
+        vec![biases.to_le_bytes().to_vec(), buckets]
+    }
+
     fn check(&self, seed: u64) -> Vec<u8> {
         let (bytes, _) = self.run(seed);
         let about = format!("{} {}×{}, width {}", self.dtype, self.heads, self.d_head, self.width);
@@ -165,6 +202,27 @@ fn every_length() {
         Case::new(dtype, 1, 64, &lengths, CHUNK).check(1);
         let lengths = [0, 1, 63, 64, 65, 100, 127, 128, 129, 191, 192, 193];
         Case::new(dtype, 2, 64, &lengths, 193).check(2);
+    }
+}
+
+/// Learned biases by distance from the last key, for every length and kind of head; a missing row keeps its place.
+#[test]
+fn biases_by_distance() {
+    for (n, dtype) in TYPES.into_iter().enumerate() {
+        let bias = RelativeBias { buckets: 16, max_distance: 30, bidirectional: n == 1 };
+        let biased = |case: Case| Case { bias: Some(bias), ..case };
+        let lengths: Vec<usize> = (0..=CHUNK).collect();
+        biased(Case::new(dtype, 2, 64, &lengths, CHUNK)).check(1);
+        let lengths = [0, 1, 63, 64, 65, 127, 128, 129, 193];
+        biased(Case::new(dtype, 2, 64, &lengths, 193)).check(2);
+        for d_head in [1, 63, 128, 256] {
+            biased(Case::new(dtype, 2, d_head, &[5, 70], 70)).check(1);
+        }
+        let mut case = biased(Case { pool: 9, ..Case::new(dtype, 1, 64, &[40, 90], 70) });
+        for (at, row) in [(0, -1), (3, 9), (69, i32::MIN)] {
+            case.table[at] = row;
+        }
+        case.check(1);
     }
 }
 

@@ -37,12 +37,7 @@ impl FusedOp for LayerNorm {
         let sum = graph.reduce(ReduceOp::Sum, inputs[0], axis);
         let mean = graph.scale(sum, per_element);
         let centred = graph.sub(inputs[0], mean);
-        let squares = graph.mul(centred, centred);
-        let sum_of_squares = graph.reduce(ReduceOp::Sum, squares, axis);
-        let variance = graph.scale(sum_of_squares, per_element);
-        let shifted = graph.shift(variance, self.epsilon);
-        let deviation = graph.sqrt(shifted);
-        let normal = graph.div(centred, deviation);
+        let normal = over_root_mean_square(graph, centred, self.epsilon);
         let scaled = graph.mul(normal, inputs[1]);
         value(graph.add(scaled, inputs[2]))
     }
@@ -52,6 +47,18 @@ impl FusedOp for LayerNorm {
         let inputs = [node.inputs[0], node.inputs[1], node.gradients[0]?];
         Some(graph.fused_all(op, &inputs).into_iter().map(Some).collect())
     }
+}
+
+/// `x/√(mean(x²) + ε)`, the mean over the last axis.
+pub(super) fn over_root_mean_square(graph: &mut Graph, x: Value, epsilon: f64) -> Value {
+    let axis = graph.shape(x).len() - 1;
+    let per_element = 1.0 / graph.shape(x)[axis] as f64;
+    let squares = graph.mul(x, x);
+    let sum = graph.reduce(ReduceOp::Sum, squares, axis);
+    let mean = graph.scale(sum, per_element);
+    let shifted = graph.shift(mean, epsilon);
+    let root = graph.sqrt(shifted);
+    graph.div(x, root)
 }
 
 /// The gradient of [`LayerNorm`]. With `x̂ = (x − μ)/√(σ² + ε)` and `g = γ·dy`:

@@ -10,6 +10,8 @@ mod dropout;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod relative_bias;
+mod rms_norm;
 mod row_table_attention;
 mod softmax;
 mod sum_of_squares;
@@ -24,6 +26,8 @@ pub use dropout::{Dropout, DropoutMask};
 pub use embedding::Embedding;
 pub use layer_norm::{LayerNorm, LayerNormGradient};
 pub use linear::Linear;
+pub use relative_bias::RelativeBias;
+pub use rms_norm::{RmsNorm, RmsNormGradient};
 pub use row_table_attention::RowTableAttention;
 pub use softmax::Softmax;
 pub use sum_of_squares::SumOfSquares;
@@ -121,12 +125,14 @@ fused_ops!(
     Attention,
     RowTableAttention,
     LayerNorm,
+    RmsNorm,
     Softmax,
     Activate,
     Embedding,
     TopLogProbabilities,
     AttentionGradient,
     LayerNormGradient,
+    RmsNormGradient,
     ActivateGradient,
     Dropout,
     CrossEntropy,

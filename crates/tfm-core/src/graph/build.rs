@@ -3,7 +3,8 @@
 use super::{Graph, Value};
 use crate::fused::{
     Activate, Activation, Adam, Attention, CrossEntropy, Dropout, DropoutMask, Embedding, Fused,
-    LayerNorm, Linear, Results, RowTableAttention, Softmax, SumOfSquares, TopLogProbabilities,
+    LayerNorm, Linear, Results, RmsNorm, RowTableAttention, Softmax, SumOfSquares,
+    TopLogProbabilities,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
 use crate::{DType, Shape};
@@ -227,6 +228,11 @@ impl Graph {
         self.fused(LayerNorm { epsilon }, &[x, weight, bias])
     }
 
+    /// [`RmsNorm`].
+    pub fn rms_norm(&mut self, x: Value, weight: Value, epsilon: f64) -> Value {
+        self.fused(RmsNorm { epsilon }, &[x, weight])
+    }
+
     /// [`Softmax`].
     pub fn softmax(&mut self, x: Value) -> Value {
         self.fused(Softmax { log: false }, &[x])
@@ -251,7 +257,7 @@ impl Graph {
         self.fused(op, &inputs)
     }
 
-    /// [`Attention`]; `inputs` are query, key, value, query offsets, key ranges.
+    /// [`Attention`] without dropout and bias; `inputs` are query, key, value, query offsets, key ranges.
     pub fn attention(&mut self, op: Attention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
     }
@@ -285,7 +291,7 @@ impl Graph {
         [0, 1, 2].map(|i| outputs.get(i).copied().unwrap_or(Value::NONE))
     }
 
-    /// [`RowTableAttention`]; `inputs` are query, key pool, value pool, row table, lengths.
+    /// [`RowTableAttention`] without bias; `inputs` are query, key pool, value pool, row table, lengths.
     pub fn row_table_attention(&mut self, op: RowTableAttention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
     }

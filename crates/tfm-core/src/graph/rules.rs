@@ -89,7 +89,7 @@ impl Graph {
             }
             (Op::Fused(Fused::Embedding(_)), 2) => &[(0, rows(1))],
             (Op::Fused(Fused::Embedding(_)), 4) => &[(0, rows(1)), (2, rows(3))],
-            (Op::Fused(Fused::RowTableAttention(_)), 5) => {
+            (Op::Fused(Fused::RowTableAttention(_)), 5 | 6) => {
                 let width = self.shape(inputs[3]).last_extent();
                 &[(3, rows(1)), (4, width.saturating_add(1))]
             }

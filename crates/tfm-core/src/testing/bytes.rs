@@ -3,7 +3,7 @@
 use crate::backend::{PackFormat, Signature};
 use crate::fused::{
     Activation, Adam, Attention, CrossEntropy, CrossEntropyGradient, DropoutMask, Embedding, Fused,
-    Linear, RowTableAttention,
+    Linear, RelativeBias, RowTableAttention,
 };
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
@@ -106,9 +106,16 @@ impl Reader<'_> {
         DropoutMask { rate: self.byte() as f32 / 200.0, stream: 1 }
     }
 
+    fn relative_bias(&mut self) -> Option<RelativeBias> {
+        let numbers = self.byte();
+        let (buckets, max_distance) = (numbers % 9, numbers / 3);
+        let bidirectional = numbers % 4 < 2;
+        (numbers % 2 == 1).then_some(RelativeBias { buckets, max_distance, bidirectional })
+    }
+
     /// One call of a builder method.
     fn node(&mut self, graph: &mut Graph, op: u8) -> Vec<Value> {
-        let result = match op % 48 {
+        let result = match op % 49 {
             0..=2 => graph.input(&self.name(), self.dtype(), &self.shape()[..]),
             3 => graph.indices(&self.name(), self.extent(), &self.shape()[..]),
             4 | 5 => graph.parameter(&self.name(), self.dtype(), &self.shape()[..]),
@@ -154,18 +161,22 @@ impl Reader<'_> {
             31 => graph.activate(Activation::ALL[self.byte() % 5], self.value()),
             32 => graph.layer_norm(self.value(), self.value(), self.value(), 1e-5),
             33 => graph.softmax(self.value()),
+            48 => graph.rms_norm(self.value(), self.value(), 1e-6),
             34 => {
                 let op = Embedding { scale: 2.0, positions: self.byte() % 2 == 1, unlearnt: None };
                 let operands: Vec<Value> = (0..self.byte() % 5).map(|_| self.value()).collect();
                 graph.fused(op, &operands)
             }
             35 => {
-                let op = Attention { scale: 0.5, causal: self.byte() % 2 == 1, dropout: None };
+                let op =
+                    Attention { scale: 0.5, causal: self.byte() % 2 == 1, ..Attention::default() };
                 graph.attention(op, std::array::from_fn(|_| self.value()))
             }
             36 => {
-                let op = RowTableAttention { scale: 0.5 };
-                graph.row_table_attention(op, std::array::from_fn(|_| self.value()))
+                let op = RowTableAttention { scale: 0.5, bias: self.relative_bias() };
+                let optional = usize::from(op.bias.is_some());
+                let operands: Vec<Value> = (0..5 + optional).map(|_| self.value()).collect();
+                graph.fused(op, &operands)
             }
             37 => {
                 let (logits, bias) = (self.value(), self.value());
@@ -178,8 +189,10 @@ impl Reader<'_> {
                 graph.dropout(mask, self.value(), self.value(), residual)
             }
             41 => {
-                let op = Attention { scale: 0.5, causal: true, dropout: Some(self.mask()) };
-                let operands: [Value; 6] = std::array::from_fn(|_| self.value());
+                let (dropout, bias) = (Some(self.mask()), self.relative_bias());
+                let op = Attention { scale: 0.5, causal: true, dropout, bias };
+                let optional = op.optional(5).into_iter().flatten().count();
+                let operands: Vec<Value> = (0..5 + optional).map(|_| self.value()).collect();
                 return graph.fused_all(op, &operands).to_vec();
             }
             42 => {

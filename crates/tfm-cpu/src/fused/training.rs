@@ -3,14 +3,15 @@
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::{DropoutMask, Fused};
 
-use super::{heads, rows};
+use super::{distance_bias, heads, rows};
 use crate::CpuBackend;
 use crate::buffer::{Buffer, destination, in_order, out_of_memory};
 use crate::kernels::activation_gradient::activation_gradient;
+use crate::kernels::attention::KeyRows;
 use crate::kernels::attention_gradient::{Attended, attention_gradient};
 use crate::kernels::cross_entropy::{cross_entropy, cross_entropy_gradient};
 use crate::kernels::dropout::{Dropout, dropout};
-use crate::kernels::norm_gradient::{NormGradients, layer_norm_gradient};
+use crate::kernels::norm_gradient::{NormGradients, norm_gradient};
 use crate::kernels::optimizer::{Adam, adam, sum_of_squares};
 
 /// Whether [`run`] computes the op.
@@ -19,6 +20,7 @@ pub(super) fn has(op: &Fused) -> bool {
         op,
         Fused::AttentionGradient(_)
             | Fused::LayerNormGradient(_)
+            | Fused::RmsNormGradient(_)
             | Fused::ActivateGradient(_)
             | Fused::Dropout(_)
             | Fused::CrossEntropy(_)
@@ -48,26 +50,33 @@ pub(super) fn run(
         Fused::AttentionGradient(op) => {
             let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
             let [context, log_sum_exp, d_context] = [5, 6, 7].map(|i| in_order(&inputs[i]));
+            let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
+            let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
+            let [key, table] = op.0.optional(8).map(|place| place.map(|place| &inputs[place]));
+            let key_rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.0.causal };
+            let bias = distance_bias(op.0.bias, table, heads, key_rows);
             let attended = Attended {
-                heads: [0, 1, 2].map(|i| heads(&inputs[i])),
-                query_offsets: &query_offsets,
-                key_ranges: &key_ranges,
+                heads,
+                query_offsets,
+                key_ranges,
                 causal: op.0.causal,
                 scale: op.0.scale as f32,
-                dropout: op.0.dropout.map(|mask| dropout_of(mask, &inputs[8])),
+                bias: bias.as_ref(),
+                dropout: op.0.dropout.zip(key).map(|(mask, key)| dropout_of(mask, key)),
                 context: &context,
                 log_sum_exp: &log_sum_exp,
             };
-            attention_gradient(isa, threads, attended, &d_context, [out(), out(), out()]);
+            let gradients = [out(), out(), out()];
+            let d_bias = bias.is_some().then(&mut out);
+            attention_gradient(isa, threads, attended, &d_context, gradients, d_bias);
         }
         Fused::LayerNormGradient(op) => {
-            let weight = in_order(&inputs[1]);
-            let (x, dy) = (rows(&inputs[0]), rows(&inputs[2]));
-            let out = NormGradients { x: out(), weight: out(), bias: out() };
-            let epsilon = op.epsilon as f32;
-            let bytes = 8 * x.rows().div_ceil(32) * x.cols();
-            layer_norm_gradient(isa, threads, &cpu.scratch, [x, dy], &weight, epsilon, out)
-                .map_err(|_| out_of_memory(bytes))?;
+            let out = NormGradients { x: out(), weight: out(), bias: Some(out()) };
+            run_norm(cpu, inputs, op.epsilon, out)?;
+        }
+        Fused::RmsNormGradient(op) => {
+            let out = NormGradients { x: out(), weight: out(), bias: None };
+            run_norm(cpu, inputs, op.epsilon, out)?;
         }
         Fused::ActivateGradient(op) => {
             let (x, dy) = (in_order(&inputs[0]), in_order(&inputs[1]));
@@ -121,4 +130,19 @@ pub(super) fn run(
         _ => unreachable!("not an op of training"),
     }
     Ok(())
+}
+
+/// The gradient of a norm of `x` given `dy`; the inputs are `x`, the weight and `dy`.
+fn run_norm(
+    cpu: &CpuBackend,
+    inputs: &[View<'_, Buffer>],
+    epsilon: f64,
+    out: NormGradients<'_>,
+) -> Outcome {
+    let weight = in_order(&inputs[1]);
+    let (x, dy) = (rows(&inputs[0]), rows(&inputs[2]));
+    let bytes = 8 * x.rows().div_ceil(32) * x.cols();
+    let epsilon = epsilon as f32;
+    norm_gradient(cpu.isa, &cpu.threads, &cpu.scratch, [x, dy], &weight, epsilon, out)
+        .map_err(|_| out_of_memory(bytes))
 }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::distance_bias::DistanceBias;
 use super::dropout::Dropout;
 use super::heads::Heads;
 use super::math::exp;
@@ -46,27 +47,30 @@ pub fn attention(
     scale: f32,
     out: &mut [f32],
 ) {
-    attention_for_training(isa, threads, heads, rows, scale, Training::default(), out);
+    attention_with(isa, threads, heads, rows, scale, Options::default(), out);
 }
 
-/// What training asks of attention besides its result. It is for [`KeyRows::Ragged`] alone.
+/// What not every call of attention has.
 #[derive(Debug, Default)]
-pub struct Training<'a> {
-    /// Dropout of the weights: that of head h, query i and row j has position `(h·queries + i)·rows + j`.
+pub struct Options<'a> {
+    /// What is added to the scores.
+    pub bias: Option<&'a DistanceBias>,
+    /// Dropout of the weights: that of head h, query i and row j has position `(h·queries + i)·rows + j`. It is for
+    /// [`KeyRows::Ragged`] alone.
     pub dropout: Option<Dropout>,
     /// To be filled with log Σ exp of each query's scores, for the gradient: `[queries, heads]`, 0 for a query
     /// that sees no key.
     pub log_sum_exp: Option<&'a mut [f32]>,
 }
 
-/// [`attention`] with what training asks for.
-pub fn attention_for_training(
+/// [`attention`] with more.
+pub fn attention_with(
     isa: Isa,
     threads: &Threads,
     [query, key, value]: [Heads<'_>; 3],
     rows: KeyRows<'_>,
     scale: f32,
-    Training { dropout, log_sum_exp }: Training<'_>,
+    Options { bias, dropout, log_sum_exp }: Options<'_>,
     out: &mut [f32],
 ) {
     assert!(dropout.is_none() || matches!(rows, KeyRows::Ragged { .. }), "dropout of ranges");
@@ -82,11 +86,24 @@ pub fn attention_for_training(
         let log_sum_exp = log_sum_exp
             .as_ref()
             .map(|sums| unsafe { sums.slice(range.start * heads..range.end * heads) });
-        isa.run(Attend { query, key, value, rows, scale, dropout, range, out, log_sum_exp });
+        isa.run(Attend { query, key, value, rows, scale, bias, dropout, range, out, log_sum_exp });
     });
 }
 
 impl KeyRows<'_> {
+    /// The most keys of a query, and the most of them that come after it.
+    pub fn most_keys(&self) -> (usize, usize) {
+        let most = |numbers: &mut dyn Iterator<Item = i32>| index(numbers.max().unwrap_or(0));
+        match self {
+            KeyRows::Ragged { query_offsets, key_ranges, causal } => {
+                let queries = most(&mut query_offsets.windows(2).map(|pair| pair[1] - pair[0]));
+                let after = if *causal { 0 } else { queries.saturating_sub(1) };
+                (most(&mut key_ranges.iter().skip(1).step_by(2).copied()), after)
+            }
+            KeyRows::Table { lengths, .. } => (most(&mut lengths.iter().copied()), 0),
+        }
+    }
+
     /// About how many keys a query sees.
     fn average_keys(&self, queries: usize) -> usize {
         let sum: usize = match self {
@@ -114,6 +131,7 @@ struct Attend<'a> {
     value: Heads<'a>,
     rows: KeyRows<'a>,
     scale: f32,
+    bias: Option<&'a DistanceBias>,
     dropout: Option<Dropout>,
     range: Range<usize>,
     out: &'a mut [f32],
@@ -134,7 +152,9 @@ impl Kernel for Attend<'_> {
                 for i in self.range.clone() {
                     let rows = &row_table[i * width..][..index(lengths[i])];
                     for head in 0..self.query.heads() {
-                        self.one(s, i, head, rows.len(), |j| index(rows[j]), &mut scores);
+                        let distance = 1 - rows.len() as isize;
+                        let row = |j| index(rows[j]);
+                        self.one(s, (i, head), (rows.len(), distance), row, &mut scores);
                     }
                 }
             }
@@ -161,23 +181,24 @@ impl Attend<'_> {
             }
             for head in 0..self.query.heads() {
                 for i in mine.clone() {
-                    // The last query sees all keys, the one before it one fewer.
-                    let hidden = if causal { last - 1 - i } else { 0 };
-                    let visible = length.saturating_sub(hidden);
-                    self.one(s, i, head, visible, |j| start + j, &mut scores);
+                    // The last query stands at the last key, and sees all; the one before it at the key before.
+                    let later = last - 1 - i;
+                    let visible = length.saturating_sub(if causal { later } else { 0 });
+                    let distance = (later + 1) as isize - length as isize;
+                    let keys = (visible, distance);
+                    self.one(s, (i, head), keys, |j| start + j, &mut scores);
                 }
             }
         }
     }
 
-    /// Query `i` of `head` over the keys `row(0)..row(count)`.
+    /// Query `i` of `head` over the keys `row(0)..row(count)`, of which the first is `distance` positions after it.
     #[inline(always)]
     fn one<S: Simd>(
         &mut self,
         s: S,
-        i: usize,
-        head: usize,
-        count: usize,
+        (i, head): (usize, usize),
+        (count, distance): (usize, isize),
         row: impl Fn(usize) -> usize,
         scores: &mut [f32],
     ) {
@@ -199,8 +220,13 @@ impl Attend<'_> {
             }
             scores.copy_from_slice(&dot4(s, query, keys));
         }
+        let mut scale = self.scale;
+        if let Some(bias) = self.bias {
+            bias.add(s, (scale, head), distance, &mut scores[..count]);
+            scale = 1.0;
+        }
         scores[count..].fill(f32::NEG_INFINITY);
-        let (sum, max) = exponentials(s, scores, self.scale);
+        let (sum, max) = exponentials(s, scores, scale);
         let factor = 1.0 / sum;
         if let Some(sums) = &mut self.log_sum_exp {
             sums[(i - self.range.start) * heads + head] = max + sum.ln();
@@ -300,6 +326,8 @@ fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tfm_core::fused::RelativeBias;
+
     use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
 
     const HEADS: usize = 3;
@@ -311,9 +339,15 @@ mod tests {
     }
 
     /// One query by the definition, in f64.
-    fn reference(query: &[f32], keys: &[Vec<f32>], values: &[Vec<f32>], scale: f64) -> Vec<f64> {
+    fn reference(
+        query: &[f32],
+        keys: &[Vec<f32>],
+        values: &[Vec<f32>],
+        bias: impl Fn(usize) -> f64,
+    ) -> Vec<f64> {
         let dot = |key: &Vec<f32>| query.iter().zip(key).map(|(&q, &k)| q as f64 * k as f64).sum();
-        let scores: Vec<f64> = keys.iter().map(dot).map(|dot: f64| dot * scale).collect();
+        let scores = keys.iter().map(dot).enumerate();
+        let scores: Vec<f64> = scores.map(|(j, dot): (_, f64)| dot * 0.3 + bias(j)).collect();
         let max = scores.iter().fold(f64::MIN, |max, &x| max.max(x));
         let weights: Vec<f64> = scores.iter().map(|x| (x - max).exp()).collect();
         let sum: f64 = weights.iter().sum();
@@ -332,7 +366,10 @@ mod tests {
             let stride = HEADS * size + 5;
             let [q, k, v] = [(1, 30), (2, 31), (3, 31)].map(|(seed, n)| noise(seed, n * stride));
             let heads = [&q, &k, &v].map(|data| strided(data, size));
-            for causal in [false, true] {
+            let bias = RelativeBias { buckets: 10, max_distance: 15, bidirectional: true };
+            let biases = noise(4, 10 * HEADS);
+            // A table has each query stand at the last of its keys: biases are compared where that is so.
+            for (causal, biased) in [(false, false), (true, false), (true, true)] {
                 let (mut want, mut table, mut lengths) = (vec![], vec![], vec![]);
                 for (sequence, range) in query_offsets.windows(2).zip(key_ranges.chunks(2)) {
                     for i in sequence[0]..sequence[1] {
@@ -348,14 +385,20 @@ mod tests {
                             };
                             let (keys, values) = (pick(heads[1]), pick(heads[2]));
                             let query = heads[0].head(i as usize, head);
-                            want.extend(reference(query, &keys, &values, 0.3));
+                            let last = rows.len() as i64 - 1;
+                            want.extend(reference(query, &keys, &values, |j| {
+                                let bucket = bias.bucket(j as i64 - last);
+                                if biased { biases[bucket * HEADS + head] as f64 } else { 0.0 }
+                            }));
                         }
                     }
                 }
                 everywhere(|isa, threads| {
                     let run = |rows| {
                         let mut out = vec![9.0; 30 * HEADS * size];
-                        attention(isa, threads, heads, rows, 0.3, &mut out);
+                        let bias = biased.then(|| DistanceBias::new(bias, &biases, heads, rows));
+                        let options = Options { bias: bias.as_ref(), ..Options::default() };
+                        attention_with(isa, threads, heads, rows, 0.3, options, &mut out);
                         out
                     };
                     let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);

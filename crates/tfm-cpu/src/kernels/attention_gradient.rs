@@ -4,6 +4,7 @@
 //! are five small products; queries are taken in blocks, so that no more than a block's weights are
 //! in memory.
 
+use super::distance_bias::DistanceBias;
 use super::dropout::Dropout;
 use super::heads::Heads;
 use super::math::exp;
@@ -27,6 +28,8 @@ pub struct Attended<'a> {
     pub causal: bool,
     /// The factor of the scores.
     pub scale: f32,
+    /// What was added to the scores.
+    pub bias: Option<&'a DistanceBias>,
     /// The dropout of the weights: that of head h, query i and row j has position `(h·queries + i)·rows + j`.
     pub dropout: Option<Dropout>,
     /// The result, `[queries, heads, size]`.
@@ -38,13 +41,15 @@ pub struct Attended<'a> {
 /// The gradients of query, key and value, each `[rows, heads, size]`, given that of the context. With weights
 /// P, their factors M of dropout and `dP = M∘(dO·Vᵀ)`: `dV = (M∘P)ᵀ·dO`, `dS = scale·P∘(dP − D)` with
 /// `D_i = dO_i·O_i`, `dQ = dS·K` and `dK = dSᵀ·Q`. Rows of no sequence get 0; where the keys of sequences
-/// overlap, their gradients are added in the order of the sequences.
+/// overlap, their gradients are added in the order of the sequences. `d_bias [buckets, heads]`, where there is a
+/// bias, gets the sums of `P∘(dP − D)`: of a sequence by distance, then by bucket, then of all sequences.
 pub fn attention_gradient(
     isa: Isa,
     threads: &Threads,
     attended: Attended<'_>,
     d_context: &[f32],
     gradients: [&mut [f32]; 3],
+    d_bias: Option<&mut [f32]>,
 ) {
     let [query, key, value] = attended.heads;
     let (heads, size) = (query.heads(), query.size());
@@ -54,6 +59,8 @@ pub fn attention_gradient(
     assert!(attended.log_sum_exp.len() == query.rows() * heads);
     let rows = [query.rows(), key.rows(), key.rows()];
     assert!((0..3).all(|i| gradients[i].len() == rows[i] * heads * size));
+    let biases = attended.bias.map(|bias| bias.buckets() * heads);
+    assert!(d_bias.as_ref().map(|d_bias| d_bias.len()) == biases);
     let sequences = sequences(&attended);
     let apart = are_apart(&sequences);
     let [d_query, d_key, d_value] = gradients;
@@ -69,6 +76,10 @@ pub fn attention_gradient(
     let pairs: usize = sequences.iter().map(|s| (s.queries.1 - s.queries.0) * s.keys.1).sum();
     // Sequences whose keys overlap are one task's, for each head.
     let items = if apart { sequences.len() * heads } else { heads };
+    // Of each sequence and head.
+    let buckets = attended.bias.map_or(0, DistanceBias::buckets);
+    let mut by_bucket = vec![0.0; sequences.len() * heads * buckets];
+    let shared = SharedMut::new(&mut by_bucket);
     let tasks = threads.tasks(pairs.saturating_mul(10 * size * heads), items);
     threads.run(tasks, |task| {
         let mut memory = Memory::default();
@@ -78,13 +89,23 @@ pub fn attention_gradient(
             } else {
                 (item, 0..sequences.len())
             };
-            for sequence in &sequences[mine] {
-                let (attended, gradients, memory) = (&attended, &gradients, &mut memory);
-                let add = !apart;
-                isa.run(One { attended, d_context, sequence, head, gradients, add, memory });
+            for number in mine {
+                let (attended, sequence) = (&attended, &sequences[number]);
+                let (gradients, memory, add) = (&gradients, &mut memory, !apart);
+                let place = (number * heads + head) * buckets;
+                // SAFETY: each sequence and head has a part of its own, and is one task's.
+                let d_bias = unsafe { shared.slice(place..place + buckets) };
+                let one =
+                    One { attended, d_context, sequence, head, gradients, d_bias, add, memory };
+                isa.run(one);
             }
         }
     });
+    for (i, out) in d_bias.into_iter().flatten().enumerate() {
+        let (bucket, head) = (i / heads, i % heads);
+        let parts = by_bucket.iter().skip(head * buckets + bucket).step_by(heads * buckets);
+        *out = parts.map(|&part| f64::from(part)).sum::<f64>() as f32;
+    }
 }
 
 /// Queries `queries.0..queries.1`, and `keys.1` keys from `keys.0` on.
@@ -134,6 +155,8 @@ struct Memory {
     d_query: Vec<f32>,
     d_key: Vec<f32>,
     d_value: Vec<f32>,
+    /// By distance.
+    d_bias: Vec<f32>,
 }
 
 struct One<'a> {
@@ -142,6 +165,8 @@ struct One<'a> {
     sequence: &'a Sequence,
     head: usize,
     gradients: &'a [SharedMut<'a, f32>; 3],
+    /// By bucket.
+    d_bias: &'a mut [f32],
     /// Whether to add to the gradients, or to write them.
     add: bool,
     memory: &'a mut Memory,
@@ -152,7 +177,7 @@ impl Kernel for One<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let One { attended, sequence, head, gradients, add, memory, .. } = self;
+        let One { attended, sequence, head, gradients, add, memory, d_context, d_bias } = self;
         let Sequence { queries: (first, last), keys: (start, count) } = *sequence;
         let [query, key, value] = attended.heads;
         let (heads, size) = (query.heads(), query.size());
@@ -170,9 +195,11 @@ impl Kernel for One<'_> {
         for block in [&mut memory.weights, &mut memory.dropped, &mut memory.d_scores] {
             block.resize(BLOCK * all, 0.0);
         }
+        memory.d_bias.clear();
+        memory.d_bias.resize(attended.bias.map_or(0, DistanceBias::distances), 0.0);
         for from in (first..last).step_by(BLOCK) {
             let m = BLOCK.min(last - from);
-            let d_context = |row: usize| &self.d_context[(row * heads + head) * size..][..size];
+            let d_context = |row: usize| &d_context[(row * heads + head) * size..][..size];
             copy(&mut memory.query, (from, m), m, wide, |row| query.head(row, head));
             copy(&mut memory.d_context, (from, m), m, wide, d_context);
             let (d_scores, weights) = (&mut memory.d_scores[..], &mut memory.weights[..]);
@@ -184,13 +211,20 @@ impl Kernel for One<'_> {
                 let row = from + i;
                 let context = &attended.context[(row * heads + head) * size..][..size];
                 let own = dot(s, context, d_context(row));
-                let hidden = if attended.causal { last - 1 - row } else { 0 };
-                let visible = count.saturating_sub(hidden);
+                let later = last - 1 - row;
+                let visible = count.saturating_sub(if attended.causal { later } else { 0 });
+                let distance = (later + 1) as isize - count as isize;
                 let log_sum = attended.log_sum_exp[row * heads + head];
                 let line = i * all..(i + 1) * all;
                 let weights = &mut weights[line.clone()];
                 let (d_scores, dropped) = (&mut d_scores[line.clone()], &mut memory.dropped[line]);
-                exponentials(s, weights, attended.scale, log_sum, visible);
+                let mut scale = attended.scale;
+                let bias = attended.bias.filter(|_| visible > 0);
+                if let Some(bias) = bias {
+                    bias.add(s, (scale, head), distance, &mut weights[..visible]);
+                    scale = 1.0;
+                }
+                exponentials(s, weights, scale, log_sum, visible);
                 dropped.copy_from_slice(weights);
                 if let Some(dropout) = attended.dropout {
                     let position = (head * query.rows() + row) * key.rows() + start;
@@ -198,6 +232,14 @@ impl Kernel for One<'_> {
                     dropout.apply(s, position as u64, &mut dropped[..visible]);
                 }
                 let (own, scale) = (s.splat(own), s.splat(attended.scale));
+                if let Some(bias) = bias {
+                    let sums = &mut memory.d_bias[bias.place(distance)..][..visible];
+                    let lanes = d_scores.chunks(S::LANES).zip(weights.chunks(S::LANES));
+                    for (sum, (d, p)) in sums.chunks_mut(S::LANES).zip(lanes) {
+                        let difference = s.sub(s.load(d), own);
+                        s.store_partial(s.fma(s.load(p), difference, s.load_partial(sum)), sum);
+                    }
+                }
                 let lanes = d_scores.chunks_exact_mut(S::LANES);
                 for (d, p) in lanes.zip(weights.chunks_exact(S::LANES)) {
                     let difference = s.sub(s.load(d), own);
@@ -215,6 +257,9 @@ impl Kernel for One<'_> {
             let out = (&mut memory.d_value[..], wide);
             product(s, [count, wide, m], a, (&memory.d_context, wide), out, true);
             store(&gradients[0], place, (from, m), wide, &memory.d_query);
+        }
+        if let Some(bias) = attended.bias {
+            bias.fold(&memory.d_bias, d_bias);
         }
         store(&gradients[1], place, (start, count), wide, &memory.d_key);
         store(&gradients[2], place, (start, count), wide, &memory.d_value);
@@ -309,141 +354,4 @@ fn exponentials<S: Simd>(s: S, x: &mut [f32], scale: f32, log_sum: f32, visible:
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::kernels::attention::{KeyRows, Training, attention_for_training};
-    use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
-
-    const HEADS: usize = 2;
-
-    /// Sequences, among them some without queries, without keys, and with more queries than keys.
-    struct Case {
-        query_offsets: Vec<i32>,
-        key_ranges: Vec<i32>,
-        rows: usize,
-        size: usize,
-        causal: bool,
-        dropout: Option<Dropout>,
-    }
-
-    impl Case {
-        fn queries(&self) -> usize {
-            self.query_offsets[self.query_offsets.len() - 1] as usize
-        }
-
-        /// The factor of dropout.
-        fn kept(&self, head: usize, query: usize, row: usize) -> f64 {
-            let Some(Dropout { rate, key, stream }) = self.dropout else { return 1.0 };
-            let position = (head * self.queries() + query) * self.rows + row;
-            let kept = tfm_core::philox::uniform(key, stream, position) >= rate;
-            if kept { 1.0 / (1.0 - rate as f64) } else { 0.0 }
-        }
-
-        /// Context, log Σ exp and the three gradients by the definitions, in f64.
-        fn reference(&self, [q, k, v]: [Heads<'_>; 3], d_context: &[f32]) -> [Vec<f64>; 5] {
-            let (queries, size) = (self.queries(), self.size);
-            let mut out =
-                [queries * size, queries, queries * size, self.rows * size, self.rows * size]
-                    .map(|n| vec![0.0; n * HEADS]);
-            let dot = |a: &[f32], b: &[f32]| -> f64 {
-                a.iter().zip(b).map(|(&a, &b)| a as f64 * b as f64).sum()
-            };
-            for (own, range) in self.query_offsets.windows(2).zip(self.key_ranges.chunks(2)) {
-                for (head, i) in (0..HEADS).flat_map(|h| (own[0]..own[1]).map(move |i| (h, i))) {
-                    let hidden = if self.causal { own[1] - 1 - i } else { 0 };
-                    let (i, start) = (i as usize, range[0] as usize);
-                    let keys = start..start + (range[1] - hidden).max(0) as usize;
-                    if keys.is_empty() {
-                        continue;
-                    }
-                    let d = &d_context[(i * HEADS + head) * size..][..size];
-                    let scores = keys.clone().map(|j| 0.3 * dot(q.head(i, head), k.head(j, head)));
-                    let scores: Vec<f64> = scores.collect();
-                    let log_sum = scores.iter().map(|x| x.exp()).sum::<f64>().ln();
-                    let weights: Vec<f64> = scores.iter().map(|x| (x - log_sum).exp()).collect();
-                    out[1][i * HEADS + head] = log_sum;
-                    let d_weight = |j: usize| self.kept(head, i, j) * dot(d, v.head(j, head));
-                    let mean: f64 = keys.clone().zip(&weights).map(|(j, w)| w * d_weight(j)).sum();
-                    for (j, w) in keys.zip(&weights) {
-                        let kept = w * self.kept(head, i, j);
-                        let d_score = 0.3 * w * (d_weight(j) - mean);
-                        let at = |row: usize| (row * HEADS + head) * size;
-                        for (e, &d) in d.iter().enumerate() {
-                            out[0][at(i) + e] += kept * v.head(j, head)[e] as f64;
-                            out[2][at(i) + e] += d_score * k.head(j, head)[e] as f64;
-                            out[3][at(j) + e] += d_score * q.head(i, head)[e] as f64;
-                            out[4][at(j) + e] += kept * d as f64;
-                        }
-                    }
-                }
-            }
-            out
-        }
-    }
-
-    #[test]
-    fn equals_f64_and_any_threads_give_the_same_bits() {
-        let ragged = (vec![0, 3, 3, 8, 9, 79], vec![2, 3, 0, 2, 5, 2, 9, 0, 9, 75], 90);
-        let overlapping = (vec![0, 4, 12, 20], vec![1, 6, 0, 9, 3, 9], 12);
-        let large = ((0..41).map(|i| i * 20).collect(), vec![], 800);
-        for (mut case, size) in [(ragged.clone(), 20), (overlapping, 8), (ragged, 64), (large, 64)]
-        {
-            if case.1.is_empty() {
-                case.1 = (0..40).flat_map(|i| [i * 20, 20]).collect();
-            }
-            let dropout = Dropout { rate: 0.25, key: [1, 2, 3], stream: 9 };
-            for (causal, dropout) in [(false, None), (true, Some(dropout)), (true, None)] {
-                let (query_offsets, key_ranges, rows) = case.clone();
-                let case = Case { query_offsets, key_ranges, rows, size, causal, dropout };
-                let (queries, row) = (case.queries(), HEADS * size + 5);
-                let data = [(1, queries), (2, rows), (3, rows)].map(|(i, n)| noise(i, n * row));
-                let mut heads = [0, 1, 2]
-                    .map(|i| Heads::new(&data[i], [data[i].len() / row, HEADS, size], [row, size]));
-                // What no sequence covers must not be read.
-                let poisoned: Vec<f32> = data[1]
-                    .iter()
-                    .enumerate()
-                    .map(|(e, &x)| if e < row && size != 8 && rows == 90 { f32::NAN } else { x })
-                    .collect();
-                heads[1] = Heads::new(&poisoned, [rows, HEADS, size], [row, size]);
-                let d_context = noise(4, queries * HEADS * size);
-                let want = case.reference(heads, &d_context);
-                let mut first: Option<(Isa, Vec<f32>)> = None;
-                everywhere(|isa, threads| {
-                    let mut got = want.each_ref().map(|want| vec![9.0; want.len()]);
-                    let [context, log_sum_exp, d_query, d_key, d_value] = &mut got;
-                    let (query_offsets, key_ranges) =
-                        (&case.query_offsets[..], &case.key_ranges[..]);
-                    let key_rows = KeyRows::Ragged { query_offsets, key_ranges, causal };
-                    let training = Training { dropout, log_sum_exp: Some(log_sum_exp) };
-                    attention_for_training(isa, threads, heads, key_rows, 0.3, training, context);
-                    let attended = Attended {
-                        heads,
-                        query_offsets,
-                        key_ranges,
-                        causal,
-                        scale: 0.3,
-                        dropout,
-                        context,
-                        log_sum_exp,
-                    };
-                    attention_gradient(
-                        isa,
-                        threads,
-                        attended,
-                        &d_context,
-                        [d_query, d_key, d_value],
-                    );
-                    let all: Vec<f32> = got.iter().flatten().copied().collect();
-                    for (got, want) in got.iter().zip(&want) {
-                        assert_near(got, want, 2e-5);
-                    }
-                    match &first {
-                        Some((set, bits)) if *set == isa => assert_same_bits(&all, bits),
-                        _ => first = Some((isa, all)),
-                    }
-                });
-            }
-        }
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ pub mod aligned;
 pub mod attention;
 pub mod attention_gradient;
 pub mod cross_entropy;
+pub mod distance_bias;
 pub mod dropout;
 pub mod elementwise;
 pub mod embedding;

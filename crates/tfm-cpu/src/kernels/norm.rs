@@ -1,4 +1,4 @@
-//! Layer normalisation over rows.
+//! Layer normalisation and RMS normalisation over rows.
 
 use super::reduce::sum_of;
 use super::rows::Rows;
@@ -19,11 +19,58 @@ pub fn layer_norm(
     let d = x.cols();
     assert!(weight.len() == d && bias.len() == d && out.len() == x.rows() * d);
     threads.rows(out, d, 10 * d, |range, out| {
-        isa.run(LayerNorm { x, weight, bias, epsilon, first: range.start, out });
+        let first = range.start;
+        isa.run(Norm::<true> { x, weight, bias, epsilon, first, out });
     });
 }
 
-struct LayerNorm<'a> {
+/// `x/√(mean(x²) + ε)·weight` of each row, into `out`, whose rows are contiguous.
+pub fn rms_norm(
+    isa: Isa,
+    threads: &Threads,
+    x: Rows<'_>,
+    weight: &[f32],
+    epsilon: f32,
+    out: &mut [f32],
+) {
+    let d = x.cols();
+    assert!(weight.len() == d && out.len() == x.rows() * d);
+    threads.rows(out, d, 6 * d, |range, out| {
+        let first = range.start;
+        isa.run(Norm::<false> { x, weight, bias: &[], epsilon, first, out });
+    });
+}
+
+/// What a row is normalised by: with its mean μ if it is `CENTRED`, else with 0 for it, `1/√(mean((x − μ)²) + ε)` and
+/// μ.
+#[inline(always)]
+pub(super) fn factor_and_mean<S: Simd, const CENTRED: bool>(
+    s: S,
+    x: &[f32],
+    epsilon: f32,
+) -> (S::F, S::F) {
+    let d = x.len() as f32;
+    let mean = s.splat(if CENTRED { sum_of(s, x, |x| x) / d } else { 0.0 });
+    let squares = |x: S::F| {
+        let c = if CENTRED { s.sub(x, mean) } else { x };
+        s.mul(c, c)
+    };
+    let variance = sum_of(s, x, squares) / d;
+    (s.splat(1.0 / (variance + epsilon).sqrt()), mean)
+}
+
+/// A vector of a row, normalised.
+#[inline(always)]
+pub(super) fn normal<S: Simd, const CENTRED: bool>(
+    s: S,
+    x: S::F,
+    (factor, mean): (S::F, S::F),
+) -> S::F {
+    s.mul(if CENTRED { s.sub(x, mean) } else { x }, factor)
+}
+
+/// Layer normalisation if it is `CENTRED`, else RMS normalisation, which has no bias.
+struct Norm<'a, const CENTRED: bool> {
     x: Rows<'a>,
     weight: &'a [f32],
     bias: &'a [f32],
@@ -32,7 +79,7 @@ struct LayerNorm<'a> {
     out: &'a mut [f32],
 }
 
-impl Kernel for LayerNorm<'_> {
+impl<const CENTRED: bool> Kernel for Norm<'_, CENTRED> {
     type Output = ();
 
     #[inline(always)]
@@ -43,19 +90,19 @@ impl Kernel for LayerNorm<'_> {
         }
         for (i, out) in self.out.chunks_exact_mut(d).enumerate() {
             let x = self.x.row(self.first + i);
-            let mean = sum_of(s, x, |x| x) / d as f32;
-            let centre = s.splat(mean);
-            let squares = |x: S::F| {
-                let c = s.sub(x, centre);
-                s.mul(c, c)
-            };
-            let variance = sum_of(s, x, squares) / d as f32;
-            let factor = s.splat(1.0 / (variance + self.epsilon).sqrt());
+            let by = factor_and_mean::<S, CENTRED>(s, x, self.epsilon);
+            // Where there is no bias the weight keeps its place, and is not read there.
+            let bias = if CENTRED { self.bias } else { self.weight };
             let operands = x.chunks(S::LANES).zip(self.weight.chunks(S::LANES));
-            let operands = operands.zip(self.bias.chunks(S::LANES));
+            let operands = operands.zip(bias.chunks(S::LANES));
             for (((x, weight), bias), out) in operands.zip(out.chunks_mut(S::LANES)) {
-                let normal = s.mul(s.sub(s.load_partial(x), centre), factor);
-                let y = s.fma(normal, s.load_partial(weight), s.load_partial(bias));
+                let normal = normal::<S, CENTRED>(s, s.load_partial(x), by);
+                let weight = s.load_partial(weight);
+                let y = if CENTRED {
+                    s.fma(normal, weight, s.load_partial(bias))
+                } else {
+                    s.mul(normal, weight)
+                };
                 s.store_partial(y, out);
             }
         }
@@ -74,25 +121,35 @@ mod tests {
             let data: Vec<f32> = noise(1, rows * stride).iter().map(|x| x * 3.0 + 1.0).collect();
             let (weight, bias) = (noise(2, d), noise(3, d));
             let x = Rows::new(&data, rows, d, stride);
-            let want: Vec<f64> = (0..rows).flat_map(|i| norm64(x.row(i), &weight, &bias)).collect();
-            everywhere(|isa, threads| {
-                let mut out = vec![0.0; rows * d];
-                layer_norm(isa, threads, x, &weight, &bias, 1e-5, &mut out);
-                assert_near(&out, &want, 2e-6);
-                let mut alone = vec![0.0; d];
-                let last = Rows::contiguous(x.row(rows - 1), d);
-                layer_norm(isa, threads, last, &weight, &bias, 1e-5, &mut alone);
-                assert_same_bits(&alone, &out[(rows - 1) * d..]);
-            });
+            for bias in [Some(&bias[..]), None] {
+                let want: Vec<f64> =
+                    (0..rows).flat_map(|i| norm64(x.row(i), &weight, bias)).collect();
+                everywhere(|isa, threads| {
+                    let norm = |x, out: &mut [f32]| match bias {
+                        Some(bias) => layer_norm(isa, threads, x, &weight, bias, 1e-5, out),
+                        None => rms_norm(isa, threads, x, &weight, 1e-5, out),
+                    };
+                    let mut out = vec![0.0; rows * d];
+                    norm(x, &mut out);
+                    assert_near(&out, &want, 2e-6);
+                    let mut alone = vec![0.0; d];
+                    norm(Rows::contiguous(x.row(rows - 1), d), &mut alone);
+                    assert_same_bits(&alone, &out[(rows - 1) * d..]);
+                });
+            }
         }
     }
 
-    fn norm64(x: &[f32], weight: &[f32], bias: &[f32]) -> Vec<f64> {
+    /// With a bias layer norm, else RMS norm.
+    fn norm64(x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f64> {
         let n = x.len() as f64;
-        let mean = x.iter().map(|&x| x as f64).sum::<f64>() / n;
+        let mean = bias.map_or(0.0, |_| x.iter().map(|&x| x as f64).sum::<f64>() / n);
         let variance = x.iter().map(|&x| (x as f64 - mean).powi(2)).sum::<f64>() / n;
         let factor = 1.0 / (variance + 1e-5).sqrt();
-        let affine = |i: usize| (x[i] as f64 - mean) * factor * weight[i] as f64 + bias[i] as f64;
+        let affine = |i: usize| {
+            let bias = bias.map_or(0.0, |bias| bias[i] as f64);
+            (x[i] as f64 - mean) * factor * weight[i] as f64 + bias
+        };
         (0..x.len()).map(affine).collect()
     }
 }

@@ -1,8 +1,9 @@
-//! The gradient of layer normalisation.
+//! The gradients of layer normalisation and RMS normalisation.
 
 use std::collections::TryReserveError;
 
-use super::reduce::{sum, sum_of};
+use super::norm::{factor_and_mean, normal};
+use super::reduce::sum;
 use super::rows::Rows;
 use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
@@ -11,23 +12,40 @@ use super::threads::{SharedMut, Threads, share};
 /// Rows whose contributions to the gradients of weight and bias are summed together, whatever the threads.
 const BLOCK_ROWS: usize = 32;
 
-/// Where [`layer_norm_gradient`] writes.
+/// Where [`norm_gradient`] writes.
 #[derive(Debug)]
 pub struct NormGradients<'a> {
     /// `[rows, d]`
     pub x: &'a mut [f32],
     /// `[d]`
     pub weight: &'a mut [f32],
-    /// `[d]`
-    pub bias: &'a mut [f32],
+    /// `[d]`; none for RMS normalisation.
+    pub bias: Option<&'a mut [f32]>,
 }
 
-/// The gradients of `y = n·weight + bias` with `n = (x − μ)/√(σ² + ε)`, given `dy`: with `g = dy·weight`,
-/// `dx = (g − mean(g) − n·mean(g·n))/√(σ² + ε)`, `dweight = Σ dy·n` and `dbias = Σ dy` over the rows.
+/// The gradients of layer normalisation, `y = n·weight + bias` with `n = (x − μ)/√(σ² + ε)`, given `dy`: with
+/// `g = dy·weight`, `dx = (g − mean(g) − n·mean(g·n))/√(σ² + ε)`, `dweight = Σ dy·n` and `dbias = Σ dy` over the rows.
+/// Where there is no gradient of a bias, those of RMS normalisation: 0 stands for μ and for mean(g).
 ///
 /// # Errors
 /// There is no memory for the partial sums.
-pub fn layer_norm_gradient(
+pub fn norm_gradient(
+    isa: Isa,
+    threads: &Threads,
+    scratch: &Scratch,
+    operands: [Rows<'_>; 2],
+    weight: &[f32],
+    epsilon: f32,
+    out: NormGradients<'_>,
+) -> Result<(), TryReserveError> {
+    if out.bias.is_some() {
+        gradient::<true>(isa, threads, scratch, operands, weight, epsilon, out)
+    } else {
+        gradient::<false>(isa, threads, scratch, operands, weight, epsilon, out)
+    }
+}
+
+fn gradient<const CENTRED: bool>(
     isa: Isa,
     threads: &Threads,
     scratch: &Scratch,
@@ -38,11 +56,13 @@ pub fn layer_norm_gradient(
 ) -> Result<(), TryReserveError> {
     let (rows, d) = (x.rows(), x.cols());
     assert!([dy.rows(), dy.cols(), weight.len()] == [rows, d, d]);
-    assert!(out.x.len() == rows * d && [out.weight.len(), out.bias.len()] == [d; 2]);
+    assert!(out.x.len() == rows * d && out.weight.len() == d);
+    assert!(out.bias.as_ref().is_none_or(|bias| bias.len() == d));
     let blocks = rows.div_ceil(BLOCK_ROWS);
     // Of each block the sums for the weight, then those for the bias, and at last the sums of the blocks.
-    let mut memory = scratch.take((blocks + 1) * 2 * d)?;
-    let (partial, sums) = memory[..(blocks + 1) * 2 * d].split_at_mut(blocks * 2 * d);
+    let width = if CENTRED { 2 * d } else { d };
+    let mut memory = scratch.take((blocks + 1) * width)?;
+    let (partial, sums) = memory[..(blocks + 1) * width].split_at_mut(blocks * width);
     let (dx, shared) = (SharedMut::new(out.x), SharedMut::new(partial));
     let tasks = threads.tasks(rows.saturating_mul(40 * d), blocks);
     threads.run(tasks, |task| {
@@ -51,18 +71,20 @@ pub fn layer_norm_gradient(
             let last = rows.min(first + BLOCK_ROWS);
             // SAFETY: blocks have different rows and different sums, and each is computed once.
             let (dx, sums) = unsafe {
-                (dx.slice(first * d..last * d), shared.slice(block * 2 * d..(block + 1) * 2 * d))
+                (dx.slice(first * d..last * d), shared.slice(block * width..(block + 1) * width))
             };
-            isa.run(Block { x, weight, epsilon, dy, first, dx, sums });
+            isa.run(Block::<CENTRED> { x, weight, epsilon, dy, first, dx, sums });
         }
     });
-    sum(isa, threads, partial, [1, blocks, 2 * d], sums);
+    sum(isa, threads, partial, [1, blocks, width], sums);
     out.weight.copy_from_slice(&sums[..d]);
-    out.bias.copy_from_slice(&sums[d..]);
+    if let Some(bias) = out.bias {
+        bias.copy_from_slice(&sums[d..]);
+    }
     Ok(())
 }
 
-struct Block<'a> {
+struct Block<'a, const CENTRED: bool> {
     x: Rows<'a>,
     weight: &'a [f32],
     epsilon: f32,
@@ -72,7 +94,7 @@ struct Block<'a> {
     sums: &'a mut [f32],
 }
 
-impl Kernel for Block<'_> {
+impl<const CENTRED: bool> Kernel for Block<'_, CENTRED> {
     type Output = ();
 
     #[inline(always)]
@@ -86,40 +108,37 @@ impl Kernel for Block<'_> {
         let per_element = 1.0 / d as f32;
         for (i, dx) in self.dx.chunks_exact_mut(d).enumerate() {
             let (x, dy) = (self.x.row(self.first + i), self.dy.row(self.first + i));
-            let mean = sum_of(s, x, |x| x) * per_element;
-            let centre = s.splat(mean);
-            let squares = |x: S::F| {
-                let c = s.sub(x, centre);
-                s.mul(c, c)
-            };
-            let variance = sum_of(s, x, squares) * per_element;
-            let factor = s.splat(1.0 / (variance + self.epsilon).sqrt());
+            let by = factor_and_mean::<S, CENTRED>(s, x, self.epsilon);
             // Σ g and Σ g·n; n of what lies behind the end is not 0, but g is.
             let mut sums = [[s.splat(0.0); 2]; 2];
             let operands = x.chunks(S::LANES).zip(dy.chunks(S::LANES));
             for (v, ((x, dy), w)) in operands.zip(self.weight.chunks(S::LANES)).enumerate() {
                 let g = s.mul(s.load_partial(dy), s.load_partial(w));
-                let n = s.mul(s.sub(s.load_partial(x), centre), factor);
                 let [g_sum, gn_sum] = &mut sums[v % 2];
-                *g_sum = s.add(*g_sum, g);
-                *gn_sum = s.fma(g, n, *gn_sum);
+                if CENTRED {
+                    *g_sum = s.add(*g_sum, g);
+                }
+                *gn_sum = s.fma(g, normal::<S, CENTRED>(s, s.load_partial(x), by), *gn_sum);
             }
             let [even, odd] = sums;
             let g_mean = s.splat(s.sum(s.add(even[0], odd[0])) * per_element);
             let gn_mean = s.splat(-s.sum(s.add(even[1], odd[1])) * per_element);
-            let sums = weight_sums.chunks_mut(S::LANES).zip(bias_sums.chunks_mut(S::LANES));
             let operands = x.chunks(S::LANES).zip(dy.chunks(S::LANES));
             let operands = operands.zip(self.weight.chunks(S::LANES));
-            for ((((x, dy), w), dx), (weight_sum, bias_sum)) in
-                operands.zip(dx.chunks_mut(S::LANES)).zip(sums)
-            {
+            let results = dx.chunks_mut(S::LANES).zip(weight_sums.chunks_mut(S::LANES));
+            for (((x, dy), w), (dx, weight_sum)) in operands.zip(results) {
                 let dy = s.load_partial(dy);
-                let n = s.mul(s.sub(s.load_partial(x), centre), factor);
+                let n = normal::<S, CENTRED>(s, s.load_partial(x), by);
                 let g = s.mul(dy, s.load_partial(w));
-                let rest = s.fma(n, gn_mean, s.sub(g, g_mean));
-                s.store_partial(s.mul(rest, factor), dx);
+                let rest = s.fma(n, gn_mean, if CENTRED { s.sub(g, g_mean) } else { g });
+                s.store_partial(s.mul(rest, by.0), dx);
                 s.store_partial(s.fma(dy, n, s.load_partial(weight_sum)), weight_sum);
-                s.store_partial(s.add(dy, s.load_partial(bias_sum)), bias_sum);
+            }
+            if CENTRED {
+                for (dy, bias_sum) in dy.chunks(S::LANES).zip(bias_sums.chunks_mut(S::LANES)) {
+                    let dy = s.load_partial(dy);
+                    s.store_partial(s.add(dy, s.load_partial(bias_sum)), bias_sum);
+                }
             }
         }
     }
@@ -138,38 +157,45 @@ mod tests {
             let (weight, gradient) = (noise(2, d), noise(3, rows * stride));
             let (x, dy) =
                 (Rows::new(&data, rows, d, stride), Rows::new(&gradient, rows, d, stride));
-            let (mut want, mut d_weight, mut d_bias) = (vec![], vec![0.0; d], vec![0.0; d]);
-            for i in 0..rows {
-                let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-                let (x, dy, w) = (wide(x.row(i)), wide(dy.row(i)), wide(&weight));
-                let mean_of = |f: &dyn Fn(usize) -> f64| (0..d).map(f).sum::<f64>() / d as f64;
-                let mean = mean_of(&|j| x[j]);
-                let factor = 1.0 / (mean_of(&|j| (x[j] - mean).powi(2)) + 1e-5).sqrt();
-                let n = |j: usize| (x[j] - mean) * factor;
-                let (g, gn) = (mean_of(&|j| dy[j] * w[j]), mean_of(&|j| dy[j] * w[j] * n(j)));
-                for j in 0..d {
-                    want.push(factor * (dy[j] * w[j] - g - n(j) * gn));
-                    d_weight[j] += dy[j] * n(j);
-                    d_bias[j] += dy[j];
+            for centred in [true, false] {
+                let (mut want, mut d_weight, mut d_bias) = (vec![], vec![0.0; d], vec![0.0; d]);
+                for i in 0..rows {
+                    let wide = |x: &[f32]| x.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+                    let (x, dy, w) = (wide(x.row(i)), wide(dy.row(i)), wide(&weight));
+                    let mean_of = |f: &dyn Fn(usize) -> f64| (0..d).map(f).sum::<f64>() / d as f64;
+                    let if_centred = |x: f64| if centred { x } else { 0.0 };
+                    let mean = if_centred(mean_of(&|j| x[j]));
+                    let factor = 1.0 / (mean_of(&|j| (x[j] - mean).powi(2)) + 1e-5).sqrt();
+                    let n = |j: usize| (x[j] - mean) * factor;
+                    let g = if_centred(mean_of(&|j| dy[j] * w[j]));
+                    let gn = mean_of(&|j| dy[j] * w[j] * n(j));
+                    for j in 0..d {
+                        want.push(factor * (dy[j] * w[j] - g - n(j) * gn));
+                        d_weight[j] += dy[j] * n(j);
+                        d_bias[j] += dy[j];
+                    }
                 }
+                // With one element the variance is 0 and every term is rounding times 1/√ε.
+                let scratch = Scratch::new();
+                let mut first: Option<(Isa, Vec<f32>)> = None;
+                everywhere(|isa, threads| {
+                    let mut all = vec![9.0; (rows + 2) * d];
+                    let (dx, rest) = all.split_at_mut(rows * d);
+                    let (dw, db) = rest.split_at_mut(d);
+                    let bias = centred.then_some(&mut *db);
+                    let out = NormGradients { x: dx, weight: dw, bias };
+                    norm_gradient(isa, threads, &scratch, [x, dy], &weight, 1e-5, out).unwrap();
+                    assert_near(dx, &want, 1e-5);
+                    assert_near(dw, &d_weight, 1e-5 * (rows as f64).sqrt().max(1.0));
+                    if centred {
+                        assert_near(db, &d_bias, 1e-5 * (rows as f64).sqrt().max(1.0));
+                    }
+                    match &first {
+                        Some((set, bits)) if *set == isa => assert_same_bits(&all, bits),
+                        _ => first = Some((isa, all)),
+                    }
+                });
             }
-            // With one element the variance is 0 and every term is rounding times 1/√ε.
-            let scratch = Scratch::new();
-            let mut first: Option<(Isa, Vec<f32>)> = None;
-            everywhere(|isa, threads| {
-                let mut all = vec![9.0; (rows + 2) * d];
-                let (dx, rest) = all.split_at_mut(rows * d);
-                let (dw, db) = rest.split_at_mut(d);
-                let out = NormGradients { x: dx, weight: dw, bias: db };
-                layer_norm_gradient(isa, threads, &scratch, [x, dy], &weight, 1e-5, out).unwrap();
-                assert_near(dx, &want, 1e-5);
-                assert_near(dw, &d_weight, 1e-5 * (rows as f64).sqrt().max(1.0));
-                assert_near(db, &d_bias, 1e-5 * (rows as f64).sqrt().max(1.0));
-                match &first {
-                    Some((set, bits)) if *set == isa => assert_same_bits(&all, bits),
-                    _ => first = Some((isa, all)),
-                }
-            });
         }
     }
 }

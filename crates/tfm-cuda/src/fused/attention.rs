@@ -1,18 +1,22 @@
 //! The kernels of attention and its gradient: by tiles of tensor cores for half precision, else plain ones.
 
-use super::typed;
+use super::{Buckets, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::{Call, Grid};
-use std::ops::RangeInclusive;
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::{Attention, AttentionGradient};
-use tfm_core::{DType, Layout};
+use tfm_core::op::ReduceOp;
+use tfm_core::{DType, Layout, Shape as Extents};
 
-/// The sizes of heads that there are kernels for.
-pub(super) const SIZES: RangeInclusive<usize> = 1..=256;
+/// The largest heads that there are kernels for.
+const LARGEST: usize = 256;
 /// Those that the kernels of tiles are made for; others are padded to the next.
 const PADDED: [usize; 5] = [32, 64, 96, 128, 256];
+/// Those of the kernels with biases.
+const PADDED_BIASED: [usize; 2] = [64, 128];
+/// Bytes of shared memory that every device has for a block.
+const MOST_SHARED: usize = 99 << 10;
 /// Elements of 16 bytes: what one copy moves.
 const CHUNK: usize = 8;
 
@@ -25,6 +29,24 @@ struct Shape {
     heads: usize,
     size: usize,
     dropout: bool,
+    /// The distances with biases in a block's memory; 0 without biases.
+    distances: usize,
+}
+
+/// Whether there is a kernel for heads of this size, and for the biases.
+pub(super) fn supports(op: &Attention, size: usize) -> bool {
+    (1..=LARGEST).contains(&size) && op.bias.is_none_or(|bias| Buckets::of(bias).is_some())
+}
+
+/// Whether there are kernels for the gradient: where heads are large and biases reach far, the plain ones have not the memory.
+pub(super) fn supports_gradient(op: &Attention, size: usize) -> bool {
+    let distances = distances(op);
+    supports(op, size)
+        && Kernels::Plain.query_gradient_shared(size, false, distances) <= MOST_SHARED
+}
+
+fn distances(op: &Attention) -> usize {
+    op.bias.and_then(Buckets::of).map_or(0, |buckets| buckets.distances())
 }
 
 impl Shape {
@@ -37,6 +59,7 @@ impl Shape {
             heads: query[1],
             size: query[2],
             dropout: op.dropout.is_some(),
+            distances: distances(op),
         }
     }
 
@@ -57,7 +80,7 @@ enum Kernels {
     Plain,
 }
 
-/// Bytes of shared memory and sizes as `attention_forward.cu`, `attention_gradient.cu` and `attention_plain.cu` have them.
+/// Bytes of shared memory and sizes as `attention_forward.cuh`, `attention_gradient.cuh` and `attention_plain.cuh` have them.
 impl Kernels {
     /// Tiles need half precision, 16-byte aligned rows, and scores that grow with the products.
     fn of(op: &Attention, operands: &[&View<'_, Buffer>], results: &[&Layout]) -> Kernels {
@@ -70,8 +93,8 @@ impl Kernels {
                 && outer.filter(|(n, _)| **n > 1).all(|(_, stride)| stride.is_multiple_of(CHUNK))
         };
         let all = operands.iter().map(|view| view.layout).chain(results.iter().copied());
-        let padded = PADDED.into_iter().find(|padded| size <= *padded);
-        match padded {
+        let padded = if op.bias.is_some() { &PADDED_BIASED[..] } else { &PADDED[..] };
+        match padded.iter().copied().find(|padded| size <= *padded) {
             Some(padded)
                 if half
                     && size.is_multiple_of(CHUNK)
@@ -108,19 +131,33 @@ impl Kernels {
     }
 
     fn forward_shared(self, shape: &Shape) -> usize {
-        let row = self.row(shape.size);
-        let Kernels::Tiles(padded) = self else { return 2 * 32 * row };
+        let (row, biases) = (self.row(shape.size), 4 * shape.distances);
+        let Kernels::Tiles(padded) = self else { return 2 * 32 * row + biases };
         let (keys, queries) = if padded > 128 { (16, 64) } else { (64, 0) };
-        (4 * keys + queries) * row + if shape.dropout { 64 * (keys + 4) } else { 0 }
+        (4 * keys + queries) * row + biases + if shape.dropout { 64 * (keys + 4) } else { 0 }
     }
 
-    fn gradient_shared(self, shape: &Shape) -> usize {
-        let row = self.row(shape.size);
-        let Kernels::Tiles(padded) = self else { return 3 * 32 * row };
+    /// Of the gradient of keys and values.
+    fn key_gradient_shared(self, size: usize, dropout: bool, distances: usize) -> usize {
+        let (row, biases) = (self.row(size), 4 * distances);
+        let Kernels::Tiles(padded) = self else { return 3 * 32 * row + biases };
         let (stream, stages) = if padded > 128 { (16, 1) } else { (32, 2) };
         // The masks of 64 queries and the keys that pass by, or the other way round.
-        let kept = if shape.dropout { (64 * (stream + 4)).max(stream * (64 + 4)) } else { 0 };
-        (2 * 64 + 2 * stages * stream) * row + stages * stream * 8 + 16 + kept
+        let kept = if dropout { (64 * (stream + 4)).max(stream * (64 + 4)) } else { 0 };
+        (2 * 64 + 2 * stages * stream) * row + stages * stream * 8 + 16 + biases + kept
+    }
+
+    /// Of the gradient of queries, with which that of biases begins: their sums, and a tile of the scores' gradients, whose rows
+    /// are 9 longer than there are keys.
+    fn query_gradient_shared(self, size: usize, dropout: bool, distances: usize) -> usize {
+        let all = self.key_gradient_shared(size, dropout, distances);
+        let tile = match self {
+            _ if distances == 0 => 0,
+            Kernels::Tiles(_) => 4 * 64 * (32 + 9),
+            // What the last of the three tiles has not anyway.
+            Kernels::Plain => (4 * 32 * (32 + 9)).max(32 * self.row(size)) - 32 * self.row(size),
+        };
+        all + 4 * distances + tile
     }
 
     fn grid(self, shape: &Shape, x: usize, shared: usize) -> Grid {
@@ -128,15 +165,21 @@ impl Kernels {
     }
 
     /// A kernel, named for what it computes.
-    fn call<'a>(self, cuda: &'a CudaBackend, what: &str, dtype: DType) -> Call<'a> {
+    fn call<'a>(self, cuda: &'a CudaBackend, what: &str, dtype: DType, biased: bool) -> Call<'a> {
+        let biased_name = if biased { "_biased" } else { "" };
         match self {
             Kernels::Tiles(padded) => {
-                let module =
-                    if what.is_empty() { "attention_forward" } else { "attention_gradient" };
-                cuda.call(module, format!("{}_{padded}", typed(&format!("attention{what}"), dtype)))
+                let module = match what {
+                    _ if biased => "attention_biased",
+                    "" => "attention_forward",
+                    _ => "attention_gradient",
+                };
+                let name = typed(&format!("attention{biased_name}{what}"), dtype);
+                cuda.call(module, format!("{name}_{padded}"))
             }
             Kernels::Plain => {
-                cuda.call("attention_plain", typed(&format!("attention_plain{what}"), dtype))
+                let module = if biased { "attention_plain_biased" } else { "attention_plain" };
+                cuda.call(module, typed(&format!("{module}{what}"), dtype))
             }
         }
     }
@@ -167,6 +210,19 @@ fn operands<'a>(
     }
 }
 
+/// The arguments of biases, if there are any.
+fn with_biases<'a>(
+    call: Call<'a>,
+    op: &Attention,
+    inputs: &[View<'_, Buffer>],
+    fixed: usize,
+) -> Call<'a> {
+    match op.optional(fixed)[1].zip(op.bias.and_then(Buckets::of)) {
+        Some((place, buckets)) => call.source(&inputs[place]).buckets(buckets),
+        None => call,
+    }
+}
+
 pub(super) fn run(
     cuda: &CudaBackend,
     op: &Attention,
@@ -176,11 +232,13 @@ pub(super) fn run(
     let shape = Shape::of(inputs, op);
     let views: Vec<_> = inputs[..3].iter().collect();
     let kernels = Kernels::of(op, &views, &[outputs[0].layout]);
-    let call = operands(kernels.call(cuda, "", inputs[0].dtype), op, &shape, inputs, inputs.get(5));
+    let random = op.optional(5)[0].map(|place| &inputs[place]);
+    let call = kernels.call(cuda, "", inputs[0].dtype, op.bias.is_some());
+    let call = operands(call, op, &shape, inputs, random);
     let [context, sums] = outputs else { unreachable!("attention has two results") };
     let blocks = shape.query_blocks(kernels.tile());
     let grid = kernels.grid(&shape, blocks, kernels.forward_shared(&shape));
-    call.target(context).target(sums).launch(grid)
+    with_biases(call.target(context).target(sums), op, inputs, 5).launch(grid)
 }
 
 pub(super) fn gradient(
@@ -201,19 +259,58 @@ pub(super) fn gradient(
     call.scratch(&mut memory, 2 * pairs).count(pairs).launch(grid)?;
 
     let views: Vec<_> = inputs[..3].iter().chain([&inputs[7]]).collect();
-    let results: Vec<_> = outputs.iter().map(|output| output.layout).collect();
+    let results: Vec<_> = outputs[..3].iter().map(|output| output.layout).collect();
     let kernels = Kernels::of(op, &views, &results);
-    let shared = kernels.gradient_shared(&shape);
+    let random = op.optional(8)[0].map(|place| &inputs[place]);
     let mut begin = |what| {
-        let call = operands(kernels.call(cuda, what, dtype), op, &shape, inputs, inputs.get(8));
+        let call = kernels.call(cuda, what, dtype, op.bias.is_some());
+        let call = operands(call, op, &shape, inputs, random);
         call.source(&inputs[7]).scratch(&mut memory, 2 * pairs)
     };
-    let [d_query, d_key, d_value] = outputs else { unreachable!("there are three gradients") };
-    let grid = kernels.grid(&shape, shape.query_blocks(kernels.tile()), shared);
-    begin("_query_gradient").target(d_query).launch(grid)?;
+    let (size, dropout, distances) = (shape.size, shape.dropout, shape.distances);
+    let (of_operands, of_bias) = outputs.split_at_mut(3);
+    let [d_query, d_key, d_value] = of_operands else { unreachable!("there are three gradients") };
+
+    let shared = kernels.query_gradient_shared(size, dropout, distances);
+    let blocks = shape.query_blocks(kernels.tile());
+    let grid = kernels.grid(&shape, blocks, shared);
+    let call = with_biases(begin("_query_gradient").target(d_query), op, inputs, 8);
+    match of_bias {
+        [d_bias] => {
+            let width = shape.heads * distances;
+            let mut sums = cuda.scratch(DType::F32, blocks * width)?;
+            call.scratch(&mut sums, blocks * width).launch(grid)?;
+            let layout = Layout::contiguous(&Extents::from([blocks, width]));
+            let sums = View { buffer: &*sums, dtype: DType::F32, layout: &layout };
+            bias_gradient(cuda, op, sums, shape.heads, d_bias)?;
+        }
+        _ => call.launch(grid)?,
+    }
+
+    let shared = kernels.key_gradient_shared(size, dropout, distances);
     let mut grid = kernels.grid(&shape, shape.rows.div_ceil(kernels.tile()), shared);
     if kernels == Kernels::Tiles(256) {
         grid.blocks[2] = 2;
     }
-    begin("_key_gradient").target(d_key).target(d_value).launch(grid)
+    let call = begin("_key_gradient").target(d_key).target(d_value);
+    with_biases(call, op, inputs, 8).launch(grid)
+}
+
+/// The gradient of biases, from the blocks' sums of the gradients of scores by distance.
+fn bias_gradient(
+    cuda: &CudaBackend,
+    op: &Attention,
+    sums: View<'_, Buffer>,
+    heads: usize,
+    d_bias: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    let Some(buckets) = op.bias.and_then(Buckets::of) else { unreachable!("it has a gradient") };
+    let width = heads * buckets.distances();
+    let mut all = cuda.scratch(DType::F32, width)?;
+    let layout = Layout::contiguous(&Extents::from([1, width]));
+    let mut target = ViewMut { buffer: &mut *all, dtype: DType::F32, layout: &layout };
+    cuda.reduce_lines(ReduceOp::Sum, 0, sums, &mut target)?;
+    let call = cuda.call("attention_plain_biased", "attention_bias_gradient").written(&all);
+    let n = d_bias.layout.shape().elements();
+    call.count(heads).buckets(buckets).target(d_bias).each(n)
 }

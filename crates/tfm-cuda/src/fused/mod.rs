@@ -7,9 +7,12 @@ mod embedding;
 mod linear;
 mod norm;
 mod optimizer;
+mod relative_bias;
 mod row_table_attention;
 mod search;
 mod softmax;
+
+pub(crate) use relative_bias::Buckets;
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
@@ -39,17 +42,22 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         Fused::Linear(_) => Wanted::Rows,
         Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
         Fused::RowTableAttention(_) => Wanted::Contiguous,
-        Fused::LayerNorm(_) | Fused::CrossEntropy(_) | Fused::TopLogProbabilities(_)
+        Fused::LayerNorm(_)
+        | Fused::RmsNorm(_)
+        | Fused::CrossEntropy(_)
+        | Fused::TopLogProbabilities(_)
             if operand == 0 =>
         {
             Wanted::Rows
         }
         Fused::Softmax(_) => Wanted::Rows,
-        Fused::LayerNorm(_) | Fused::CrossEntropy(_) | Fused::TopLogProbabilities(_) => {
-            Wanted::Contiguous
-        }
-        Fused::LayerNormGradient(_) if operand != 1 => Wanted::Rows,
+        Fused::LayerNorm(_)
+        | Fused::RmsNorm(_)
+        | Fused::CrossEntropy(_)
+        | Fused::TopLogProbabilities(_) => Wanted::Contiguous,
+        Fused::LayerNormGradient(_) | Fused::RmsNormGradient(_) if operand != 1 => Wanted::Rows,
         Fused::LayerNormGradient(_)
+        | Fused::RmsNormGradient(_)
         | Fused::Activate(_)
         | Fused::ActivateGradient(_)
         | Fused::Dropout(_)
@@ -72,10 +80,14 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     let all_fit = signature.inputs.iter().enumerate().all(|(i, (_, layout))| fits(layout, i));
     let width = signature.inputs.first().map_or(0, |(_, layout)| layout.shape().last_extent());
     let sizes_fit = match op {
-        Fused::LayerNorm(_) | Fused::LayerNormGradient(_) => width <= norm::LONGEST,
+        Fused::LayerNorm(_)
+        | Fused::LayerNormGradient(_)
+        | Fused::RmsNorm(_)
+        | Fused::RmsNormGradient(_) => width <= norm::LONGEST,
         Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
-        Fused::RowTableAttention(_) => row_table_attention::supports(signature),
-        Fused::Attention(_) | Fused::AttentionGradient(_) => attention::SIZES.contains(&width),
+        Fused::RowTableAttention(op) => row_table_attention::supports(op, width),
+        Fused::Attention(op) => attention::supports(op, width),
+        Fused::AttentionGradient(op) => attention::supports_gradient(&op.0, width),
         _ => true,
     };
     all_fit && sizes_fit
@@ -92,8 +104,14 @@ pub(crate) fn run(
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
         Fused::Linear(op) => linear::run(cuda, op, inputs, &mut outputs[0]),
         Fused::RowTableAttention(op) => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
-        Fused::LayerNorm(op) => norm::run(cuda, op, inputs, &mut outputs[0]),
-        Fused::LayerNormGradient(op) => norm::run_gradient(cuda, op, inputs, outputs),
+        Fused::LayerNorm(op) => norm::run(cuda, "layer_norm", op.epsilon, inputs, &mut outputs[0]),
+        Fused::RmsNorm(op) => norm::run(cuda, "rms_norm", op.epsilon, inputs, &mut outputs[0]),
+        Fused::LayerNormGradient(op) => {
+            norm::run_gradient(cuda, "layer_norm_gradient", op.epsilon, inputs, outputs)
+        }
+        Fused::RmsNormGradient(op) => {
+            norm::run_gradient(cuda, "rms_norm_gradient", op.epsilon, inputs, outputs)
+        }
         Fused::Softmax(op) => softmax::run(cuda, op, &inputs[0], &mut outputs[0]),
         Fused::Activate(op) => elementwise::activate(cuda, op.0, &inputs[0], None, &mut outputs[0]),
         Fused::ActivateGradient(op) => {

@@ -1,11 +1,10 @@
-//! The kernels of layer normalisation and its gradient.
+//! The kernels of layer normalisation, RMS normalisation and their gradients.
 
 use super::{row_threads, rows, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::Grid;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{LayerNorm, LayerNormGradient};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
@@ -14,39 +13,45 @@ const ELEMENTS: usize = 16;
 /// The longest row there is a kernel for.
 pub(super) const LONGEST: usize = 512 * ELEMENTS;
 
+/// `kernel` is `layer_norm` or `rms_norm`: the inputs are x, the weight, and the bias where there is one.
 pub(super) fn run(
     cuda: &CudaBackend,
-    op: &LayerNorm,
+    kernel: &str,
+    epsilon: f64,
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
     let (n, d, stride) = rows(inputs[0].layout);
-    let call = cuda.call("norm", typed("layer_norm", out.dtype));
-    let call = call.source(&inputs[0]).stride(stride).source(&inputs[1]).source(&inputs[2]);
-    let call = call.float(op.epsilon).target(out).count(d);
+    let call = cuda.call("norm", typed(kernel, out.dtype)).source(&inputs[0]).stride(stride);
+    let call = inputs[1..].iter().fold(call, |call, vector| call.source(vector));
+    let call = call.float(epsilon).target(out).count(d);
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(d), shared: 0 })
 }
 
+/// `kernel` is `layer_norm_gradient` or `rms_norm_gradient`: the outputs are the gradients of x, of the weight, and of the bias
+/// where there is one.
 pub(super) fn run_gradient(
     cuda: &CudaBackend,
-    op: &LayerNormGradient,
+    kernel: &str,
+    epsilon: f64,
     inputs: &[View<'_, Buffer>],
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
     let (n, d, x_stride) = rows(inputs[0].layout);
     let (_, _, dy_stride) = rows(inputs[2].layout);
-    let [dx, d_weight, d_bias] = outputs else { unreachable!("three outputs") };
+    let (dx, vectors) = outputs.split_first_mut().expect("the gradient of x");
+    let width = vectors.len() * d;
     // Enough blocks for any device, and few enough sums.
     let rows_each = n.div_ceil(1024).clamp(4, 64);
     let blocks = n.div_ceil(rows_each);
-    let mut sums = cuda.scratch(DType::F32, blocks * 2 * d)?;
-    let call = cuda.call("norm", typed("layer_norm_gradient", dx.dtype));
+    let mut sums = cuda.scratch(DType::F32, blocks * width)?;
+    let call = cuda.call("norm", typed(kernel, dx.dtype));
     let call = call.source(&inputs[0]).stride(x_stride).source(&inputs[1]);
-    let call = call.source(&inputs[2]).stride(dy_stride).float(op.epsilon).target(dx);
-    let call = call.scratch(&mut sums, blocks * 2 * d).count(d).count(n).count(rows_each);
+    let call = call.source(&inputs[2]).stride(dy_stride).float(epsilon).target(dx);
+    let call = call.scratch(&mut sums, blocks * width).count(d).count(n).count(rows_each);
     call.launch(Grid { blocks: [blocks, 1, 1], threads: row_threads(d), shared: 0 })?;
-    for (part, out) in [d_weight, d_bias].into_iter().enumerate() {
-        let layout = Layout::from_parts(Shape::from([blocks, d]), &[2 * d, 1], part * d);
+    for (part, out) in vectors.iter_mut().enumerate() {
+        let layout = Layout::from_parts(Shape::from([blocks, d]), &[width, 1], part * d);
         let sums = View { buffer: &*sums, dtype: DType::F32, layout: &layout };
         cuda.reduce_lines(ReduceOp::Sum, 0, sums, out)?;
     }

@@ -1,11 +1,11 @@
 //! The kernels of attention in a decoding step: partial results of chunks of keys, and their merging.
 
-use super::typed;
+use super::{Buckets, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::{Call, Grid};
 use tfm_core::DType;
-use tfm_core::backend::{Outcome, Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::RowTableAttention;
 
 /// Keys of a block; `CHUNK` of the kernels.
@@ -15,10 +15,9 @@ const WARPS: usize = 4;
 /// The sizes of heads that the kernels are made for, by loads of 16 bytes; with other loads one takes all up to the last.
 const SIZES: [usize; 3] = [64, 128, 256];
 
-/// Whether there is a kernel for heads of this size.
-pub(super) fn supports(signature: &Signature<'_>) -> bool {
-    let (_, query) = &signature.inputs[0];
-    query.shape().last_extent() <= SIZES[SIZES.len() - 1]
+/// Whether there is a kernel for heads of this size, and for the biases.
+pub(super) fn supports(op: &RowTableAttention, d_head: usize) -> bool {
+    d_head <= SIZES[SIZES.len() - 1] && op.bias.is_none_or(|bias| Buckets::of(bias).is_some())
 }
 
 pub(super) fn run(
@@ -41,22 +40,30 @@ pub(super) fn run(
     } else {
         "any".into()
     };
-    let kernel = format!("{}_{size}", typed("row_table_attention", dtype));
-    let call = cuda.call("row_table_attention", kernel);
+    let buckets = op.bias.and_then(Buckets::of);
+    let module = match buckets {
+        Some(_) => "row_table_attention_biased",
+        None => "row_table_attention",
+    };
+    let call = cuda.call(module, format!("{}_{size}", typed(module, dtype)));
     let call = [&inputs[0], key, value].into_iter().fold(call, heads_of).count(rows);
     let call = call.source(table).count(width).source(lengths);
     let call = call.count(d_head).float(op.scale);
     let grid = Grid {
         blocks: [n, heads, chunks],
         threads: 32 * WARPS as u32,
-        shared: (4 * WARPS * (d_head + 2)) as u32,
+        shared: 4 * (WARPS * (d_head + 2) + if buckets.is_some() { CHUNK } else { 0 }) as u32,
+    };
+    let with_bias = |call: Call<'_>| match buckets {
+        Some(buckets) => call.source(&inputs[5]).buckets(buckets).launch(grid),
+        None => call.launch(grid),
     };
     if chunks == 1 {
-        return call.target(out).nothing().launch(grid);
+        return with_bias(call.target(out).nothing());
     }
     let elements = n * heads * chunks * (d_head + 2);
     let mut partial = cuda.scratch(DType::F32, elements)?;
-    call.nothing().scratch(&mut partial, elements).launch(grid)?;
+    with_bias(call.nothing().scratch(&mut partial, elements))?;
     let merge = cuda.call("row_table_attention", typed("merge_chunks", dtype));
     let merge = merge.scratch(&mut partial, elements).source(lengths).count(width);
     merge.count(heads).count(d_head).count(chunks).target(out).each(shape.elements())

@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 use tfm_core::DType;
+use tfm_core::fused::RelativeBias;
 
 /// A problem. Its data follow from it.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +14,7 @@ pub(crate) struct Case {
     pub(crate) size: usize,
     pub(crate) causal: bool,
     pub(crate) rate: Option<f32>,
+    pub(crate) bias: Option<RelativeBias>,
     pub(crate) scale: f32,
     /// Queries of each sequence, and where its keys start and how many there are.
     pub(crate) sequences: Vec<(usize, (usize, usize))>,
@@ -33,17 +35,19 @@ pub(crate) struct Data {
     pub(crate) key: Vec<f64>,
     pub(crate) value: Vec<f64>,
     pub(crate) d_context: Vec<f64>,
+    /// `[buckets, heads]`, if there are biases.
+    pub(crate) biases: Vec<f64>,
 }
 
-/// Context, log Σ exp, and the gradients of query, key and value.
-pub(crate) type Results = [Vec<f64>; 5];
+/// Context, log Σ exp, and the gradients of query, key, value and biases.
+pub(crate) type Results = [Vec<f64>; 6];
 
 /// What must come out.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Expected {
     pub(crate) results: Results,
-    /// The norms of the terms that the gradients of query and key are sums of, without their signs.
-    pub(crate) terms: [f64; 2],
+    /// The norms of the terms that the gradients of query, key and biases are sums of, without their signs.
+    pub(crate) terms: [f64; 3],
 }
 
 /// Seed and step of dropout.
@@ -60,14 +64,14 @@ impl Case {
             sequences.push((queries, (rows, keys)));
             rows += keys;
         }
-        let padded = [32, 64, 96, 128, 256].into_iter().find(|padded| size <= *padded);
         Case {
             dtype,
-            padded: padded.filter(|_| dtype != DType::F32 && size.is_multiple_of(8)),
+            padded: padded(dtype, size, &[32, 64, 96, 128, 256]),
             heads: 1,
             size,
             causal: false,
             rate: None,
+            bias: None,
             scale: (size as f32).powf(-0.5),
             sequences,
             rows,
@@ -75,6 +79,13 @@ impl Case {
             wild: None,
             seed: 0,
         }
+    }
+
+    /// With biases, for which fewer sizes are padded to.
+    pub(crate) fn biased(self, buckets: usize, max_distance: usize, bidirectional: bool) -> Case {
+        let padded = self.padded.and(padded(self.dtype, self.size, &[64, 128]));
+        let bias = Some(RelativeBias { buckets, max_distance, bidirectional });
+        Case { padded, bias, ..self }
     }
 
     /// A rate that is the number of one of the first weights, which is kept.
@@ -142,7 +153,10 @@ impl Case {
             numbers.into_iter().map(|x| self.round(size * x)).collect()
         };
         let queries = self.queries();
+        let biases = self.bias.map_or(0, |bias| bias.buckets * self.heads);
+        let biases = noise(self.seed * 16 + 5, biases).into_iter();
         Data {
+            biases: biases.map(|x| f64::from(2.0 * x as f32)).collect(),
             query: rows(1, queries, 3.0),
             key: rows(2, self.rows, 3.0),
             value: rows(3, self.rows, 2.0),
@@ -151,19 +165,19 @@ impl Case {
     }
 
     /// The error that is allowed, as a share of the result: of context and log Σ exp, and of gradients.
-    pub(crate) fn bounds(&self) -> [f64; 5] {
+    pub(crate) fn bounds(&self) -> [f64; 6] {
         let bound = match self.dtype {
             DType::F16 => 1e-3,
             DType::BF16 => 5e-3,
             _ => 1e-5,
         };
         // log Σ exp is never rounded to the type.
-        [bound, 1e-5, 2.0 * bound, 2.0 * bound, 2.0 * bound]
+        [bound, 1e-5, 2.0 * bound, 2.0 * bound, 2.0 * bound, 2.0 * bound]
     }
 
     /// What is wrong with all results.
     pub(crate) fn compare(&self, found: &Results, wanted: &Expected) -> Result<(), String> {
-        (0..5).try_for_each(|i| self.compare_one(i, &found[i], wanted))
+        (0..6).try_for_each(|i| self.compare_one(i, &found[i], wanted))
     }
 
     /// What is wrong with one of the results: the norm of all errors, and that of a row's, whose bound is 8 times as wide. Where a
@@ -174,13 +188,18 @@ impl Case {
         found: &[f64],
         wanted: &Expected,
     ) -> Result<(), String> {
-        let name = ["context", "log_sum_exp", "d_query", "d_key", "d_value"][i];
-        let (width, bound) = (if i == 1 { 1 } else { self.size }, self.bounds()[i]);
+        let name = ["context", "log_sum_exp", "d_query", "d_key", "d_value", "d_bias"][i];
+        let width = [self.size, 1, self.size, self.size, self.size, self.heads][i];
+        let bound = self.bounds()[i];
         let expected = &wanted.results[i];
         if found.len() != expected.len() {
             return Err(format!("{name}: {} of {}", found.len(), expected.len()));
         }
-        let floor = if i == 2 || i == 3 { wanted.terms[i - 2] / 2.0 } else { 0.0 };
+        let floor = match i {
+            2 | 3 => wanted.terms[i - 2] / 2.0,
+            5 => wanted.terms[2] / 2.0,
+            _ => 0.0,
+        };
         let all = norm(expected).max(floor);
         let differences: Vec<f64> = found.iter().zip(expected).map(|(a, b)| a - b).collect();
         let error = norm(&differences);
@@ -197,6 +216,12 @@ impl Case {
         }
         Ok(())
     }
+}
+
+/// Which of the sizes heads are padded to, if the kernels of tiles take them.
+fn padded(dtype: DType, size: usize, sizes: &[usize]) -> Option<usize> {
+    let padded = sizes.iter().copied().find(|padded| size <= *padded);
+    padded.filter(|_| dtype != DType::F32 && size.is_multiple_of(8))
 }
 
 pub(crate) fn norm(x: &[f64]) -> f64 {

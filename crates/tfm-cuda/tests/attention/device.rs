@@ -7,10 +7,12 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tfm_core::DType;
 use tfm_ptx_emu::{Counters, Device, Launch, Module};
 
-const FILES: [&str; 3] = [
+const FILES: [&str; 5] = [
     include_str!("../../kernels/attention_forward.ptx"),
     include_str!("../../kernels/attention_gradient.ptx"),
     include_str!("../../kernels/attention_plain.ptx"),
+    include_str!("../../kernels/attention_biased.ptx"),
+    include_str!("../../kernels/attention_plain_biased.ptx"),
 ];
 
 /// The text of one kernel, with what stands before all: as a module; and how many lines of the file are not in it. `None` where
@@ -57,9 +59,10 @@ impl Kernel {
             Kernel::QueryGradient => "_query_gradient",
             Kernel::KeyGradient => "_key_gradient",
         };
+        let biased = if case.bias.is_some() { "_biased" } else { "" };
         match case.padded {
-            Some(padded) => format!("attention{what}_{dtype}_{padded}"),
-            None => format!("attention_plain{what}_{dtype}"),
+            Some(padded) => format!("attention{biased}{what}_{dtype}_{padded}"),
+            None => format!("attention_plain{biased}{what}_{dtype}"),
         }
     }
 
@@ -85,6 +88,9 @@ pub(crate) struct Run {
     outputs: Vec<u64>,
     d_context: u64,
     sums: u64,
+    /// The arguments of biases, if there are any; and the sums of their gradients by block, head and distance.
+    biases: Vec<Vec<u8>>,
+    bias_sums: u64,
 }
 
 impl Run {
@@ -92,8 +98,17 @@ impl Run {
     pub(crate) fn new(case: &Case, data: &Data) -> Run {
         let (case, common) = (case.clone(), Vec::new());
         let (device, counters) = (Device::new(), Counters::default());
-        let mut run =
-            Run { case, device, counters, common, outputs: Vec::new(), d_context: 0, sums: 0 };
+        let mut run = Run {
+            case,
+            device,
+            counters,
+            common,
+            outputs: Vec::new(),
+            d_context: 0,
+            sums: 0,
+            biases: Vec::new(),
+            bias_sums: 0,
+        };
         run.upload(data);
         run
     }
@@ -127,6 +142,17 @@ impl Run {
         self.common.extend([STREAM, threshold].map(|x| x.to_le_bytes().to_vec()));
         self.common.push((1.0 / (1.0 - rate)).to_le_bytes().to_vec());
 
+        if let Some(bias) = case.bias {
+            let floats = data.biases.iter().flat_map(|x| (*x as f32).to_le_bytes());
+            let pointer = self.device.upload(&floats.collect::<Vec<u8>>());
+            let mut buckets = [bias.exact(), bias.after(), bias.reach()].map(|x| x as i32).to_vec();
+            buckets.extend(bias.beginnings().iter().map(|begin| *begin as i32));
+            buckets.resize(3 + 31, i32::MAX);
+            let buckets = buckets.iter().flat_map(|x| x.to_le_bytes()).collect();
+            self.biases = vec![pointer.to_le_bytes().to_vec(), buckets];
+            let floats = self.query_blocks() * heads * distances(&case);
+            self.bias_sums = self.device.allocate(4 * floats);
+        }
         let bytes: Vec<u8> = data.d_context.iter().flat_map(|x| self.bytes(*x)).collect();
         self.d_context = self.device.upload(&bytes);
         self.sums = self.device.allocate(queries * heads * 8);
@@ -171,6 +197,15 @@ impl Run {
         (pointer, row, head)
     }
 
+    /// Blocks of queries, for all there may be.
+    fn query_blocks(&self) -> usize {
+        let tile = if self.case.padded.is_some() { 64 } else { 32 };
+        match self.case.queries() {
+            0 => 0,
+            queries => queries / tile + self.case.sequences.len(),
+        }
+    }
+
     /// Runs a kernel: that which is checked in, or another one in its place.
     pub(crate) fn launch(
         &mut self,
@@ -181,16 +216,16 @@ impl Run {
         let case = &self.case;
         let (queries, heads, tiles) = (case.queries(), case.heads, case.padded.is_some());
         let tile = if tiles { 64 } else { 32 };
-        let x = if queries == 0 { 0 } else { queries / tile + case.sequences.len() };
+        let x = self.query_blocks();
         let threads = if tiles { 128 } else { 256 };
-        let [forward, backward] = shared(case);
+        let [forward, of_queries, of_keys] = shared(case);
         let (blocks, threads, shared) = match kernel {
             Kernel::Forward => ([x, heads, 1], threads, forward),
             Kernel::Rows => ([(queries * heads).div_ceil(8), 1, 1], 256, 0),
-            Kernel::QueryGradient => ([x, heads, 1], threads, backward),
+            Kernel::QueryGradient => ([x, heads, 1], threads, of_queries),
             Kernel::KeyGradient => {
                 let parts = if case.padded == Some(256) { 2 } else { 1 };
-                ([case.rows.div_ceil(tile), heads, parts], threads, backward)
+                ([case.rows.div_ceil(tile), heads, parts], threads, of_keys)
             }
         };
         if blocks.contains(&0) {
@@ -204,7 +239,9 @@ impl Run {
         };
         let [o, d, sums] = [&self.outputs, &vec![self.d_context], &vec![self.sums]];
         let arguments = match kernel {
-            Kernel::Forward => [self.common.clone(), pointers(&o[..2])].concat(),
+            Kernel::Forward => {
+                [self.common.clone(), pointers(&o[..2]), self.biases.clone()].concat()
+            }
             Kernel::Rows => [
                 pointers(&[o[0], o[1], d[0]]),
                 counts(&[queries, heads, case.size]),
@@ -214,7 +251,13 @@ impl Run {
             .concat(),
             _ => {
                 let outputs = pointers(&o[kernel.results()]);
-                [self.common.clone(), pointers(d), pointers(sums), outputs].concat()
+                let common = self.common.clone();
+                let mut all =
+                    [common, pointers(d), pointers(sums), outputs, self.biases.clone()].concat();
+                if kernel == Kernel::QueryGradient && case.bias.is_some() {
+                    all.extend(pointers(&[self.bias_sums]));
+                }
+                all
             }
         };
         let launch = Launch {
@@ -251,6 +294,9 @@ impl Run {
     /// One of the results.
     pub(crate) fn result(&mut self, i: usize) -> Result<Vec<f64>, String> {
         let case = &self.case;
+        if i == 5 {
+            return self.bias_gradient();
+        }
         let width = case.heads * case.size;
         let n = [case.queries() * width, case.queries() * case.heads, case.queries() * width];
         let n = n.get(i).copied().unwrap_or(case.rows * width);
@@ -263,21 +309,59 @@ impl Run {
         };
         Ok(bytes.map_err(|e| e.to_string())?.chunks(dtype.size()).map(decode).collect())
     }
+
+    /// From the sums of the blocks, which are added here, by the kernel that has the buckets.
+    fn bias_gradient(&mut self) -> Result<Vec<f64>, String> {
+        let Some(bias) = self.case.bias else { return Ok(Vec::new()) };
+        let (heads, distances) = (self.case.heads, distances(&self.case));
+        let (width, n) = (heads * distances, bias.buckets * heads);
+        let bytes = self.device.download(self.bias_sums, 4 * width * self.query_blocks());
+        let bytes = bytes.map_err(|e| e.to_string())?;
+        let mut sums = vec![0f32; width];
+        for (i, b) in bytes.chunks(4).enumerate() {
+            sums[i % width] += f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+        }
+        let sums: Vec<u8> = sums.iter().flat_map(|x| x.to_le_bytes()).collect();
+        let (sums, out) = (self.device.upload(&sums), self.device.allocate(4 * n));
+        let arguments = [
+            sums.to_le_bytes().to_vec(),
+            (heads as u32).to_le_bytes().to_vec(),
+            self.biases[1].clone(),
+            out.to_le_bytes().to_vec(),
+            (n as u32).to_le_bytes().to_vec(),
+        ];
+        let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();
+        let blocks = [n.div_ceil(256) as u32, 1, 1];
+        let launch = Launch { blocks, threads: [256, 1, 1], ..Launch::default() };
+        let name = "attention_bias_gradient";
+        let launched = self.device.launch(&module(name), name, &launch, &arguments);
+        launched.map_err(|fault| fault.to_string())?;
+        let bytes = self.device.download(out, 4 * n).map_err(|e| e.to_string())?;
+        let decode = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+        Ok(bytes.chunks(4).map(decode).collect())
+    }
 }
 
-/// Bytes of shared memory of the forward kernel and of the gradients': as in `src/fused/attention.rs`.
-fn shared(case: &Case) -> [usize; 2] {
+/// The distances that have biases of their own in a block.
+fn distances(case: &Case) -> usize {
+    case.bias.map_or(0, |bias| 2 * bias.reach() + 1)
+}
+
+/// Bytes of shared memory of the forward kernel, the queries' gradient and the keys': as in `src/fused/attention.rs`.
+fn shared(case: &Case) -> [usize; 3] {
+    let (biases, biased) = (4 * distances(case), case.bias.is_some());
     let Some(padded) = case.padded else {
         let row = 16 * (case.size.div_ceil(4) | 1);
-        return [2 * 32 * row, 3 * 32 * row];
+        let last = if biased { (32 * row).max(4 * 32 * 41) } else { 32 * row };
+        return [2 * 32 * row + biases, 2 * 32 * row + last + 2 * biases, 3 * 32 * row + biases];
     };
     let row = 2 * (padded + 8);
     let dropout = usize::from(case.rate.is_some());
     if padded > 128 {
-        return [
-            (4 * 16 + 64) * row + dropout * 64 * 20,
-            (128 + 32) * row + 16 * 8 + 16 + dropout * 64 * 20,
-        ];
+        let backward = (128 + 32) * row + 16 * 8 + 16 + dropout * 64 * 20;
+        return [(4 * 16 + 64) * row + dropout * 64 * 20, backward, backward];
     }
-    [4 * 64 * row + dropout * 64 * 68, (128 + 128) * row + 64 * 8 + 16 + dropout * 64 * 36]
+    let backward = (128 + 128) * row + 64 * 8 + 16 + biases + dropout * 64 * 36;
+    let of_queries = backward + biases + if biased { 4 * 64 * 41 } else { 0 };
+    [4 * 64 * row + biases + dropout * 64 * 68, of_queries, backward]
 }

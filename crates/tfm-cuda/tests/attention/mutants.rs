@@ -31,8 +31,10 @@ struct Prepared {
     expected: Option<Expected>,
 }
 
-/// The problems, cheapest first.
-fn prepared(kernel: Kernel) -> Vec<Prepared> {
+/// The problems, cheapest first; all with biases or all without.
+fn prepared(kernel: Kernel, biased: bool) -> Vec<Prepared> {
+    // As many buckets as a kernel takes: those that are not there may be anything.
+    let with = |case: Case| if biased { case.biased(126, 100, true) } else { case };
     let new = |size, lengths: &[(usize, usize)]| Case::new(DType::F16, size, lengths);
     let mut cases = vec![
         Case {
@@ -66,12 +68,12 @@ fn prepared(kernel: Kernel) -> Vec<Prepared> {
     many.sequences = (0..140).map(|s| (usize::from(s % 45 == 40), (s, 30 + s % 7))).collect();
     cases.push(Case { causal: true, ..many });
     let mut all: Vec<Prepared> = Vec::new();
-    for (n, case) in cases.into_iter().enumerate() {
+    for (n, case) in cases.into_iter().map(with).enumerate() {
         let (data, how) = (case.data(), schedule(n));
         let expected = Some(expected(&case, &data));
         all.push(Prepared { before: Run::new(&case, &data), case, how, expected });
     }
-    for case in Case::wild(DType::F16, 64) {
+    for case in Case::wild(DType::F16, 64).map(with) {
         let (data, how) = (case.data(), schedule(all.len()));
         all.push(Prepared { before: Run::new(&case, &data), case, how, expected: None });
     }
@@ -96,7 +98,10 @@ fn problem(kernel: Kernel, module: &Module, prepared: &[Prepared], again: bool) 
             let mut run = before.clone();
             let right = run.launch(kernel, Some(module), Launch { lazy, ..*how }).and_then(|()| {
                 let Some(expected) = expected else { return Ok(()) };
-                kernel.results().try_for_each(|i| case.compare_one(i, &run.result(i)?, expected))
+                let of_biases =
+                    (kernel == Kernel::QueryGradient && case.bias.is_some()).then_some(5);
+                let mut results = kernel.results().chain(of_biases);
+                results.try_for_each(|i| case.compare_one(i, &run.result(i)?, expected))
             });
             right.err()
         })
@@ -291,8 +296,8 @@ fn caught(kernel: Kernel, prepared: &[Prepared], mutants: &[Mutant], again: bool
     caught
 }
 
-fn assert_mutants_are_caught(kernel: Kernel) {
-    let prepared = prepared(kernel);
+fn assert_mutants_are_caught(kernel: Kernel, biased: bool) {
+    let prepared = prepared(kernel, biased);
     let text = text(&kernel.name(&prepared[0].case)).unwrap().0;
     let module = Module::parse(&text).unwrap();
     assert_eq!(problem(kernel, &module, &prepared, true), None, "{kernel:?} as it is");
@@ -312,15 +317,22 @@ fn assert_mutants_are_caught(kernel: Kernel) {
 
 #[test]
 fn mutants_of_the_forward_pass_are_caught() {
-    assert_mutants_are_caught(Kernel::Forward);
+    assert_mutants_are_caught(Kernel::Forward, false);
 }
 
 #[test]
 fn mutants_of_the_gradient_of_queries_are_caught() {
-    assert_mutants_are_caught(Kernel::QueryGradient);
+    assert_mutants_are_caught(Kernel::QueryGradient, false);
 }
 
 #[test]
 fn mutants_of_the_gradients_of_keys_are_caught() {
-    assert_mutants_are_caught(Kernel::KeyGradient);
+    assert_mutants_are_caught(Kernel::KeyGradient, false);
+}
+
+#[test]
+fn mutants_of_the_kernels_with_biases_are_caught() {
+    for kernel in [Kernel::Forward, Kernel::QueryGradient, Kernel::KeyGradient] {
+        assert_mutants_are_caught(kernel, true);
+    }
 }

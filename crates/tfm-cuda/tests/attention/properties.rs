@@ -105,8 +105,14 @@ fn ragged_batches_under_every_schedule() {
 /// The same bits in any company and under any schedule.
 #[test]
 fn bits_depend_on_a_sequence_alone() {
-    for (dtype, size) in [(DType::F16, 64), (DType::F32, 20)] {
+    for (dtype, size, biased) in [
+        (DType::F16, 64, false),
+        (DType::F32, 20, false),
+        (DType::F16, 64, true),
+        (DType::F32, 20, true),
+    ] {
         let case = Case { causal: true, ..Case::new(dtype, size, &[(70, 90), (5, 33)]) };
+        let case = if biased { case.biased(12, 40, false) } else { case };
         let all = assert_right(&case, schedule(0));
         assert_eq!(all, assert_right(&case, schedule(3)));
         let first = Case { sequences: case.sequences[..1].to_vec(), rows: 90, ..case.clone() };
@@ -117,8 +123,10 @@ fn bits_depend_on_a_sequence_alone() {
             key: cut(&whole.key, 90),
             value: cut(&whole.value, 90),
             d_context: cut(&whole.d_context, 70),
+            biases: whole.biases.clone(),
         };
         let alone = Run::new(&first, &data).all(schedule(1)).unwrap();
+        // The gradient of biases is a sum over sequences.
         for i in 0..5 {
             assert_eq!(alone[i][..], all[i][..alone[i].len()], "result {i}");
         }
@@ -145,7 +153,7 @@ fn the_order_of_keys_does_not_matter() {
         let turned = Data { key: turn(&data.key), value: turn(&data.value), ..data.clone() };
         let a = Run::new(&case, &data).all(schedule(0)).unwrap();
         let b = Run::new(&case, &turned).all(schedule(1)).unwrap();
-        let a = [a[0].clone(), a[1].clone(), a[2].clone(), turn(&a[3]), turn(&a[4])];
+        let a = [a[0].clone(), a[1].clone(), a[2].clone(), turn(&a[3]), turn(&a[4]), vec![]];
         for (i, (a, b)) in a.iter().zip(&b).enumerate() {
             let differences: Vec<f64> = a.iter().zip(b).map(|(a, b)| a - b).collect();
             assert!(norm(&differences) <= 2.0 * case.bounds()[i] * norm(a), "result {i}");
@@ -175,6 +183,41 @@ fn dropout_draws_as_the_decomposition() {
         let case = Case::new(dtype, size, &[(12, 64)]);
         let said = Some(i32::MAX as usize - 2);
         assert_right(&Case { rate: Some(0.4), heads: 2, said, ..case }, schedule(0));
+    }
+}
+
+/// Learned biases by distance: lengths on all sides of tiles and of the last bucket, every kernel, with what else there is.
+#[test]
+fn biases_by_distance() {
+    for keys in (1..=128).step_by(3) {
+        let (dtype, size) = [(DType::F16, 64), (DType::BF16, 40)][keys % 2];
+        let bidirectional = keys % 3 == 1 || keys % 8 < 4;
+        let case = Case::new(dtype, size, &[(1 + keys % 5, keys)]).biased(16, 30, bidirectional);
+        assert_right(&Case { causal: keys % 4 < 2, ..case }, schedule(keys));
+        if keys <= 64 {
+            let (dtype, size) =
+                [(DType::F32, 13), (DType::F16, 7), (DType::BF16, 36)][keys / 3 % 3];
+            let case = Case::new(dtype, size, &[(1 + keys % 5, keys)]).biased(7, 20, bidirectional);
+            assert_right(&Case { causal: keys % 4 < 2, ..case }, schedule(keys + 1));
+        }
+    }
+    for (n, queries) in [1, 15, 31, 33, 63, 64, 65, 129].into_iter().enumerate() {
+        let (causal, rate) = (n % 4 < 2, n.is_multiple_of(3).then_some(0.3));
+        // As T5 has them.
+        let dtype = [DType::F16, DType::BF16][n % 2];
+        let case = Case::new(dtype, 64, &[(queries, 70)]).biased(32, 128, !causal);
+        assert_right(&Case { causal, rate, heads: 2, ..case }, schedule(n));
+        let case = Case::new(DType::F32, 20, &[(queries, 40)]).biased(32, 128, !causal);
+        assert_right(&Case { causal, rate, heads: 2, ..case }, schedule(n));
+    }
+    for (n, size) in [8, 64, 72, 128, 136, 256].into_iter().enumerate() {
+        let case = Case::new([DType::F16, DType::BF16][n % 2], size, &[(70, 45), (3, 17)]);
+        let case = Case { causal: n.is_multiple_of(3), ..case }.biased(8, 9, n % 2 == 1);
+        assert_right(&case, schedule(n));
+    }
+    for (n, dtype) in [DType::F16, DType::BF16, DType::F32].into_iter().enumerate() {
+        let case = Case { rate: (n == 1).then_some(0.3), causal: n == 0, ..ragged(dtype, 64) };
+        assert_right(&case.biased(32, 128, n > 0), schedule(n));
     }
 }
 

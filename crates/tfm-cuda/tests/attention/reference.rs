@@ -11,7 +11,8 @@ pub(crate) fn expected(case: &Case, data: &Data) -> Expected {
     let mut sums = vec![0.0; queries * heads];
     let mut d_query = vec![0.0; data.query.len()];
     let (mut d_key, mut d_value) = (vec![0.0; data.key.len()], vec![0.0; data.key.len()]);
-    let mut terms = [0.0; 2];
+    let mut terms = [0.0; 3];
+    let mut d_biases = vec![0.0; data.biases.len()];
     let mut first = 0;
     for &(length, (start, count)) in &case.sequences {
         for (i, head) in (0..length).flat_map(|i| (0..heads).map(move |head| (i, head))) {
@@ -22,8 +23,16 @@ pub(crate) fn expected(case: &Case, data: &Data) -> Expected {
             let (own, query) = (at(first + i, head), &data.query[at(first + i, head)]);
             let d_context = &data.d_context[own.clone()];
             let keys: Vec<_> = (start..start + visible).map(|row| at(row, head)).collect();
-            let scores: Vec<f64> =
-                keys.iter().map(|key| scale * dot(query, &data.key[key.clone()])).collect();
+            // Where its bias is among all; both sequences end together.
+            let place = |j: usize| {
+                let distance = j as i64 - (i + count) as i64 + length as i64;
+                case.bias.map(|bias| bias.bucket(distance) * heads + head)
+            };
+            let score = |(j, key): (usize, &std::ops::Range<usize>)| {
+                let bias = place(j).map_or(0.0, |place| data.biases[place]);
+                scale * dot(query, &data.key[key.clone()]) + bias
+            };
+            let scores: Vec<f64> = keys.iter().enumerate().map(score).collect();
             let most = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
             let sum: f64 = scores.iter().map(|s| (s - most).exp()).sum();
             let log_sum = most + sum.ln();
@@ -52,6 +61,10 @@ pub(crate) fn expected(case: &Case, data: &Data) -> Expected {
                 let square = |x: &[f64]| most * most * dot(x, x);
                 terms[0] += square(&data.key[key.clone()]);
                 terms[1] += square(query);
+                if let Some(place) = place(j) {
+                    d_biases[place] += d_score / scale;
+                    terms[2] += (most / scale).powi(2);
+                }
                 for c in 0..size {
                     d_query[own.start + c] += d_score * data.key[key.start + c];
                     d_key[key.start + c] += d_score * query[c];
@@ -60,5 +73,6 @@ pub(crate) fn expected(case: &Case, data: &Data) -> Expected {
         }
         first += length;
     }
-    Expected { results: [context, sums, d_query, d_key, d_value], terms: terms.map(f64::sqrt) }
+    let results = [context, sums, d_query, d_key, d_value, d_biases];
+    Expected { results, terms: terms.map(f64::sqrt) }
 }

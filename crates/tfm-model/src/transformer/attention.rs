@@ -63,7 +63,8 @@ impl Network<'_> {
             let value = net.project(memory, "value", heads);
             let Sequences { query_offsets, key_ranges } = sequences;
             let dropped = net.mask(|rates| rates.attention);
-            let op = Attention { scale, causal, dropout: dropped.map(|(mask, _)| mask) };
+            let dropout = dropped.map(|(mask, _)| mask);
+            let op = Attention { scale, causal, dropout, ..Attention::default() };
             let mut inputs = vec![query, key, value, query_offsets, key_ranges];
             inputs.extend(dropped.map(|(_, key)| key));
             net.graph.fused(op, &inputs)

@@ -79,7 +79,10 @@ impl Network<'_> {
         match keys {
             DecoderKeys::Whole { targets, .. } => self.attend(x, x, heads, true, targets),
             DecoderKeys::Step { pools, new_rows, row_table, lengths, .. } => {
-                let op = RowTableAttention { scale: self.score_scale(heads) };
+                let op = RowTableAttention {
+                    scale: self.score_scale(heads),
+                    ..RowTableAttention::default()
+                };
                 self.multi_head(x, heads, |net, query| {
                     let key = net.project(x, "key", heads);
                     let value = net.project(x, "value", heads);
@@ -99,7 +102,11 @@ impl Network<'_> {
         match keys {
             DecoderKeys::Whole { memory, cross, .. } => self.attend(x, memory, heads, false, cross),
             DecoderKeys::Step { pools, cross, .. } => {
-                let op = Attention { scale: self.score_scale(heads), causal: false, dropout: None };
+                let op = Attention {
+                    scale: self.score_scale(heads),
+                    causal: false,
+                    ..Attention::default()
+                };
                 self.multi_head(x, heads, |net, query| {
                     let [key, value] = net.pool("cross", layer, pools.cross);
                     net.graph

@@ -5,7 +5,7 @@ use super::single_ops::same_bits;
 use super::{Config, Failure, Report};
 use crate::fused::{Activation, Attention, Linear, RowTableAttention};
 use crate::testing::recipe::pick;
-use crate::testing::recipes::{Ragged, heads, row_tables};
+use crate::testing::recipes::{Ragged, bias_table, heads, relative_bias, row_tables};
 use crate::testing::{Builder, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Layout, Shape, Tensor, Value};
 use proptest::prelude::*;
@@ -108,6 +108,7 @@ enum RowOp {
     Linear(Linear),
     Joined,
     LayerNorm,
+    RmsNorm,
     Softmax { log: bool },
     Activate(Activation),
     Embedding,
@@ -123,6 +124,7 @@ fn row_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
         4 => linear,
         1 => Just(RowOp::Joined),
         1 => Just(RowOp::LayerNorm),
+        1 => Just(RowOp::RmsNorm),
         1 => any::<bool>().prop_map(|log| RowOp::Softmax { log }),
         1 => select(&Activation::ALL[..]).prop_map(RowOp::Activate),
         1 => Just(RowOp::Embedding),
@@ -164,6 +166,10 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
             let (weight, bias) = (b.weight([k], 1.0), b.weight([k], 1.0));
             vec![b.graph.layer_norm(x, weight, bias, 1e-5)]
         }
+        RowOp::RmsNorm => {
+            let weight = b.weight([k], 1.0);
+            vec![b.graph.rms_norm(x, weight, 1e-6)]
+        }
         RowOp::Softmax { log: true } => vec![b.graph.log_softmax(x)],
         RowOp::Softmax { log: false } => vec![b.graph.softmax(x)],
         RowOp::Activate(activation) => vec![b.graph.activate(activation, x)],
@@ -186,10 +192,11 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
 
 fn ragged_batches(dtypes: &[DType]) -> impl Strategy<Value = (Batch, Ragged)> {
     let ragged = Ragged::strategy(8, (0..=20usize).boxed(), (0..=30usize).boxed());
-    let threads = 1..=3usize;
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), ragged, heads(), any::<bool>(), threads)
-        .prop_map(|(dtype, seed, ragged, (heads, d_head), causal, threads)| {
-            let op = Attention { scale: 1.0 / (d_head as f64).sqrt(), causal, dropout: None };
+    let how = (any::<bool>(), relative_bias(), 1..=3usize);
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), ragged, heads(), how).prop_map(
+        |(dtype, seed, ragged, (heads, d_head), (causal, bias, threads))| {
+            let scale = 1.0 / (d_head as f64).sqrt();
+            let op = Attention { scale, causal, bias, ..Attention::default() };
             let batch = ragged.clone();
             let build: Build = Arc::new(move |b, some| {
                 let offsets = batch.offsets();
@@ -213,21 +220,24 @@ fn ragged_batches(dtypes: &[DType]) -> impl Strategy<Value = (Batch, Ragged)> {
                     .collect();
                 let starts = b.integers([some.len() + 1], starts);
                 let ranges = b.integers([some.len(), 2], ranges);
-                let y = b.graph.attention(op, [query, key, value, starts, ranges]);
+                let mut operands = vec![query, key, value, starts, ranges];
+                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+                let y = b.graph.fused(op, &operands);
                 b.graph.output(y);
             });
             let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
             let rows = ragged.queries.len();
             (Batch { description, rows, threads, dtype, seed, build }, ragged)
-        })
+        },
+    )
 }
 
 fn table_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
     let lengths = proptest::collection::vec(0..=30usize, 1..=70);
-    let threads = 1..=3usize;
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), lengths, heads(), threads).prop_map(
-        |(dtype, seed, lengths, (heads, d_head), threads)| {
-            let op = RowTableAttention { scale: 1.0 / (d_head as f64).sqrt() };
+    let how = (relative_bias(), 1..=3usize);
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), lengths, heads(), how).prop_map(
+        |(dtype, seed, lengths, (heads, d_head), (bias, threads))| {
+            let op = RowTableAttention { scale: 1.0 / (d_head as f64).sqrt(), bias };
             let description = format!("{op:?} of {heads}×{d_head}, {lengths:?}");
             let (rows, width, pool) = (lengths.len(), 30, 60);
             let build: Build = Arc::new(move |b, some| {
@@ -239,7 +249,9 @@ fn table_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
                 let table = b.integers([some.len(), width], part);
                 let lengths = lengths[some.clone()].iter().map(|&length| length as i32).collect();
                 let lengths = b.integers([some.len()], lengths);
-                let y = b.graph.row_table_attention(op, [query, key, value, table, lengths]);
+                let mut operands = vec![query, key, value, table, lengths];
+                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+                let y = b.graph.fused(op, &operands);
                 b.graph.output(y);
             });
             Batch { description, rows, threads, dtype, seed, build }

@@ -3,10 +3,12 @@
 use super::harness::Check;
 use super::single_ops::{SLACK, same_bits};
 use super::{Config, Failure, Report};
-use crate::fused::{Attention, RowTableAttention};
-use crate::testing::recipes::heads;
+use crate::fused::{Attention, RelativeBias, RowTableAttention};
+use crate::testing::recipes::{heads, relative_bias};
 use crate::testing::{Data, Disguise, Problem, Recipe, Subject, Tally, Weights};
-use crate::{CompileOptions, DType, DeviceTensor, Graph, NoParameters, Session, Shape, Tensor};
+use crate::{
+    CompileOptions, DType, DeviceTensor, Graph, NoParameters, Session, Shape, Tensor, Value,
+};
 use proptest::prelude::*;
 use proptest::sample::select;
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ struct Decoding {
     steps: usize,
     heads: usize,
     d_head: usize,
+    bias: Option<RelativeBias>,
     /// Whether hypotheses change places.
     reorders: bool,
     seed: u64,
@@ -27,13 +30,14 @@ struct Decoding {
 
 fn decodings(dtypes: &[DType], reorders: bool) -> impl Strategy<Value = Decoding> {
     let sizes = (1..=6usize, 1..=12usize);
-    (select(dtypes.to_vec()), sizes, heads(), any::<u64>().no_shrink()).prop_map(
-        move |(dtype, (hypotheses, steps), (heads, d_head), seed)| Decoding {
+    (select(dtypes.to_vec()), sizes, heads(), relative_bias(), any::<u64>().no_shrink()).prop_map(
+        move |(dtype, (hypotheses, steps), (heads, d_head), bias, seed)| Decoding {
             dtype,
             hypotheses,
             steps,
             heads,
             d_head,
+            bias,
             reorders,
             seed,
         },
@@ -170,6 +174,8 @@ impl<'a> Run<'a> {
             ("table", table[..].into()),
             ("lengths", lengths[..].into()),
         ]);
+        let biases = self.decoding.biases();
+        inputs.extend(biases.iter().map(|biases| ("bias", biases.as_slice())));
         let states = &mut [("keys", &mut self.keys), ("values", &mut self.values)];
         let outputs = program.and_then(|program| self.session.run(&program, &inputs, states));
         outputs.map(|mut outputs| outputs.remove(0)).map_err(|error| error.to_string())
@@ -200,14 +206,15 @@ impl<'a> Run<'a> {
             .map(|name| graph.input(name, dtype, inputs[name].shape().clone()));
         let table = graph.indices("table", hypotheses * length, [hypotheses, length]);
         let lengths = graph.indices("lengths", length + 1, [hypotheses]);
-        let op = self.decoding.op();
-        let context = graph.row_table_attention(op, [query, keys, values, table, lengths]);
+        let context = self.decoding.attend(&mut graph, [query, keys, values, table, lengths]);
         graph.output(context);
         let rows: Vec<i32> = (0..(hypotheses * length) as i32).collect();
         let lengths = vec![length as i32; hypotheses];
         let mut bindings: Vec<_> =
             inputs.iter().map(|(name, tensor)| (*name, tensor.as_slice())).collect();
         bindings.extend([("table", rows[..].into()), ("lengths", lengths[..].into())]);
+        let biases = self.decoding.biases();
+        bindings.extend(biases.iter().map(|biases| ("bias", biases.as_slice())));
         let mut session = subject.poisoned_session(Arc::new(NoParameters), 1);
         let program = session.compile(&graph, &CompileOptions::default());
         let outputs = program.and_then(|program| session.run(&program, &bindings, &mut []));
@@ -218,7 +225,9 @@ impl<'a> Run<'a> {
     fn whole_sequences(&self) -> Problem {
         let Decoding { dtype, hypotheses, heads, d_head, seed, .. } = *self.decoding;
         let length = self.histories[0].len();
-        let op = Attention { scale: self.decoding.op().scale, causal: true, dropout: None };
+        let RowTableAttention { scale, bias } = self.decoding.op();
+        let op = Attention { scale, causal: true, bias, ..Attention::default() };
+        let biases = self.decoding.biases();
         let all = |part: fn(&Position) -> &Vec<f64>| -> Vec<f64> {
             self.histories.iter().flatten().flat_map(part).copied().collect()
         };
@@ -232,7 +241,9 @@ impl<'a> Run<'a> {
                 (0..hypotheses).flat_map(|i| [(i * length) as i32, length as i32]).collect();
             let starts = b.integers([hypotheses + 1], starts);
             let ranges = b.integers([hypotheses, 2], ranges);
-            let context = b.graph.attention(op, [query, key, value, starts, ranges]);
+            let mut operands = vec![query, key, value, starts, ranges];
+            operands.extend(biases.clone().map(|biases| b.tensor(biases)));
+            let context = b.graph.fused(op, &operands);
             b.graph.output(context);
         });
         recipe.problem(Disguise::None, Weights::Inputs)
@@ -255,7 +266,22 @@ impl Decoding {
     }
 
     fn op(&self) -> RowTableAttention {
-        RowTableAttention { scale: 1.0 / (self.d_head as f64).sqrt() }
+        RowTableAttention { scale: 1.0 / (self.d_head as f64).sqrt(), bias: self.bias }
+    }
+
+    /// The table of biases, if there is one.
+    fn biases(&self) -> Option<Tensor> {
+        let bias = self.bias?;
+        let shape = Shape::from([bias.buckets, self.heads]);
+        Some(Data::new(self.seed).part(1).tensor(DType::F32, &shape, 2.0))
+    }
+
+    /// Attention of a step; its biases are an input.
+    fn attend(&self, graph: &mut Graph, operands: [Value; 5]) -> Value {
+        let mut operands = operands.to_vec();
+        let shape = |bias: RelativeBias| [bias.buckets, self.heads];
+        operands.extend(self.bias.map(|bias| graph.input("bias", DType::F32, shape(bias))));
+        graph.fused(self.op(), &operands)
     }
 
     fn step_graph(&self, width: usize, hypotheses: usize) -> Graph {
@@ -270,7 +296,7 @@ impl Decoding {
             .map(|name| graph.state(name, dtype, [self.pool_rows(), heads, d_head]));
         let keys = graph.write_rows(keys, key, rows);
         let values = graph.write_rows(values, value, rows);
-        let context = graph.row_table_attention(self.op(), [query, keys, values, table, lengths]);
+        let context = self.attend(&mut graph, [query, keys, values, table, lengths]);
         graph.output(context);
         graph
     }

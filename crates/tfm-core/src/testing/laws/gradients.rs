@@ -411,7 +411,7 @@ fn gradient_of_row(
                     let y = b.graph.linear(x, weight, None);
                     b.graph.reshape(y, [rows, heads, d_head])
                 });
-                let op = Attention { scale, causal: true, dropout: None };
+                let op = Attention { scale, causal: true, ..Attention::default() };
                 let y = b.graph.attention(op, [query, key, value, offsets, ranges]);
                 let y = b.graph.reshape(y, [rows, d]);
                 let sum = b.graph.add(x, y);

@@ -2,9 +2,9 @@
 
 use super::training::{key, mask};
 use super::{Family, Range, Sameness, basics, extent};
-use crate::Value;
-use crate::fused::{Attention, AttentionGradient, RowTableAttention};
+use crate::fused::{Attention, AttentionGradient, RelativeBias, RowTableAttention};
 use crate::testing::{Builder, Data, Recipe};
+use crate::{DType, Shape, Value};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
@@ -116,16 +116,31 @@ fn scale(d_head: usize, large: bool) -> f64 {
     if large { 20.0 } else { 1.0 / (d_head as f64).sqrt() }
 }
 
+/// Biases or none. Some distances are beyond the last bucket's beginning.
+pub fn relative_bias() -> BoxedStrategy<Option<RelativeBias>> {
+    let bias = (any::<bool>(), 2..=17usize, 1..=40usize).prop_map(|(bidirectional, all, more)| {
+        let buckets = if bidirectional { 2 * all } else { all };
+        RelativeBias { buckets, max_distance: all / 2 + more, bidirectional }
+    });
+    proptest::option::of(bias).boxed()
+}
+
+/// The table of biases for so many heads.
+pub fn bias_table(b: &mut Builder, bias: RelativeBias, heads: usize) -> Value {
+    let table = b.data.tensor(DType::F32, &Shape::from([bias.buckets, heads]), 2.0);
+    b.weight_of(table)
+}
+
 fn attention(range: &Range) -> BoxedStrategy<Recipe> {
     (
         basics(range),
         Ragged::strategy(6, extent(range, 20), extent(range, 40)),
         heads(),
         any::<[bool; 2]>(),
-        proptest::option::of(mask()),
+        (proptest::option::of(mask()), relative_bias()),
     )
-        .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large], dropout)| {
-            let op = Attention { scale: scale(d_head, large), causal, dropout };
+        .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large], (dropout, bias))| {
+            let op = Attention { scale: scale(d_head, large), causal, dropout, bias };
             let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
             Recipe::new(description, dtype, seed, move |b| {
                 let (inputs, more) = operands(b, &op, &ragged, heads, d_head);
@@ -137,22 +152,23 @@ fn attention(range: &Range) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-/// Query, key, value, offsets, ranges; and the key of the dropout's numbers, if there is one.
+/// Query, key, value, offsets, ranges; and the key of the dropout's numbers and the biases, if there are any.
 fn operands(
     b: &mut Builder,
     op: &Attention,
     ragged: &Ragged,
     heads: usize,
     d_head: usize,
-) -> ([Value; 5], Option<Value>) {
+) -> ([Value; 5], Vec<Value>) {
     let query = rows(b, ragged.query_rows(), heads, d_head, |_| true);
     let key_rows = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
     let value = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
     let sequences = ragged.queries.len();
     let offsets = b.integers([sequences + 1], ragged.offsets());
     let ranges = b.integers([sequences, 2], ragged.ranges());
-    let random = op.dropout.map(|_| key(b));
-    ([query, key_rows, value, offsets, ranges], random)
+    let mut optional = Vec::from_iter(op.dropout.map(|_| key(b)));
+    optional.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+    ([query, key_rows, value, offsets, ranges], optional)
 }
 
 fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
@@ -161,14 +177,14 @@ fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
         Ragged::strategy(5, extent(range, 20), extent(range, 40)),
         heads(),
         any::<bool>(),
-        proptest::option::of(mask()),
+        (proptest::option::of(mask()), relative_bias()),
     )
-        .prop_map(|((dtype, seed), ragged, (heads, d_head), causal, dropout)| {
-            let op = Attention { scale: scale(d_head, false), causal, dropout };
+        .prop_map(|((dtype, seed), ragged, (heads, d_head), causal, (dropout, bias))| {
+            let op = Attention { scale: scale(d_head, false), causal, dropout, bias };
             let description = format!("gradient of {op:?} of {heads}×{d_head}, {ragged:?}");
             Recipe::new(description, dtype, seed, move |b| {
                 let (inputs, more) = operands(b, &op, &ragged, heads, d_head);
-                let forward: Vec<Value> = inputs.into_iter().chain(more).collect();
+                let forward: Vec<Value> = inputs.iter().chain(&more).copied().collect();
                 let results = b.graph.fused_all(op, &forward);
                 let log_sum_exp = results.get(1).copied().unwrap_or(results[0]);
                 let d_context = rows(b, ragged.query_rows(), heads, d_head, |_| true);
@@ -197,10 +213,11 @@ pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize)
 
 fn row_table_attention(range: &Range) -> BoxedStrategy<Recipe> {
     let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
-    (basics(range), lengths, heads(), (1..60usize, 0..4usize), any::<bool>())
-        .prop_map(|((dtype, seed), lengths, (heads, d_head), (pool, spare), large)| {
+    let scores = (any::<bool>(), relative_bias());
+    (basics(range), lengths, heads(), (1..60usize, 0..4usize), scores)
+        .prop_map(|((dtype, seed), lengths, (heads, d_head), (pool, spare), (large, bias))| {
             let width = lengths.iter().max().map_or(0, |most| most + spare);
-            let op = RowTableAttention { scale: scale(d_head, large) };
+            let op = RowTableAttention { scale: scale(d_head, large), bias };
             let description =
                 format!("{op:?} of {heads}×{d_head}, {lengths:?} in {pool}, width {width}");
             Recipe::new(description, dtype, seed, move |b| {
@@ -215,7 +232,9 @@ fn row_table_attention(range: &Range) -> BoxedStrategy<Recipe> {
                 let table = b.integers([n, width], table.clone());
                 let lengths =
                     b.integers([n], lengths.iter().map(|&length| length as i32).collect());
-                let y = b.graph.row_table_attention(op, [query, key, value, table, lengths]);
+                let mut operands = vec![query, key, value, table, lengths];
+                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+                let y = b.graph.fused(op, &operands);
                 b.graph.output(y);
             })
         })

@@ -11,7 +11,8 @@ use proptest::strategy::BoxedStrategy;
 pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
         Family::new("Linear", Sameness::Bounds, linear(range)),
-        Family::new("LayerNorm", Sameness::Bits, layer_norm(range)),
+        Family::new("LayerNorm", Sameness::Bits, norm(range, true)),
+        Family::new("RmsNorm", Sameness::Bits, norm(range, false)),
         Family::new("Softmax", Sameness::Bits, softmax(range)),
         Family::new("Activate", Sameness::Bits, activate(range)),
         Family::new("Embedding", Sameness::Bits, embedding(range)),
@@ -44,7 +45,8 @@ fn linear(range: &Range) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-fn layer_norm(range: &Range) -> BoxedStrategy<Recipe> {
+/// Layer norm if it is `centred`, else RMS norm.
+fn norm(range: &Range, centred: bool) -> BoxedStrategy<Recipe> {
     (
         basics(range),
         extent(range, 20),
@@ -52,8 +54,9 @@ fn layer_norm(range: &Range) -> BoxedStrategy<Recipe> {
         select(vec![1e-12, 1e-6, 1e-5]),
         -3.0..3.0,
     )
-        .prop_map(|((dtype, seed), rows, d, epsilon, mean)| {
-            let description = format!("layer norm of {rows}×{d}, ε {epsilon}, mean about {mean}");
+        .prop_map(move |((dtype, seed), rows, d, epsilon, mean)| {
+            let name = if centred { "layer" } else { "RMS" };
+            let description = format!("{name} norm of {rows}×{d}, ε {epsilon}, mean about {mean}");
             Recipe::new(description, dtype, seed, move |b| {
                 let mut values: Vec<f64> =
                     (0..rows * d).map(|_| b.data.number(1.0) + mean).collect();
@@ -61,8 +64,13 @@ fn layer_norm(range: &Range) -> BoxedStrategy<Recipe> {
                     values[d..2 * d].fill(mean); // a row without variance
                 }
                 let x = b.values([rows, d], values);
-                let (weight, bias) = (b.weight([d], 2.0), b.weight([d], 1.0));
-                let y = b.graph.layer_norm(x, weight, bias, epsilon);
+                let weight = b.weight([d], 2.0);
+                let y = if centred {
+                    let bias = b.weight([d], 1.0);
+                    b.graph.layer_norm(x, weight, bias, epsilon)
+                } else {
+                    b.graph.rms_norm(x, weight, epsilon)
+                };
                 b.graph.output(y);
             })
         })

@@ -216,7 +216,7 @@ fn self_attention(b: &mut Builder, x: Value) -> Value {
     let offsets = b.integers([3], vec![0, middle, rows as i32]);
     let ranges = b.integers([2, 2], vec![0, middle, middle, rows as i32 - middle]);
     let y = b.graph.attention(
-        Attention { scale: 0.5, causal: true, dropout: None },
+        Attention { scale: 0.5, causal: true, ..Attention::default() },
         [x, x, x, offsets, ranges],
     );
     b.graph.reshape(y, [rows, width])
@@ -236,7 +236,7 @@ fn pooled_attention(b: &mut Builder, x: Value) -> Vec<Value> {
     let table = row_tables(&mut b.data, &lengths, 4, pool);
     let table = b.indices(pool, [rows, 4], table);
     let lengths = b.indices(5, [rows], lengths.into_iter().map(|length| length as i32).collect());
-    let op = RowTableAttention { scale: 0.5 };
+    let op = RowTableAttention { scale: 0.5, ..RowTableAttention::default() };
     let y = b.graph.row_table_attention(op, [x, keys, keys, table, lengths]);
     vec![b.graph.reshape(y, [rows, width])]
 }

@@ -13,7 +13,7 @@ use crate::{DType, Tensor};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
-pub use attention::{Ragged, heads, row_tables};
+pub use attention::{Ragged, bias_table, heads, relative_bias, row_tables};
 pub use graphs::graphs;
 
 /// How strided operands must compare with contiguous ones.

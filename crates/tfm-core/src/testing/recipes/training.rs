@@ -2,8 +2,8 @@
 
 use super::{Family, Range, Sameness, basics, extent, shape};
 use crate::fused::{
-    ActivateGradient, Activation, Adam, CrossEntropy, CrossEntropyGradient, DropoutMask,
-    LayerNormGradient,
+    ActivateGradient, Activation, Adam, CrossEntropy, CrossEntropyGradient, DropoutMask, Fused,
+    LayerNormGradient, RmsNormGradient,
 };
 use crate::testing::{Builder, Recipe};
 use crate::{DType, Shape, Tensor, Value};
@@ -13,7 +13,8 @@ use proptest::strategy::BoxedStrategy;
 
 pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
-        Family::new("LayerNormGradient", Sameness::Bounds, layer_norm_gradient(range)),
+        Family::new("LayerNormGradient", Sameness::Bounds, norm_gradient(range, true)),
+        Family::new("RmsNormGradient", Sameness::Bounds, norm_gradient(range, false)),
         Family::new("ActivateGradient", Sameness::Bits, activate_gradient(range)),
         Family::new("Dropout", Sameness::Bits, dropout(range)),
         Family::new("CrossEntropy", Sameness::Bits, cross_entropy(range)),
@@ -23,15 +24,21 @@ pub(super) fn families(range: &Range) -> Vec<Family> {
     ]
 }
 
-fn layer_norm_gradient(range: &Range) -> BoxedStrategy<Recipe> {
+/// Of layer norm if it is `centred`, else of RMS norm.
+fn norm_gradient(range: &Range, centred: bool) -> BoxedStrategy<Recipe> {
     (basics(range), extent(range, 70), extent(range, 300), select(vec![1e-6, 1e-5, 1e-2]))
-        .prop_map(|((dtype, seed), rows, d, epsilon)| {
-            let description = format!("gradient of layer norm of {rows}×{d}, ε {epsilon}");
+        .prop_map(move |((dtype, seed), rows, d, epsilon)| {
+            let op: Fused = if centred {
+                LayerNormGradient { epsilon }.into()
+            } else {
+                RmsNormGradient { epsilon }.into()
+            };
+            let description = format!("{op:?} of {rows}×{d}");
             Recipe::new(description, dtype, seed, move |b| {
                 let x = b.data.tensor(b.dtype, &Shape::from([rows, d]), 1.0);
                 let (x, dy) = (b.tensor(x), b.floats([rows, d], 1.0));
                 let weight = b.weight([d], 2.0);
-                let results = b.graph.fused_all(LayerNormGradient { epsilon }, &[x, weight, dy]);
+                let results = b.graph.fused_all(op.clone(), &[x, weight, dy]);
                 results.into_iter().for_each(|result| b.graph.output(result));
             })
         })

@@ -1,0 +1,84 @@
+//! Biases of attention's scores by the distance of key and query.
+
+use tfm_core::fused::RelativeBias;
+
+use super::attention::KeyRows;
+use super::heads::Heads;
+use super::simd::Simd;
+
+/// The biases of all distances that a call has, laid out so that those of a query's scores lie side by side.
+#[derive(Debug)]
+pub struct DistanceBias {
+    /// The least distance.
+    first: isize,
+    /// The bucket of each distance from there on.
+    buckets: Vec<usize>,
+    /// `[heads, distances]`
+    biases: Vec<f32>,
+    /// How many buckets there are.
+    count: usize,
+}
+
+impl DistanceBias {
+    /// Of the biases `[buckets, heads]`, those of the distances that queries and keys have by `rows`.
+    pub fn new(
+        bias: RelativeBias,
+        table: &[f32],
+        [query, key, _]: [Heads<'_>; 3],
+        rows: KeyRows<'_>,
+    ) -> DistanceBias {
+        let heads = query.heads();
+        assert_eq!(table.len(), bias.buckets * heads);
+        let (keys, after) = rows.most_keys();
+        // What is said may be more than there is, which the kernels refuse.
+        let (keys, after) = match rows {
+            KeyRows::Ragged { .. } => (keys.min(key.rows()), after.min(query.rows())),
+            KeyRows::Table { width, .. } => (keys.min(width), after),
+        };
+        let first = 1 - keys.max(1) as isize;
+        let distances = first..=after as isize;
+        let buckets: Vec<usize> = distances.map(|distance| bias.bucket(distance as i64)).collect();
+        let of_head = |head: usize| buckets.iter().map(move |bucket| table[bucket * heads + head]);
+        let biases = (0..heads).flat_map(of_head).collect();
+        DistanceBias { first, buckets, biases, count: bias.buckets }
+    }
+
+    /// How many buckets there are.
+    pub(super) fn buckets(&self) -> usize {
+        self.count
+    }
+
+    /// How many distances.
+    pub(super) fn distances(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// `x = scale·x + bias` for the scores of one query, whose first key is `distance` positions after it.
+    #[inline(always)]
+    pub(super) fn add<S: Simd>(
+        &self,
+        s: S,
+        (scale, head): (f32, usize),
+        distance: isize,
+        scores: &mut [f32],
+    ) {
+        let start = head * self.buckets.len() + self.place(distance);
+        let (biases, scale) = (&self.biases[start..][..scores.len()], s.splat(scale));
+        for (x, bias) in scores.chunks_mut(S::LANES).zip(biases.chunks(S::LANES)) {
+            s.store_partial(s.fma(s.load_partial(x), scale, s.load_partial(bias)), x);
+        }
+    }
+
+    /// Where a distance is among all.
+    #[inline(always)]
+    pub(super) fn place(&self, distance: isize) -> usize {
+        usize::try_from(distance - self.first).expect("no key is further than the call said")
+    }
+
+    /// Adds sums by distance to sums by bucket.
+    pub(super) fn fold(&self, by_distance: &[f32], by_bucket: &mut [f32]) {
+        for (bucket, sum) in self.buckets.iter().zip(by_distance) {
+            by_bucket[*bucket] += sum;
+        }
+    }
+}
