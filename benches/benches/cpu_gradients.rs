@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul as faer_matmul};
-use tfm_cpu::kernels::gemm::{Epilogue, linear};
+use tfm_cpu::kernels::epilogue::Epilogue;
+use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::matmul::Matrix;
 use tfm_cpu::kernels::pack::{PackedWeight, Panels, Strided};
 use tfm_cpu::kernels::packed_matmul::packed_matmul;

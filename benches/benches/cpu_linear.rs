@@ -1,4 +1,4 @@
-//! The linear layer with a packed weight, and the same product by `faer`, by rows of input: GFLOP/s are
+//! The linear layer with a packed weight in every precision, and the same product by `faer`, by rows of input: GFLOP/s are
 //! elements per second (2·m·n·k elements a call).
 
 use std::hint::black_box;
@@ -6,9 +6,14 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-use tfm_cpu::kernels::gemm::{Epilogue, linear};
+use tfm_cpu::kernels::bfloat16::round_rows;
+use tfm_cpu::kernels::epilogue::Epilogue;
+use tfm_cpu::kernels::gemm::linear;
+use tfm_cpu::kernels::int8::pack::QuantizedWeight;
+use tfm_cpu::kernels::int8::{self, DotIsa};
 use tfm_cpu::kernels::pack::{PackedWeight, Strided};
 use tfm_cpu::kernels::rows::Rows;
+use tfm_cpu::kernels::scratch::Scratch;
 use tfm_cpu::kernels::simd::Isa;
 use tfm_cpu::kernels::threads::Threads;
 
@@ -37,6 +42,35 @@ fn bench(c: &mut Criterion) {
                         let x = Rows::contiguous(&x, k);
                         b.iter(|| {
                             linear(&threads, x, &packed, Epilogue::default(), black_box(&mut y), n)
+                        });
+                    });
+                }
+            }
+            let scratch = Scratch::new();
+            let isa = Isa::best();
+            let short = PackedWeight::rounded(isa, whole).expect("memory");
+            for count in [1, cores] {
+                let threads = Threads::new(count).expect("threads start");
+                group.bench_function(
+                    BenchmarkId::new(format!("tfm bf16 {count} threads"), m),
+                    |b| {
+                        let mut rounded = vec![0.0; m * k];
+                        b.iter(|| {
+                            round_rows(isa, &threads, Rows::contiguous(&x, k), &mut rounded);
+                            let x = Rows::contiguous(&rounded, k);
+                            linear(&threads, x, &short, Epilogue::default(), black_box(&mut y), n)
+                        });
+                    },
+                );
+                for isa in DotIsa::available() {
+                    let packed = QuantizedWeight::new(isa, &threads, whole).expect("memory");
+                    let name = format!("tfm int8 {} {count} threads", isa.name());
+                    group.bench_function(BenchmarkId::new(name, m), |b| {
+                        let x = Rows::contiguous(&x, k);
+                        b.iter(|| {
+                            let (out, epilogue) = (black_box(&mut y[..]), Epilogue::default());
+                            int8::gemm::linear(&threads, &scratch, x, &packed, epilogue, out, n)
+                                .expect("memory");
                         });
                     });
                 }

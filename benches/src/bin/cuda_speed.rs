@@ -197,7 +197,7 @@ impl Bench {
         let dropout = Dropout { mask, residual: false };
         self.time(&name("dropout"), dropout, &[x()?, key()?], Floor::Operands)?;
         let ids = Tensor::filled(cuda, DType::I32, &[rows], 32_000)?;
-        let embedding = Embedding { scale: 32.0, positions: false, unlearnt: None };
+        let embedding = Embedding { scale: 32.0, ..Embedding::default() };
         let bytes = (2 * rows * width * dtype.size()) as f64;
         let table = floats(&[32_000, width])?;
         self.time(&name("embedding"), embedding, &[ids, table], Floor::Bytes(bytes))?;
@@ -285,7 +285,7 @@ impl Bench {
 
     fn linear(&self, dtype: DType, m: usize, n: usize, k: usize) -> Outcome {
         let floats = |shape: &[usize]| Tensor::filled(&self.cuda, dtype, shape, 1);
-        let linear = Linear { bias: true, activation: None, residual: false };
+        let linear = Linear { bias: true, ..Linear::default() };
         let inputs = [floats(&[m, k])?, floats(&[n, k])?, floats(&[n])?];
         let operations = 2.0 * (m * n * k) as f64;
         self.time(

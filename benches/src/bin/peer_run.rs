@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tfm::Model;
-use tfm_core::{DType, Session};
+use tfm_core::Session;
+use tfm_core::fused::Precision;
 use tfm_cpu::CpuBackend;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
@@ -35,19 +36,18 @@ enum Mode {
 
 /// In what numbers the model is computed.
 #[derive(Clone, Copy, ValueEnum)]
-enum Precision {
+enum Numbers {
     F32,
     Bf16,
     Int8,
 }
 
-impl Precision {
-    /// The type that the model is loaded in.
-    fn dtype(self) -> Outcome<DType> {
-        match self {
-            Precision::F32 => Ok(DType::F32),
-            Precision::Bf16 => Err("bf16: not there yet".into()),
-            Precision::Int8 => Err("int8: not there yet".into()),
+impl From<Numbers> for Precision {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::F32 => Precision::Full,
+            Numbers::Bf16 => Precision::BFloat16,
+            Numbers::Int8 => Precision::Int8,
         }
     }
 }
@@ -69,8 +69,8 @@ struct Arguments {
     text: bool,
     #[arg(long, value_enum, default_value_t = Mode::Batch)]
     mode: Mode,
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
-    dtype: Precision,
+    #[arg(long, value_enum, default_value_t = Numbers::F32)]
+    dtype: Numbers,
     #[arg(long, default_value_t = 4)]
     beam: usize,
     /// Tokens of every output; the end token is banned before
@@ -101,9 +101,9 @@ struct Program {
 
 impl Program {
     fn load(arguments: &Arguments) -> Outcome<Program> {
-        let dtype = arguments.dtype.dtype()?;
+        let precision = arguments.dtype.into();
         let model = Model::open(&arguments.model)?;
-        let config = Arc::new(Config { dtype, ..model.config().clone() });
+        let config = Arc::new(Config { precision, ..model.config().clone() });
         let mut options = SearchOptions::from_generation(model.generation(), &config);
         options.beams = arguments.beam;
         // The peers take no notice of what a model's makers would force at the limit.
@@ -114,7 +114,7 @@ impl Program {
         if let Some(hypotheses) = arguments.batch {
             limits.hypotheses = hypotheses;
         }
-        let parameters = Parameters::of_type(model.checkpoint().clone(), dtype);
+        let parameters = Parameters::new(model.checkpoint().clone());
         let backend = CpuBackend::new(arguments.workers * arguments.threads)?;
         let session = Session::new(backend, Arc::new(parameters));
         let generator = Generator::new(&session, &config, arguments.workers, arguments.threads)?;

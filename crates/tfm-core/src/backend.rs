@@ -112,6 +112,11 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// shared (streams, scratch memory, a share of the threads) is its own. Buffers can be read by both.
     fn fork(&self, threads: usize) -> Outcome<Self>;
 
+    /// Divides work among that many threads from now on, as far as this device has such. Results do not depend on it.
+    fn limit_threads(&self, threads: usize) {
+        let _ = threads;
+    }
+
     // ---- memory ----
 
     /// A buffer of `elements` elements, of any content.
@@ -119,6 +124,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     /// Copies the host's elements to the start of `dst`, which is at least as long and of their type.
     fn upload(&self, src: HostSlice<'_>, dst: &mut Self::Buffer) -> Outcome;
+
+    /// A buffer of the tensor's elements.
+    fn adopt(&self, tensor: Tensor) -> Outcome<Self::Buffer> {
+        let mut buffer = self.allocate(tensor.dtype(), tensor.shape().elements())?;
+        self.upload(tensor.as_slice(), &mut buffer)?;
+        Ok(buffer)
+    }
 
     /// The elements of `src`, in row-major order. Waits for the work that makes them.
     fn download(&self, src: View<'_, Self::Buffer>) -> Outcome<Tensor>;

@@ -120,11 +120,13 @@ pub enum UnaryOp {
     Tanh,
     /// The error function.
     Erf,
+    /// The nearest integer, of two the even one.
+    Round,
 }
 
 impl UnaryOp {
     /// Every function.
-    pub const ALL: [UnaryOp; 10] = [
+    pub const ALL: [UnaryOp; 11] = [
         UnaryOp::Neg,
         UnaryOp::Abs,
         UnaryOp::Exp,
@@ -135,6 +137,7 @@ impl UnaryOp {
         UnaryOp::Cos,
         UnaryOp::Tanh,
         UnaryOp::Erf,
+        UnaryOp::Round,
     ];
 
     /// Whether it takes integers.

@@ -121,6 +121,11 @@ impl Session {
         Ok(Session { engine: self.engine.fork(threads)? })
     }
 
+    /// Divides work among that many threads from now on, as far as the device has such. Results do not depend on it.
+    pub fn limit_threads(&self, threads: usize) {
+        self.engine.limit_threads(threads);
+    }
+
     /// Compiles a graph: joins, lowers, folds what depends on parameters alone, and plans.
     ///
     /// # Errors
@@ -187,6 +192,7 @@ impl Session {
 trait AnyEngine: Send {
     fn name(&self) -> String;
     fn fork(&self, threads: usize) -> Result<Box<dyn AnyEngine>>;
+    fn limit_threads(&self, threads: usize);
     fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program>;
     fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor>;
     fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor>;

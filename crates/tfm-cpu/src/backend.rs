@@ -1,13 +1,15 @@
 //! [`CpuBackend`]: the methods of the trait, each of which finds the kernel for its types.
 
 use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
-use tfm_core::fused::Fused;
+use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear};
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Tensor, TensorData, philox};
 
 use crate::buffer::{
     Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory, with_element,
 };
+use crate::kernels::int8::DotIsa;
+use crate::kernels::int8::pack::QuantizedWeight;
 use crate::kernels::pack::{PackedWeight, Strided};
 use crate::kernels::philox::fill_uniform;
 use crate::kernels::rows::Rows;
@@ -29,8 +31,14 @@ pub struct CpuBackend {
     pub(crate) scratch: Scratch,
 }
 
-/// [`PackedWeight`], of a matrix `[n, k]` in `f32`.
-pub(crate) const PANELS: PackFormat = PackFormat("cpu panels");
+/// How a weight `[n, k]` of `f32` is stored for products of a precision.
+const fn format(precision: Precision) -> PackFormat {
+    PackFormat(match precision {
+        Precision::Full => "cpu panels",
+        Precision::BFloat16 => "cpu bf16 panels",
+        Precision::Int8 => "cpu int8 panels",
+    })
+}
 
 impl CpuBackend {
     /// A backend with that many threads, the caller's included (0: one for each core), on the best
@@ -103,7 +111,15 @@ impl Backend for CpuBackend {
     }
 
     fn fork(&self, threads: usize) -> Outcome<CpuBackend> {
-        CpuBackend::with_isa(self.isa, threads)
+        let all = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.fork(if threads == 0 { all } else { threads });
+        let threads =
+            threads.map_err(|error| device_error(format!("cannot start threads: {error}")))?;
+        Ok(CpuBackend { isa: self.isa, threads, scratch: Scratch::new() })
+    }
+
+    fn limit_threads(&self, threads: usize) {
+        self.threads.limit(threads);
     }
 
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<Buffer> {
@@ -121,6 +137,15 @@ impl Backend for CpuBackend {
             HostSlice::I32(src) => put(src, dst),
         }
         Ok(())
+    }
+
+    fn adopt(&self, tensor: Tensor) -> Outcome<Buffer> {
+        Ok(match tensor.into_data() {
+            TensorData::F32(data) => Buffer::F32(data.into()),
+            TensorData::F16(data) => Buffer::F16(data.into()),
+            TensorData::BF16(data) => Buffer::BF16(data.into()),
+            TensorData::I32(data) => Buffer::I32(data.into()),
+        })
     }
 
     fn download(&self, src: View<'_, Buffer>) -> Outcome<Tensor> {
@@ -342,21 +367,45 @@ impl Backend for CpuBackend {
     }
 
     fn pack_format(&self, op: &Fused, operand: usize, _: &Signature<'_>) -> Option<PackFormat> {
-        (matches!(op, Fused::Linear(_)) && operand == 1).then_some(PANELS)
+        // An embedding's table is often also the weight of the last product, and is then stored once.
+        match op {
+            Fused::Linear(Linear { precision, .. })
+            | Fused::Embedding(Embedding { precision, .. })
+            | Fused::TopOfLinear(TopOfLinear { precision, .. })
+                if operand == 1 =>
+            {
+                Some(format(*precision))
+            }
+            _ => None,
+        }
     }
 
     fn pack(&self, format: PackFormat, src: View<'_, Buffer>) -> Outcome<Buffer> {
-        assert_eq!(format, PANELS, "the only format of this backend");
-        Ok(Buffer::Packed(self.packed(&src)?))
+        let precision = Precision::ALL.into_iter().find(|&known| self::format(known) == format);
+        self.packed(precision.expect("a format of this backend"), &src)
     }
 }
 
 impl CpuBackend {
     /// A weight `[n, k]` in panels.
-    pub(crate) fn packed(&self, weight: &View<'_, Buffer>) -> Outcome<PackedWeight> {
-        let shape = weight.layout.shape();
-        PackedWeight::new(self.isa, &self.threads, strided(weight))
-            .map_err(|_| out_of_memory(size_of::<f32>() * shape.elements()))
+    pub(crate) fn packed(
+        &self,
+        precision: Precision,
+        weight: &View<'_, Buffer>,
+    ) -> Outcome<Buffer> {
+        let elements = weight.layout.shape().elements();
+        let weight = strided(weight);
+        let packed = match precision {
+            Precision::Full => {
+                PackedWeight::new(self.isa, &self.threads, weight).map(Buffer::Packed)
+            }
+            Precision::BFloat16 => PackedWeight::rounded(self.isa, weight).map(Buffer::Short),
+            Precision::Int8 => {
+                let isa = DotIsa::of(self.isa);
+                QuantizedWeight::new(isa, &self.threads, weight).map(Buffer::Quantized)
+            }
+        };
+        packed.map_err(|_| out_of_memory(size_of::<f32>() * elements))
     }
 }
 

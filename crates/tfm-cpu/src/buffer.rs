@@ -6,7 +6,8 @@ use half::{bf16, f16};
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::{BackendError, DType, Layout};
 
-use crate::kernels::aligned::Aligned;
+use crate::kernels::aligned::{Aligned, Zeroed};
+use crate::kernels::int8::pack::QuantizedWeight;
 use crate::kernels::pack::PackedWeight;
 
 /// Memory of the CPU backend.
@@ -22,10 +23,14 @@ pub enum Buffer {
     I32(Aligned<i32>),
     /// A weight made by [`tfm_core::Backend::pack`].
     Packed(PackedWeight),
+    /// A weight in `bf16`, made likewise.
+    Short(PackedWeight<bf16>),
+    /// A weight in 8-bit integers, made likewise.
+    Quantized(QuantizedWeight),
 }
 
 /// An element of a buffer.
-pub(crate) trait Element: Copy + Default + PartialOrd + Send + Sync + 'static {
+pub(crate) trait Element: Zeroed + Default + PartialOrd + Send + Sync + 'static {
     /// The elements of a buffer of this type; panics for another.
     fn slice(buffer: &Buffer) -> &[Self];
     /// The elements of a buffer of this type; panics for another.

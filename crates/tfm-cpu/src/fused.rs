@@ -1,27 +1,22 @@
 //! The fused ops: which operands their kernels take, and the calls.
 
-use std::borrow::Cow;
-
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
-use tfm_core::fused::{Fused, Linear, RelativeBias};
+use tfm_core::fused::{Fused, RelativeBias};
 use tfm_core::{DType, Layout};
 
 use crate::CpuBackend;
-use crate::backend::strided;
-use crate::buffer::{Buffer, destination, from_offset, in_order, out_of_memory};
+use crate::buffer::{Buffer, destination, from_offset, in_order};
 use crate::kernels::activation::activate;
 use crate::kernels::attention::{KeyRows, Options, attention_with};
 use crate::kernels::distance_bias::DistanceBias;
-use crate::kernels::embedding::embedding;
-use crate::kernels::gemm::{Epilogue, linear};
 use crate::kernels::heads::Heads;
 use crate::kernels::norm::{layer_norm, rms_norm};
-use crate::kernels::pack::Panels;
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
 use crate::kernels::softmax::softmax;
 use crate::kernels::top_k::top_log_probabilities;
 
+mod linear;
 mod training;
 
 /// What a kernel asks of an operand's layout.
@@ -40,6 +35,8 @@ enum Wanted {
 fn wanted(op: &Fused, operand: usize) -> Wanted {
     match op {
         Fused::Linear(_) if operand == 1 => Wanted::Any,
+        Fused::TopOfLinear(_) if operand == 0 => Wanted::Rows,
+        Fused::TopOfLinear(_) if operand == 1 => Wanted::Any,
         Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
         Fused::Linear(_) => Wanted::Rows,
         Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_)
@@ -57,7 +54,8 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         {
             Wanted::Rows
         }
-        Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
+        Fused::Embedding(_) if operand == 1 => Wanted::Any,
+        Fused::Embedding(_) if operand == 3 => Wanted::Rows,
         _ => Wanted::Contiguous,
     }
 }
@@ -89,7 +87,7 @@ pub(crate) fn run(
     let (first, others) = outputs.split_first_mut().expect("every op has an output");
     let out = destination::<f32>(first);
     match op {
-        Fused::Linear(op) => run_linear(cpu, op, inputs, out)?,
+        Fused::Linear(op) => linear::run(cpu, op, inputs, out)?,
         Fused::Attention(op) => {
             let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
             let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
@@ -126,10 +124,9 @@ pub(crate) fn run(
                 isa.run(Activations { activation: op.0, x: &x[range], out });
             });
         }
-        Fused::Embedding(op) => {
-            let (ids, positions) = (in_order(&inputs[0]), inputs.get(2).map(in_order));
-            let positions = positions.as_ref().map(|positions| (rows(&inputs[3]), &positions[..]));
-            embedding(rows(&inputs[1]), &ids, op.scale as f32, positions, out);
+        Fused::Embedding(op) => linear::embed(cpu, op, inputs, out)?,
+        Fused::TopOfLinear(op) => {
+            linear::run_top(cpu, op, inputs, out, destination::<i32>(&mut others[0]))?;
         }
         Fused::TopLogProbabilities(op) => {
             let ids = destination::<i32>(&mut others[0]);
@@ -138,33 +135,6 @@ pub(crate) fn run(
         }
         _ => unreachable!("an op of training"),
     }
-    Ok(())
-}
-
-fn run_linear(
-    cpu: &CpuBackend,
-    op: &Linear,
-    inputs: &[View<'_, Buffer>],
-    out: &mut [f32],
-) -> Outcome {
-    let mut memory;
-    let weight = match inputs[1].buffer {
-        Buffer::Packed(weight) => weight.panels(),
-        // Not known at load: packed for this call.
-        _ => {
-            let weight = strided(&inputs[1]);
-            let elements = Panels::elements(cpu.isa, weight.n, weight.k);
-            memory = cpu
-                .scratch
-                .take(elements)
-                .map_err(|_| out_of_memory(size_of::<f32>() * elements))?;
-            Panels::pack(cpu.isa, &cpu.threads, weight, &mut memory)
-        }
-    };
-    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
-    let residual = op.residual.then(|| rows(&inputs[inputs.len() - 1]));
-    let epilogue = Epilogue { bias: bias.as_deref(), activation: op.activation, residual };
-    linear(&cpu.threads, rows(&inputs[0]), weight, epilogue, out, weight.n());
     Ok(())
 }
 

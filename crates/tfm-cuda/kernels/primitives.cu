@@ -15,7 +15,8 @@ __device__ float unary(int op, float x) {
     case 6: return sinf(x);
     case 7: return cosf(x);
     case 8: return tanhf(x);
-    default: return erff(x);
+    case 9: return erff(x);
+    default: return rintf(x);
   }
 }
 

@@ -1,7 +1,7 @@
 //! Generation of many sentences by several workers, each decoding many at a time.
 
 use crate::config::Config;
-use crate::decoding::{Arrival, Limits, Request, Worker};
+use crate::decoding::{Arrival, Limits, Request, ThreadShare, Worker};
 use crate::error::Result;
 use crate::search::{Hypothesis, SearchOptions};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,8 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// A generator whose `workers` share the parameters of `session`, each with `threads` threads.
+    /// A generator whose `workers` share the parameters of `session`, each with `threads` threads. A worker that
+    /// has nothing to do leaves its threads to the others: a sentence alone has them all.
     ///
     /// # Errors
     /// The backend's.
@@ -25,8 +26,9 @@ impl Generator {
         workers: usize,
         threads: usize,
     ) -> Result<Self> {
-        let workers =
-            (0..workers.max(1)).map(|_| Worker::new(session.fork(threads)?, config.clone()));
+        let share = Arc::new(ThreadShare::new(workers.max(1) * threads.max(1)));
+        let workers = (0..workers.max(1))
+            .map(|_| Worker::new(session.fork(threads)?, config.clone(), share.clone()));
         Ok(Generator { workers: workers.collect::<Result<_>>()? })
     }
 

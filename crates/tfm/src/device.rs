@@ -1,10 +1,12 @@
 //! Where a model runs. The backends are known here and nowhere else.
 
+use crate::options::ComputeType;
 use crate::{Error, Result};
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::sync::Arc;
+use tfm_core::fused::Precision;
 use tfm_core::{DType, ParameterSource, Session};
 use tfm_model::decoding::Limits;
 
@@ -116,22 +118,28 @@ impl Device {
         }
     }
 
-    /// Whether models can be computed in this type.
+    /// The type of values and the precision of products for models that are computed in these numbers.
     ///
     /// # Errors
     /// [`Error::Option`]: not at a reasonable speed.
-    pub(crate) fn check_dtype(&self, dtype: DType) -> Result<()> {
-        match self.backend {
+    pub(crate) fn numbers(&self, numbers: ComputeType) -> Result<(DType, Precision)> {
+        let refused = |problem: &str| {
+            Err(Error::Option { option: "dtype", problem: format!("{numbers}: {problem}") })
+        };
+        match (self.backend, numbers) {
+            (_, ComputeType::F32) => Ok((DType::F32, Precision::Full)),
             #[cfg(feature = "cpu")]
-            Backend::Cpu if dtype != DType::F32 => {
-                let problem = format!("the cpu computes in f32 alone so far, not in {dtype}");
-                Err(Error::Option { option: "dtype", problem })
-            }
-            _ if !dtype.is_float() => {
-                let problem = format!("{dtype} is no float type");
-                Err(Error::Option { option: "dtype", problem })
-            }
-            _ => Ok(()),
+            (Backend::Cpu, ComputeType::BF16) => Ok((DType::F32, Precision::BFloat16)),
+            #[cfg(feature = "cpu")]
+            (Backend::Cpu, ComputeType::Int8) => Ok((DType::F32, Precision::Int8)),
+            #[cfg(feature = "cpu")]
+            (Backend::Cpu, ComputeType::F16) => refused("the cpu computes in f32, bf16 and int8"),
+            #[cfg(feature = "cuda")]
+            (Backend::Cuda(_), ComputeType::F16) => Ok((DType::F16, Precision::Full)),
+            #[cfg(feature = "cuda")]
+            (Backend::Cuda(_), ComputeType::BF16) => Ok((DType::BF16, Precision::Full)),
+            #[cfg(feature = "cuda")]
+            (Backend::Cuda(_), ComputeType::Int8) => refused("cuda computes in f32, f16 and bf16"),
         }
     }
 

@@ -39,10 +39,10 @@ impl Engine {
         if let Some(tokens) = options.batch_tokens {
             limits.source_tokens = tokens;
         }
-        device.check_dtype(options.dtype)?;
-        let parameters = Parameters::of_type(model.checkpoint.clone(), options.dtype);
+        let (dtype, precision) = device.numbers(options.dtype)?;
+        let parameters = Parameters::of_type(model.checkpoint.clone(), dtype);
         let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
-        let config = Arc::new(Config { dtype: options.dtype, ..Config::clone(&model.config) });
+        let config = Arc::new(Config { dtype, precision, ..Config::clone(&model.config) });
         let generator = Generator::new(&session, &config, device.workers(), 1)?;
         let forced = Forced::new(session, config);
         Ok(Engine {

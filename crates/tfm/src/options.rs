@@ -1,11 +1,37 @@
 //! What a user may ask of a translator.
 
 use crate::{Error, Model, Result};
-use tfm_core::DType;
+use std::fmt;
 use tfm_model::search::SearchOptions;
 
 /// More beams than this are a mistake, and their memory is not there.
 const MOST_BEAMS: usize = 1024;
+
+/// The numbers in which a model is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum ComputeType {
+    /// Floats of 32 bits.
+    #[default]
+    F32,
+    /// Floats of 16 bits with 5 in the exponent: CUDA alone.
+    F16,
+    /// Floats of 16 bits with the range of `F32`. On the processor it is weights that have 16 bits, and what they are multiplied
+    /// with.
+    BF16,
+    /// Weights, and what they are multiplied with, in integers of 8 bits, everything else in 32 bits: the processor alone.
+    Int8,
+}
+
+impl fmt::Display for ComputeType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ComputeType::F32 => "f32",
+            ComputeType::F16 => "f16",
+            ComputeType::BF16 => "bf16",
+            ComputeType::Int8 => "int8",
+        })
+    }
+}
 
 /// How to translate. What is not set follows the model's own generation settings.
 ///
@@ -29,9 +55,8 @@ pub struct Options {
     pub target_language: Option<String>,
     /// Source tokens encoded together: more is faster, less takes less memory.
     pub batch_tokens: Option<usize>,
-    /// The type in which the model is computed: 16 bits are faster and take half the memory, where the device has them. Scores
-    /// are in `F32` always.
-    pub dtype: DType,
+    /// The numbers in which the model is computed: shorter ones are faster and take less memory. Scores are in 32 bits always.
+    pub dtype: ComputeType,
     /// Return with each translation which source tokens its tokens attended to.
     pub alignments: bool,
 }
@@ -46,7 +71,7 @@ impl Default for Options {
             min_new_tokens: None,
             target_language: None,
             batch_tokens: None,
-            dtype: DType::F32,
+            dtype: ComputeType::F32,
             alignments: false,
         }
     }

@@ -4,6 +4,7 @@
 
 mod kernels;
 mod memory;
+mod products;
 
 use clap::Parser;
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ struct Arguments {
     /// Repeats of each measurement, of about a millisecond
     #[arg(long, default_value_t = 400)]
     repeats: usize,
+    /// Measure the linear layer of these sizes instead
+    #[arg(long)]
+    products: bool,
     /// Bytes of the cache that all share, for what is read from within it
     #[arg(long)]
     cache: Option<usize>,
@@ -62,6 +66,9 @@ fn main() {
         eprintln!("{name}: {figures:.1?}");
         json!({ "name": name, "kind": kind, "best": figures })
     };
+    if arguments.products {
+        return print_products(&counts);
+    }
     let mut operations = Vec::new();
     for kernel in kernels::available() {
         let one =
@@ -83,4 +90,25 @@ fn main() {
         bytes.push(measure("read within the shared cache", "cache", figures));
     }
     println!("{}", json!({ "threads": counts, "giga_operations": operations, "gigabytes": bytes }));
+}
+
+/// Prints the linear layer's rates as one line of JSON.
+fn print_products(counts: &[usize]) {
+    const SECONDS: f64 = 0.25;
+    let mut all = Vec::new();
+    for kind in products::KINDS {
+        for weight in products::WEIGHTS {
+            for rows in products::ROWS {
+                let rate = |&threads: &usize| {
+                    products::rate(kind, weight, rows, threads, SECONDS).unwrap_or(0.0) / 1e9
+                };
+                let figures: Vec<f64> = counts.iter().map(rate).collect();
+                eprintln!("{kind} {}x{} at {rows} rows: {figures:.1?}", weight.0, weight.1);
+                all.push(json!({
+                    "kind": kind, "inputs": weight.0, "outputs": weight.1, "rows": rows, "best": figures,
+                }));
+            }
+        }
+    }
+    println!("{}", json!({ "threads": counts, "products": all }));
 }

@@ -1,8 +1,8 @@
 //! Token embedding with its scale and positional encoding.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
-    expect_integers, expect_rank, expect_shape, result, value,
+    Differentiated, FusedOp, Gradients, Operand, Precision, Results, Values, expect_floats,
+    expect_inputs, expect_integers, expect_rank, expect_shape, result, value,
 };
 use crate::{Graph, Value};
 
@@ -11,7 +11,7 @@ use crate::{Graph, Value};
 ///
 /// Inputs: `ids [t]` in `I32`, `table [v, d]`; with positions also `positions [t]` in `I32` and
 /// `position_table [p, d]`. Output: `[t, d]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Embedding {
     /// The factor of the embedding.
     pub scale: f64,
@@ -20,6 +20,8 @@ pub struct Embedding {
     /// A row that is looked up but not learnt by it: the gradient passes it by. (`padding_idx` of
     /// `torch.nn.Embedding`; Marian's decoder begins with that token.)
     pub unlearnt: Option<u32>,
+    /// The precision of the table, so that it can be kept once where it is also a [`Linear`](super::Linear)'s weight.
+    pub precision: Precision,
 }
 
 impl FusedOp for Embedding {
@@ -52,6 +54,7 @@ impl FusedOp for Embedding {
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let rows = graph.gather(inputs[1], inputs[0]);
+        let rows = self.precision.rounded_weight(graph, rows);
         let mut y = graph.scale(rows, self.scale);
         if self.positions {
             let encoding = graph.gather(inputs[3], inputs[2]);
@@ -61,6 +64,9 @@ impl FusedOp for Embedding {
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
+        if self.precision != Precision::Full {
+            return None;
+        }
         let dy = node.gradients[0]?;
         let ids = node.inputs[0];
         let mut rows = graph.scale(dy, self.scale);

@@ -1,8 +1,8 @@
 //! The linear layer with what usually follows it.
 
 use super::{
-    Activation, Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats,
-    expect_shape, result, value,
+    Activation, Differentiated, FusedOp, Gradients, Operand, Precision, Results, Values,
+    expect_floats, expect_shape, result, value,
 };
 use crate::passes::vjp::sum_to;
 use crate::{Graph, Value};
@@ -10,8 +10,9 @@ use crate::{Graph, Value};
 /// `y = f(x·Wᵀ + b) + r`: a product with a weight, then, as chosen, bias, activation f, residual.
 ///
 /// Inputs: `x [.., k]`, `weight [n, k]`, then `bias [n]` if any, then `residual [.., n]` if any.
-/// Output: `[.., n]`.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Output: `[.., n]`. With a lower precision the product is that of `x` and `weight` as [`Precision`] makes
+/// them.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Linear {
     /// Whether a bias is added.
     pub bias: bool,
@@ -19,6 +20,8 @@ pub struct Linear {
     pub activation: Option<Activation>,
     /// Whether a residual is added last.
     pub residual: bool,
+    /// The precision of the product's operands.
+    pub precision: Precision,
 }
 
 impl FusedOp for Linear {
@@ -55,8 +58,10 @@ impl FusedOp for Linear {
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let x_shape = graph.shape(inputs[0]).clone();
         let (n, k) = (graph.shape(inputs[1])[0], graph.shape(inputs[1])[1]);
-        let rows = graph.reshape(inputs[0], [x_shape.rows(), k]);
-        let transposed = graph.permute(inputs[1], &[1, 0]);
+        let x = self.precision.rounded(graph, inputs[0]);
+        let weight = self.precision.rounded_weight(graph, inputs[1]);
+        let rows = graph.reshape(x, [x_shape.rows(), k]);
+        let transposed = graph.permute(weight, &[1, 0]);
         let product = graph.matmul(rows, transposed);
         let mut y = graph.reshape(product, x_shape.with_extent(x_shape.len() - 1, n));
         if self.bias {
@@ -71,9 +76,10 @@ impl FusedOp for Linear {
         value(y)
     }
 
-    /// `dx = dy·W`, `dW = dyᵀ·x`, `db = Σ dy`, `dr = dy`. With an activation the layer is taken apart.
+    /// `dx = dy·W`, `dW = dyᵀ·x`, `db = Σ dy`, `dr = dy`. With an activation, or operands that are rounded, the
+    /// layer is taken apart.
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
-        if self.activation.is_some() {
+        if self.activation.is_some() || self.precision != Precision::Full {
             return None;
         }
         let dy = node.gradients[0]?;

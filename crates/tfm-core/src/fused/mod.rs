@@ -10,12 +10,14 @@ mod dropout;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod precision;
 mod relative_bias;
 mod rms_norm;
 mod row_table_attention;
 mod softmax;
 mod sum_of_squares;
 mod top_log_probabilities;
+mod top_of_linear;
 
 pub use activation::{Activate, ActivateGradient, Activation};
 pub use adam::Adam;
@@ -26,12 +28,14 @@ pub use dropout::{Dropout, DropoutMask};
 pub use embedding::Embedding;
 pub use layer_norm::{LayerNorm, LayerNormGradient};
 pub use linear::Linear;
+pub use precision::Precision;
 pub use relative_bias::RelativeBias;
 pub use rms_norm::{RmsNorm, RmsNormGradient};
 pub use row_table_attention::RowTableAttention;
 pub use softmax::Softmax;
 pub use sum_of_squares::SumOfSquares;
 pub use top_log_probabilities::TopLogProbabilities;
+pub use top_of_linear::TopOfLinear;
 
 use crate::{DType, Graph, Shape, Value};
 use smallvec::SmallVec;
@@ -130,6 +134,7 @@ fused_ops!(
     Activate,
     Embedding,
     TopLogProbabilities,
+    TopOfLinear,
     AttentionGradient,
     LayerNormGradient,
     RmsNormGradient,

@@ -213,7 +213,7 @@ impl Graph {
 
     /// [`Linear`] with bias alone, or without.
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
-        let op = Linear { bias: bias.is_some(), activation: None, residual: false };
+        let op = Linear { bias: bias.is_some(), ..Linear::default() };
         let inputs: SmallVec<[Value; 3]> = [x, weight].into_iter().chain(bias).collect();
         self.fused(op, &inputs)
     }
@@ -251,7 +251,7 @@ impl Graph {
         scale: f64,
         positions: Option<(Value, Value)>,
     ) -> Value {
-        let op = Embedding { scale, positions: positions.is_some(), unlearnt: None };
+        let op = Embedding { scale, positions: positions.is_some(), ..Embedding::default() };
         let positions = positions.into_iter().flat_map(|(positions, table)| [positions, table]);
         let inputs: SmallVec<[Value; 4]> = [ids, table].into_iter().chain(positions).collect();
         self.fused(op, &inputs)
@@ -338,6 +338,7 @@ element_wise!(
     cos = Cos, "`cos x`.";
     tanh = Tanh, "`tanh x`.";
     erf = Erf, "The error function of x.";
+    round = Round, "The nearest integer, of two the even one.";
 );
 element_wise!(binary
     add = Add, "`a + b`, broadcast.";

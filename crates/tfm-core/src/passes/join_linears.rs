@@ -5,7 +5,7 @@
 //! the same dot product as before; the layers' results are views of the joined one.
 
 use super::is_static;
-use crate::fused::{Fused, Linear};
+use crate::fused::{Fused, Linear, Precision};
 use crate::graph::Node;
 use crate::op::Op;
 use crate::{Graph, Value};
@@ -21,14 +21,18 @@ pub fn join_linears(graph: &Graph) -> Graph {
         node.outputs.iter().for_each(|output| statics[output.index()] = value);
     }
 
-    let mut groups: HashMap<(Value, bool), Vec<usize>> = HashMap::new();
+    let mut groups: HashMap<(Value, bool, Precision), Vec<usize>> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        if let Op::Fused(Fused::Linear(Linear { bias, activation: None, residual: false })) =
-            node.op
+        if let Op::Fused(Fused::Linear(Linear {
+            bias,
+            activation: None,
+            residual: false,
+            precision,
+        })) = node.op
             && node.inputs[1..].iter().all(|input| statics[input.index()])
             && !statics[node.inputs[0].index()]
         {
-            groups.entry((node.inputs[0], bias)).or_default().push(index);
+            groups.entry((node.inputs[0], bias, precision)).or_default().push(index);
         }
     }
     groups.retain(|_, members| members.len() > 1);
@@ -89,11 +93,14 @@ impl Rebuild<'_> {
             rebuild.new.concat(0, &parts)
         };
         let x = self.value(nodes[0].inputs[0]);
-        let has_bias = nodes[0].inputs.len() > 2;
+        let Op::Fused(Fused::Linear(op)) = nodes[0].op else {
+            unreachable!("only linear layers are joined")
+        };
         self.new.set_scope(nodes[0].scope.clone());
         let weight = operand(self, 1);
-        let bias = has_bias.then(|| operand(self, 2));
-        let joined = self.new.linear(x, weight, bias);
+        let bias = op.bias.then(|| operand(self, 2));
+        let inputs: SmallVec<[Value; 3]> = [x, weight].into_iter().chain(bias).collect();
+        let joined = self.new.fused(op, &inputs);
         let axis = self.new.shape(joined).len() - 1;
         let mut start = 0;
         for node in nodes {

@@ -113,6 +113,7 @@ fn unary(g: &mut Graph, op: UnaryOp, x: Value, y: Value, dy: Value) -> Value {
             let slope = g.scale(bell, std::f64::consts::FRAC_2_SQRT_PI);
             g.mul(dy, slope)
         }
+        UnaryOp::Round => g.filled_like(0.0, dy),
     }
 }
 

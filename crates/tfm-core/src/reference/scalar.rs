@@ -58,6 +58,7 @@ pub fn unary_f64(op: UnaryOp, x: f64) -> f64 {
         UnaryOp::Cos => x.cos(),
         UnaryOp::Tanh => x.tanh(),
         UnaryOp::Erf => libm::erf(x),
+        UnaryOp::Round => x.round_ties_even(),
     }
 }
 

@@ -63,9 +63,7 @@ impl<B: Backend> Engine<B> {
                 found_dtype: tensor.dtype(),
             });
         }
-        let mut buffer = self.backend.allocate(dtype, shape.elements())?;
-        self.backend.upload(tensor.as_slice(), &mut buffer)?;
-        Ok(buffer)
+        Ok(self.backend.adopt(tensor)?)
     }
 
     /// For each value the number of its memory, if a run reads it and it is static: parameters are loaded,
@@ -213,6 +211,10 @@ impl<B: Backend> AnyEngine for Engine<B> {
             recordings: Recordings::new(),
             trace: Trace::from_environment(),
         }))
+    }
+
+    fn limit_threads(&self, threads: usize) {
+        self.backend.limit_threads(threads);
     }
 
     fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program> {

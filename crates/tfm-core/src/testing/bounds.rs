@@ -169,6 +169,7 @@ impl Scalar for Interval {
                 Interval { low: result.low.max(0.0), ..result }
             }
             UnaryOp::Log => function(increasing, true).rounded(dtype),
+            UnaryOp::Round => increasing.rounded(dtype),
             UnaryOp::Tanh | UnaryOp::Erf => {
                 let result = increasing
                     .widen(|bound| U32 * (FUNCTION_RELATIVE * bound.abs() + FUNCTION_ABSOLUTE));

@@ -3,7 +3,7 @@
 use crate::backend::{PackFormat, Signature};
 use crate::fused::{
     Activation, Adam, Attention, CrossEntropy, CrossEntropyGradient, DropoutMask, Embedding, Fused,
-    Linear, RelativeBias, RowTableAttention,
+    Linear, Precision, RelativeBias, RowTableAttention,
 };
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
@@ -154,7 +154,8 @@ impl Reader<'_> {
             30 => {
                 let flags = self.byte();
                 let (bias, residual) = (flags & 1 == 1, flags & 2 == 2);
-                let op = Linear { bias, activation: Some(Activation::Relu), residual };
+                let precision = Precision::ALL[flags / 4 % 3];
+                let op = Linear { bias, activation: Some(Activation::Relu), residual, precision };
                 let operands: Vec<Value> = (0..2 + flags % 3).map(|_| self.value()).collect();
                 graph.fused(op, &operands)
             }
@@ -163,7 +164,12 @@ impl Reader<'_> {
             33 => graph.softmax(self.value()),
             48 => graph.rms_norm(self.value(), self.value(), 1e-6),
             34 => {
-                let op = Embedding { scale: 2.0, positions: self.byte() % 2 == 1, unlearnt: None };
+                let op = Embedding {
+                    scale: 2.0,
+                    positions: self.byte() % 2 == 1,
+                    precision: Precision::ALL[self.byte() % 3],
+                    ..Embedding::default()
+                };
                 let operands: Vec<Value> = (0..self.byte() % 5).map(|_| self.value()).collect();
                 graph.fused(op, &operands)
             }

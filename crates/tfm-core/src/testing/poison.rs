@@ -49,6 +49,10 @@ impl<B: Backend> Backend for Poisoned<B> {
     fn settle(&self) -> Outcome {
         self.inner.settle()
     }
+    fn limit_threads(&self, threads: usize) {
+        self.inner.limit_threads(threads);
+    }
+
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<B::Buffer> {
         let mut buffer = self.inner.allocate(dtype, elements)?;
         let layout = Layout::contiguous(&[elements].into());

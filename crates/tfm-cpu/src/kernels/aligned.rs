@@ -1,57 +1,188 @@
 //! Memory that begins at a cache line, so that no vector lies across two.
 
+use std::alloc::{Layout, alloc_zeroed};
 use std::collections::TryReserveError;
 use std::ops::{Deref, DerefMut};
+
+use half::{bf16, f16};
 
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
 /// A slice of a fixed length that begins at a cache line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Aligned<T> {
     /// Longer than the slice, by what it takes to reach the next line.
-    data: Vec<T>,
+    data: Memory<T>,
     start: usize,
     len: usize,
 }
 
-impl<T: Copy + Default> Aligned<T> {
-    /// `len` elements of the type's default.
+impl<T> Default for Aligned<T> {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+#[derive(Debug)]
+enum Memory<T> {
+    Allocated(Vec<T>),
+    #[cfg(target_os = "linux")]
+    Mapped(mapped::Mapped<T>),
+}
+
+impl<T> Deref for Memory<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        match self {
+            Memory::Allocated(data) => data,
+            #[cfg(target_os = "linux")]
+            Memory::Mapped(data) => data,
+        }
+    }
+}
+
+impl<T> DerefMut for Memory<T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [T] {
+        match self {
+            Memory::Allocated(data) => data,
+            #[cfg(target_os = "linux")]
+            Memory::Mapped(data) => data,
+        }
+    }
+}
+
+/// A number whose bytes are all zero when it is.
+///
+/// # Safety
+/// Zero bytes must be a valid value.
+pub unsafe trait Zeroed: Copy {}
+
+macro_rules! zeroed {
+    ($($type:ty),*) => {
+        $(
+            // SAFETY: every bit pattern is a number.
+            unsafe impl Zeroed for $type {}
+        )*
+    };
+}
+zeroed!(f32, f16, bf16, i32, i8, u16);
+
+impl<T: Zeroed> Aligned<T> {
+    /// `len` zeros. Memory that nobody writes to is not taken from the system.
     ///
     /// # Errors
     /// There is no memory for them.
     pub fn new(len: usize) -> Result<Aligned<T>, TryReserveError> {
         let spare = LINE / size_of::<T>();
-        let mut data = Vec::new();
-        data.try_reserve_exact(len.saturating_add(spare))?;
-        ask_for_huge_pages(&mut data);
-        data.resize(len + spare, T::default());
+        let data: Memory<T> = zeros(len.saturating_add(spare))?;
         // Never more than the spare elements, for types whose size divides a line.
         let start = data.as_ptr().align_offset(LINE).min(spare);
         Ok(Aligned { data, start, len })
     }
 }
 
-/// Asks the system for pages of 2 MiB where a vector is to be larger: walking through megabytes with a stride then
-/// misses few translations of addresses, and the first touch of memory is one fault instead of 512.
-#[cfg(target_os = "linux")]
-fn ask_for_huge_pages<T>(memory: &mut Vec<T>) {
-    const PAGE: usize = 4096;
-    const WORTHWHILE: usize = 2 << 20;
-    let memory = memory.spare_capacity_mut();
-    let offset = memory.as_ptr().cast::<u8>().align_offset(PAGE);
-    let len = size_of_val(memory).saturating_sub(offset) / PAGE * PAGE;
-    if len >= WORTHWHILE {
-        // SAFETY: whole pages within the vector's memory; the advice does not change what is in them. That it is
-        // not taken (an old system, another page size) is no error.
-        unsafe {
-            libc::madvise(memory.as_mut_ptr().byte_add(offset).cast(), len, libc::MADV_HUGEPAGE);
-        }
+/// What is in memory already stays where it is, aligned or not: vectors may lie across lines then, at some cost where they are read
+/// again and again.
+impl<T> From<Vec<T>> for Aligned<T> {
+    fn from(data: Vec<T>) -> Aligned<T> {
+        Aligned { start: 0, len: data.len(), data: Memory::Allocated(data) }
     }
 }
 
-#[cfg(not(target_os = "linux"))]
-fn ask_for_huge_pages<T>(_: &mut Vec<T>) {}
+fn zeros<T: Zeroed>(len: usize) -> Result<Memory<T>, TryReserveError> {
+    let mut none = Vec::new();
+    let layout = Layout::array::<T>(len).ok().filter(|layout| layout.size() > 0);
+    #[cfg(target_os = "linux")]
+    if let Some(memory) = layout.and_then(|layout| mapped::Mapped::new(len, layout)) {
+        return Ok(Memory::Mapped(memory));
+    }
+    // SAFETY: its size is not 0.
+    let memory = layout.map_or(std::ptr::null_mut(), |layout| unsafe { alloc_zeroed(layout) });
+    if memory.is_null() {
+        // The error, which nobody else can make.
+        return none.try_reserve_exact(usize::MAX).map(|()| Memory::Allocated(none));
+    }
+    // SAFETY: allocated by the global allocator for an array of so many, all of them zero, which is valid.
+    Ok(Memory::Allocated(unsafe { Vec::from_raw_parts(memory.cast(), len, len) }))
+}
+
+/// Large memory by itself, which goes back to the system when it is dropped. An allocator may keep it, and buffers that grow
+/// would leave holes that nothing fits.
+#[cfg(target_os = "linux")]
+mod mapped {
+    use super::{Deref, DerefMut, Layout, Zeroed};
+
+    /// Smaller memory is the allocator's.
+    const WORTHWHILE: usize = 1 << 20;
+    /// From here on pages of 2 MiB are asked for: walking through megabytes with a stride then misses few translations of
+    /// addresses, and the first touch is one fault instead of 512.
+    const HUGE: usize = 2 << 20;
+
+    #[derive(Debug)]
+    pub(super) struct Mapped<T> {
+        start: *mut T,
+        len: usize,
+        bytes: usize,
+    }
+
+    // SAFETY: it owns its memory, as a `Vec` does.
+    unsafe impl<T: Send> Send for Mapped<T> {}
+    // SAFETY: as above.
+    unsafe impl<T: Sync> Sync for Mapped<T> {}
+
+    impl<T: Zeroed> Mapped<T> {
+        /// `len` zeros, of this layout; none where they are few or the system gives no memory.
+        pub(super) fn new(len: usize, layout: Layout) -> Option<Mapped<T>> {
+            let bytes = layout.size();
+            if bytes < WORTHWHILE || layout.align() > 4096 {
+                return None;
+            }
+            let (protection, flags) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // SAFETY: new memory, at a place that the system chooses.
+            let memory =
+                unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+            if memory == libc::MAP_FAILED {
+                return None;
+            }
+            if bytes >= HUGE {
+                // SAFETY: the memory just mapped; the advice does not change what is in it. That it is not taken is
+                // no error.
+                unsafe { libc::madvise(memory, bytes, libc::MADV_HUGEPAGE) };
+            }
+            Some(Mapped { start: memory.cast(), len, bytes })
+        }
+    }
+
+    impl<T> Drop for Mapped<T> {
+        fn drop(&mut self) {
+            // SAFETY: mapped by `new`, and borrowed by nobody any more. The elements are plain numbers.
+            unsafe { libc::munmap(self.start.cast(), self.bytes) };
+        }
+    }
+
+    impl<T> Deref for Mapped<T> {
+        type Target = [T];
+
+        #[inline]
+        fn deref(&self) -> &[T] {
+            // SAFETY: `len` elements, zero or written since, which lie at the start of a page.
+            unsafe { std::slice::from_raw_parts(self.start, self.len) }
+        }
+    }
+
+    impl<T> DerefMut for Mapped<T> {
+        #[inline]
+        fn deref_mut(&mut self) -> &mut [T] {
+            // SAFETY: as above, borrowed by one.
+            unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+        }
+    }
+}
 
 impl<T> Deref for Aligned<T> {
     type Target = [T];

@@ -38,6 +38,7 @@ impl Kernel for Unary<'_> {
             UnaryOp::Cos => each(x, f32::cos),
             UnaryOp::Tanh => vectors(s, x, |x| math::tanh(s, x)),
             UnaryOp::Erf => vectors(s, x, |x| math::erf(s, x)),
+            UnaryOp::Round => each(x, f32::round_ties_even),
         }
     }
 }

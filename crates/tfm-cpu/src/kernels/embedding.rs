@@ -1,11 +1,46 @@
 //! Token embedding: rows of a table, scaled, plus rows of a table of positions.
 
+use half::bf16;
+
+use super::int8::pack::QuantizedWeight;
+use super::pack::Panels;
 use super::rows::Rows;
+
+/// A table of embeddings, as it lies or as it is stored for the product with it.
+#[derive(Clone, Copy, Debug)]
+#[allow(missing_docs)]
+pub enum Table<'a> {
+    Rows(Rows<'a>),
+    Panels(Panels<'a>),
+    Short(Panels<'a, bf16>),
+    Quantized(&'a QuantizedWeight),
+}
+
+impl Table<'_> {
+    /// Writes row `i` to `out`. Panics where there is no such row, or it has another length.
+    fn row(&self, i: usize, out: &mut [f32]) {
+        match self {
+            Table::Rows(rows) => out.copy_from_slice(rows.row(i)),
+            Table::Panels(panels) => panels.row(i, out),
+            Table::Short(panels) => panels.row(i, out),
+            Table::Quantized(weight) => weight.row(i, out),
+        }
+    }
+
+    fn cols(&self) -> usize {
+        match self {
+            Table::Rows(rows) => rows.cols(),
+            Table::Panels(panels) => panels.k(),
+            Table::Short(panels) => panels.k(),
+            Table::Quantized(weight) => weight.k(),
+        }
+    }
+}
 
 /// `out[i] = scale·table[ids[i]] + positions`, where positions are `(position_table, position ids)`, if any.
 /// Panics where an id is outside its table.
 pub fn embedding(
-    table: Rows<'_>,
+    table: Table<'_>,
     ids: &[i32],
     scale: f32,
     positions: Option<(Rows<'_>, &[i32])>,
@@ -17,15 +52,13 @@ pub fn embedding(
         return;
     }
     for (i, out) in out.chunks_exact_mut(d).enumerate() {
-        let row = table.row(ids[i] as usize);
+        table.row(ids[i] as usize, out);
         match positions {
             Some((position_table, positions)) => {
                 let position = position_table.row(positions[i] as usize);
-                for ((out, &x), &p) in out.iter_mut().zip(row).zip(position) {
-                    *out = scale * x + p;
-                }
+                out.iter_mut().zip(position).for_each(|(out, &p)| *out = scale * *out + p);
             }
-            None => out.iter_mut().zip(row).for_each(|(out, &x)| *out = scale * x),
+            None => out.iter_mut().for_each(|out| *out *= scale),
         }
     }
 }

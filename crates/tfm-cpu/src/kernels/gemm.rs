@@ -2,33 +2,21 @@
 
 use std::ops::Range;
 
-use tfm_core::fused::Activation;
-
-use super::activation::activate;
-use super::pack::Panels;
+use super::candidates::Product;
+use super::epilogue::{Epilogue, Results};
+use super::pack::{Panels, Weight};
 use super::rows::Rows;
 use super::simd::{Kernel, Simd};
-use super::threads::{SharedMut, Threads, share};
-use super::tile::{Sums, panels_at_once, tile};
-
-/// What is done to a product's element before it is stored: `activation(sum + bias) + residual`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Epilogue<'a> {
-    /// `[n]`
-    pub bias: Option<&'a [f32]>,
-    /// Applied after the bias.
-    pub activation: Option<Activation>,
-    /// `[m, n]`, added last.
-    pub residual: Option<Rows<'a>>,
-}
+use super::threads::{SharedMut, Threads, product_work, share};
+use super::tile::{MOST_SUMS, panels_at_once, tile};
 
 /// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with `out_stride` elements from row to row of `out`.
 ///
 /// A row's result depends on the row alone. Panics when the shapes do not agree.
-pub fn linear<'w>(
+pub fn linear<'w, W: Weight>(
     threads: &Threads,
     x: Rows<'_>,
-    weight: impl Into<Panels<'w>>,
+    weight: impl Into<Panels<'w, W>>,
     epilogue: Epilogue<'_>,
     out: &mut [f32],
     out_stride: usize,
@@ -37,20 +25,20 @@ pub fn linear<'w>(
     let (m, n, k) = (x.rows(), weight.n(), weight.k());
     assert_eq!(x.cols(), k, "the rows of x must be as long as those of the weight");
     assert!(out_stride >= n && (m == 0 || out.len() >= (m - 1) * out_stride + n));
-    assert!(epilogue.bias.is_none_or(|b| b.len() == n));
-    assert!(epilogue.residual.is_none_or(|r| r.rows() == m && r.cols() == n));
+    epilogue.check(m, n);
     if m == 0 || n == 0 {
         return;
     }
     let out = SharedMut::new(out);
+    let results = Results { epilogue, out: &out, stride: out_stride, n, origin: 0 };
     let job = |rows, panels| {
-        let weight_isa = weight.isa();
-        weight_isa.run(Block { x, weight, epilogue, out: &out, out_stride, rows, panels });
+        let isa = weight.isa();
+        isa.run(Block { x, weight, results, rows, panels });
     };
     // Many rows are divided by rows, so that each core reads its own; few rows by panels, so that each
     // core reads its own weights.
     let panels = weight.count();
-    let work = m.saturating_mul(2 * n * k);
+    let work = product_work([m, n, k], n * k * size_of::<W>());
     let by_rows = m >= panels * 4;
     let tasks = threads.tasks(work, if by_rows { m / 48 } else { panels });
     threads.run(tasks, |i| {
@@ -62,53 +50,111 @@ pub fn linear<'w>(
     });
 }
 
+/// `x·Wᵀ + bias`, to be computed part by part.
+#[derive(Clone, Copy, Debug)]
+pub struct Projection<'a, W> {
+    /// `[m, k]`
+    pub x: Rows<'a>,
+    /// `[n, k]`
+    pub weight: Panels<'a, W>,
+    /// `[n]`
+    pub bias: Option<&'a [f32]>,
+}
+
+impl<W: Weight> Product for Projection<'_, W> {
+    fn rows(&self) -> usize {
+        self.x.rows()
+    }
+
+    fn columns(&self) -> usize {
+        self.weight.n()
+    }
+
+    fn depth(&self) -> usize {
+        self.weight.k()
+    }
+
+    fn part(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32], stride: usize) {
+        let Projection { x, weight, bias } = *self;
+        let panels = panels_of(columns.clone(), weight.width());
+        let epilogue = Epilogue { bias, ..Epilogue::default() };
+        epilogue.check(x.rows(), weight.n());
+        let out = SharedMut::new(out);
+        let origin = rows.start * stride + columns.start;
+        let results = Results { epilogue, out: &out, stride, n: weight.n(), origin };
+        weight.isa().run(Block { x, weight, results, rows, panels });
+    }
+}
+
+/// The panels of these columns, which begin and, but for the last ones, end at multiples of a panel's width.
+pub(super) fn panels_of(columns: Range<usize>, width: usize) -> Range<usize> {
+    assert!(columns.start.is_multiple_of(width));
+    columns.start / width..columns.end.div_ceil(width)
+}
+
 /// The rows and panels of a product that one task computes.
-struct Block<'a> {
+struct Block<'a, W> {
     x: Rows<'a>,
-    weight: Panels<'a>,
-    epilogue: Epilogue<'a>,
-    out: &'a SharedMut<'a, f32>,
-    out_stride: usize,
+    weight: Panels<'a, W>,
+    results: Results<'a>,
     rows: Range<usize>,
     panels: Range<usize>,
 }
 
 /// Elements of x that stay in the second-level cache while the panels go by, ...
 const BLOCK_ELEMENTS: usize = 96 * 1024;
-/// ... and elements of panels up to which it is these that stay there, and a tile's rows in the first-level cache.
-const PANEL_ELEMENTS: usize = 160 * 1024;
+/// ... and the tiles that are at most.
+const MOST_TILES: usize = 64;
+/// Elements of a panel that stay in the first-level cache while the tiles of a block go by.
+const PANEL_PART: usize = 4096;
 
-impl Kernel for Block<'_> {
+impl<W: Weight> Kernel for Block<'_, W> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.weight.width();
-        let mut sums: Sums = [0.0; _];
-        let k = self.x.cols().max(1);
-        let small = self.panels.len() * width * k <= PANEL_ELEMENTS;
-        let tiles_at_once = if small { 1 } else { (BLOCK_ELEMENTS / k / S::TILE_ROWS).max(1) };
+        let mut sums = [0.0; MOST_TILES * MOST_SUMS];
+        let k = self.x.cols();
+        let tiles_at_once = (BLOCK_ELEMENTS / k.max(1) / S::TILE_ROWS).clamp(1, MOST_TILES);
         let blocks = self.rows.len().div_ceil(tiles_at_once * S::TILE_ROWS);
         for b in 0..blocks {
             let block = share(self.rows.len(), blocks, b);
             let tiles = block.len().div_ceil(S::TILE_ROWS);
+            let parts = if tiles > 1 { (k * width).div_ceil(PANEL_PART).max(1) } else { 1 };
             let mut panel = self.panels.start;
             while panel < self.panels.end {
                 let most = panels_at_once(block.len());
                 let count = if self.panels.end - panel >= most { most } else { 1 };
-                for t in 0..tiles {
-                    let part = share(block.len(), tiles, t);
-                    let first = self.rows.start + block.start + part.start;
-                    let weights = self.weight.from(panel);
-                    self.prefetch(s, first, part.len(), panel, count);
-                    if panel == self.panels.start {
-                        let next = first + part.len();
-                        self.prefetch_rows(s, next, S::TILE_ROWS.min(self.rows.end - next));
-                    }
-                    tile(s, self.x, first, part.len(), weights, count, &mut sums);
-                    for (i, sums) in sums.chunks(width).take(count * part.len()).enumerate() {
-                        let column = (panel + i / part.len()) * width;
-                        self.store(s, sums, first + i % part.len(), column);
+                let weights = self.weight.from(panel);
+                for part in 0..parts {
+                    let inputs = share(k, parts, part);
+                    for (t, sums) in sums.chunks_exact_mut(MOST_SUMS).take(tiles).enumerate() {
+                        let rows = share(block.len(), tiles, t);
+                        let first = self.rows.start + block.start + rows.start;
+                        let rows = first..first + rows.len();
+                        if part + 1 == parts {
+                            let (column, columns) = (panel * width, count * width);
+                            self.results.prefetch(s, rows.clone(), column, columns);
+                        }
+                        if panel == self.panels.start && part == 0 {
+                            let next = rows.end;
+                            self.prefetch_rows(s, next, S::TILE_ROWS.min(self.rows.end - next));
+                        }
+                        let inputs = inputs.clone();
+                        tile(s, self.x, (first, rows.len()), (weights, count), inputs, sums);
+                        if part + 1 < parts {
+                            continue;
+                        }
+                        for q in 0..count {
+                            for row in rows.clone() {
+                                let at = (q * rows.len() + row - first) * width;
+                                let (sums, column) = (&sums[at..at + width], (panel + q) * width);
+                                // SAFETY: tasks have different rows or different panels, and a task writes
+                                // one element once.
+                                unsafe { self.results.store(s, sums, (), row, column) };
+                            }
+                        }
                     }
                 }
                 panel += count;
@@ -120,23 +166,7 @@ impl Kernel for Block<'_> {
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-impl Block<'_> {
-    /// Asks for the part of the output that a tile will be stored in, and what is added to it.
-    #[inline(always)]
-    fn prefetch<S: Simd>(&self, s: S, first: usize, rows: usize, panel: usize, count: usize) {
-        let width = self.weight.width();
-        for row in first..first + rows {
-            let start = self.out.pointer().wrapping_add(row * self.out_stride + panel * width);
-            let residual = self.epilogue.residual.map(|r| r.row(row).as_ptr());
-            for at in (0..count * width).step_by(LINE) {
-                s.prefetch(start.wrapping_add(at));
-                if let Some(residual) = residual {
-                    s.prefetch(residual.wrapping_add(panel * width + at));
-                }
-            }
-        }
-    }
-
+impl<W: Weight> Block<'_, W> {
     /// Asks for rows of x.
     #[inline(always)]
     fn prefetch_rows<S: Simd>(&self, s: S, first: usize, rows: usize) {
@@ -144,32 +174,6 @@ impl Block<'_> {
             for at in (0..x.len()).step_by(LINE) {
                 s.prefetch(x.as_ptr().wrapping_add(at));
             }
-        }
-    }
-
-    /// Finishes the sums of one panel's columns of a row, and stores them.
-    #[inline(always)]
-    fn store<S: Simd>(&self, s: S, sums: &[f32], row: usize, column: usize) {
-        let columns = column..(column + sums.len()).min(self.weight.n());
-        let Epilogue { bias, activation, residual } = self.epilogue;
-        let start = row * self.out_stride;
-        // SAFETY: tasks have different rows or different panels, and a task writes one element once.
-        let out = unsafe { self.out.slice(start + columns.start..start + columns.end) };
-        let bias = bias.map(|b| &b[columns.clone()]);
-        let residual = residual.map(|r| &r.row(row)[columns.clone()]);
-        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let lanes = i * S::LANES..i * S::LANES + out.len();
-            let mut y = s.load_partial(&sums[lanes.clone()]);
-            if let Some(bias) = bias {
-                y = s.add(y, s.load_partial(&bias[lanes.clone()]));
-            }
-            if let Some(activation) = activation {
-                y = activate(s, activation, y);
-            }
-            if let Some(residual) = residual {
-                y = s.add(y, s.load_partial(&residual[lanes]));
-            }
-            s.store_partial(y, out);
         }
     }
 }
@@ -180,6 +184,7 @@ mod tests {
     use crate::kernels::pack::{PackedWeight, Strided};
     use crate::kernels::simd::Isa;
     use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
+    use tfm_core::fused::Activation;
 
     /// x with gaps between its rows, a weight, a bias and a residual.
     struct Case {

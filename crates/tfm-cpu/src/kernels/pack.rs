@@ -2,7 +2,9 @@
 
 use std::collections::TryReserveError;
 
-use super::aligned::Aligned;
+use half::bf16;
+
+use super::aligned::{Aligned, Zeroed};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
@@ -25,15 +27,56 @@ pub struct Strided<'a> {
     pub input_stride: usize,
 }
 
+/// An element of a packed weight.
+pub trait Weight: Zeroed + Send + Sync + 'static {
+    /// A vector of floats of the elements at `w`.
+    ///
+    /// # Safety
+    /// `w` must be readable for a vector's elements.
+    unsafe fn load<S: Simd>(s: S, w: *const Self) -> S::F;
+    /// The nearest element.
+    fn from_f32(x: f32) -> Self;
+    /// The number.
+    fn to_f32(self) -> f32;
+}
+
+impl Weight for f32 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, w: *const f32) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_ptr(w) }
+    }
+    fn from_f32(x: f32) -> f32 {
+        x
+    }
+    fn to_f32(self) -> f32 {
+        self
+    }
+}
+
+impl Weight for bf16 {
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, w: *const bf16) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { s.load_bf16(w) }
+    }
+    fn from_f32(x: f32) -> bf16 {
+        bf16::from_f32(x)
+    }
+    fn to_f32(self) -> f32 {
+        self.to_f32()
+    }
+}
+
 /// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, k, width]`, so that the product reads it
 /// from front to back. The columns that the last panel has too many are zero.
 #[derive(Clone, Copy, Debug)]
-pub struct Panels<'a> {
+pub struct Panels<'a, W = f32> {
     isa: Isa,
     n: usize,
     k: usize,
     width: usize,
-    data: &'a [f32],
+    data: &'a [W],
 }
 
 impl<'a> Panels<'a> {
@@ -63,7 +106,9 @@ impl<'a> Panels<'a> {
         });
         Panels { isa, n, k, width, data }
     }
+}
 
+impl<'a, W: Weight> Panels<'a, W> {
     /// The instruction set that the panels are made for.
     pub fn isa(&self) -> Isa {
         self.isa
@@ -90,18 +135,25 @@ impl<'a> Panels<'a> {
     }
 
     /// The panels from `i` on: each is `[k, width]`.
-    pub fn from(&self, i: usize) -> &'a [f32] {
+    pub fn from(&self, i: usize) -> &'a [W] {
         &self.data[i * self.k * self.width..]
+    }
+
+    /// Output column `j`'s weights: a row of the matrix. Panics where `out` is not `k` long.
+    pub fn row(&self, j: usize, out: &mut [f32]) {
+        assert!(j < self.n && out.len() == self.k);
+        let inputs = self.from(j / self.width).chunks_exact(self.width);
+        out.iter_mut().zip(inputs).for_each(|(out, inputs)| *out = inputs[j % self.width].to_f32());
     }
 }
 
 /// [`Panels`] with their memory.
 #[derive(Debug)]
-pub struct PackedWeight {
+pub struct PackedWeight<W = f32> {
     isa: Isa,
     n: usize,
     k: usize,
-    data: Aligned<f32>,
+    data: Aligned<W>,
 }
 
 impl PackedWeight {
@@ -118,16 +170,45 @@ impl PackedWeight {
         Panels::pack(isa, threads, weight, &mut data);
         Ok(PackedWeight { isa, n: weight.n, k: weight.k, data })
     }
+}
 
+impl PackedWeight<bf16> {
+    /// Packs a matrix for products on `isa`, its elements rounded.
+    ///
+    /// # Errors
+    /// There is no memory for the panels.
+    pub fn rounded(isa: Isa, weight: Strided<'_>) -> Result<PackedWeight<bf16>, TryReserveError> {
+        let Strided { n, k, column_stride, .. } = weight;
+        let width = PANEL_VECTORS * isa.lanes();
+        let mut data = Aligned::new(Panels::elements(isa, n, k))?;
+        // Some panels at a time, so that there is never a second whole copy.
+        let mut wide = Aligned::new(PANELS_TOGETHER * width * k)?;
+        let groups = data.chunks_mut((PANELS_TOGETHER * width * k).max(1));
+        for (group, out) in groups.enumerate() {
+            let first = group * PANELS_TOGETHER * width;
+            let part = Strided {
+                data: &weight.data[first * column_stride..],
+                n: (n - first).min(PANELS_TOGETHER * width),
+                ..weight
+            };
+            let wide = &mut wide[..out.len()];
+            isa.run(Pack { weight: part, first: 0, out: wide });
+            out.iter_mut().zip(wide).for_each(|(out, x)| *out = bf16::from_f32(*x));
+        }
+        Ok(PackedWeight { isa, n, k, data })
+    }
+}
+
+impl<W: Weight> PackedWeight<W> {
     /// The panels.
-    pub fn panels(&self) -> Panels<'_> {
+    pub fn panels(&self) -> Panels<'_, W> {
         let width = PANEL_VECTORS * self.isa.lanes();
         Panels { isa: self.isa, n: self.n, k: self.k, width, data: &self.data }
     }
 }
 
-impl<'a> From<&'a PackedWeight> for Panels<'a> {
-    fn from(weight: &'a PackedWeight) -> Panels<'a> {
+impl<'a, W: Weight> From<&'a PackedWeight<W>> for Panels<'a, W> {
+    fn from(weight: &'a PackedWeight<W>) -> Panels<'a, W> {
         weight.panels()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 
 use super::pool::Pool;
 
@@ -12,8 +12,10 @@ use super::pool::Pool;
 /// result must depend on the task alone.
 #[derive(Debug)]
 pub struct Threads {
-    pool: Option<Mutex<Pool>>,
+    pool: Option<Arc<Mutex<Pool>>>,
     count: usize,
+    /// How many of them a job may be divided among.
+    used: AtomicUsize,
 }
 
 /// Work below this many floating-point operations (about 50 µs) is not worth waking a thread for.
@@ -28,23 +30,41 @@ impl Threads {
         let count = count.max(1);
         let pool = match count {
             1 => None,
-            _ => Some(Mutex::new(Pool::new(count - 1)?)),
+            _ => Some(Arc::new(Mutex::new(Pool::new(count - 1)?))),
         };
-        Ok(Threads { pool, count })
+        Ok(Threads { pool, count, used: AtomicUsize::new(count) })
     }
 
-    /// The number of threads, the caller's included.
+    /// `count` threads for another caller: a share of these where there are so many, else new ones.
+    ///
+    /// # Errors
+    /// The system's, when it starts no thread.
+    pub fn fork(&self, count: usize) -> std::io::Result<Threads> {
+        if count > self.count {
+            return Threads::new(count);
+        }
+        let used = AtomicUsize::new(count.max(1));
+        Ok(Threads { pool: self.pool.clone(), count: self.count, used })
+    }
+
+    /// Divides jobs among that many threads from now on, or all if there are fewer.
+    pub fn limit(&self, count: usize) {
+        self.used.store(count.clamp(1, self.count), Ordering::Relaxed);
+    }
+
+    /// The number of threads that jobs are divided among, the caller's included.
     pub fn count(&self) -> usize {
-        self.count
+        self.used.load(Ordering::Relaxed)
     }
 
     /// How many tasks `work` floating-point operations are worth dividing into, at most `limit`.
     pub fn tasks(&self, work: usize, limit: usize) -> usize {
-        if self.count == 1 || work < WORTHWHILE {
+        let count = self.count();
+        if count == 1 || work < WORTHWHILE {
             return 1;
         }
         // A few for each worker, so that one held up by something else does not hold up all.
-        let tasks = (work / (WORTHWHILE / 2)).min(self.count * 4);
+        let tasks = (work / (WORTHWHILE / 2)).min(count * 4);
         tasks.min(limit).max(1)
     }
 
@@ -53,7 +73,7 @@ impl Threads {
     /// Panics with what a task panicked with.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
         // The workers do one job at a time; a task of theirs, or another caller, does its own itself.
-        let free = self.pool.as_ref().filter(|_| tasks > 1).map(Mutex::try_lock);
+        let free = self.pool.as_deref().filter(|_| tasks > 1).map(Mutex::try_lock);
         let mut pool = match free {
             Some(Ok(pool)) => pool,
             Some(Err(TryLockError::Poisoned(error))) => error.into_inner(),
@@ -97,6 +117,14 @@ impl Threads {
             task(range, part);
         });
     }
+}
+
+/// The work of a product `[m, k]·[k, n]` whose weight has so many bytes, in floating-point operations: with few rows it
+/// takes as long as reading the weight from memory.
+pub fn product_work([m, n, k]: [usize; 3], bytes: usize) -> usize {
+    /// Operations in the time that a byte takes.
+    const OPERATIONS_A_BYTE: usize = 6;
+    m.saturating_mul(2 * n * k).saturating_add(OPERATIONS_A_BYTE * bytes)
 }
 
 /// Share `i` of `n` items divided evenly into `parts` ranges.
@@ -225,6 +253,26 @@ mod tests {
             }
         });
         assert_eq!(done.into_inner(), 3 * 50 * 3 * 2);
+    }
+
+    #[test]
+    fn forks_share_the_workers_and_have_limits_of_their_own() {
+        let threads = Threads::new(3).unwrap();
+        let fork = threads.fork(1).unwrap();
+        assert_eq!((threads.count(), fork.count(), fork.tasks(usize::MAX, 9)), (3, 1, 1));
+        fork.limit(9);
+        assert_eq!((fork.count(), fork.tasks(usize::MAX, 9)), (3, 9));
+        fork.limit(0);
+        assert_eq!(fork.count(), 1);
+        assert_eq!(threads.fork(4).unwrap().count(), 4);
+        let meeting = std::sync::Barrier::new(2);
+        threads.run(2, |_| {
+            meeting.wait();
+        });
+        drop(threads);
+        fork.run(2, |_| {
+            meeting.wait();
+        });
     }
 
     #[test]

@@ -7,21 +7,21 @@ use super::threads::{SharedMut, Threads};
 
 /// The k greatest of what is offered, greatest first, the first offered first among equals. NaN ranks with
 /// the lowest.
-struct Best<'a, T> {
-    values: &'a mut [T],
-    ids: &'a mut [i32],
-    len: usize,
+pub(super) struct Best<'a, T> {
+    pub(super) values: &'a mut [T],
+    pub(super) ids: &'a mut [i32],
+    /// How many there are so far.
+    pub(super) len: usize,
 }
 
 impl<T: PartialOrd + Copy> Best<'_, T> {
     /// Takes in a candidate if it belongs to the best so far.
     #[inline(always)]
-    fn offer(&mut self, value: T, id: usize) {
-        let full = self.len == self.values.len();
-        if full && !self.last().is_some_and(|last| beats(value, last)) {
+    pub(super) fn offer(&mut self, value: T, id: usize) {
+        if self.last().is_some_and(|last| !beats(value, last)) || self.values.is_empty() {
             return;
         }
-        self.len += usize::from(!full);
+        self.len = (self.len + 1).min(self.values.len());
         let mut at = self.len - 1;
         while at > 0 && beats(value, self.values[at - 1]) {
             self.values[at] = self.values[at - 1];
@@ -32,10 +32,10 @@ impl<T: PartialOrd + Copy> Best<'_, T> {
         self.ids[at] = id as i32;
     }
 
-    /// The least of the best.
+    /// The least of the best, once there are as many as are wanted.
     #[inline(always)]
-    fn last(&self) -> Option<T> {
-        self.values.last().copied()
+    pub(super) fn last(&self) -> Option<T> {
+        if self.len == self.values.len() { self.values.last().copied() } else { None }
     }
 }
 
@@ -121,20 +121,22 @@ impl Kernel for TopRow<'_> {
         let (shift, normaliser) = (s.splat(max), s.splat(log_sum));
         let rows = self.logits.chunks(S::LANES).zip(self.bias.chunks(S::LANES));
         let mut lanes = [0.0; 16];
-        let mut last = s.splat(f32::NAN);
+        let mut last = None;
         for (i, (x, bias)) in rows.enumerate() {
             let y = s.sub(s.sub(s.load_partial(x), shift), normaliser);
             let y = s.add(y, s.load_partial(bias));
             // Once there are k, most vectors hold nothing that beats the last of them.
-            let settled = self.best.len == self.best.values.len();
-            if settled && !log_sum.is_nan() && !s.any_gt(y, last) {
+            if let Some(last) = last
+                && !log_sum.is_nan()
+                && !s.any_gt(y, s.splat(last))
+            {
                 continue;
             }
             s.store(y, &mut lanes);
             for (lane, &y) in lanes[..x.len()].iter().enumerate() {
                 self.best.offer(y, i * S::LANES + lane);
             }
-            last = s.splat(self.best.last().unwrap_or(f32::NAN));
+            last = self.best.last();
         }
     }
 }

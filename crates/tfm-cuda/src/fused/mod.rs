@@ -17,7 +17,7 @@ pub(crate) use relative_bias::Buckets;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
-use tfm_core::fused::Fused;
+use tfm_core::fused::{Embedding, Fused, Linear, Precision};
 use tfm_core::{DType, Layout};
 
 /// What a kernel asks of an operand's layout.
@@ -63,6 +63,7 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         | Fused::Dropout(_)
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
+        | Fused::TopOfLinear(_)
         | Fused::Adam(_) => Wanted::Contiguous,
         Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
         Fused::Attention(_) | Fused::AttentionGradient(_) => Wanted::Contiguous,
@@ -80,6 +81,11 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     let all_fit = signature.inputs.iter().enumerate().all(|(i, (_, layout))| fits(layout, i));
     let width = signature.inputs.first().map_or(0, |(_, layout)| layout.shape().last_extent());
     let sizes_fit = match op {
+        Fused::Linear(Linear { precision, .. }) | Fused::Embedding(Embedding { precision, .. }) => {
+            *precision == Precision::Full
+        }
+        // Its decomposition is a product by cuBLASLt and the kernel of `TopLogProbabilities`.
+        Fused::TopOfLinear(_) => false,
         Fused::LayerNorm(_)
         | Fused::LayerNormGradient(_)
         | Fused::RmsNorm(_)
@@ -123,6 +129,7 @@ pub(crate) fn run(
             cross_entropy::run_gradient(cuda, op, inputs, &mut outputs[0])
         }
         Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
+        Fused::TopOfLinear(_) => unreachable!("`supports` refuses it"),
         Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
         Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),

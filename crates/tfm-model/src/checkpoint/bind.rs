@@ -130,6 +130,7 @@ impl<'a> Binder<'a> {
         };
         let (nan, infinite) =
             not_finite(element_type, &self.tensors.files[file][entry.bytes.clone()]);
+        self.tensors.files[file].release(entry.bytes.clone());
         if nan + infinite > 0 {
             let remedy = "the file is damaged, or training had diverged; get it again";
             let elements = entry.shape.elements();

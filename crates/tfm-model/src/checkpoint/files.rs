@@ -7,7 +7,7 @@ use super::mmap;
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::path::Path;
 
 pub(super) const CONFIG: &str = "config.json";
@@ -39,6 +39,15 @@ impl Deref for FileBytes {
             Source::Mapped(map) => map,
             Source::Static(bytes) => bytes,
             Source::Owned(bytes) => bytes,
+        }
+    }
+}
+
+impl FileBytes {
+    /// Says that these bytes have been read and won't be soon again.
+    pub(super) fn release(&self, bytes: Range<usize>) {
+        if let Source::Mapped(map) = &self.0 {
+            mmap::release(map, bytes);
         }
     }
 }

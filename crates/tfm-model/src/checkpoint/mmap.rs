@@ -3,6 +3,7 @@
 use memmap2::Mmap;
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::path::Path;
 
 /// Maps a file for reading. Its pages are read when they are touched.
@@ -22,4 +23,29 @@ pub(super) fn map(path: &Path) -> io::Result<Mmap> {
     // read as plain numbers and UTF-8-checked text, for which any content is valid; a concurrent change of
     // the file can at worst change numbers, and a shortened file ends the process as described above.
     unsafe { Mmap::map(&file) }
+}
+
+/// Parts of a file shorter than this stay in memory when they have been read.
+const WORTHWHILE: usize = 1 << 20;
+
+/// Gives the memory of these bytes back to the system, which reads them again if they are touched again. As often as not it has
+/// them still.
+pub(super) fn release(map: &Mmap, bytes: Range<usize>) {
+    /// The largest pages there are on common systems: whole ones alone are given back.
+    const PAGE: usize = 64 << 10;
+    let (start, end) = (bytes.start.next_multiple_of(PAGE), bytes.end / PAGE * PAGE);
+    if bytes.len() < WORTHWHILE || start >= end {
+        return;
+    }
+    #[cfg(unix)]
+    {
+        // SAFETY: the map is of a file and read-only, so what is read again is the file's content, as before.
+        let advised = unsafe {
+            map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
+        };
+        // A system that keeps the memory does no harm.
+        let _ = advised;
+    }
+    #[cfg(not(unix))]
+    let _ = map;
 }

@@ -39,6 +39,9 @@ pub struct Checkpoint {
     tensors: Tensors,
 }
 
+/// Bytes of a file that are converted together; a multiple of every element's size.
+const CONVERTED_AT_ONCE: usize = 8 << 20;
+
 /// A parameter of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct ParameterInfo<'a> {
@@ -157,8 +160,16 @@ impl Checkpoint {
         let bound = self.find(name).ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
         let elements = match &bound.place {
             Some(place) => {
-                let bytes = &self.tensors.files[place.file][place.bytes.clone()];
-                elements::to_f32(place.element_type, bytes)
+                let (file, mut start) = (&self.tensors.files[place.file], place.bytes.start);
+                let mut elements = Vec::with_capacity(bound.shape.elements());
+                // What has been converted is given back at once: there are never two whole copies.
+                while start < place.bytes.end {
+                    let part = start..place.bytes.end.min(start + CONVERTED_AT_ONCE);
+                    elements.extend(elements::to_f32(place.element_type, &file[part.clone()]));
+                    file.release(part.clone());
+                    start = part.end;
+                }
+                elements
             }
             None => vec![0.0; bound.shape.elements()],
         };

@@ -11,6 +11,7 @@ pub use tfm_core::fused::Activation;
 
 use crate::checkpoint::Fault;
 use tfm_core::DType;
+use tfm_core::fused::Precision;
 
 /// The description of an encoder-decoder Transformer. Families differ in this data, and in how files name
 /// the weights; not in code.
@@ -55,6 +56,8 @@ pub struct Config {
     /// The type in which weights are kept and values computed; logits are `F32` whatever it is. Files have no say in it: `F32`
     /// where nothing else is asked for.
     pub dtype: DType,
+    /// The precision of products with weights and of the embeddings. Files have no say in it either.
+    pub precision: Precision,
 }
 
 /// Who defined the names in the files.

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::checkpoint::{Fault, shortened};
 use tfm_core::DType;
+use tfm_core::fused::Precision;
 
 const GENERATION_FILE: &str = "generation_config.json";
 
@@ -111,6 +112,7 @@ fn read_family(fields: &mut Fields, family: Family, special: SpecialTokens) -> C
         output_bias: true,
         special,
         dtype: DType::F32,
+        precision: Precision::Full,
     };
     match family {
         Family::Marian => common,

@@ -12,7 +12,7 @@ pub(super) struct Sentence {
     pub(super) cross: (usize, usize),
     /// For each live hypothesis the rows of the self-attention pool that hold its past.
     pub(super) rows: Vec<Vec<u32>>,
-    /// Every row it ever took; freed together when it ends.
+    /// The rows that it has; those that hypotheses have no more are freed on the way, the others when it ends.
     pub(super) taken: Vec<u32>,
     /// Tokens decoded so far.
     pub(super) position: usize,
@@ -31,6 +31,11 @@ pub(super) fn reorder(rows: &mut Vec<Vec<u32>>, parents: &[usize]) {
 }
 
 impl Sentence {
+    /// Frees the rows that no hypothesis sees any more.
+    pub(super) fn prune(&mut self, memory: &mut Memory) {
+        memory.rows.keep(&mut self.taken, self.rows.iter().flatten().copied());
+    }
+
     /// Frees its memory.
     pub(super) fn release(&mut self, memory: &mut Memory) {
         memory.rows.give_back(self.taken.drain(..));

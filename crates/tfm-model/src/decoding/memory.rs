@@ -7,8 +7,14 @@ use crate::config::Config;
 use crate::transformer::{Network, Pools};
 use tfm_core::{DType, DeviceTensor, HostSlice, Result, Session};
 
-/// Rows of a pool at first; doubled when they don't suffice.
+/// Rows of a pool at first.
 const FIRST_ROWS: usize = 512;
+
+/// How many rows a pool has when one of so many is to have `more`: a third more at least, so that it grows few times
+/// and is never much larger than it has to be.
+fn grown(rows: usize, more: usize) -> usize {
+    (rows + rows / 3).max(rows + more)
+}
 
 /// Keys and values of all sentences being decoded, and who has which rows.
 pub(super) struct Memory {
@@ -65,7 +71,7 @@ impl Memory {
         if self.rows.available() >= count {
             return Ok(false);
         }
-        let rows = (self.pools.own * 2).max(self.pools.own + count);
+        let rows = grown(self.pools.own, count);
         grow(session, config, "self", &mut self.own, rows)?;
         self.pools.own = rows;
         self.rows.grow_to(rows);
@@ -82,7 +88,7 @@ impl Memory {
         if let Some(start) = self.ranges.take(length) {
             return Ok((start, false));
         }
-        let rows = (self.pools.cross * 2).max(self.pools.cross + length);
+        let rows = grown(self.pools.cross, length);
         grow(session, config, "cross", &mut self.cross, rows)?;
         self.pools.cross = rows;
         self.ranges.grow_to(rows);

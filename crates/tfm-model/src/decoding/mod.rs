@@ -5,6 +5,8 @@ mod memory;
 mod programs;
 mod ranges;
 mod rows;
+mod share;
 mod worker;
 
+pub use share::ThreadShare;
 pub use worker::{Arrival, Limits, Request, Worker};

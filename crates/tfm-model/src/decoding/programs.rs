@@ -101,10 +101,16 @@ impl Programs {
                 // So the program does not depend on how the hypotheses are shared among the sentences.
                 cross: Sequences::input(&mut net.graph, "cross", n, n, pools.cross),
             };
+            let bans = net.graph.state("bans", DType::F32, [1, vocabulary]);
+            let bans = net.graph.reshape(bans, [vocabulary]);
+            if !shape.renormalize && !shape.normalizers {
+                let found = net.decoder_candidates(tokens, positions, keys, bans, candidates);
+                found.into_iter().for_each(|value| net.graph.output(value));
+                return session.compile(&net.graph, &CompileOptions::default());
+            }
             let mut logits = net.decoder(tokens, positions, keys);
             let graph = &mut net.graph;
-            let bans = graph.state("bans", DType::F32, [1, vocabulary]);
-            let mut bias = graph.reshape(bans, [vocabulary]);
+            let mut bias = bans;
             if shape.renormalize {
                 logits = graph.add(logits, bias);
                 bias = graph.constant(0.0, DType::F32);

@@ -4,6 +4,7 @@
 use super::batch::{Sentence, StepInputs, reorder};
 use super::memory::Memory;
 use super::programs::{EncodeShape, Programs, StepShape};
+use super::share::{Busy, ThreadShare};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::search::{Advance, Hypothesis, Search, SearchOptions, static_bans};
@@ -42,7 +43,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { hypotheses: 128, source_tokens: 1024 }
+        Limits { hypotheses: 64, source_tokens: 1024 }
     }
 }
 
@@ -54,14 +55,17 @@ pub struct Worker {
     memory: Memory,
     inputs: StepInputs,
     sentences: Vec<Sentence>,
+    share: Arc<ThreadShare>,
+    /// While there are sentences.
+    busy: Option<Busy>,
 }
 
 impl Worker {
-    /// A worker for the model of `config`, whose parameters the session has.
+    /// A worker for the model of `config`, whose parameters the session has, on threads that it shares with others.
     ///
     /// # Errors
     /// The backend's.
-    pub fn new(mut session: Session, config: Arc<Config>) -> Result<Self> {
+    pub fn new(mut session: Session, config: Arc<Config>, share: Arc<ThreadShare>) -> Result<Self> {
         let memory = Memory::new(&mut session, &config)?;
         Ok(Worker {
             session,
@@ -70,6 +74,8 @@ impl Worker {
             memory,
             inputs: StepInputs::default(),
             sentences: Vec::new(),
+            share,
+            busy: None,
         })
     }
 
@@ -90,6 +96,7 @@ impl Worker {
         for mut sentence in self.sentences.drain(..) {
             sentence.release(&mut self.memory); // there are some only after an error
         }
+        self.busy = None;
         outcome
     }
 
@@ -105,6 +112,9 @@ impl Worker {
         self.memory.ban(&mut self.session, &static_bans(options))?;
         let mut exhausted = false;
         loop {
+            if self.sentences.is_empty() {
+                self.busy = None; // it may wait for its next sentence
+            }
             // Room is let gather to a quarter before it is filled, so that the encoder sees many rows.
             let room = capacity - self.sentences.len();
             if !exhausted && (room >= capacity.div_ceil(4) || self.sentences.is_empty()) {
@@ -164,6 +174,8 @@ impl Worker {
         if tokens.is_empty() {
             return Ok(exhausted);
         }
+        let busy = self.busy.get_or_insert_with(|| self.share.enter());
+        self.session.limit_threads(busy.threads());
         let shape = EncodeShape {
             tokens: tokens.len(),
             sequences: offsets.len() - 1,
@@ -199,6 +211,9 @@ impl Worker {
         options: &SearchOptions,
         done: &mut dyn FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
+        if let Some(busy) = &self.busy {
+            self.session.limit_threads(busy.threads());
+        }
         let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
         if self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)? {
             self.programs.clear();
@@ -246,6 +261,7 @@ impl Worker {
             match sentence.search.advance_with_normalizers(values, ids, candidates, normalizers) {
                 Advance::Continue => {
                     reorder(&mut sentence.rows, sentence.search.parents());
+                    sentence.prune(memory);
                     sentence.position += 1;
                     true
                 }

@@ -3,7 +3,7 @@
 //! step by step: they differ in where keys and values come from.
 
 use super::{Network, Sequences};
-use tfm_core::fused::{Attention, RowTableAttention};
+use tfm_core::fused::{Attention, RowTableAttention, TopOfLinear};
 use tfm_core::{DType, Value};
 
 /// Where the decoder's attentions find their keys and values.
@@ -46,23 +46,53 @@ pub struct Pools {
 impl Network<'_> {
     /// Logits over the target vocabulary for the target `tokens [t]` at `positions [t]`: `[t, v]`.
     pub fn decoder(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
+        let x = self.decoder_states(tokens, positions, keys);
+        self.scoped("output", |net| {
+            let (weight, bias) = net.output_projection();
+            let logits = net.product(x, weight, bias);
+            net.graph.label(logits, "logits");
+            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more digits than 16 bits have.
+            net.graph.cast(logits, DType::F32)
+        })
+    }
+
+    /// What the logits are made of: `[t, d_model]`.
+    fn decoder_states(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
         let config = self.config;
-        let x = self.scoped("decoder", |net| {
+        self.scoped("decoder", |net| {
             let mut x =
                 net.embed("target_embedding.weight", config.target_vocabulary, tokens, positions);
             for layer in 0..config.decoder.layers {
                 x = net.scoped(&format!("layers.{layer}"), |net| net.decoder_layer(x, layer, keys));
             }
             if config.final_norm { net.norm(x, "final_norm") } else { x }
-        });
+        })
+    }
+
+    /// Weight and bias of the logits.
+    fn output_projection(&mut self) -> (Value, Option<Value>) {
+        let (v, d) = (self.config.target_vocabulary, self.config.d_model);
+        let weight = self.parameter("weight", &[v, d]);
+        (weight, self.config.output_bias.then(|| self.parameter("bias", &[v])))
+    }
+
+    /// The `k` most probable tokens after each of the target's, `bans [v]` added to their log-probabilities:
+    /// log-probabilities and ids `[t, k]`.
+    pub fn decoder_candidates(
+        &mut self,
+        tokens: Value,
+        positions: Value,
+        keys: DecoderKeys,
+        bans: Value,
+        k: usize,
+    ) -> [Value; 2] {
+        let x = self.decoder_states(tokens, positions, keys);
         self.scoped("output", |net| {
-            let weight = net.parameter("weight", &[config.target_vocabulary, config.d_model]);
-            let bias =
-                config.output_bias.then(|| net.parameter("bias", &[config.target_vocabulary]));
-            let logits = net.graph.linear(x, weight, bias);
-            net.graph.label(logits, "logits");
-            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more digits than 16 bits have.
-            net.graph.cast(logits, DType::F32)
+            let (weight, bias) = net.output_projection();
+            let op = TopOfLinear { bias: bias.is_some(), k, precision: net.config.precision };
+            let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).chain([bans]).collect();
+            let found = net.graph.fused_all(op, &inputs);
+            [found[0], found[1]]
         })
     }
 

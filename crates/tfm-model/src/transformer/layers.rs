@@ -4,7 +4,7 @@
 use super::learning::{Learning, Pupil};
 use crate::config::{Config, Family, NormPlacement};
 use crate::names::canonical;
-use tfm_core::fused::Embedding;
+use tfm_core::fused::{Embedding, Linear};
 use tfm_core::{Graph, Value};
 
 /// A graph of the model under construction.
@@ -49,9 +49,17 @@ impl<'a> Network<'a> {
         self.scoped(name, |net| {
             let weight = net.parameter("weight", &[output, input]);
             let bias = has_bias.then(|| net.parameter("bias", &[output]));
-            let y = net.graph.linear(x, weight, bias);
+            let y = net.product(x, weight, bias);
             net.adapted(x, y, input, output)
         })
+    }
+
+    /// `x·Wᵀ + b` in the model's precision.
+    pub(crate) fn product(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
+        let precision = self.config.precision;
+        let op = Linear { bias: bias.is_some(), precision, ..Linear::default() };
+        let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
+        self.graph.fused(op, &inputs)
     }
 
     /// Layer normalisation over the last axis.
@@ -109,7 +117,12 @@ impl<'a> Network<'a> {
         let encoding = self.parameter("positions.weight", &[config.max_positions, d]);
         // Marian's tables do not learn the row of the padding token, which its decoder begins with.
         let unlearnt = config.special.pad.filter(|_| config.family == Family::Marian);
-        let op = Embedding { scale: config.embedding_scale, positions: true, unlearnt };
+        let op = Embedding {
+            scale: config.embedding_scale,
+            positions: true,
+            unlearnt,
+            precision: config.precision,
+        };
         let x = self.graph.fused(op, &[tokens, table, positions, encoding]);
         self.dropped(x, |rates| rates.residual)
     }

@@ -4,6 +4,7 @@ use super::Places;
 use super::table::Table;
 use std::path::PathBuf;
 use tfm_core::DType;
+use tfm_core::fused::Precision;
 use tfm_model::config::{
     Activation, Config, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
 };
@@ -216,6 +217,7 @@ impl Architecture {
             output_bias: self.output_bias,
             special,
             dtype: DType::F32,
+            precision: Precision::Full,
         }
     }
 }

@@ -86,6 +86,14 @@ pub(crate) enum WeightType {
     Bf16,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Numbers {
+    F32,
+    F16,
+    Bf16,
+    Int8,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum TokenizerCommand {
     /// Learn pieces from text, and write a folder with source.spm, target.spm, vocab.json and more.
@@ -257,9 +265,9 @@ pub(crate) struct ModelChoice {
     /// Where to compute: auto (the default), cpu, or in a build with the feature `cuda` also cuda or cuda:N
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<tfm::Device>,
-    /// Compute in this type; 16 bits on a CUDA device alone so far
-    #[arg(long, value_enum, value_name = "TYPE", default_value_t = WeightType::F32)]
-    pub(crate) dtype: WeightType,
+    /// Compute in these numbers: int8 (on the cpu alone) and bf16 are faster and take less memory; f16 is for CUDA devices
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = Numbers::F32)]
+    pub(crate) dtype: Numbers,
     /// How many threads compute; without it, as many as there are processors
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,

@@ -14,12 +14,12 @@ mod tokenizer;
 mod train;
 mod translate;
 
-use args::{Arguments, Command, ModelChoice, Search, WeightType};
+use args::{Arguments, Command, ModelChoice, Numbers, Search};
 use clap::Parser;
 use failure::{Failure, Outcome};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use tfm::{DType, Device, Model, Options};
+use tfm::{ComputeType, Device, Model, Options};
 
 /// Does what the command line asks for.
 pub(crate) fn run() -> ExitCode {
@@ -47,12 +47,13 @@ impl ModelChoice {
     }
 }
 
-impl From<WeightType> for DType {
-    fn from(weights: WeightType) -> Self {
-        match weights {
-            WeightType::F32 => DType::F32,
-            WeightType::F16 => DType::F16,
-            WeightType::Bf16 => DType::BF16,
+impl From<Numbers> for ComputeType {
+    fn from(numbers: Numbers) -> Self {
+        match numbers {
+            Numbers::F32 => ComputeType::F32,
+            Numbers::F16 => ComputeType::F16,
+            Numbers::Bf16 => ComputeType::BF16,
+            Numbers::Int8 => ComputeType::Int8,
         }
     }
 }

@@ -18,6 +18,7 @@ const TOGETHER: [(f64, f64); 2] = [(4.0, 32.0), (1.0, 128.0)];
 pub(super) fn tables(peaks: &Peaks, shapes: &[Shape]) -> String {
     let mut text = format!("CPU: {}.\n", cpu::describe());
     text += &measured(peaks);
+    text += &products(peaks);
     for shape in shapes {
         text += &floors(peaks, shape);
     }
@@ -38,6 +39,22 @@ fn measured(peaks: &Peaks) -> String {
             let figures = peak.best.iter().map(|best| format!(" {best:.1} |")).collect::<String>();
             text += &format!("| {} | {unit} |{figures}\n", peak.name);
         }
+    }
+    text + "\n"
+}
+
+/// The linear layer's rates, as shares of the peaks.
+fn products(peaks: &Peaks) -> String {
+    let mut text = String::from(
+        "### Products with weights\n\nBeside each rate (10⁹ operations/s, the best of 0.25 s) its share of the peak, on one thread and on two.\n\n\
+         | precision | inputs × outputs | rows | 1 thread | 2 threads |\n|---|---|---|---|---|\n",
+    );
+    for product in &peaks.products {
+        let cells: String = (product.best.iter().zip(peaks.shares(product)))
+            .map(|(best, share)| format!(" {best:.0} ({:.0}%) |", share * 100.0))
+            .collect();
+        let (inputs, outputs) = (product.inputs, product.outputs);
+        text += &format!("| {} | {inputs} × {outputs} | {} |{cells}\n", product.kind, product.rows);
     }
     text + "\n"
 }

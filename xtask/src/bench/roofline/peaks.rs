@@ -18,12 +18,29 @@ pub(super) struct Peak {
     pub(super) best: Vec<f64>,
 }
 
+/// A product of the linear layer: how many operations a second, for each number of threads.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Product {
+    pub(super) kind: String,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) rows: usize,
+    pub(super) best: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct Products {
+    products: Vec<Product>,
+}
+
 /// What was measured.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Peaks {
     pub(super) threads: Vec<usize>,
     pub(super) giga_operations: Vec<Peak>,
     pub(super) gigabytes: Vec<Peak>,
+    #[serde(skip)]
+    pub(super) products: Vec<Product>,
     /// Bytes of the cache that all share.
     #[serde(skip)]
     pub(super) cache: usize,
@@ -79,10 +96,20 @@ impl Peaks {
         if let Some(bytes) = cache {
             program.args(["--cache", &bytes.to_string()]);
         }
-        let printed = project::output(&mut program)?;
-        let peaks: Peaks = serde_json::from_str(&printed)
-            .map_err(|error| format!("{PROGRAM} printed {printed:?}: {error}"))?;
-        Ok(Peaks { cache: cache.unwrap_or(0), ..peaks })
+        let peaks: Peaks = parsed(&project::output(&mut program)?)?;
+        let products: Products = parsed(&project::output(program.arg("--products"))?)?;
+        Ok(Peaks { products: products.products, cache: cache.unwrap_or(0), ..peaks })
+    }
+
+    /// The share of its precision's peak that a product reaches, for each number of threads.
+    pub(super) fn shares(&self, product: &Product) -> Vec<f64> {
+        let of = |kind: &str, at: usize| {
+            let all = self.giga_operations.iter().filter(|peak| peak.kind == kind);
+            all.filter_map(|peak| peak.best.get(at)).copied().fold(0.0, f64::max)
+        };
+        // Where there are no products of a kind, they are those of f32.
+        let peak = |at| of(&product.kind, at).max(of("f32", at));
+        product.best.iter().enumerate().map(|(at, best)| best / peak(at)).collect()
     }
 
     /// The best of a kind with all threads, in units a second.
@@ -125,6 +152,10 @@ impl Peaks {
     }
 }
 
+fn parsed<T: serde::de::DeserializeOwned>(printed: &str) -> Outcome<T> {
+    serde_json::from_str(printed).map_err(|error| format!("{PROGRAM} printed {printed:?}: {error}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -139,6 +170,7 @@ mod tests {
             threads: vec![1, 2],
             giga_operations: vec![peak("f32", 200.0), peak("int8", 300.0), peak("int8", 400.0)],
             gigabytes: vec![peak("read", 20.0), peak("cache", 100.0)],
+            products: Vec::new(),
             cache: 32 << 20,
         }
     }
@@ -156,6 +188,19 @@ mod tests {
         assert!(!both.memory && (both.seconds - 0.02 - 0.04).abs() < 1e-12);
         // No products of bf16: those of f32.
         assert_eq!(peaks.operations(Precision::Bf16), 200e9);
+    }
+
+    #[test]
+    fn shares_are_of_the_best_peak_of_the_precision() {
+        let product = |kind: &str| Product {
+            kind: kind.into(),
+            inputs: 1,
+            outputs: 1,
+            rows: 1,
+            best: vec![0.5, 100.0],
+        };
+        assert_eq!(peaks().shares(&product("int8")), [0.5, 0.25]);
+        assert_eq!(peaks().shares(&product("bf16")), [0.5, 0.5]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::harness::Check;
 use super::single_ops::same_bits;
 use super::{Config, Failure, Report};
-use crate::fused::{Activation, Attention, Linear, RowTableAttention};
+use crate::fused::{Activation, Attention, Embedding, Linear, Precision, RowTableAttention};
 use crate::testing::recipe::pick;
 use crate::testing::recipes::{Ragged, bias_table, heads, relative_bias, row_tables};
 use crate::testing::{Builder, Disguise, Problem, Recipe, Subject, Tally, Weights};
@@ -111,15 +111,18 @@ enum RowOp {
     RmsNorm,
     Softmax { log: bool },
     Activate(Activation),
-    Embedding,
+    Embedding(Precision),
     Top(usize),
 }
 
 fn row_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
     let activation = proptest::option::of(select(&Activation::ALL[..]));
-    let linear = (any::<[bool; 2]>(), activation).prop_map(|([bias, residual], activation)| {
-        RowOp::Linear(Linear { bias, activation, residual })
-    });
+    let precision = select(&Precision::ALL[..]);
+    let linear = (any::<[bool; 2]>(), activation, precision.clone()).prop_map(
+        |([bias, residual], activation, precision)| {
+            RowOp::Linear(Linear { bias, activation, residual, precision })
+        },
+    );
     let op = prop_oneof![
         4 => linear,
         1 => Just(RowOp::Joined),
@@ -127,7 +130,7 @@ fn row_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
         1 => Just(RowOp::RmsNorm),
         1 => any::<bool>().prop_map(|log| RowOp::Softmax { log }),
         1 => select(&Activation::ALL[..]).prop_map(RowOp::Activate),
-        1 => Just(RowOp::Embedding),
+        1 => precision.prop_map(RowOp::Embedding),
         1 => (1..9usize).prop_map(RowOp::Top),
     ];
     let sizes = (1..=70usize, 1..=300usize, 1..=90usize, 1..=3usize);
@@ -173,13 +176,14 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
         RowOp::Softmax { log: true } => vec![b.graph.log_softmax(x)],
         RowOp::Softmax { log: false } => vec![b.graph.softmax(x)],
         RowOp::Activate(activation) => vec![b.graph.activate(activation, x)],
-        RowOp::Embedding => {
+        RowOp::Embedding(precision) => {
             let ids: Vec<i32> = (0..all).map(|_| b.data.below(n) as i32).collect();
             let ids = b.indices(n, [rows.len()], ids[rows.clone()].to_vec());
             let positions: Vec<i32> = (0..all as i32).collect();
             let positions = b.indices(all, [rows.len()], positions[rows.clone()].to_vec());
             let (table, encoding) = (b.weight([n, k], 0.3), b.weight([all, k], 1.0));
-            vec![b.graph.embedding(ids, table, 16.0, Some((positions, encoding)))]
+            let op = Embedding { scale: 16.0, positions: true, precision, ..Embedding::default() };
+            vec![b.graph.fused(op, &[ids, table, positions, encoding])]
         }
         RowOp::Top(wanted) => {
             let bias = b.weight([k], 0.5);

@@ -3,7 +3,7 @@
 use super::harness::Check;
 use super::single_ops::{SLACK, run};
 use super::{Config, Failure, Report};
-use crate::fused::Attention;
+use crate::fused::{Attention, Fused};
 use crate::op::{Op, ReduceOp};
 use crate::reference::Reference;
 use crate::testing::recipes::{self, Family, Range, heads};
@@ -102,7 +102,10 @@ fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
     let Some(problem) = gradient_problem(recipe) else { return Ok(Tally::default()) };
     // Which of two near equals is among the greatest is open, and with it whose the gradient is.
     let chooses = |op: &Op| {
-        matches!(op, Op::TopK { .. } | Op::Fused(crate::fused::Fused::TopLogProbabilities(_)))
+        matches!(
+            op,
+            Op::TopK { .. } | Op::Fused(Fused::TopLogProbabilities(_) | Fused::TopOfLinear(_))
+        )
     };
     if problem.graph.nodes.iter().any(|node| chooses(&node.op)) {
         return Ok(Tally::default());

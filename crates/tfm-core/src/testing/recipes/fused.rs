@@ -1,9 +1,9 @@
 //! The row-wise fused ops.
 
 use super::{Family, Range, Sameness, basics, extent, shape, tensor};
-use crate::DType;
-use crate::fused::{Activate, Activation, Linear};
+use crate::fused::{Activate, Activation, Embedding, Linear, Precision, TopOfLinear};
 use crate::testing::Recipe;
+use crate::{DType, Value};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::BoxedStrategy;
@@ -17,15 +17,16 @@ pub(super) fn families(range: &Range) -> Vec<Family> {
         Family::new("Activate", Sameness::Bits, activate(range)),
         Family::new("Embedding", Sameness::Bits, embedding(range)),
         Family::new("TopLogProbabilities", Sameness::Bits, top_log_probabilities(range)),
+        Family::new("TopOfLinear", Sameness::Bounds, top_of_linear(range)),
     ]
 }
 
 fn linear(range: &Range) -> BoxedStrategy<Recipe> {
     let activation = proptest::option::of(select(&Activation::ALL[..]));
     let sizes = (prop_oneof![extent(range, 70), 0..4usize], extent(range, 600), extent(range, 90));
-    (basics(range), sizes, any::<[bool; 3]>(), activation)
-        .prop_map(|((dtype, seed), (m, k, n), [bias, residual, deep], activation)| {
-            let op = Linear { bias, activation, residual };
+    (basics(range), sizes, any::<[bool; 3]>(), (activation, precision()))
+        .prop_map(|((dtype, seed), (m, k, n), [bias, residual, deep], (activation, precision))| {
+            let op = Linear { bias, activation, residual, precision };
             let description = format!("{op:?} {m}×{k}×{n}, three axes {deep}");
             Recipe::new(description, dtype, seed, move |b| {
                 let outer: Vec<usize> = if deep { vec![2, m / 2] } else { vec![m] };
@@ -43,6 +44,11 @@ fn linear(range: &Range) -> BoxedStrategy<Recipe> {
             })
         })
         .boxed()
+}
+
+/// Full as often as all others together.
+fn precision() -> impl Strategy<Value = Precision> {
+    select(vec![Precision::Full, Precision::Full, Precision::BFloat16, Precision::Int8])
 }
 
 /// Layer norm if it is `centred`, else RMS norm.
@@ -121,12 +127,12 @@ fn embedding(range: &Range) -> BoxedStrategy<Recipe> {
         basics(range),
         (0..70usize, 1..50usize, 1..40usize),
         extent(range, 130),
-        any::<bool>(),
+        (any::<bool>(), precision()),
         0.5..30.0,
     )
-        .prop_map(|((dtype, seed), (t, v, p), d, positions, scale)| {
-            let description =
-                format!("embed {t} of {v}×{d}, {p} positions {positions}, scale {scale}");
+        .prop_map(|((dtype, seed), (t, v, p), d, (positions, precision), scale)| {
+            let op = Embedding { scale, positions, precision, unlearnt: None };
+            let description = format!("{op:?} of {t} of {v}×{d}, {p} positions");
             Recipe::new(description, dtype, seed, move |b| {
                 let indices = |b: &mut crate::testing::Builder, bound: usize| {
                     let data = (0..t).map(|_| b.data.below(bound) as i32).collect();
@@ -134,8 +140,11 @@ fn embedding(range: &Range) -> BoxedStrategy<Recipe> {
                 };
                 let ids = indices(b, v);
                 let table = b.weight([v, d], 0.2);
-                let encoding = positions.then(|| (indices(b, p), b.weight([p, d], 1.0)));
-                let y = b.graph.embedding(ids, table, scale, encoding);
+                let mut inputs = vec![ids, table];
+                if positions {
+                    inputs.extend([indices(b, p), b.weight([p, d], 1.0)]);
+                }
+                let y = b.graph.fused(op, &inputs);
                 b.graph.output(y);
             })
         })
@@ -169,17 +178,58 @@ fn top_log_probabilities(range: &Range) -> BoxedStrategy<Recipe> {
                     b.graph.output(ids);
                 }
                 // Near-ties may change places, so the ids are judged by what they name.
-                let all = b.graph.log_softmax(logits);
-                let all = b.graph.add(all, bias);
-                let all = b.graph.reshape(all, [n * v]);
-                let rows = b.graph.iota(n);
-                let width = b.graph.constant(v as f64, DType::I32);
-                let starts = b.graph.mul(rows, width);
-                let starts = b.graph.reshape(starts, [n, 1]);
-                let places = b.graph.add(starts, ids);
-                let named = b.graph.gather(all, places);
-                b.graph.output(named);
+                named(b, logits, bias, ids);
             })
         })
         .boxed()
+}
+
+fn top_of_linear(range: &Range) -> BoxedStrategy<Recipe> {
+    let wide =
+        if range.tiny { extent(range, 1) } else { prop_oneof![1..700usize, 1..3000usize].boxed() };
+    let sizes = (extent(range, 20), wide, extent(range, 60), 0..=9usize);
+    (basics(range), sizes, any::<bool>(), precision())
+        .prop_map(|((dtype, seed), (n, v, d, k), bias, precision)| {
+            let op = TopOfLinear { bias, k: k.min(v), precision };
+            let description = format!("{op:?} of {n}×{v}, from {d}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let x = b.floats([n, d], 1.0);
+                let weight = b.weight([v, d], 1.0);
+                let mut inputs = vec![x, weight];
+                if bias {
+                    inputs.push(b.weight([v], 2.0));
+                }
+                let ban = |b: &mut crate::testing::Builder| match b.data.below(8) {
+                    0 => f64::NEG_INFINITY,
+                    1 => b.data.number(1.0),
+                    _ => 0.0,
+                };
+                let bans = (0..v).map(|_| ban(b)).collect();
+                let bans = b.weight_of(tensor(DType::F32, &[v], bans));
+                inputs.push(bans);
+                let top = b.graph.fused_all(op, &inputs);
+                b.graph.output(top[0]);
+                // Near-ties may change places, so the ids are judged by what they name.
+                let linear = Linear { bias, precision, ..Linear::default() };
+                let logits = b.graph.fused(linear, &inputs[..inputs.len() - 1]);
+                let logits = b.graph.cast(logits, DType::F32);
+                named(b, logits, bans, top[1]);
+            })
+        })
+        .boxed()
+}
+
+/// Adds an output: the entries of `log softmax(logits) + bias` that `ids [n, k]` name.
+fn named(b: &mut crate::testing::Builder, logits: Value, bias: Value, ids: Value) {
+    let (n, v) = (b.graph.shape(logits)[0], b.graph.shape(logits)[1]);
+    let all = b.graph.log_softmax(logits);
+    let all = b.graph.add(all, bias);
+    let all = b.graph.reshape(all, [n * v]);
+    let rows = b.graph.iota(n);
+    let width = b.graph.constant(v as f64, DType::I32);
+    let starts = b.graph.mul(rows, width);
+    let starts = b.graph.reshape(starts, [n, 1]);
+    let places = b.graph.add(starts, ids);
+    let named = b.graph.gather(all, places);
+    b.graph.output(named);
 }

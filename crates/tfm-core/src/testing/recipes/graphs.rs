@@ -200,7 +200,7 @@ fn linears(b: &mut Builder, x: Value) -> Vec<Value> {
         results.push(y);
     }
     if b.data.once_in(3) {
-        let op = Linear { bias: false, activation: Some(Activation::Gelu), residual: false };
+        let op = Linear { activation: Some(Activation::Gelu), ..Linear::default() };
         let weight = b.weight([3, k], 0.5);
         results.push(b.graph.fused(op, &[x, weight]));
     }

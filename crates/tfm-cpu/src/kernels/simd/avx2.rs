@@ -2,11 +2,13 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{Kernel, Simd};
 
 /// Proof that the CPU has AVX2 and FMA.
 #[derive(Clone, Copy)]
-pub(super) struct Avx2(());
+pub(in crate::kernels) struct Avx2(());
 
 /// Whether the CPU has what [`enter`] is compiled for.
 pub(super) fn detected() -> bool {
@@ -20,6 +22,21 @@ pub(super) fn detected() -> bool {
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx2(()))
+}
+
+impl Avx2 {
+    /// Whether the CPU has the instructions.
+    pub(in crate::kernels) fn detected() -> bool {
+        detected()
+    }
+
+    /// The proof, for code that is compiled for them and more.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
+    pub(in crate::kernels) unsafe fn new() -> Self {
+        Avx2(())
+    }
 }
 
 macro_rules! has_avx2 {
@@ -69,6 +86,9 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load_partial(self, x: &[f32]) -> __m256 {
+        if x.len() == 8 {
+            return self.load(x);
+        }
         has_avx2!(_mm256_maskload_ps(x.as_ptr(), mask(x.len())))
     }
     #[inline(always)]
@@ -78,12 +98,25 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn store_partial(self, v: __m256, out: &mut [f32]) {
+        // A masked store is some forty operations on many processors.
+        if out.len() == 8 {
+            return self.store(v, out);
+        }
         has_avx2!(_mm256_maskstore_ps(out.as_mut_ptr(), mask(out.len()), v))
     }
     #[inline(always)]
     unsafe fn load_ptr(self, x: *const f32) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, x: *const bf16) -> __m256 {
+        // SAFETY: the caller's promise.
+        has_avx2!(
+            let short = _mm_loadu_si128(x.cast());
+            let wide = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(short));
+            _mm256_castsi256_ps(wide)
+        )
     }
     #[inline(always)]
     fn prefetch(self, x: *const f32) {

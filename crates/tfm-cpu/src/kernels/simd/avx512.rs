@@ -2,11 +2,13 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{Kernel, Simd};
 
 /// Proof that the CPU has AVX-512.
 #[derive(Clone, Copy)]
-pub(super) struct Avx512(());
+pub(in crate::kernels) struct Avx512(());
 
 /// Whether the CPU has what [`enter`] is compiled for.
 pub(super) fn detected() -> bool {
@@ -25,6 +27,21 @@ pub(super) fn detected() -> bool {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")]
 pub(super) unsafe fn enter<K: Kernel>(kernel: K) -> K::Output {
     kernel.run(Avx512(()))
+}
+
+impl Avx512 {
+    /// Whether the CPU has the instructions.
+    pub(in crate::kernels) fn detected() -> bool {
+        detected()
+    }
+
+    /// The proof, for code that is compiled for them and more.
+    ///
+    /// # Safety
+    /// The CPU must have the instructions.
+    pub(in crate::kernels) unsafe fn new() -> Self {
+        Avx512(())
+    }
 }
 
 macro_rules! has_avx512 {
@@ -84,6 +101,15 @@ impl Simd for Avx512 {
     unsafe fn load_ptr(self, x: *const f32) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_loadu_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, x: *const bf16) -> __m512 {
+        // SAFETY: the caller's promise.
+        has_avx512!(
+            let short = _mm256_loadu_si256(x.cast());
+            let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(short));
+            _mm512_castsi512_ps(wide)
+        )
     }
     #[inline(always)]
     fn prefetch(self, x: *const f32) {

@@ -7,11 +7,19 @@
 //! Everything that handles a vector must be inlined into that function. Loops and `#[inline(always)]` are;
 //! closures given to `array::map`, `array::from_fn` and the like may not be, and are then very slow.
 
+use half::bf16;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::Avx2 as Avx2Floats;
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx512::Avx512 as Avx512Floats;
+pub(super) use portable::Portable as PortableFloats;
 
 /// The vector operations of one instruction set.
 ///
@@ -39,6 +47,12 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `x` must be readable for `LANES` elements.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F;
+
+    /// `LANES` elements of `x`, widened.
+    ///
+    /// # Safety
+    /// `x` must be readable for `LANES` elements.
+    unsafe fn load_bf16(self, x: *const bf16) -> Self::F;
 
     /// Asks for the cache line of `x`, which need not be readable, to be read or written soon.
     fn prefetch(self, x: *const f32);

@@ -1,10 +1,12 @@
 //! Plain Rust over arrays of 8, which compilers turn into whatever vectors the target has.
 
+use half::bf16;
+
 use super::Simd;
 
 /// The set that every CPU has.
 #[derive(Clone, Copy)]
-pub(super) struct Portable;
+pub(in crate::kernels) struct Portable;
 
 const LANES: usize = 8;
 type F = [f32; LANES];
@@ -46,6 +48,12 @@ impl Simd for Portable {
     unsafe fn load_ptr(self, x: *const f32) -> F {
         // SAFETY: the caller's promise.
         unsafe { x.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(self, x: *const bf16) -> F {
+        // SAFETY: the caller's promise.
+        let short = unsafe { x.cast::<[bf16; LANES]>().read_unaligned() };
+        std::array::from_fn(|i| short[i].to_f32())
     }
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}

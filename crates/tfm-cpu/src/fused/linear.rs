@@ -1,0 +1,160 @@
+//! The ops whose weight may be packed: the linear layer and the embedding.
+
+use std::borrow::Cow;
+
+use tfm_core::BackendError;
+use tfm_core::backend::{Outcome, View};
+use tfm_core::fused::{Embedding, Linear, Precision, TopOfLinear};
+
+use super::rows;
+use crate::CpuBackend;
+use crate::backend::strided;
+use crate::buffer::{Buffer, in_order, out_of_memory};
+use crate::kernels::bfloat16::round_rows;
+use crate::kernels::candidates::candidates;
+use crate::kernels::embedding::{Table, embedding};
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::gemm::{Projection, linear};
+use crate::kernels::int8;
+use crate::kernels::int8::quantize::QuantizedRows;
+use crate::kernels::pack::Panels;
+use crate::kernels::rows::Rows;
+
+/// A weight as the kernels take it: packed at load, or for this call where it was not known then.
+enum Weight<'a> {
+    Packed(&'a Buffer),
+    Now(Buffer),
+}
+
+impl<'a> Weight<'a> {
+    fn new(cpu: &CpuBackend, precision: Precision, view: &View<'a, Buffer>) -> Outcome<Self> {
+        Ok(match view.buffer {
+            Buffer::Packed(_) | Buffer::Short(_) | Buffer::Quantized(_) => {
+                Weight::Packed(view.buffer)
+            }
+            _ => Weight::Now(cpu.packed(precision, view)?),
+        })
+    }
+
+    fn buffer(&self) -> &Buffer {
+        match self {
+            Weight::Packed(buffer) => buffer,
+            Weight::Now(buffer) => buffer,
+        }
+    }
+}
+
+/// Runs a linear layer.
+pub(super) fn run(
+    cpu: &CpuBackend,
+    op: &Linear,
+    inputs: &[View<'_, Buffer>],
+    out: &mut [f32],
+) -> Outcome {
+    let threads = &cpu.threads;
+    let x = rows(&inputs[0]);
+    let n = inputs[1].layout.shape()[0];
+    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
+    let residual = op.residual.then(|| rows(&inputs[inputs.len() - 1]));
+    let epilogue = Epilogue { bias: bias.as_deref(), activation: op.activation, residual };
+    let memory = |elements| cpu.scratch.take(elements).map_err(|_| no_memory(elements));
+    if op.precision == Precision::Full && !matches!(inputs[1].buffer, Buffer::Packed(_)) {
+        let weight = strided(&inputs[1]);
+        let mut memory = memory(Panels::elements(cpu.isa, weight.n, weight.k))?;
+        let weight = Panels::pack(cpu.isa, threads, weight, &mut memory);
+        linear(threads, x, weight, epilogue, out, n);
+        return Ok(());
+    }
+    match Weight::new(cpu, op.precision, &inputs[1])?.buffer() {
+        Buffer::Packed(weight) => linear(threads, x, weight, epilogue, out, n),
+        Buffer::Short(weight) => {
+            let elements = x.rows() * x.cols();
+            let mut memory = memory(elements)?;
+            round_rows(cpu.isa, threads, x, &mut memory[..elements]);
+            let x = Rows::new(&memory, x.rows(), x.cols(), x.cols());
+            linear(threads, x, weight, epilogue, out, n);
+        }
+        Buffer::Quantized(weight) => {
+            int8::gemm::linear(threads, &cpu.scratch, x, weight, epilogue, out, n)
+                .map_err(|_| no_memory(x.rows() * x.cols()))?;
+        }
+        _ => unreachable!("the weight is packed"),
+    }
+    Ok(())
+}
+
+/// Runs the output projection with the search for its best.
+pub(super) fn run_top(
+    cpu: &CpuBackend,
+    op: &TopOfLinear,
+    inputs: &[View<'_, Buffer>],
+    values: &mut [f32],
+    ids: &mut [i32],
+) -> Outcome {
+    let CpuBackend { isa, threads, scratch } = cpu;
+    let x = rows(&inputs[0]);
+    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
+    let bias = bias.as_deref();
+    let bans = in_order::<f32>(&inputs[inputs.len() - 1]);
+    let (k, out) = (op.k, (values, ids));
+    let found = match Weight::new(cpu, op.precision, &inputs[1])?.buffer() {
+        Buffer::Packed(weight) => {
+            let product = Projection { x, weight: weight.panels(), bias };
+            candidates(*isa, threads, scratch, &product, &bans, k, out)
+        }
+        Buffer::Short(weight) => {
+            let elements = x.rows() * x.cols();
+            let mut memory = scratch.take(elements).map_err(|_| no_memory(elements))?;
+            round_rows(*isa, threads, x, &mut memory[..elements]);
+            let x = Rows::new(&memory, x.rows(), x.cols(), x.cols());
+            let product = Projection { x, weight: weight.panels(), bias };
+            candidates(*isa, threads, scratch, &product, &bans, k, out)
+        }
+        Buffer::Quantized(weight) => QuantizedRows::new(weight.isa(), threads, scratch, x)
+            .and_then(|x| {
+                let product = int8::gemm::Projection { x: &x, weight, bias };
+                candidates(*isa, threads, scratch, &product, &bans, k, out)
+            }),
+        _ => unreachable!("the weight is packed"),
+    };
+    found.map_err(|_| no_memory(x.rows() * (x.cols() + inputs[1].layout.shape()[0] / 256)))
+}
+
+fn no_memory(elements: usize) -> BackendError {
+    out_of_memory(size_of::<f32>() * elements)
+}
+
+/// Runs an embedding.
+pub(super) fn embed(
+    cpu: &CpuBackend,
+    op: &Embedding,
+    inputs: &[View<'_, Buffer>],
+    out: &mut [f32],
+) -> Outcome {
+    let (ids, positions) = (in_order(&inputs[0]), inputs.get(2).map(in_order));
+    let positions = positions.as_ref().map(|positions| (rows(&inputs[3]), &positions[..]));
+    let scale = op.scale as f32;
+    let weight;
+    let table = match inputs[1].buffer {
+        Buffer::F32(_) if op.precision == Precision::Full => {
+            let copy = in_order(&inputs[1]);
+            let table = match inputs[1].layout.as_rows() {
+                Some(_) => rows(&inputs[1]),
+                None => Rows::contiguous(&copy, inputs[1].layout.shape()[1]),
+            };
+            embedding(Table::Rows(table), &ids, scale, positions, out);
+            return Ok(());
+        }
+        _ => {
+            weight = Weight::new(cpu, op.precision, &inputs[1])?;
+            match weight.buffer() {
+                Buffer::Packed(weight) => Table::Panels(weight.panels()),
+                Buffer::Short(weight) => Table::Short(weight.panels()),
+                Buffer::Quantized(weight) => Table::Quantized(weight),
+                _ => unreachable!("the table is packed"),
+            }
+        }
+    };
+    embedding(table, &ids, scale, positions, out);
+    Ok(())
+}

@@ -1,0 +1,189 @@
+//! A product with the vocabulary and the best of each of its rows, without the product ever being whole in memory.
+//!
+//! The vocabulary is walked through in chunks of columns of a fixed number: of each, the greatest logit, the sum of
+//! exponentials relative to it and the best candidates are kept. The chunks are put together in their order, so a row's
+//! result depends on the row alone.
+
+use std::collections::TryReserveError;
+use std::ops::Range;
+
+use super::scratch::Scratch;
+use super::simd::{Isa, Kernel, Simd};
+use super::softmax::{max, sum_of_exponentials};
+use super::threads::{SharedMut, Threads, share};
+use super::top_k::Best;
+
+/// A product `[m, n]` of which parts can be computed.
+pub trait Product: Sync {
+    /// The rows.
+    fn rows(&self) -> usize;
+    /// The columns.
+    fn columns(&self) -> usize;
+    /// The inner extent.
+    fn depth(&self) -> usize;
+    /// Computes these rows and columns into `out`, whose rows are `out_stride` apart, on the calling thread. The columns
+    /// begin at a multiple of [`CHUNK`].
+    fn part(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32], out_stride: usize);
+}
+
+/// Columns that are computed together: their logits and weights stay in the second-level cache.
+pub const CHUNK: usize = 512;
+
+/// Rows that are.
+const ROWS: usize = 128;
+
+/// The k most probable entries of each row of a product: the top k of `log softmax(product) + bias`, with the contract of
+/// [`super::top_k::top_log_probabilities`].
+///
+/// # Errors
+/// There is no memory.
+pub fn candidates(
+    isa: Isa,
+    threads: &Threads,
+    scratch: &Scratch,
+    product: &impl Product,
+    bias: &[f32],
+    k: usize,
+    (values, ids): (&mut [f32], &mut [i32]),
+) -> Result<(), TryReserveError> {
+    let (m, n) = (product.rows(), product.columns());
+    assert!(bias.len() == n && k <= n && values.len() == m * k && ids.len() == m * k);
+    if m == 0 || k == 0 {
+        return Ok(());
+    }
+    let chunks = n.div_ceil(CHUNK);
+    let work = m.saturating_mul(2 * n * product.depth());
+    let tasks = threads.tasks(work, chunks);
+    let size = ROWS.min(m) * CHUNK;
+    let mut statistics = scratch.take(2 * m * chunks)?;
+    let mut logits = scratch.take(tasks * size)?;
+    let mut found: Vec<Found> = (0..tasks).map(|_| Found::new(m, k)).collect();
+    {
+        let statistics = SharedMut::new(&mut statistics);
+        let logits = SharedMut::new(&mut logits);
+        let found = SharedMut::new(&mut found);
+        threads.run(tasks, |task| {
+            let mine = share(chunks, tasks, task);
+            // SAFETY: tasks have different chunks, and memory of their own.
+            let (statistics, logits, found) = unsafe {
+                (
+                    statistics.slice(mine.start * 2 * m..mine.end * 2 * m),
+                    logits.slice(task * size..(task + 1) * size),
+                    &mut found.slice(task..task + 1)[0],
+                )
+            };
+            for (chunk, statistics) in mine.zip(statistics.chunks_exact_mut(2 * m)) {
+                let columns = chunk * CHUNK..((chunk + 1) * CHUNK).min(n);
+                for first in (0..m).step_by(ROWS) {
+                    let rows = first..(first + ROWS).min(m);
+                    product.part(rows.clone(), columns.clone(), logits, CHUNK);
+                    for (row, logits) in rows.zip(logits.chunks_exact(CHUNK)) {
+                        let (logits, bias) = (&logits[..columns.len()], &bias[columns.clone()]);
+                        let mut best = found.best(row, k);
+                        let (best_so_far, first) = (&mut best, columns.start);
+                        let scan = Scan { logits, bias, first, best: best_so_far };
+                        let (max, sum) = isa.run(scan);
+                        found.lengths[row] = best.len;
+                        statistics[2 * row..2 * row + 2].copy_from_slice(&[max, sum]);
+                    }
+                }
+            }
+        });
+    }
+    for (row, (values, ids)) in values.chunks_exact_mut(k).zip(ids.chunks_exact_mut(k)).enumerate()
+    {
+        let of_row = |chunk: usize| {
+            let at = (chunk * m + row) * 2;
+            (statistics[at], statistics[at + 1])
+        };
+        let (max, log_sum) = log_sum((0..chunks).map(of_row));
+        if log_sum.is_nan() {
+            values.fill(f32::NAN);
+            ids.iter_mut().zip(0..).for_each(|(id, i)| *id = i);
+            continue;
+        }
+        let mut best = Best { values, ids, len: 0 };
+        for found in &mut found {
+            let part = found.best(row, k);
+            for (&value, &id) in part.values.iter().zip(&*part.ids).take(part.len) {
+                best.offer(value, id as usize);
+            }
+        }
+        best.values.iter_mut().for_each(|value| *value = (*value - max) - log_sum);
+    }
+    Ok(())
+}
+
+/// The best of each row among the columns that one task has seen.
+struct Found {
+    values: Vec<f32>,
+    ids: Vec<i32>,
+    lengths: Vec<usize>,
+}
+
+impl Found {
+    fn new(rows: usize, k: usize) -> Found {
+        let (values, ids) = (vec![0.0; rows * k], vec![0; rows * k]);
+        Found { values, ids, lengths: vec![0; rows] }
+    }
+
+    fn best(&mut self, row: usize, k: usize) -> Best<'_, f32> {
+        let place = row * k..(row + 1) * k;
+        let (values, ids) = (&mut self.values[place.clone()], &mut self.ids[place]);
+        Best { values, ids, len: self.lengths[row] }
+    }
+}
+
+/// The greatest logit, and the logarithm of the sum of all exponentials relative to it; NaN where it is undefined.
+fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32, f32) {
+    let max = chunks.clone().fold(f32::NEG_INFINITY, |max, (m, _)| if m > max { m } else { max });
+    if max == f32::NEG_INFINITY {
+        return (max, f32::NAN);
+    }
+    let sum: f32 = chunks.map(|(m, sum)| sum * (m - max).exp()).sum();
+    (max, sum.ln())
+}
+
+/// Looks through a chunk of a row's logits: the greatest, the sum of exponentials relative to it, and those that
+/// belong to the best.
+struct Scan<'a, 'b> {
+    logits: &'a [f32],
+    bias: &'a [f32],
+    /// The first column.
+    first: usize,
+    best: &'a mut Best<'b, f32>,
+}
+
+impl Kernel for Scan<'_, '_> {
+    type Output = (f32, f32);
+
+    #[inline(always)]
+    fn run<S: Simd>(self, s: S) -> (f32, f32) {
+        let Scan { logits, bias, first, best } = self;
+        let max = max(s, logits);
+        let sum = if max > f32::NEG_INFINITY {
+            sum_of_exponentials(s, logits, max)
+        } else if logits.iter().all(|&x| x == f32::NEG_INFINITY) {
+            0.0
+        } else {
+            f32::NAN
+        };
+        let mut lanes = [0.0; 16];
+        let mut last = best.last();
+        for (i, (x, bias)) in logits.chunks(S::LANES).zip(bias.chunks(S::LANES)).enumerate() {
+            let y = s.add(s.load_partial(x), s.load_partial(bias));
+            // Once there are k, most vectors hold nothing that beats the last of them.
+            if let Some(last) = last
+                && !s.any_gt(y, s.splat(last))
+            {
+                continue;
+            }
+            s.store(y, &mut lanes);
+            for (lane, &y) in lanes[..x.len()].iter().enumerate() {
+                best.offer(y, first + i * S::LANES + lane);
+            }
+            last = best.last();
+        }
+        (max, sum)
+    }
+}

@@ -1,0 +1,225 @@
+//! Products of 8-bit integers with exact sums, for weights and activations of lower precision
+//! ([`tfm_core::fused::Precision::Int8`]).
+//!
+//! As with [`super::simd`], kernels are written once, over the trait [`Dot`], and compiled for each set of instructions
+//! that multiplies small integers. All sets compute the same sums: what they differ in is how the operands
+//! lie in registers. So the rows, tiles and tails of the kernels can be tested with any of them.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512_vnni;
+#[cfg(target_arch = "x86_64")]
+mod avx_vnni;
+pub mod gemm;
+pub mod pack;
+mod portable;
+pub mod quantize;
+mod tile;
+
+use super::simd::{Isa, Simd};
+
+/// Inputs that are multiplied and added up at a time.
+pub const GROUP: usize = 4;
+
+/// Vectors of weights in the width of a panel.
+pub const PANEL_VECTORS: usize = 2;
+
+/// What sets that multiply unsigned by signed bytes add to inputs.
+const OFFSET: i32 = 127;
+
+/// Inputs of a quantised row are followed by zeros up to a multiple of this.
+pub const ROW_MULTIPLE: usize = 16;
+
+/// The dot products of one instruction set.
+///
+/// A value of an implementing type proves that the running CPU has the instructions.
+pub trait Dot: Copy + Send + Sync {
+    /// The vectors of floats that go with it.
+    type Floats: Simd;
+    /// How a quantised input is stored.
+    type Input: Copy + Default + Send + Sync;
+    /// [`GROUP`] inputs of one row, in each place of a vector.
+    type Inputs: Copy;
+    /// [`GROUP`] inputs' weights for each of [`COLUMNS`](Dot::COLUMNS) output columns.
+    type Weights: Copy;
+    /// The sums of `COLUMNS` output columns.
+    type Sums: Copy;
+
+    /// Output columns of a vector of weights.
+    const COLUMNS: usize;
+    /// Rows that a register tile of [`PANEL_VECTORS`] vectors' columns holds without spilling.
+    const TILE_ROWS: usize;
+    /// What stored inputs are more than the numbers they stand for.
+    const OFFSET: i32;
+
+    /// The vectors of floats.
+    fn floats(self) -> Self::Floats;
+
+    /// Stores the nearest integers (ties to even) of a vector, in −127..=127, as inputs. Writes the first
+    /// `Floats::LANES` elements of `out`, panics when there are fewer.
+    fn store_inputs(self, x: <Self::Floats as Simd>::F, out: &mut [Self::Input]);
+
+    /// [`GROUP`] inputs from `x`.
+    ///
+    /// # Safety
+    /// `x` must be readable for so many.
+    unsafe fn inputs(self, x: *const Self::Input) -> Self::Inputs;
+
+    /// `COLUMNS`·[`GROUP`] weights from `w`.
+    ///
+    /// # Safety
+    /// `w` must be readable for so many.
+    unsafe fn weights(self, w: *const i8) -> Self::Weights;
+
+    /// Sums to begin with, `COLUMNS` of them: −[`OFFSET`](Dot::OFFSET) times the sum of a column's weights, or what was
+    /// [kept](Dot::keep).
+    ///
+    /// # Safety
+    /// `start` must be readable for so many.
+    unsafe fn start(self, start: *const i32) -> Self::Sums;
+
+    /// The sums with the products of these inputs and weights added, exactly.
+    fn add(self, sums: Self::Sums, x: Self::Inputs, w: Self::Weights) -> Self::Sums;
+
+    /// Writes the sums as `COLUMNS` floats. Panics when `out` is shorter.
+    fn store(self, sums: Self::Sums, out: &mut [f32]);
+
+    /// Writes the bits of `COLUMNS` sums, for [`start`](Dot::start) to go on from. Panics when `out` is shorter.
+    fn keep(self, sums: Self::Sums, out: &mut [f32]);
+
+    /// Asks for the cache line of `w`, which need not be readable, to be read soon.
+    fn prefetch(self, w: *const i8);
+}
+
+/// A kernel with its arguments, to be run by [`DotIsa::run`].
+pub trait DotKernel {
+    /// What the kernel returns.
+    type Output;
+    /// The kernel's body; implementations are `#[inline(always)]`.
+    fn run<D: Dot>(self, d: D) -> Self::Output;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Set {
+    Portable,
+    /// Plain Rust with the operands of AVX-512's instructions.
+    #[cfg(test)]
+    Likeness,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    AvxVnni,
+    #[cfg(target_arch = "x86_64")]
+    Avx512Vnni,
+}
+
+/// A set of instructions for dot products of integers that the running CPU has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DotIsa(Set);
+
+impl DotIsa {
+    /// Every set that this CPU has, and one more arrangement of operands.
+    #[cfg(test)]
+    pub(crate) fn tested() -> Vec<DotIsa> {
+        let mut all = DotIsa::available();
+        all.push(DotIsa(Set::Likeness));
+        all
+    }
+
+    /// Every set that this CPU has.
+    pub fn available() -> Vec<DotIsa> {
+        #[allow(unused_mut)]
+        let mut all = vec![DotIsa(Set::Portable)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if avx2::detected() {
+                all.push(DotIsa(Set::Avx2));
+            }
+            if avx_vnni::detected() {
+                all.push(DotIsa(Set::AvxVnni));
+            }
+            if avx512_vnni::detected() {
+                all.push(DotIsa(Set::Avx512Vnni));
+            }
+        }
+        all
+    }
+
+    /// The fastest set that is not wider than `isa`.
+    pub fn of(isa: Isa) -> DotIsa {
+        let widest = match isa.name() {
+            "portable" => 0,
+            "avx2" => 2,
+            _ => 3,
+        };
+        let mut all = DotIsa::available();
+        all.retain(|set| set.rank() <= widest);
+        all.pop().unwrap_or(DotIsa(Set::Portable))
+    }
+
+    fn rank(self) -> usize {
+        match self.0 {
+            Set::Portable => 0,
+            #[cfg(test)]
+            Set::Likeness => 0,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => 1,
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => 2,
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni => 3,
+        }
+    }
+
+    /// The set's name.
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Set::Portable => "portable",
+            #[cfg(test)]
+            Set::Likeness => "likeness",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => "avx-vnni",
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni => "avx512-vnni",
+        }
+    }
+
+    /// Runs `kernel` in code compiled for this set.
+    #[inline]
+    pub fn run<K: DotKernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            Set::Portable => kernel.run(portable::Portable::<8>),
+            #[cfg(test)]
+            Set::Likeness => kernel.run(portable::Portable::<16>),
+            // SAFETY: only `available` makes this value, after detection.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx2 => unsafe { avx2::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::AvxVnni => unsafe { avx_vnni::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512Vnni => unsafe { avx512_vnni::enter(kernel) },
+        }
+    }
+
+    /// Output columns of a panel, and what stored inputs are more than their numbers.
+    pub fn layout(self) -> (usize, i32) {
+        self.run(Layout)
+    }
+}
+
+/// The panel's width and [`Dot::OFFSET`].
+struct Layout;
+
+impl DotKernel for Layout {
+    type Output = (usize, i32);
+
+    #[inline(always)]
+    fn run<D: Dot>(self, _: D) -> (usize, i32) {
+        (PANEL_VECTORS * D::COLUMNS, D::OFFSET)
+    }
+}

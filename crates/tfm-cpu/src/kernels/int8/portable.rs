@@ -1,0 +1,69 @@
+//! Plain Rust, which can lay its operands out as any other set does: so tests run the kernels in every arrangement,
+//! also on a CPU that lacks the instructions.
+
+use super::super::simd::{PortableFloats, Simd};
+use super::{Dot, GROUP, OFFSET};
+
+/// Vectors of `COLUMNS` columns.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Portable<const COLUMNS: usize>;
+
+impl<const COLUMNS: usize> Dot for Portable<COLUMNS> {
+    type Floats = PortableFloats;
+    type Input = i16;
+    type Inputs = [i16; GROUP];
+    type Weights = [[i8; GROUP]; COLUMNS];
+    type Sums = [i32; COLUMNS];
+
+    const COLUMNS: usize = COLUMNS;
+    const TILE_ROWS: usize = 4;
+    const OFFSET: i32 = OFFSET;
+
+    #[inline(always)]
+    fn floats(self) -> PortableFloats {
+        PortableFloats
+    }
+    #[inline(always)]
+    fn store_inputs(self, x: [f32; 8], out: &mut [i16]) {
+        for (out, x) in out[..PortableFloats::LANES].iter_mut().zip(x) {
+            *out = x.round_ties_even() as i16 + OFFSET as i16;
+        }
+    }
+    #[inline(always)]
+    unsafe fn inputs(self, x: *const i16) -> [i16; GROUP] {
+        // SAFETY: the caller's promise.
+        unsafe { x.cast::<[i16; GROUP]>().read() }
+    }
+    #[inline(always)]
+    unsafe fn weights(self, w: *const i8) -> Self::Weights {
+        // SAFETY: the caller's promise.
+        unsafe { w.cast::<Self::Weights>().read() }
+    }
+    #[inline(always)]
+    unsafe fn start(self, start: *const i32) -> Self::Sums {
+        // SAFETY: the caller's promise.
+        unsafe { start.cast::<Self::Sums>().read() }
+    }
+    #[inline(always)]
+    fn add(self, mut sums: Self::Sums, x: [i16; GROUP], w: Self::Weights) -> Self::Sums {
+        for (sum, w) in sums.iter_mut().zip(w) {
+            for (x, w) in x.into_iter().zip(w) {
+                *sum += i32::from(x) * i32::from(w);
+            }
+        }
+        sums
+    }
+    #[inline(always)]
+    fn store(self, sums: Self::Sums, out: &mut [f32]) {
+        out[..COLUMNS].iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
+    }
+    #[inline(always)]
+    fn keep(self, sums: Self::Sums, out: &mut [f32]) {
+        out[..COLUMNS]
+            .iter_mut()
+            .zip(sums)
+            .for_each(|(out, sum)| *out = f32::from_bits(sum as u32));
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const i8) {}
+}
