@@ -162,8 +162,8 @@ mod x86 {
             kernel(halves, "bf16", "bf16, AVX-512 vdpbf16ps", bf16_avx512),
             kernel(avx2, "int8", "int8 as words, AVX2 vpmaddwd", int8_words_avx2),
             kernel(words, "int8", "int8 as words, AVX-512 vpmaddwd", int8_words_avx512),
-            // Exact where one operand is no more than 127, for instance a magnitude whose sign the other took over.
-            kernel(avx2, "int8", "int8 × 7 bits, AVX2 vpmaddubsw", int8_bytes_avx2),
+            // Exact for weights whose neighbours have bounded sums, as those of `Precision::Int8`.
+            kernel(avx2, "int8", "int8, AVX2 vpmaddubsw", int8_bytes_avx2),
             kernel(vex, "int8", "int8, AVX-VNNI vpdpbusd", int8_dot_avx),
             kernel(dot, "int8", "int8, AVX-512 VNNI vpdpbusd", int8_dot_avx512),
         ];
