@@ -114,7 +114,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
         let width = self.weight.width();
-        let mut sums = [0.0; MOST_TILES * MOST_SUMS];
+        let mut one = [0.0; MOST_SUMS];
+        let mut many = Vec::new();
         let k = self.x.cols();
         let tiles_at_once = (BLOCK_ELEMENTS / k.max(1) / S::TILE_ROWS).clamp(1, MOST_TILES);
         let blocks = self.rows.len().div_ceil(tiles_at_once * S::TILE_ROWS);
@@ -122,6 +123,10 @@ impl<W: Weight> Kernel for Block<'_, W> {
             let block = share(self.rows.len(), blocks, b);
             let tiles = block.len().div_ceil(S::TILE_ROWS);
             let parts = if tiles > 1 { (k * width).div_ceil(PANEL_PART).max(1) } else { 1 };
+            if parts > 1 {
+                // Sums that are taken up again: each tile keeps its own.
+                many.resize(tiles * MOST_SUMS, 0.0);
+            }
             let mut panel = self.panels.start;
             while panel < self.panels.end {
                 let most = panels_at_once(block.len());
@@ -129,7 +134,11 @@ impl<W: Weight> Kernel for Block<'_, W> {
                 let weights = self.weight.from(panel);
                 for part in 0..parts {
                     let inputs = share(k, parts, part);
-                    for (t, sums) in sums.chunks_exact_mut(MOST_SUMS).take(tiles).enumerate() {
+                    for t in 0..tiles {
+                        let sums = match parts {
+                            1 => &mut one[..],
+                            _ => &mut many[t * MOST_SUMS..][..MOST_SUMS],
+                        };
                         let rows = share(block.len(), tiles, t);
                         let first = self.rows.start + block.start + rows.start;
                         let rows = first..first + rows.len();

@@ -120,7 +120,8 @@ impl DotKernel for Block<'_> {
     fn run<D: Dot>(self, d: D) {
         let (width, size) = (self.weight.width(), self.weight.size());
         let groups = self.weight.k().div_ceil(GROUP);
-        let mut sums = [0.0; MOST_TILES * MOST_SUMS];
+        let mut one = [0.0; MOST_SUMS];
+        let mut many = Vec::new();
         let row_bytes = self.weight.k().max(1) * size_of::<D::Input>();
         let tiles_at_once = (BLOCK_BYTES / row_bytes / D::TILE_ROWS).clamp(1, MOST_TILES);
         let blocks = self.rows.len().div_ceil(tiles_at_once * D::TILE_ROWS);
@@ -128,6 +129,10 @@ impl DotKernel for Block<'_> {
             let block = share(self.rows.len(), blocks, b);
             let tiles = block.len().div_ceil(D::TILE_ROWS);
             let parts = if tiles > 1 { size.div_ceil(PANEL_PART).max(1) } else { 1 };
+            if parts > 1 {
+                // Sums that are taken up again: each tile keeps its own.
+                many.resize(tiles * MOST_SUMS, 0.0);
+            }
             let most = if tiles > 1 { 1 } else { panels_at_once(block.len()) };
             let mut panel = self.panels.start;
             while panel < self.panels.end {
@@ -135,7 +140,11 @@ impl DotKernel for Block<'_> {
                 let next = self.weight.from((panel + count).min(self.weight.count() - 1));
                 for part in 0..parts {
                     let groups = share(groups, parts, part);
-                    for (t, sums) in sums.chunks_exact_mut(MOST_SUMS).take(tiles).enumerate() {
+                    for t in 0..tiles {
+                        let sums = match parts {
+                            1 => &mut one[..],
+                            _ => &mut many[t * MOST_SUMS..][..MOST_SUMS],
+                        };
                         let rows = share(block.len(), tiles, t);
                         let first = self.rows.start + block.start + rows.start;
                         let place = ((first, rows.len()), (panel, count));
