@@ -7,7 +7,7 @@ use crate::bench::cpu;
 use crate::project::{Outcome, read};
 use tfm::metrics::Bleu;
 
-/// How far BLEU may fall below that of `transformers` in f32.
+/// How far our BLEU may fall below that of `transformers` in f32.
 const LOSS: f64 = 0.2;
 
 /// Looks at every program's last output, and makes the row of it.
@@ -31,12 +31,12 @@ pub(super) fn check(
     if let Some(folder) = places.model(row.model).filter(|_| row.model == Model::Trained) {
         let reference = read(folder.join("reference/target.fr"))?;
         let exact = bleu(&read(folder.join("reference/beam4.fr"))?, &reference)?;
-        for (entry, output) in entries.iter_mut().zip(outputs) {
+        for (number, (entry, output)) in entries.iter_mut().zip(outputs).enumerate() {
             let score = bleu(output, &reference)?;
             entry.bleu = Some(score);
-            // A part of the text has a score of its own.
+            // A part of the text has a score of its own. What others lose is for the table to tell.
             let whole = output.lines().count() == reference.lines().count();
-            if whole && score < exact - LOSS {
+            if number == 0 && whole && score < exact - LOSS {
                 let fault = format!("{}: BLEU is {score:.2}, in f32 {exact:.2}", entry.program);
                 faults.push(fault);
             }

@@ -99,7 +99,7 @@ impl Row {
         };
         let mode = match (self.against, self.mode) {
             (Against::OneThread, Mode::Batch) => " batch",
-            (Against::OneThread, Mode::Latency) => " single",
+            (Against::OneThread, Mode::Latency) => " alone",
             _ => "",
         };
         format!("{table}{mode} beam {} {}", self.beam, self.dtype)
