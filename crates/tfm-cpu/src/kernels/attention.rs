@@ -1,15 +1,14 @@
 //! Attention over ragged batches, and over rows of a pool named by a table.
 //!
-//! Both come down to `Attend::one`: one query of one head over a list of keys. Its order of operations
-//! depends on the head's size and the number of keys alone, so a query's result is the same in any batch,
-//! and the same whether its keys are found by range or by table.
+//! Each query of each head goes over a list of keys. The order of operations depends on the head's size and the number of
+//! keys alone, so a query's result is the same in any batch, and the same whether its keys are found by range or by table.
 
 use std::ops::Range;
 
 use super::distance_bias::DistanceBias;
 use super::dropout::Dropout;
 use super::heads::Heads;
-use super::math::exp;
+use super::math::exp_of_negative;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
 
@@ -143,28 +142,34 @@ impl Kernel for Attend<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
+        self.out.fill(0.0);
         match self.rows {
             KeyRows::Ragged { query_offsets, key_ranges, causal } => {
                 self.ragged(s, query_offsets, key_ranges, causal);
             }
             KeyRows::Table { row_table, width, lengths } => {
-                let mut scores = vec![0.0; width.next_multiple_of(S::LANES)];
+                let mut scores = Vec::new();
                 for i in self.range.clone() {
                     let rows = &row_table[i * width..][..index(lengths[i])];
-                    for head in 0..self.query.heads() {
-                        let distance = 1 - rows.len() as isize;
-                        let row = |j| index(rows[j]);
-                        self.one(s, (i, head), (rows.len(), distance), row, &mut scores);
-                    }
+                    let keys = |_| (rows.len(), 1 - rows.len() as isize);
+                    self.key_by_key(s, i..i + 1, keys, |j| index(rows[j]), &mut scores);
                 }
             }
         }
     }
 }
 
+/// So many queries that share their keys go key by key: what is read lies together, all heads of a row. More go head by
+/// head: the keys and values of one head stay in the first-level cache for all of them.
+const FEW_QUERIES: usize = 8;
+
+/// Keys whose scores are computed together, ...
+const SCORED: usize = 4;
+/// ... and those whose values are added together.
+const ADDED: usize = 8;
+
 impl Attend<'_> {
-    /// Every head of every query in the range, sequence by sequence, so that the keys and values of one
-    /// head stay in the first-level cache for all the queries of a sequence.
+    /// Every head of every query in the range, sequence by sequence.
     #[inline(always)]
     fn ragged<S: Simd>(&mut self, s: S, query_offsets: &[i32], key_ranges: &[i32], causal: bool) {
         let mut scores = Vec::new();
@@ -176,25 +181,111 @@ impl Attend<'_> {
             }
             let (start, length) = (index(keys[0]), index(keys[1]));
             assert!(start + length <= self.key.rows(), "keys outside the rows");
-            if scores.len() < length {
-                scores.resize(length.next_multiple_of(S::LANES), 0.0);
+            let keys = |i: usize| {
+                // The last query stands at the last key, and sees all; the one before it at the key before.
+                let later = last - 1 - i;
+                let visible = length.saturating_sub(if causal { later } else { 0 });
+                (visible, (later + 1) as isize - length as isize)
+            };
+            if mine.len() <= FEW_QUERIES {
+                self.key_by_key(s, mine, keys, |j| start + j, &mut scores);
+            } else {
+                self.head_by_head(s, mine, keys, |j| start + j, &mut scores);
             }
-            for head in 0..self.query.heads() {
-                for i in mine.clone() {
-                    // The last query stands at the last key, and sees all; the one before it at the key before.
-                    let later = last - 1 - i;
-                    let visible = length.saturating_sub(if causal { later } else { 0 });
-                    let distance = (later + 1) as isize - length as isize;
-                    let keys = (visible, distance);
-                    self.one(s, (i, head), keys, |j| start + j, &mut scores);
+        }
+    }
+
+    /// Queries over the keys `row(0)..row(count)`, of which the first is `distance` positions after the query:
+    /// `keys` gives `(count, distance)` of a query.
+    #[inline(always)]
+    fn head_by_head<S: Simd>(
+        &mut self,
+        s: S,
+        queries: Range<usize>,
+        keys: impl Fn(usize) -> (usize, isize),
+        row: impl Fn(usize) -> usize,
+        scores: &mut Vec<f32>,
+    ) {
+        let most = queries.clone().map(|i| keys(i).0).max().unwrap_or(0);
+        scores.resize(most.next_multiple_of(S::LANES).max(scores.len()), 0.0);
+        for head in 0..self.query.heads() {
+            for i in queries.clone() {
+                let (count, distance) = keys(i);
+                let scores = &mut scores[..count.next_multiple_of(S::LANES)];
+                for first in (0..count).step_by(SCORED) {
+                    self.score(s, (i, head), (first, count), &row, scores);
+                }
+                self.weigh(s, (i, head), (count, distance), &row, scores);
+                self.add_values(s, (i, head), 0..count, &row, scores);
+            }
+        }
+    }
+
+    /// As [`Attend::head_by_head`], with the same bits.
+    #[inline(always)]
+    fn key_by_key<S: Simd>(
+        &mut self,
+        s: S,
+        queries: Range<usize>,
+        keys: impl Fn(usize) -> (usize, isize),
+        row: impl Fn(usize) -> usize,
+        scores: &mut Vec<f32>,
+    ) {
+        let heads = self.query.heads();
+        let most = queries.clone().map(|i| keys(i).0).max().unwrap_or(0);
+        let stride = most.next_multiple_of(S::LANES);
+        let needed = queries.len() * heads * stride;
+        scores.resize(needed.max(scores.len()), 0.0);
+        let place = |i: usize, head: usize| {
+            let start = ((i - queries.start) * heads + head) * stride;
+            start..start + keys(i).0.next_multiple_of(S::LANES)
+        };
+        for first in (0..most).step_by(SCORED) {
+            for i in queries.clone().filter(|&i| first < keys(i).0) {
+                for head in 0..heads {
+                    let scores = &mut scores[place(i, head)];
+                    self.score(s, (i, head), (first, keys(i).0), &row, scores);
+                }
+            }
+        }
+        for i in queries.clone() {
+            for head in 0..heads {
+                self.weigh(s, (i, head), keys(i), &row, &mut scores[place(i, head)]);
+            }
+        }
+        for first in (0..most).step_by(ADDED) {
+            for i in queries.clone().filter(|&i| first < keys(i).0) {
+                let added = first..(first + ADDED).min(keys(i).0);
+                for head in 0..heads {
+                    self.add_values(s, (i, head), added.clone(), &row, &scores[place(i, head)]);
                 }
             }
         }
     }
 
-    /// Query `i` of `head` over the keys `row(0)..row(count)`, of which the first is `distance` positions after it.
+    /// The dot products of a query with the [`SCORED`] keys from `first` on. There are `count`; what is computed
+    /// beyond the last is of no use.
     #[inline(always)]
-    fn one<S: Simd>(
+    fn score<S: Simd>(
+        &self,
+        s: S,
+        (i, head): (usize, usize),
+        (first, count): (usize, usize),
+        row: impl Fn(usize) -> usize,
+        scores: &mut [f32],
+    ) {
+        let query = self.query.head(i, head);
+        let mut keys = [query; SCORED];
+        for (j, key) in keys.iter_mut().enumerate() {
+            *key = self.key.head(row((first + j).min(count - 1)), head);
+        }
+        scores[first..first + SCORED].copy_from_slice(&dot4(s, query, keys));
+    }
+
+    /// Makes weights of the scores of a query's `count` keys, which fill whole vectors: `softmax(scale·x + bias)`, with
+    /// dropout.
+    #[inline(always)]
+    fn weigh<S: Simd>(
         &mut self,
         s: S,
         (i, head): (usize, usize),
@@ -202,49 +293,56 @@ impl Attend<'_> {
         row: impl Fn(usize) -> usize,
         scores: &mut [f32],
     ) {
-        let (heads, size) = (self.query.heads(), self.query.size());
-        let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
+        let place = (i - self.range.start) * self.query.heads() + head;
         if count == 0 {
             if let Some(sums) = &mut self.log_sum_exp {
-                sums[(i - self.range.start) * heads + head] = 0.0;
+                sums[place] = 0.0;
             }
-            return out.fill(0.0);
-        }
-        // Whole vectors: what lies behind the last key is −∞, and so has no weight.
-        let scores = &mut scores[..count.next_multiple_of(S::LANES)];
-        let query = self.query.head(i, head);
-        for (group, scores) in scores[..count.next_multiple_of(4)].chunks_exact_mut(4).enumerate() {
-            let mut keys = [&query[..0]; 4];
-            for (j, key) in keys.iter_mut().enumerate() {
-                *key = self.key.head(row((group * 4 + j).min(count - 1)), head);
-            }
-            scores.copy_from_slice(&dot4(s, query, keys));
+            return;
         }
         let mut scale = self.scale;
         if let Some(bias) = self.bias {
             bias.add(s, (scale, head), distance, &mut scores[..count]);
             scale = 1.0;
         }
+        // What lies behind the last key is −∞, and so has no weight.
         scores[count..].fill(f32::NEG_INFINITY);
         let (sum, max) = exponentials(s, scores, scale);
-        let factor = 1.0 / sum;
         if let Some(sums) = &mut self.log_sum_exp {
-            sums[(i - self.range.start) * heads + head] = max + sum.ln();
+            sums[place] = max + sum.ln();
+        }
+        let factor = s.splat(1.0 / sum);
+        for weights in scores.chunks_exact_mut(S::LANES) {
+            s.store(s.mul(s.load(weights), factor), weights);
         }
         if let Some(dropout) = self.dropout {
             let position = (head * self.query.rows() + i) * self.key.rows() + row(0);
             dropout.apply(s, position as u64, &mut scores[..count]);
         }
-        let weights = &scores[..count];
-        let value = |j| self.value.head(row(j), head);
+    }
+
+    /// Adds `Σ_j weights[j]·value(row(j))` over `keys` to a query's result.
+    #[inline(always)]
+    fn add_values<S: Simd>(
+        &mut self,
+        s: S,
+        (i, head): (usize, usize),
+        keys: Range<usize>,
+        row: impl Fn(usize) -> usize,
+        weights: &[f32],
+    ) {
+        let (heads, size) = (self.query.heads(), self.query.size());
+        let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
+        let (values, weights) = (self.value, &weights[keys.clone()]);
+        let value = |j| values.head(row(keys.start + j), head);
         let mut at = 0;
         while at + 4 * S::LANES <= size {
-            weighted_sum::<S, 4>(s, weights, factor, value, &mut out[at..at + 4 * S::LANES], at);
+            weighted_sum::<S, 4>(s, weights, value, &mut out[at..at + 4 * S::LANES], at);
             at += 4 * S::LANES;
         }
         while at < size {
             let end = (at + S::LANES).min(size);
-            weighted_sum::<S, 1>(s, weights, factor, value, &mut out[at..end], at);
+            weighted_sum::<S, 1>(s, weights, value, &mut out[at..end], at);
             at = end;
         }
     }
@@ -252,13 +350,14 @@ impl Attend<'_> {
 
 /// The dot products of a query and four keys.
 #[inline(always)]
-fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; 4]) -> [f32; 4] {
-    let mut sums = [s.splat(0.0); 4];
+fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; SCORED]) -> [f32; SCORED] {
+    let mut sums = [s.splat(0.0); SCORED];
     let whole = query.len() / S::LANES * S::LANES;
-    for at in (0..whole).step_by(S::LANES) {
-        let q = s.load(&query[at..]);
-        for (sum, key) in sums.iter_mut().zip(keys) {
-            *sum = s.fma(q, s.load(&key[at..]), *sum);
+    let [a, b, c, d] = keys.map(|key| key[..query.len()].chunks_exact(S::LANES));
+    for ((((q, a), b), c), d) in query.chunks_exact(S::LANES).zip(a).zip(b).zip(c).zip(d) {
+        let q = s.load(q);
+        for (sum, key) in sums.iter_mut().zip([a, b, c, d]) {
+            *sum = s.fma(q, s.load(key), *sum);
         }
     }
     if whole < query.len() {
@@ -287,157 +386,45 @@ fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> (f32, f32) {
     let shift = s.splat(max);
     let mut sum = s.splat(0.0);
     for scores in scores.chunks_exact_mut(S::LANES) {
-        let e = exp(s, s.sub(s.load(scores), shift));
+        let e = exp_of_negative(s, s.sub(s.load(scores), shift));
         s.store(e, scores);
         sum = s.add(sum, e);
     }
     (s.sum(sum), max)
 }
 
-/// `out = factor·Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.
+/// `out += Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.
 #[inline(always)]
 fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
     s: S,
     weights: &[f32],
-    factor: f32,
     value: impl Fn(usize) -> &'v [f32],
     out: &mut [f32],
     at: usize,
 ) {
-    let mut acc = [s.splat(0.0); VECTORS];
     if out.len() == VECTORS * S::LANES {
+        let mut acc = [s.splat(0.0); VECTORS];
+        for (acc, out) in acc.iter_mut().zip(out.chunks_exact(S::LANES)) {
+            *acc = s.load(out);
+        }
         for (j, &weight) in weights.iter().enumerate() {
             let (weight, value) = (s.splat(weight), &value(j)[at..at + VECTORS * S::LANES]);
-            for (v, acc) in acc.iter_mut().enumerate() {
-                *acc = s.fma(weight, s.load(&value[v * S::LANES..]), *acc);
+            for (acc, value) in acc.iter_mut().zip(value.chunks_exact(S::LANES)) {
+                *acc = s.fma(weight, s.load(value), *acc);
             }
         }
+        for (acc, out) in acc.into_iter().zip(out.chunks_exact_mut(S::LANES)) {
+            s.store(acc, out);
+        }
     } else {
+        let mut acc = s.load_partial(out);
         for (j, &weight) in weights.iter().enumerate() {
             let value = s.load_partial(&value(j)[at..at + out.len()]);
-            acc[0] = s.fma(s.splat(weight), value, acc[0]);
+            acc = s.fma(s.splat(weight), value, acc);
         }
-    }
-    for (acc, out) in acc.into_iter().zip(out.chunks_mut(S::LANES)) {
-        s.store_partial(s.mul(acc, s.splat(factor)), out);
+        s.store_partial(acc, out);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tfm_core::fused::RelativeBias;
-
-    use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
-
-    const HEADS: usize = 3;
-
-    /// `[rows, HEADS, size]` inside rows that are five elements longer, as in a joined projection.
-    fn strided(data: &[f32], size: usize) -> Heads<'_> {
-        let stride = HEADS * size + 5;
-        Heads::new(data, [data.len() / stride, HEADS, size], [stride, size])
-    }
-
-    /// One query by the definition, in f64.
-    fn reference(
-        query: &[f32],
-        keys: &[Vec<f32>],
-        values: &[Vec<f32>],
-        bias: impl Fn(usize) -> f64,
-    ) -> Vec<f64> {
-        let dot = |key: &Vec<f32>| query.iter().zip(key).map(|(&q, &k)| q as f64 * k as f64).sum();
-        let scores = keys.iter().map(dot).enumerate();
-        let scores: Vec<f64> = scores.map(|(j, dot): (_, f64)| dot * 0.3 + bias(j)).collect();
-        let max = scores.iter().fold(f64::MIN, |max, &x| max.max(x));
-        let weights: Vec<f64> = scores.iter().map(|x| (x - max).exp()).collect();
-        let sum: f64 = weights.iter().sum();
-        let weighted = |d: usize| weights.iter().zip(values).map(move |(w, v)| w * v[d] as f64);
-        (0..query.len())
-            .map(|d| weighted(d).sum::<f64>() / if sum > 0.0 { sum } else { 1.0 })
-            .collect()
-    }
-
-    #[test]
-    fn equals_f64_over_ragged_batches_and_tables_alike() {
-        // Sequences without queries, without keys, with more queries than keys, with shared keys.
-        let query_offsets = [0, 3, 3, 8, 9, 30];
-        let key_ranges = [2, 3, 0, 4, 5, 2, 9, 0, 5, 25];
-        for size in [1, 8, 20, 64, 72, 150] {
-            let stride = HEADS * size + 5;
-            let [q, k, v] = [(1, 30), (2, 31), (3, 31)].map(|(seed, n)| noise(seed, n * stride));
-            let heads = [&q, &k, &v].map(|data| strided(data, size));
-            let bias = RelativeBias { buckets: 10, max_distance: 15, bidirectional: true };
-            let biases = noise(4, 10 * HEADS);
-            // A table has each query stand at the last of its keys: biases are compared where that is so.
-            for (causal, biased) in [(false, false), (true, false), (true, true)] {
-                let (mut want, mut table, mut lengths) = (vec![], vec![], vec![]);
-                for (sequence, range) in query_offsets.windows(2).zip(key_ranges.chunks(2)) {
-                    for i in sequence[0]..sequence[1] {
-                        let hidden = if causal { sequence[1] - 1 - i } else { 0 };
-                        let rows = range[0]..range[0] + (range[1] - hidden).max(0);
-                        lengths.push(rows.len() as i32);
-                        table.extend(rows.clone().chain(std::iter::repeat(30)).take(25));
-                        for head in 0..HEADS {
-                            let pick = |x: Heads<'_>| -> Vec<Vec<f32>> {
-                                rows.clone()
-                                    .map(|row| x.head(row as usize, head).to_vec())
-                                    .collect()
-                            };
-                            let (keys, values) = (pick(heads[1]), pick(heads[2]));
-                            let query = heads[0].head(i as usize, head);
-                            let last = rows.len() as i64 - 1;
-                            want.extend(reference(query, &keys, &values, |j| {
-                                let bucket = bias.bucket(j as i64 - last);
-                                if biased { biases[bucket * HEADS + head] as f64 } else { 0.0 }
-                            }));
-                        }
-                    }
-                }
-                everywhere(|isa, threads| {
-                    let run = |rows| {
-                        let mut out = vec![9.0; 30 * HEADS * size];
-                        let bias = biased.then(|| DistanceBias::new(bias, &biases, heads, rows));
-                        let options = Options { bias: bias.as_ref(), ..Options::default() };
-                        attention_with(isa, threads, heads, rows, 0.3, options, &mut out);
-                        out
-                    };
-                    let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
-                    let ragged = run(KeyRows::Ragged { query_offsets, key_ranges, causal });
-                    assert_near(&ragged, &want, 2e-6);
-                    let (row_table, lengths) = (&table[..], &lengths[..]);
-                    assert_same_bits(
-                        &run(KeyRows::Table { row_table, width: 25, lengths }),
-                        &ragged,
-                    );
-                });
-            }
-        }
-    }
-
-    #[test]
-    fn a_sequence_keeps_its_bits_in_any_company_and_with_any_threads() {
-        let (size, lengths) = (64, [5, 130, 1, 260, 77]);
-        let mut offsets = vec![0];
-        lengths.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
-        let ranges: Vec<i32> = (0..5).flat_map(|s| [offsets[s], lengths[s]]).collect();
-        let rows = offsets[5] as usize;
-        let row = HEADS * size + 5;
-        let [q, k, v] = [4, 5, 6].map(|seed| noise(seed, rows * row));
-        everywhere(|isa, threads| {
-            let run = |range: Range<usize>, query_offsets: &[i32], key_ranges: &[i32]| {
-                let parts =
-                    [&q, &k, &v].map(|x| strided(&x[range.start * row..range.end * row], size));
-                let mut out = vec![9.0; range.len() * HEADS * size];
-                let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: true };
-                attention(isa, threads, parts, rows, 0.125, &mut out);
-                out
-            };
-            let all = run(0..rows, &offsets, &ranges);
-            for s in 0..5 {
-                let mine = offsets[s] as usize..offsets[s + 1] as usize;
-                let alone = run(mine.clone(), &[0, lengths[s]], &[0, lengths[s]]);
-                assert_same_bits(&alone, &all[mine.start * HEADS * size..mine.end * HEADS * size]);
-            }
-        });
-    }
-}
+mod tests;

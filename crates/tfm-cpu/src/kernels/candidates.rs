@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
-use super::softmax::{max, sum_of_exponentials};
+use super::softmax::sum_of_exponentials;
 use super::threads::{SharedMut, Threads, share};
 use super::top_k::Best;
 
@@ -158,9 +158,38 @@ impl Kernel for Scan<'_, '_> {
     type Output = (f32, f32);
 
     #[inline(always)]
-    fn run<S: Simd>(self, s: S) -> (f32, f32) {
-        let Scan { logits, bias, first, best } = self;
-        let max = max(s, logits);
+    fn run<S: Simd>(mut self, s: S) -> (f32, f32) {
+        let logits = self.logits;
+        let mut max = [s.splat(f32::NEG_INFINITY); SCANNED];
+        let blocks = logits.chunks(SCANNED * S::LANES).zip(self.bias.chunks(SCANNED * S::LANES));
+        for (block, (logits, bias)) in blocks.enumerate() {
+            let first = self.first + block * SCANNED * S::LANES;
+            if logits.len() == SCANNED * S::LANES {
+                let mut y = [s.splat(0.0); SCANNED];
+                for (v, (x, bias)) in
+                    logits.chunks_exact(S::LANES).zip(bias.chunks_exact(S::LANES)).enumerate()
+                {
+                    let x = s.load(x);
+                    max[v] = s.max(max[v], x);
+                    y[v] = s.add(x, s.load(bias));
+                }
+                let greatest = s.max(s.max(y[0], y[1]), s.max(y[2], y[3]));
+                // Once there are k, most blocks hold nothing that beats the last of them.
+                if self.best.last().is_none_or(|last| s.gt(greatest, s.splat(last)) != 0) {
+                    for (v, y) in y.into_iter().enumerate() {
+                        self.offer(s, y, first + v * S::LANES, S::LANES);
+                    }
+                }
+                continue;
+            }
+            for (v, (x, bias)) in logits.chunks(S::LANES).zip(bias.chunks(S::LANES)).enumerate() {
+                max[v] =
+                    s.max(max[v], s.splat(x.iter().copied().fold(f32::NEG_INFINITY, f32::max)));
+                let y = s.add(s.load_partial(x), s.load_partial(bias));
+                self.offer(s, y, first + v * S::LANES, x.len());
+            }
+        }
+        let max = s.max_lane(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])));
         let sum = if max > f32::NEG_INFINITY {
             sum_of_exponentials(s, logits, max)
         } else if logits.iter().all(|&x| x == f32::NEG_INFINITY) {
@@ -168,22 +197,30 @@ impl Kernel for Scan<'_, '_> {
         } else {
             f32::NAN
         };
-        let mut lanes = [0.0; 16];
-        let mut last = best.last();
-        for (i, (x, bias)) in logits.chunks(S::LANES).zip(bias.chunks(S::LANES)).enumerate() {
-            let y = s.add(s.load_partial(x), s.load_partial(bias));
-            // Once there are k, most vectors hold nothing that beats the last of them.
-            if let Some(last) = last
-                && !s.any_gt(y, s.splat(last))
-            {
-                continue;
-            }
-            s.store(y, &mut lanes);
-            for (lane, &y) in lanes[..x.len()].iter().enumerate() {
-                best.offer(y, first + i * S::LANES + lane);
-            }
-            last = best.last();
-        }
         (max, sum)
     }
 }
+
+impl Scan<'_, '_> {
+    /// Takes in those of a vector's first `len` lanes that belong to the best.
+    #[inline(always)]
+    fn offer<S: Simd>(&mut self, s: S, y: S::F, first: usize, len: usize) {
+        let mut lanes = [0.0; 16];
+        let mut wanted = match self.best.last() {
+            Some(last) => s.gt(y, s.splat(last)),
+            None => u32::MAX,
+        };
+        wanted &= (1 << len) - 1;
+        if wanted != 0 {
+            s.store(y, &mut lanes);
+        }
+        while wanted != 0 {
+            let lane = wanted.trailing_zeros() as usize;
+            wanted &= wanted - 1;
+            self.best.offer(lanes[lane], first + lane);
+        }
+    }
+}
+
+/// Vectors that are looked at together.
+const SCANNED: usize = 4;

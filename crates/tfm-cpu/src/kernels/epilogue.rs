@@ -5,6 +5,7 @@ use std::ops::Range;
 use tfm_core::fused::Activation;
 
 use super::activation::activate;
+use super::pack::PANEL_VECTORS;
 use super::rows::Rows;
 use super::simd::Simd;
 use super::threads::SharedMut;
@@ -28,26 +29,13 @@ impl Epilogue<'_> {
     }
 }
 
-/// What a panel's sums are multiplied by.
-pub(super) trait Scale: Copy {
-    /// The sums in these lanes of a panel, scaled.
-    fn of<S: Simd>(self, s: S, sums: S::F, lanes: Range<usize>) -> S::F;
-}
-
-/// Sums that are results.
-impl Scale for () {
-    #[inline(always)]
-    fn of<S: Simd>(self, _: S, sums: S::F, _: Range<usize>) -> S::F {
-        sums
-    }
-}
-
-/// Sums of integers, with the scale of their row and those of a panel's columns.
-impl Scale for (f32, &[f32]) {
-    #[inline(always)]
-    fn of<S: Simd>(self, s: S, sums: S::F, lanes: Range<usize>) -> S::F {
-        s.mul(sums, s.mul(s.splat(self.0), s.load_partial(&self.1[lanes])))
-    }
+/// What sums of integers are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Scales<'a> {
+    /// `[m]`
+    pub(super) rows: &'a [f32],
+    /// Of the columns of the panel, all of its width.
+    pub(super) columns: &'a [f32],
 }
 
 /// Elements of a cache line.
@@ -81,7 +69,8 @@ impl Results<'_> {
         }
     }
 
-    /// Scales and finishes the sums of a row from `column` on, as far as there are columns, and stores them.
+    /// Finishes the sums of these rows and of the panel of columns from `column` on, as far as there are columns, and
+    /// stores them. The sums are `[rows, width]`, packed.
     ///
     /// # Safety
     /// No other task writes these elements.
@@ -90,31 +79,105 @@ impl Results<'_> {
         &self,
         s: S,
         sums: &[f32],
-        scale: impl Scale,
-        row: usize,
-        column: usize,
+        scales: Option<Scales<'_>>,
+        rows: Range<usize>,
+        (column, width): (usize, usize),
     ) {
-        let columns = column..(column + sums.len()).min(self.n);
-        let Epilogue { bias, activation, residual } = self.epilogue;
-        let start = row * self.stride;
-        let place = start + columns.start - self.origin..start + columns.end - self.origin;
-        // SAFETY: the caller's promise.
-        let out = unsafe { self.out.slice(place) };
-        let bias = bias.map(|b| &b[columns.clone()]);
-        let residual = residual.map(|r| &r.row(row)[columns.clone()]);
-        for (i, out) in out.chunks_mut(S::LANES).enumerate() {
-            let lanes = i * S::LANES..i * S::LANES + out.len();
-            let mut y = scale.of(s, s.load_partial(&sums[lanes.clone()]), lanes.clone());
+        let columns = column..(column + width).min(self.n);
+        let bias = self.epilogue.bias.map(|b| &b[columns.clone()]);
+        // The most usual case has lengths that are known here, so that no access is checked.
+        let whole = PANEL_VECTORS * S::LANES;
+        if width == whole && columns.len() == whole {
+            let mut of_columns = [s.splat(1.0); PANEL_VECTORS];
+            if let Some(scales) = scales {
+                load(s, &scales.columns[..whole], &mut of_columns);
+            }
+            let mut biases = [s.splat(0.0); PANEL_VECTORS];
             if let Some(bias) = bias {
-                y = s.add(y, s.load_partial(&bias[lanes.clone()]));
+                load(s, &bias[..whole], &mut biases);
             }
-            if let Some(activation) = activation {
-                y = activate(s, activation, y);
+            for (row, sums) in rows.zip(sums.chunks_exact(whole)) {
+                // SAFETY: the caller's promise.
+                let out = unsafe { self.row(row, columns.clone()) };
+                let residual = self.residual(row, columns.clone());
+                let mut y = [s.splat(0.0); PANEL_VECTORS];
+                load(s, sums, &mut y);
+                if let Some(scales) = scales {
+                    let of_row = s.splat(scales.rows[row]);
+                    for (y, of_column) in y.iter_mut().zip(of_columns) {
+                        *y = s.mul(*y, s.mul(of_row, of_column));
+                    }
+                }
+                if bias.is_some() {
+                    for (y, bias) in y.iter_mut().zip(biases) {
+                        *y = s.add(*y, bias);
+                    }
+                }
+                if let Some(activation) = self.epilogue.activation {
+                    for y in &mut y {
+                        *y = activate(s, activation, *y);
+                    }
+                }
+                if let Some(residual) = residual {
+                    let residual = residual[..whole].chunks_exact(S::LANES);
+                    for (y, residual) in y.iter_mut().zip(residual) {
+                        *y = s.add(*y, s.load(residual));
+                    }
+                }
+                for (y, out) in y.into_iter().zip(out[..whole].chunks_exact_mut(S::LANES)) {
+                    s.store(y, out);
+                }
             }
-            if let Some(residual) = residual {
-                y = s.add(y, s.load_partial(&residual[lanes]));
-            }
-            s.store_partial(y, out);
+            return;
         }
+        for (row, sums) in rows.zip(sums.chunks_exact(width)) {
+            // SAFETY: the caller's promise.
+            let out = unsafe { self.row(row, columns.clone()) };
+            let residual = self.residual(row, columns.clone());
+            for (i, out) in out.chunks_mut(S::LANES).enumerate() {
+                let lanes = i * S::LANES..i * S::LANES + out.len();
+                let mut y = s.load_partial(&sums[lanes.clone()]);
+                if let Some(Scales { rows, columns }) = scales {
+                    let of_columns = s.load_partial(&columns[lanes.clone()]);
+                    y = s.mul(y, s.mul(s.splat(rows[row]), of_columns));
+                }
+                if let Some(bias) = bias {
+                    y = s.add(y, s.load_partial(&bias[lanes.clone()]));
+                }
+                if let Some(activation) = self.epilogue.activation {
+                    y = activate(s, activation, y);
+                }
+                if let Some(residual) = residual {
+                    y = s.add(y, s.load_partial(&residual[lanes]));
+                }
+                s.store_partial(y, out);
+            }
+        }
+    }
+
+    /// A part of a row of the result.
+    ///
+    /// # Safety
+    /// No other task writes these elements.
+    #[inline(always)]
+    #[expect(clippy::mut_from_ref, reason = "as SharedMut::slice, and as unsafe")]
+    unsafe fn row(&self, row: usize, columns: Range<usize>) -> &mut [f32] {
+        let start = row * self.stride + columns.start - self.origin;
+        // SAFETY: the caller's promise.
+        unsafe { self.out.slice(start..start + columns.len()) }
+    }
+
+    /// A part of a row of what is added last.
+    #[inline(always)]
+    fn residual(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
+        self.epilogue.residual.map(|residual| &residual.row(row)[columns])
+    }
+}
+
+/// Whole vectors of `x`. Panics when they are too few.
+#[inline(always)]
+fn load<S: Simd>(s: S, x: &[f32], vectors: &mut [S::F]) {
+    for (vector, x) in vectors.iter_mut().zip(x.chunks_exact(S::LANES)) {
+        *vector = s.load(x);
     }
 }

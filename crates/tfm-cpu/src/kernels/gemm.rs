@@ -4,11 +4,11 @@ use std::ops::Range;
 
 use super::candidates::Product;
 use super::epilogue::{Epilogue, Results};
-use super::pack::{Panels, Weight};
+use super::pack::{PANEL_VECTORS, Panels, Weight};
 use super::rows::Rows;
 use super::simd::{Kernel, Simd};
 use super::threads::{SharedMut, Threads, product_work, share};
-use super::tile::{MOST_SUMS, panels_at_once, tile};
+use super::tile::{Sums, panels_at_once, tile};
 
 /// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with `out_stride` elements from row to row of `out`.
 ///
@@ -113,8 +113,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let width = self.weight.width();
-        let mut one = [0.0; MOST_SUMS];
+        let width = PANEL_VECTORS * S::LANES;
+        let mut one = Sums::ZERO;
         let mut many = Vec::new();
         let k = self.x.cols();
         let tiles_at_once = (BLOCK_ELEMENTS / k.max(1) / S::TILE_ROWS).clamp(1, MOST_TILES);
@@ -125,7 +125,7 @@ impl<W: Weight> Kernel for Block<'_, W> {
             let parts = if tiles > 1 { (k * width).div_ceil(PANEL_PART).max(1) } else { 1 };
             if parts > 1 {
                 // Sums that are taken up again: each tile keeps its own.
-                many.resize(tiles * MOST_SUMS, 0.0);
+                many.resize(tiles, Sums::ZERO);
             }
             let mut panel = self.panels.start;
             while panel < self.panels.end {
@@ -136,8 +136,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
                     let inputs = share(k, parts, part);
                     for t in 0..tiles {
                         let sums = match parts {
-                            1 => &mut one[..],
-                            _ => &mut many[t * MOST_SUMS..][..MOST_SUMS],
+                            1 => &mut one.0[..],
+                            _ => &mut many[t].0[..],
                         };
                         let rows = share(block.len(), tiles, t);
                         let first = self.rows.start + block.start + rows.start;
@@ -156,13 +156,12 @@ impl<W: Weight> Kernel for Block<'_, W> {
                             continue;
                         }
                         for q in 0..count {
-                            for row in rows.clone() {
-                                let at = (q * rows.len() + row - first) * width;
-                                let (sums, column) = (&sums[at..at + width], (panel + q) * width);
-                                // SAFETY: tasks have different rows or different panels, and a task writes
-                                // one element once.
-                                unsafe { self.results.store(s, sums, (), row, column) };
-                            }
+                            let size = rows.len() * width;
+                            let sums = &sums[q * size..][..size];
+                            let place = ((panel + q) * width, width);
+                            // SAFETY: tasks have different rows or different panels, and a task writes one
+                            // element once.
+                            unsafe { self.results.store(s, sums, None, rows.clone(), place) };
                         }
                     }
                 }

@@ -19,14 +19,27 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, coefficients: [f32; N]) ->
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     // x = n·ln 2 + r with |r| ≤ ln 2 / 2. The limits are operand one, so that NaN passes.
-    let x = s.min(s.splat(89.0), s.max(s.splat(-104.0), x));
+    let (e, n) = exp_parts(s, s.min(s.splat(89.0), s.max(s.splat(-104.0), x)));
+    s.scale2(e, n)
+}
+
+/// eˣ for x ≤ 0, in fewer steps than [`exp`] and the same where the result is a normal number; else it may be 0, and is at
+/// −∞. NaN stays NaN.
+#[inline(always)]
+pub fn exp_of_negative<S: Simd>(s: S, x: S::F) -> S::F {
+    let (e, n) = exp_parts(s, s.max(s.splat(-104.0), x));
+    s.scale2_down(e, n)
+}
+
+/// eˣ as `e · 2ⁿ` with e near 1.
+#[inline(always)]
+fn exp_parts<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
     let n = s.round(s.mul(x, s.splat(std::f32::consts::LOG2_E)));
     let r = s.fma(n, s.splat(-0.693_359_4), x);
     let r = s.fma(n, s.splat(2.121_944_4e-4), r);
     // eʳ = 1 + (r + r²·P(r)).
     let p = polynomial(s, r, [1.395_072_6e-3, 8.369_025e-3, 4.166_620_2e-2, 1.666_651_8e-1, 0.5]);
-    let e = s.add(s.fma(s.mul(r, r), p, r), s.splat(1.0));
-    s.scale2(e, n)
+    (s.add(s.fma(s.mul(r, r), p, r), s.splat(1.0)), n)
 }
 
 /// The hyperbolic tangent.
@@ -107,6 +120,7 @@ mod tests {
                 let v = s.load_partial(x);
                 let v = match self.0 {
                     "exp" => super::exp(s, v),
+                    "exp of negative" => super::exp_of_negative(s, v),
                     "tanh" => super::tanh(s, v),
                     "erf" => super::erf(s, v),
                     _ => super::sigmoid(s, v),
@@ -147,7 +161,7 @@ mod tests {
                     worst = (ulps, x);
                 }
             }
-            let limit = if name == "exp" { 2.0 } else { 3.0 };
+            let limit = if name.starts_with("exp") { 2.0 } else { 3.0 };
             assert!(worst.0 <= limit, "{name} {}: {} ulp at {}", isa.name(), worst.0, worst.1);
         }
     }
@@ -156,6 +170,7 @@ mod tests {
     fn functions_are_right_to_the_last_places() {
         worst_ulps("exp", f64::exp, -103.0, 88.7);
         worst_ulps("exp", f64::exp, -1.0, 1.0);
+        worst_ulps("exp of negative", f64::exp, -87.3, 0.0);
         worst_ulps("tanh", f64::tanh, -10.0, 10.0);
         worst_ulps("tanh", f64::tanh, -0.01, 0.01);
         worst_ulps("erf", erf64, -5.0, 5.0);
@@ -171,6 +186,9 @@ mod tests {
             assert_eq!(exp[..4], [0.0, inf, 1.0, 1.0]);
             assert!(exp[4].is_nan());
             assert_eq!(exp[5..], [inf, 0.0]);
+            let exp = isa.run(Apply("exp of negative", &[-inf, 0.0, -0.0, f32::NAN, -1000.0]));
+            assert_eq!(exp[..3], [0.0, 1.0, 1.0]);
+            assert!(exp[3].is_nan() && exp[4] == 0.0);
             for name in ["tanh", "erf"] {
                 let y = isa.run(Apply(name, &[-inf, inf, 0.0, f32::NAN, 1e30, -1e30]));
                 assert_eq!(y[..3], [-1.0, 1.0, 0.0]);

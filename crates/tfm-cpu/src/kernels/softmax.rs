@@ -1,6 +1,6 @@
 //! Softmax and its logarithm over rows.
 
-use super::math::exp;
+use super::math::exp_of_negative;
 use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
@@ -31,14 +31,14 @@ pub(super) fn sum_of_exponentials<S: Simd>(s: S, x: &[f32], shift: f32) -> f32 {
     let mut blocks = x.chunks_exact(2 * S::LANES);
     for block in &mut blocks {
         for (sum, x) in sums.iter_mut().zip(block.chunks_exact(S::LANES)) {
-            *sum = s.add(*sum, exp(s, s.sub(s.load(x), shift)));
+            *sum = s.add(*sum, exp_of_negative(s, s.sub(s.load(x), shift)));
         }
     }
     for (sum, x) in sums.iter_mut().zip(blocks.remainder().chunks(S::LANES)) {
         // The lanes beyond the end must add nothing.
         let mut tail = [f32::NEG_INFINITY; 16];
         tail[..x.len()].copy_from_slice(x);
-        *sum = s.add(*sum, exp(s, s.sub(s.load(&tail), shift)));
+        *sum = s.add(*sum, exp_of_negative(s, s.sub(s.load(&tail), shift)));
     }
     s.sum(s.add(sums[0], sums[1]))
 }
@@ -73,7 +73,7 @@ impl Kernel for SoftmaxRow<'_> {
             let y = if self.log {
                 s.sub(shifted, log_sum)
             } else {
-                s.div(exp(s, shifted), s.splat(sum))
+                s.div(exp_of_negative(s, shifted), s.splat(sum))
             };
             s.store_partial(y, out);
         }

@@ -15,7 +15,16 @@ use super::rows::Rows;
 use super::simd::Simd;
 
 /// The elements of the largest tile's sums, of any instruction set: `[panel, row, width]`, packed.
-pub(super) const MOST_SUMS: usize = 8 * PANEL_VECTORS * 16;
+const MOST_SUMS: usize = 8 * PANEL_VECTORS * 16;
+
+/// Memory for the sums of a tile, no vector of which lies across two cache lines.
+#[derive(Clone, Copy)]
+#[repr(align(64))]
+pub(super) struct Sums(pub(super) [f32; MOST_SUMS]);
+
+impl Sums {
+    pub(super) const ZERO: Sums = Sums([0.0; MOST_SUMS]);
+}
 
 /// How many panels one tile of `rows` rows covers: with few rows there are else too few independent
 /// chains to fill the latency of the multiply-add.

@@ -128,7 +128,7 @@ impl Kernel for TopRow<'_> {
             // Once there are k, most vectors hold nothing that beats the last of them.
             if let Some(last) = last
                 && !log_sum.is_nan()
-                && !s.any_gt(y, s.splat(last))
+                && s.gt(y, s.splat(last)) == 0
             {
                 continue;
             }

@@ -5,15 +5,16 @@ use std::collections::TryReserveError;
 use std::ops::Range;
 
 use super::super::candidates::Product;
-use super::super::epilogue::{Epilogue, Results};
+use super::super::epilogue::{Epilogue, Results, Scales};
 use super::super::gemm::panels_of;
 use super::super::rows::Rows;
 use super::super::scratch::Scratch;
 use super::super::threads::{SharedMut, Threads, product_work, share};
+use super::super::tile::Sums;
 use super::pack::QuantizedWeight;
 use super::quantize::QuantizedRows;
-use super::tile::{MOST_SUMS, panels_at_once, tile};
-use super::{Dot, DotKernel, GROUP};
+use super::tile::{panels_at_once, tile};
+use super::{Dot, DotKernel, GROUP, PANEL_VECTORS};
 
 /// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with `out_stride` elements from row to row of `out`.
 ///
@@ -118,9 +119,9 @@ impl DotKernel for Block<'_> {
 
     #[inline(always)]
     fn run<D: Dot>(self, d: D) {
-        let (width, size) = (self.weight.width(), self.weight.size());
+        let size = self.weight.size();
         let groups = self.weight.k().div_ceil(GROUP);
-        let mut one = [0.0; MOST_SUMS];
+        let mut one = Sums::ZERO;
         let mut many = Vec::new();
         let row_bytes = self.weight.k().max(1) * size_of::<D::Input>();
         let tiles_at_once = (BLOCK_BYTES / row_bytes / D::TILE_ROWS).clamp(1, MOST_TILES);
@@ -131,7 +132,7 @@ impl DotKernel for Block<'_> {
             let parts = if tiles > 1 { size.div_ceil(PANEL_PART).max(1) } else { 1 };
             if parts > 1 {
                 // Sums that are taken up again: each tile keeps its own.
-                many.resize(tiles * MOST_SUMS, 0.0);
+                many.resize(tiles, Sums::ZERO);
             }
             let most = if tiles > 1 { 1 } else { panels_at_once(block.len()) };
             let mut panel = self.panels.start;
@@ -142,8 +143,8 @@ impl DotKernel for Block<'_> {
                     let groups = share(groups, parts, part);
                     for t in 0..tiles {
                         let sums = match parts {
-                            1 => &mut one[..],
-                            _ => &mut many[t * MOST_SUMS..][..MOST_SUMS],
+                            1 => &mut one.0[..],
+                            _ => &mut many[t].0[..],
                         };
                         let rows = share(block.len(), tiles, t);
                         let first = self.rows.start + block.start + rows.start;
@@ -159,9 +160,6 @@ impl DotKernel for Block<'_> {
                             tile(d, x, place.0, weight, place.1, groups, sums);
                             continue;
                         }
-                        let (column, columns) = (panel * width, count * width);
-                        let rows = first..first + rows.len();
-                        self.results.prefetch(d.floats(), rows, column, columns);
                         tile(d, x, place.0, weight, place.1, groups, sums);
                         self.store(d, sums, place.0, place.1);
                     }
@@ -183,15 +181,14 @@ impl Block<'_> {
         (panel, count): (usize, usize),
     ) {
         let s = d.floats();
-        let (from, width) = (panel, self.weight.width());
+        let (from, width) = (panel, PANEL_VECTORS * D::COLUMNS);
         for panel in panel..panel + count {
-            let scales = &self.weight.scales(panel)[..width];
-            for row in first..first + rows {
-                let sums = &sums[((panel - from) * rows + row - first) * width..][..width];
-                let scale = (self.x.scales()[row], scales);
-                // SAFETY: tasks have different rows or different panels.
-                unsafe { self.results.store(s, sums, scale, row, panel * width) };
-            }
+            let sums = &sums[(panel - from) * rows * width..][..rows * width];
+            let columns = &self.weight.scales(panel)[..width];
+            let scales = Some(Scales { rows: self.x.scales(), columns });
+            let place = (panel * width, width);
+            // SAFETY: tasks have different rows or different panels.
+            unsafe { self.results.store(s, sums, scales, first..first + rows, place) };
         }
     }
 }

@@ -130,21 +130,31 @@ impl DotKernel for Quantize<'_> {
     }
 }
 
+/// Chains of operations that do not wait for each other.
+const CHAINS: usize = 4;
+
 /// Quantises a row and returns its scale. `out` is as long as [`padded`] says.
 #[inline(always)]
 fn quantize<D: Dot>(d: D, x: &[f32], out: &mut [D::Input]) -> f32 {
     let s = d.floats();
     let lanes = <D::Floats as Simd>::LANES;
-    let (mut largest, mut check) = (s.splat(0.0), s.splat(0.0));
-    let mut whole = x.chunks_exact(lanes);
-    for x in &mut whole {
-        let x = s.load(x);
-        largest = s.max(s.abs(x), largest);
-        check = s.fma(x, s.splat(0.0), check);
+    // Several chains of maxima and sums, since each waits for the one before.
+    let (mut largest, mut check) = ([s.splat(0.0); CHAINS], [s.splat(0.0); CHAINS]);
+    let mut blocks = x.chunks_exact(CHAINS * lanes);
+    for block in &mut blocks {
+        for (i, x) in block.chunks_exact(lanes).enumerate() {
+            let x = s.load(x);
+            largest[i] = s.max(s.abs(x), largest[i]);
+            check[i] = s.fma(x, s.splat(0.0), check[i]);
+        }
     }
-    let rest = s.load_partial(whole.remainder());
-    largest = s.max(s.abs(rest), largest);
-    check = s.fma(rest, s.splat(0.0), check);
+    for (i, x) in blocks.remainder().chunks(lanes).enumerate() {
+        let x = s.load_partial(x);
+        largest[i] = s.max(s.abs(x), largest[i]);
+        check[i] = s.fma(x, s.splat(0.0), check[i]);
+    }
+    let largest = s.max(s.max(largest[0], largest[1]), s.max(largest[2], largest[3]));
+    let check = s.add(s.add(check[0], check[1]), s.add(check[2], check[3]));
     let largest = s.max_lane(largest);
     let factor = s.splat(if largest > 0.0 { LARGEST / largest } else { 0.0 });
     let mut whole = x.chunks_exact(lanes);

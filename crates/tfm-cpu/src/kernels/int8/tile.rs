@@ -11,9 +11,6 @@ use super::pack::QuantizedWeight;
 use super::quantize::QuantizedRows;
 use super::{Dot, GROUP, PANEL_VECTORS};
 
-/// The elements of the largest tile's sums, of any set: `[panel, row, width]`, packed.
-pub(super) const MOST_SUMS: usize = 8 * PANEL_VECTORS * 16;
-
 /// How many panels one tile of `rows` rows covers: with few rows there are else too few independent sums to fill the
 /// latency of the multiplication.
 pub(super) fn panels_at_once(rows: usize) -> usize {

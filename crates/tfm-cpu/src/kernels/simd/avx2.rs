@@ -176,12 +176,21 @@ impl Simd for Avx2 {
         self.mul(self.mul(a, pow2(half)), pow2(self.sub(n, half)))
     }
     #[inline(always)]
+    fn scale2_down(self, a: __m256, n: __m256) -> __m256 {
+        // In one step: 2ⁿ is 0 where it is not normal.
+        has_avx2!(
+            let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            let exponent = _mm256_max_epi32(exponent, _mm256_setzero_si256());
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        )
+    }
+    #[inline(always)]
     fn select_lt(self, a: __m256, b: __m256, yes: __m256, no: __m256) -> __m256 {
         has_avx2!(_mm256_blendv_ps(no, yes, _mm256_cmp_ps::<_CMP_LT_OQ>(a, b)))
     }
     #[inline(always)]
-    fn any_gt(self, a: __m256, b: __m256) -> bool {
-        has_avx2!(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) != 0)
+    fn gt(self, a: __m256, b: __m256) -> u32 {
+        has_avx2!(_mm256_movemask_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b)) as u32)
     }
     #[inline(always)]
     fn sum4(self, v: [__m256; 4]) -> [f32; 4] {

@@ -171,8 +171,8 @@ impl Simd for Avx512 {
         has_avx512!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
     }
     #[inline(always)]
-    fn any_gt(self, a: __m512, b: __m512) -> bool {
-        has_avx512!(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b) != 0)
+    fn gt(self, a: __m512, b: __m512) -> u32 {
+        has_avx512!(u32::from(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b)))
     }
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {

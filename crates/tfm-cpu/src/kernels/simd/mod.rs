@@ -81,10 +81,15 @@ pub trait Simd: Copy + Send + Sync {
     fn sqrt(self, a: Self::F) -> Self::F;
     /// `a · 2ⁿ` for an integral `n` in −252..=254, right for subnormal results and overflow.
     fn scale2(self, a: Self::F, n: Self::F) -> Self::F;
+    /// `a · 2ⁿ` for a normal `a` and an integral `n` in −252..=0; where the result is not normal it may be 0 instead.
+    #[inline(always)]
+    fn scale2_down(self, a: Self::F, n: Self::F) -> Self::F {
+        self.scale2(a, n)
+    }
     /// `if a < b { yes } else { no }`.
     fn select_lt(self, a: Self::F, b: Self::F, yes: Self::F, no: Self::F) -> Self::F;
-    /// Whether any lane has `a > b`.
-    fn any_gt(self, a: Self::F, b: Self::F) -> bool;
+    /// The lanes that have `a > b`, lane i as bit i.
+    fn gt(self, a: Self::F, b: Self::F) -> u32;
 
     /// The sum of each vector's lanes, always by the same tree.
     fn sum4(self, v: [Self::F; 4]) -> [f32; 4];
@@ -239,6 +244,9 @@ mod tests {
             });
             each(s.scale2(s.splat(1.5), s.splat(128.0)), &|_, _| f32::INFINITY);
             each(s.scale2(s.splat(0.75), s.splat(128.0)), &|_, _| 1.5 * 2f32.powi(127));
+            each(s.scale2_down(va, s.splat(-3.0)), &|a, _| a / 8.0);
+            each(s.scale2_down(s.splat(1.5), s.splat(-126.0)), &|_, _| 1.5 * f32::MIN_POSITIVE);
+            each(s.scale2_down(s.splat(0.7), s.splat(-150.0)), &|_, _| 0.0);
             let fused = out(s.fma(va, vb, va));
             for i in 0..n {
                 assert!((fused[i] - (a[i] * b[i] + a[i])).abs() < 1e-5);
@@ -267,7 +275,8 @@ mod tests {
                 assert_eq!(x, if i < n { square[i * (n + 3) + j] } else { -1.0 });
             }
             assert_eq!(s.max_lane(vb), 2.0);
-            assert!(s.any_gt(va, vb) && !s.any_gt(va, s.splat(100.0)));
+            let greater = (0..n).filter(|&i| a[i] > b[i]).map(|i| 1 << i).sum();
+            assert_eq!((s.gt(va, vb), s.gt(va, s.splat(100.0)), s.gt(va, nan)), (greater, 0, 0));
         }
     }
 

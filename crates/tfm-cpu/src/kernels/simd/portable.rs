@@ -121,12 +121,17 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
+    fn scale2_down(self, a: F, n: F) -> F {
+        // In one step: 2ⁿ is 0 where it is not normal.
+        map2(a, n, |a, n| a * f32::from_bits(((n as i32 + 127).max(0) << 23) as u32))
+    }
+    #[inline(always)]
     fn select_lt(self, a: F, b: F, yes: F, no: F) -> F {
         std::array::from_fn(|i| if a[i] < b[i] { yes[i] } else { no[i] })
     }
     #[inline(always)]
-    fn any_gt(self, a: F, b: F) -> bool {
-        (0..LANES).fold(false, |any, i| any | (a[i] > b[i]))
+    fn gt(self, a: F, b: F) -> u32 {
+        (0..LANES).fold(0, |lanes, i| lanes | u32::from(a[i] > b[i]) << i)
     }
     #[inline(always)]
     fn sum4(self, v: [F; 4]) -> [f32; 4] {
