@@ -293,8 +293,7 @@ fn what_is_not_finite_shows() {
 fn a_weight_in_any_order() {
     for [n, k] in [[1, 1], [5, 22], [7, 16], [3, 33], [2, 700], [2, 0]] {
         let case = Case::new([1, n, k]);
-        let transposed: Vec<f32> =
-            (0..n * k).map(|i| case.weight[i % n * k + i / n]).collect();
+        let transposed: Vec<f32> = (0..n * k).map(|i| case.weight[i % n * k + i / n]).collect();
         for (source, strides) in [(&case.weight, [k, 1]), (&transposed, [1, n])] {
             let mut device = Device::new();
             let at = quantize(&mut device, "quantize_weight", source, &strides, [n, k]);
@@ -336,8 +335,8 @@ fn synchronisation_that_is_left_out_is_caught() {
             for (at, _) in PTX[start..end].match_indices(what) {
                 let (at, after) = (start + at, start + at + what.len());
                 let mutant = parse(&format!("{}{instead}{}", &PTX[..at], &PTX[after..]));
-                let caught = (0..4)
-                    .any(|seed| case.try_run(&mutant, kernel, 0..case.m, seed).is_err());
+                let caught =
+                    (0..4).any(|seed| case.try_run(&mutant, kernel, 0..case.m, seed).is_err());
                 assert!(caught, "`{what}` at {at} of {} can be left out", kernel.name());
                 tried += 1;
             }
