@@ -37,7 +37,7 @@ constexpr int FEW = 16, FEW_THREADS = 256, STEP = 64;
 // Rows 24 banks apart: four of them, of four lanes with two sums each, have all banks.
 typedef int Parts[FEW_THREADS / 32][FEW][FEW + 8];
 
-// 16 bytes of a row. Behind the last row the last one again, since no load waits on a branch so and nobody stores its sums.
+// 16 bytes of a row; behind the last row those of the last, whose sums nobody stores: no load waits on a branch.
 __device__ uint4 sixteen(const Quantized& from, Count row, Count rows, Count at) {
   return *reinterpret_cast<const uint4*>(from.integers + min(row, rows - 1) * from.width + at);
 }

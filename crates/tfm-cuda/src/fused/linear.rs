@@ -40,10 +40,11 @@ pub(super) fn run(
 
 /// Rows and columns of a block's tile, where there are few rows: `FEW` of the kernels.
 const FEW: usize = 16;
-/// From so many rows on a block has a tile of [`ROWS`] and [`COLUMNS`].
-const MANY: usize = 65;
+/// Those where there are many.
 const ROWS: usize = 128;
 const COLUMNS: usize = 64;
+/// So many of the large tiles keep a device busy: by estimate. With fewer, small ones do that better.
+const ENOUGH: usize = 64;
 /// Bytes of three stages of both operands: steps of 64 inputs, rows 80 bytes apart.
 const SHARED: usize = 3 * (ROWS + COLUMNS) * 80;
 
@@ -60,10 +61,11 @@ fn run_int8(
         return Ok(());
     }
     let (rows, weights) = (cuda.quantized_rows(x)?, cuda.quantized_weight(weight)?);
-    let (kernel, blocks, threads, shared) = if m < MANY {
+    let tiles = m.div_ceil(ROWS) * n.div_ceil(COLUMNS);
+    let (kernel, blocks, threads, shared) = if m <= FEW || tiles < ENOUGH {
         ("linear_int8_few", m.div_ceil(FEW) * n.div_ceil(FEW), 256, 0)
     } else {
-        ("linear_int8_many", m.div_ceil(ROWS) * n.div_ceil(COLUMNS), 128, SHARED as u32)
+        ("linear_int8_many", tiles, 128, SHARED as u32)
     };
     let call = cuda.call("linear_int8", kernel).written(&rows).written(&weights);
     let call = call.target(out).count(m).count(weight.layout.shape()[1]).count(n);
