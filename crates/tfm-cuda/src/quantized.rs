@@ -31,10 +31,11 @@ impl Deref for Weight<'_> {
     }
 }
 
-/// Elements of `f32` in the memory of `Quantized` of the kernels: the scales, then the rows, both at multiples of 16 bytes.
+/// Elements of `f32` in the memory of `Quantized` of the kernels: the scales, then at a multiple of 128 bytes the rows, each of a
+/// multiple of 16.
 fn elements(rows: usize, columns: usize) -> usize {
     let padded = columns.next_multiple_of(16);
-    rows.next_multiple_of(4).saturating_add(rows.saturating_mul(padded / DType::F32.size()))
+    rows.next_multiple_of(32).saturating_add(rows.saturating_mul(padded / DType::F32.size()))
 }
 
 /// Launches a kernel that writes as many rows as the matrix has.

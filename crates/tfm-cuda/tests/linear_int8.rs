@@ -86,7 +86,7 @@ fn int(x: usize) -> Vec<u8> {
 
 /// Bytes of the scales, and of a row.
 fn sizes(rows: usize, columns: usize) -> [usize; 2] {
-    [4 * rows.next_multiple_of(4), columns.next_multiple_of(16)]
+    [4 * rows.next_multiple_of(32), columns.next_multiple_of(16)]
 }
 
 /// Memory that a kernel of `quantize.cu` has filled, from rows that are `strides` apart.
@@ -318,6 +318,20 @@ fn banks() {
     for (kernel, shape) in [(Few, [16, 32, 128]), (Many, [128, 64, 192])] {
         let (_, counters) = Case::new(shape).run(kernel, 0..shape[0], 1);
         assert!(counters.shared_passes > 0 && counters.bank_conflicts == 0, "{counters:?}");
+    }
+}
+
+/// For few rows the weight is read once; the rows once for each 16 columns, twice where there is one.
+#[test]
+fn the_weight_is_read_once() {
+    let (n, k) = (160, 1024);
+    for m in [1, 16] {
+        let (_, counters) = Case::new([m, n, k]).run(Few, 0..m, 1);
+        let (floor, of_x) = (n * k, n / 16 * m.max(2) * k);
+        let read = 32 * counters.global_sectors as usize;
+        // Four numbers for each result: scales, bias, residual, itself.
+        let most = floor + of_x + 16 * m * n + floor / 16;
+        assert!(read >= floor + of_x && read < most, "{m} rows: {read} of {floor} + {of_x} bytes");
     }
 }
 
