@@ -2,6 +2,7 @@
 // goes through tiles of other rows, which cp.async brings.
 #pragma once
 #include "attention.cuh"
+#include "staging.cuh"
 
 // Not in the namespace without a name, whose symbols hold a hash of the source's folder.
 extern __shared__ __align__(16) unsigned char memory[];
@@ -32,27 +33,12 @@ __device__ uint32_t pack(float low, float high, bf16) {
 MULTIPLY(f16)
 MULTIPLY(bf16)
 
-__device__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
-
-__device__ void load_matrices(uint32_t (&r)[4], const void* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(p)));
-}
-
-__device__ void load_matrices_turned(uint32_t (&r)[4], const void* p) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(shared_address(p)));
-}
-
 // 2^x: of -∞ 0.
 __device__ float power_of_2(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-
-__device__ void commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int PENDING> __device__ void wait() { asm volatile("cp.async.wait_group %0;" ::"n"(PENDING) : "memory"); }
 
 // `count` rows of `size` elements, padded with zeros to ROWS rows of D. There is at least one.
 template <int D, int ROWS, typename T>
@@ -63,8 +49,7 @@ __device__ void copy_rows(T* to, const T* from, int64_t stride, int count, int s
     const int row = i / CHUNKS, column = i % CHUNKS * 8;
     const bool inside = row < count && column < size;
     const T* source = inside ? from + row * stride + column : from;
-    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to + row * (D + GAP) + column)),
-                 "l"(source), "r"(inside ? 16 : 0) : "memory");
+    COPY_16(to + row * (D + GAP) + column, source, inside ? 16 : 0);
   }
 }
 

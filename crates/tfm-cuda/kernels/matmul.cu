@@ -3,7 +3,8 @@
 // Floor: 2·m·n·k operations at the tensor cores' rate (16 bits) or that of fused multiply-adds (f32). A block has a
 // tile of 64×64 and goes through k in order, in steps of its own, so that neither m nor n has a say in the bits of an
 // element. Tiles pass through shared memory: each element of a and b is read once a tile.
-#include "common.cuh"
+#include "epilogue.cuh"
+#include "staging.cuh"
 
 extern __shared__ __align__(16) unsigned char tiles[];
 
@@ -24,33 +25,6 @@ template <typename T> struct Batch {
 
   __device__ Matrix<T> matrix(Count batch, Count inside) const {
     return {data + batch / inside * outer + batch % inside * inner, row, column};
-  }
-};
-
-// `Activation` of tfm-core, counted from 1.
-__device__ float activate(int activation, float x) {
-  switch (activation) {
-    case 1: return fmaxf(x, 0.f);
-    case 2: return 0.5f * x * (1.f + erff(x * 0.70710678118654752f));
-    case 3: return 0.5f * x * (1.f + tanhf(0.79788456080286536f * (x + 0.044715f * x * x * x)));
-    case 4: return x / (1.f + expf(-x));
-    case 5: return tanhf(x);
-    default: return x;
-  }
-}
-
-// What follows a product. Bias and residual may be null; the residual's rows are `distance` apart.
-template <typename T> struct Epilogue {
-  const T* bias;
-  int activation;
-  const T* residual;
-  int64_t distance;
-
-  __device__ T operator()(float x, Count row, Count column) const {
-    if (bias) x += number(bias[column]);
-    x = activate(activation, x);
-    if (residual) x += number(residual[row * distance + column]);
-    return convert<T>(x);
   }
 };
 
@@ -150,8 +124,6 @@ __device__ void mma(float (&d)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-__device__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
-
 // A tile of 64 × DEEP in shared memory, as it lies in global memory: with DEEP (`DEEP_FAST`) or with 64 running fastest. Rows
 // of 80 or 144 bytes, an odd number of 16: the eight rows of a matrix of ldmatrix lie in different banks.
 template <typename T, bool DEEP_FAST> struct Tile {
@@ -172,8 +144,7 @@ template <typename T, bool DEEP_FAST> struct Tile {
       T* target = to + row * WIDTH + column;
       if (aligned) {
         const T* source = there > 0 ? from + y * slow + x : from;
-        asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(target)), "l"(source),
-                     "r"(there * 2));
+        COPY_16(target, source, there * 2);
       } else {
         T elements[8];
 #pragma unroll
@@ -188,15 +159,8 @@ template <typename T, bool DEEP_FAST> struct Tile {
   template <bool ROWS_FIRST> static __device__ void matrices(uint32_t (&r)[4], const T* tile, int row, int deep) {
     const int lane = threadIdx.x % 32, first = lane / 8 % 2 * 8, second = lane / 16 * 8, inside = lane % 8;
     row += ROWS_FIRST ? first : second, deep += ROWS_FIRST ? second : first;
-    if (DEEP_FAST) {
-      const uint32_t address = shared_address(tile + (row + inside) * WIDTH + deep);
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
-                   : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
-    } else {
-      const uint32_t address = shared_address(tile + (deep + inside) * WIDTH + row);
-      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
-                   : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"(address));
-    }
+    if (DEEP_FAST) load_matrices(r, tile + (row + inside) * WIDTH + deep);
+    else load_matrices_turned(r, tile + (deep + inside) * WIDTH + row);
   }
 };
 
@@ -213,12 +177,12 @@ __device__ void product_16(Matrix<T> a, Matrix<T> b, bool a_aligned, bool b_alig
       Tile<T, A_DEEP>::load(to, a.data, a.row, a.column, m - place.row, k, step * DEEP, a_aligned);
       Tile<T, B_DEEP>::load(to + STAGE, b.data, b.column, b.row, n - place.column, k, step * DEEP, b_aligned);
     }
-    asm volatile("cp.async.commit_group;");
+    commit();
   };
   float sums[2][4][4] = {};
   fetch(0), fetch(1);
   for (Count step = 0; step < steps; step++) {
-    asm volatile("cp.async.wait_group 1;");
+    wait<1>();
     // What the others loaded is there, and the stage that is fetched next is not read any more.
     __syncthreads();
     fetch(step + 2);

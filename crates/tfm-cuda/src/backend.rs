@@ -1,6 +1,6 @@
 //! [`CudaBackend`]: each method of the trait launches the kernel of its types.
 
-use crate::buffer::Buffer;
+use crate::buffer::{Buffer, Form};
 use crate::cublaslt::CublasLt;
 use crate::device::{device_error, driver_error, open};
 use crate::fused;
@@ -8,10 +8,11 @@ use crate::graph::Graph;
 use crate::launch::{Call, Grid};
 use crate::modules::Modules;
 use crate::product::{self, Following, Product};
+use crate::quantized;
 use crate::workspace::{Scratch, Workspace};
 use cudarc::driver::{CudaStream, sys};
 use std::sync::{Arc, OnceLock};
-use tfm_core::backend::{Outcome, Replay, Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, PackFormat, Replay, Signature, View, ViewMut};
 use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorData};
@@ -113,7 +114,7 @@ impl Backend for CudaBackend {
             }
             _ => driver_error("memory", error),
         })?;
-        Ok(Buffer { dtype, data })
+        Ok(Buffer { dtype, form: Form::Elements, data })
     }
 
     fn upload(&self, src: HostSlice<'_>, dst: &mut Buffer) -> Outcome {
@@ -344,5 +345,14 @@ impl Backend for CudaBackend {
         outputs: &mut [ViewMut<'_, Buffer>],
     ) -> Outcome {
         fused::run(self, op, inputs, outputs)
+    }
+
+    fn pack_format(&self, op: &Fused, operand: usize, _: &Signature<'_>) -> Option<PackFormat> {
+        fused::pack_format(op, operand)
+    }
+
+    fn pack(&self, format: PackFormat, src: View<'_, Buffer>) -> Outcome<Buffer> {
+        assert_eq!(format, quantized::FORMAT, "the only format of this backend");
+        self.stored_weight(&src)
     }
 }

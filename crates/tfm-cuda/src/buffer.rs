@@ -7,7 +7,17 @@ use tfm_core::{DType, Layout};
 #[derive(Debug)]
 pub struct Buffer {
     pub(crate) dtype: DType,
+    pub(crate) form: Form,
     pub(crate) data: CudaSlice<u8>,
+}
+
+/// What the memory holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Elements, where layouts say.
+    Elements,
+    /// The rows of [`crate::quantized`].
+    Quantized,
 }
 
 impl Buffer {
@@ -18,6 +28,7 @@ impl Buffer {
 
     /// Checks that a layout stays inside: what a kernel is told to touch exists.
     pub(crate) fn expect_inside(&self, layout: &Layout) {
+        assert_eq!(self.form, Form::Elements, "only kernels for quantised rows take them");
         let (end, elements) = (layout.end(), self.elements());
         assert!(end <= elements, "{end} elements are named, the buffer has {elements}");
     }

@@ -12,6 +12,7 @@ mod graph;
 mod launch;
 mod modules;
 mod product;
+mod quantized;
 mod reduce;
 mod scatter;
 mod workspace;

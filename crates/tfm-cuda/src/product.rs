@@ -139,11 +139,7 @@ fn by_own_kernel(
     let call = call.source(b).stride(outer.b).stride(inner.b).stride(b_row).stride(b_column);
     let call = call.count(inner.extent).signed(i32::from(a_aligned) | i32::from(b_aligned) << 1);
     let call = call.target(out).count(m).count(k).count(n);
-    let call = match &following.bias {
-        Some(bias) => call.source(bias),
-        None => call.nothing(),
-    };
-    let call = activation_and_residual(call, following);
+    let call = all_following(call, following);
     let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
     // Three stages of both operands; or, as f32, the tile of the result.
     let (threads, shared) = match dtype {
@@ -152,6 +148,11 @@ fn by_own_kernel(
     };
     let blocks = [tiles * outer.extent * inner.extent, 1, 1];
     call.launch(Grid { blocks, threads, shared: shared as u32 })
+}
+
+/// The arguments of a kernel's epilogue.
+pub(crate) fn all_following<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
+    activation_and_residual(call.source_or_nothing(following.bias.as_ref()), following)
 }
 
 /// The arguments of that name.

@@ -123,23 +123,20 @@ impl Device {
     /// # Errors
     /// [`Error::Option`]: not at a reasonable speed.
     pub(crate) fn numbers(&self, numbers: ComputeType) -> Result<(DType, Precision)> {
-        let refused = |problem: &str| {
-            Err(Error::Option { option: "dtype", problem: format!("{numbers}: {problem}") })
-        };
         match (self.backend, numbers) {
             (_, ComputeType::F32) => Ok((DType::F32, Precision::Full)),
+            (_, ComputeType::Int8) => Ok((DType::F32, Precision::Int8)),
             #[cfg(feature = "cpu")]
             (Backend::Cpu, ComputeType::BF16) => Ok((DType::F32, Precision::BFloat16)),
             #[cfg(feature = "cpu")]
-            (Backend::Cpu, ComputeType::Int8) => Ok((DType::F32, Precision::Int8)),
-            #[cfg(feature = "cpu")]
-            (Backend::Cpu, ComputeType::F16) => refused("the cpu computes in f32, bf16 and int8"),
+            (Backend::Cpu, ComputeType::F16) => Err(Error::Option {
+                option: "dtype",
+                problem: format!("{numbers}: the cpu computes in f32, bf16 and int8"),
+            }),
             #[cfg(feature = "cuda")]
             (Backend::Cuda(_), ComputeType::F16) => Ok((DType::F16, Precision::Full)),
             #[cfg(feature = "cuda")]
             (Backend::Cuda(_), ComputeType::BF16) => Ok((DType::BF16, Precision::Full)),
-            #[cfg(feature = "cuda")]
-            (Backend::Cuda(_), ComputeType::Int8) => refused("cuda computes in f32, f16 and bf16"),
         }
     }
 

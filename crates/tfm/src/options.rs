@@ -18,7 +18,7 @@ pub enum ComputeType {
     /// Floats of 16 bits with the range of `F32`. On the processor it is weights that have 16 bits, and what they are multiplied
     /// with.
     BF16,
-    /// Weights, and what they are multiplied with, in integers of 8 bits, everything else in 32 bits: the processor alone.
+    /// Weights, and what they are multiplied with, in integers of 8 bits, everything else in 32 bits.
     Int8,
 }
 

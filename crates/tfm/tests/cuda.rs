@@ -33,6 +33,9 @@ fn translations_on_cuda_are_those_on_the_cpu() {
     let on_cpu = translate(&["cpu"], &sentences);
     assert_eq!(on_cpu.lines().count(), sentences.len());
     assert_eq!(translate(&["cuda"], &sentences), on_cpu);
+    let [on_cuda, on_cpu_too] =
+        ["cuda", "cpu"].map(|device| translate(&[device, "--dtype", "int8"], &sentences));
+    assert_eq!(on_cuda, on_cpu_too);
     // The model is sure of the last: 16 bits change its score and not its words.
     for dtype in ["f16", "bf16"] {
         let on_cuda = translate(&["cuda", "--dtype", dtype], &sentences[2..]);

@@ -45,12 +45,15 @@ rm -f "$results/failed"
   echo "== translation, 20 times source.en"
   i=0
   while [ $i -lt 20 ]; do cat source.en; i=$((i + 1)); done >"$results/source.txt"
-  for device in cuda cpu; do
-    start=$(date +%s.%N)
-    part 120 "$device" ./tfm translate --quiet --device $device --input "$results/source.txt" --output "$results/$device.txt"
-    echo "$device $(echo "$(date +%s.%N) $start" | awk '{print $1 - $2}') s"
+  for type in f32 int8; do
+    for device in cuda cpu; do
+      start=$(date +%s.%N)
+      part 120 "$device $type" ./tfm translate --quiet --device $device --dtype $type --input "$results/source.txt" \
+        --output "$results/$device.txt"
+      echo "$device $type $(echo "$(date +%s.%N) $start" | awk '{print $1 - $2}') s"
+    done
+    cmp "$results/cuda.txt" "$results/cpu.txt" && echo "the same translations"
   done
-  cmp "$results/cuda.txt" "$results/cpu.txt" && echo "the same translations"
 } | tee "$results/report.txt"
 [ -e "$results/failed" ] && exit 1
 exit 0

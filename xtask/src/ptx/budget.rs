@@ -2,21 +2,23 @@
 //! they belong.
 
 use crate::project::{Outcome, read, root};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A line a kernel: its name, where `*` is anything, the most registers, `HMMA` if it multiplies by `mma.sync`, and `STACK` if it
-/// may index memory of its own. The first line that fits counts.
+/// A line a kernel: its name, where `*` is anything, the most registers, `HMMA` or `IMMA` if it multiplies numbers of 16 bits or
+/// integers by `mma.sync`, and `STACK` if it may index memory of its own. The first line that fits counts.
 const BUDGET: &str = "crates/tfm-cuda/kernels/budget.txt";
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
+/// The instructions of tensor cores.
+const PRODUCTS: [&str; 2] = ["HMMA", "IMMA"];
 /// Those whose machine code is looked at.
 const DISASSEMBLED: [&str; 2] = ["sm_80", "sm_90"];
 
 struct Budget<'a> {
     pattern: &'a str,
     registers: u32,
-    tensor_cores: bool,
+    product: Option<&'a str>,
     stack: bool,
 }
 
@@ -62,15 +64,17 @@ pub(super) fn check(tools: &Path, ptx: &[PathBuf]) -> Outcome {
                         "{kernel} on {architecture}: {registers} registers of {most}, {spilled} bytes spilled, {stack} of stack"
                     ));
                 }
-                if allowed.tensor_cores && DISASSEMBLED.contains(&architecture) {
+                if let Some(product) = allowed.product
+                    && DISASSEMBLED.contains(&architecture)
+                {
                     if disassembled.is_none() {
                         let mut command = Command::new(tools.join("nvdisasm"));
                         let code = text_of(command.arg(&cubin).output()).map_err(failed)?;
                         disassembled = Some(products(&code));
                     }
-                    let count = disassembled.as_ref().and_then(|found| found.get(kernel));
-                    if count.is_none_or(|count| *count == 0) {
-                        faults.push(format!("{kernel} on {architecture}: no HMMA"));
+                    let found = disassembled.as_ref().and_then(|found| found.get(kernel));
+                    if found.is_none_or(|found| !found.contains(product)) {
+                        faults.push(format!("{kernel} on {architecture}: no {product}"));
                     }
                 }
             }
@@ -95,15 +99,16 @@ fn parse(text: &str) -> Outcome<Vec<Budget<'_>>> {
     lines
         .map(|line| {
             let words: Vec<&str> = line.split_whitespace().collect();
-            let wrong = || format!("{BUDGET}: `{line}` is not a pattern and a number, HMMA, STACK");
+            let wrong =
+                || format!("{BUDGET}: `{line}` is not a pattern and a number, HMMA or IMMA, STACK");
             let [pattern, registers, more @ ..] = &words[..] else { return Err(wrong()) };
-            if more.iter().any(|word| !["HMMA", "STACK"].contains(word)) {
+            if more.iter().any(|word| *word != "STACK" && !PRODUCTS.contains(word)) {
                 return Err(wrong());
             }
             Ok(Budget {
                 pattern,
                 registers: registers.parse().map_err(|_| wrong())?,
-                tensor_cores: more.contains(&"HMMA"),
+                product: more.iter().copied().find(|word| PRODUCTS.contains(word)),
                 stack: more.contains(&"STACK"),
             })
         })
@@ -149,18 +154,18 @@ fn read_uses(said: &str) -> HashMap<String, Use> {
     uses
 }
 
-/// How many instructions of tensor cores each kernel has, in what `nvdisasm` prints.
-fn products(code: &str) -> HashMap<String, usize> {
-    let mut counts: HashMap<String, usize> = HashMap::new();
+/// Which instructions of tensor cores each kernel has, in what `nvdisasm` prints.
+fn products(code: &str) -> HashMap<String, HashSet<&'static str>> {
+    let mut found: HashMap<String, HashSet<&'static str>> = HashMap::new();
     let mut kernel = String::new();
     for line in code.lines() {
         if let Some(name) = line.strip_prefix(".text.").and_then(|rest| rest.strip_suffix(':')) {
             kernel = name.into();
-        } else if line.contains("HMMA.") {
-            *counts.entry(kernel.clone()).or_default() += 1;
+        } else if let Some(product) = PRODUCTS.into_iter().find(|name| line.contains(name)) {
+            found.entry(kernel.clone()).or_default().insert(product);
         }
     }
-    counts
+    found
 }
 
 #[cfg(test)]
@@ -177,16 +182,17 @@ mod tests {
         let uses = read_uses(said);
         assert_eq!(uses["a_f16"], Use { registers: 168, stack: 8, spilled: 4 });
         let code = ".text.a_f16:\n  /*0*/ HMMA.16816.F32 R1, R2 ;\n.text.b:\n /*0*/ EXIT ;\n";
-        assert_eq!(products(code).get("a_f16"), Some(&1));
+        assert_eq!(products(code).get("a_f16"), Some(&HashSet::from(["HMMA"])));
         assert_eq!(products(code).get("b"), None);
     }
 
     #[test]
     fn the_first_line_that_fits_counts() {
-        let lines = parse("# a comment\na_*_64 100 HMMA\n* 255\n").unwrap();
+        let lines = parse("# a comment\na_*_64 100 HMMA\na_* 64 STACK IMMA\n* 255\n").unwrap();
         let find = |name| lines.iter().find(|line| fits(line.pattern, name)).unwrap();
-        assert!(find("a_f16_64").tensor_cores && find("a_f16_64").registers == 100);
-        assert!(!find("a_f16_32").tensor_cores && find("a_f16_32").registers == 255);
+        assert!(find("a_f16_64").product == Some("HMMA") && find("a_f16_64").registers == 100);
+        assert!(find("a_f16_32").product == Some("IMMA") && find("a_f16_32").stack);
+        assert!(find("b").product.is_none() && find("b").registers == 255);
         assert!(parse("a_*_64").is_err());
     }
 }

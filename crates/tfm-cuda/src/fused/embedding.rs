@@ -1,10 +1,10 @@
-//! The kernel of token embeddings.
+//! The kernels of token embeddings.
 
 use super::{rows, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::Embedding;
+use tfm_core::fused::{Embedding, Precision};
 
 pub(super) fn run(
     cuda: &CudaBackend,
@@ -14,9 +14,15 @@ pub(super) fn run(
 ) -> Outcome {
     let n = out.layout.shape().elements();
     let (entries, width, stride) = rows(inputs[1].layout);
-    let call = cuda.call("embedding", typed("embedding", out.dtype));
-    let call = call.source(&inputs[0]).source(&inputs[1]).stride(stride).count(entries);
-    let call = call.float(op.scale);
+    let quantized;
+    let call = if op.precision == Precision::Int8 {
+        quantized = cuda.quantized_weight(&inputs[1])?;
+        cuda.call("embedding", "embedding_int8").source(&inputs[0]).written(&quantized)
+    } else {
+        let call = cuda.call("embedding", typed("embedding", out.dtype));
+        call.source(&inputs[0]).source(&inputs[1]).stride(stride)
+    };
+    let call = call.count(entries).float(op.scale);
     let call = if op.positions {
         let (entries, _, stride) = rows(inputs[3].layout);
         call.source(&inputs[2]).source(&inputs[3]).stride(stride).count(entries)

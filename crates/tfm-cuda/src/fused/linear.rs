@@ -3,10 +3,11 @@
 use super::rows;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
+use crate::launch::Grid;
 use crate::product::{self, Following, Product};
 use tfm_core::Layout;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::Linear;
+use tfm_core::fused::{Linear, Precision};
 
 pub(super) fn run(
     cuda: &CudaBackend,
@@ -14,23 +15,62 @@ pub(super) fn run(
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let (x, weight) = (matrix(inputs[0].layout), inputs[1].layout.permute(&[1, 0]));
     let residual = op.residual.then(|| inputs[inputs.len() - 1]);
     let residual_rows = residual.map(|residual| matrix(residual.layout));
+    let following = Following {
+        bias: op.bias.then(|| inputs[2]),
+        activation: op.activation,
+        residual: residual
+            .zip(residual_rows.as_ref())
+            .map(|(residual, layout)| View { layout, ..residual }),
+    };
     let result = matrix(out.layout);
+    let mut out = ViewMut { buffer: &mut *out.buffer, dtype: out.dtype, layout: &result };
+    if op.precision == Precision::Int8 {
+        return run_int8(cuda, &inputs[0], &inputs[1], &following, &mut out);
+    }
+    let (x, weight) = (matrix(inputs[0].layout), inputs[1].layout.permute(&[1, 0]));
     let product = Product {
         a: View { layout: &x, ..inputs[0] },
         b: View { layout: &weight, ..inputs[1] },
-        following: Following {
-            bias: op.bias.then(|| inputs[2]),
-            activation: op.activation,
-            residual: residual
-                .zip(residual_rows.as_ref())
-                .map(|(residual, layout)| View { layout, ..residual }),
-        },
+        following,
     };
-    let mut out = ViewMut { buffer: &mut *out.buffer, dtype: out.dtype, layout: &result };
     product::run(cuda, &product, &mut out)
+}
+
+/// Rows and columns of a block's tile, where there are few rows: `FEW` of the kernels.
+const FEW: usize = 16;
+/// Those where there are many.
+const ROWS: usize = 128;
+const COLUMNS: usize = 64;
+/// So many of the large tiles keep a device busy: by estimate. With fewer, small ones do that better.
+const ENOUGH: usize = 64;
+/// Bytes of three stages of both operands: steps of 64 inputs, rows 80 bytes apart.
+const SHARED: usize = 3 * (ROWS + COLUMNS) * 80;
+
+/// The layer on 8-bit integers, into `out [m, n]`.
+fn run_int8(
+    cuda: &CudaBackend,
+    x: &View<'_, Buffer>,
+    weight: &View<'_, Buffer>,
+    following: &Following<'_>,
+    out: &mut ViewMut<'_, Buffer>,
+) -> Outcome {
+    let (m, n) = (out.layout.shape()[0], out.layout.shape()[1]);
+    if m == 0 || n == 0 {
+        return Ok(());
+    }
+    let (rows, weights) = (cuda.quantized_rows(x)?, cuda.quantized_weight(weight)?);
+    let tiles = m.div_ceil(ROWS) * n.div_ceil(COLUMNS);
+    let (kernel, blocks, threads, shared) = if m <= FEW || tiles < ENOUGH {
+        ("linear_int8_few", m.div_ceil(FEW) * n.div_ceil(FEW), 256, 0)
+    } else {
+        ("linear_int8_many", tiles, 128, SHARED as u32)
+    };
+    let call = cuda.call("linear_int8", kernel).written(&rows).written(&weights);
+    let call = call.target(out).count(m).count(weight.layout.shape()[1]).count(n);
+    let call = product::all_following(call, following);
+    call.launch(Grid { blocks: [blocks, 1, 1], threads, shared })
 }
 
 /// Rows of any number of axes as those of a matrix.

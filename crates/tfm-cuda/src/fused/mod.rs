@@ -16,7 +16,8 @@ pub(crate) use relative_bias::Buckets;
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
-use tfm_core::backend::{Outcome, Signature, View, ViewMut};
+use crate::quantized;
+use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
 use tfm_core::fused::{Embedding, Fused, Linear, Precision};
 use tfm_core::{DType, Layout};
 
@@ -82,9 +83,16 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     let width = signature.inputs.first().map_or(0, |(_, layout)| layout.shape().last_extent());
     let sizes_fit = match op {
         Fused::Linear(Linear { precision, .. }) | Fused::Embedding(Embedding { precision, .. }) => {
-            *precision == Precision::Full
+            match precision {
+                Precision::Full => true,
+                Precision::BFloat16 => false,
+                Precision::Int8 => {
+                    let (dtype, weight) = &signature.inputs[1];
+                    *dtype == DType::F32 && weight.shape().last_extent() <= quantized::LONGEST
+                }
+            }
         }
-        // Its decomposition is a product by cuBLASLt and the kernel of `TopLogProbabilities`.
+        // Its decomposition is the kernels of a linear layer and of `TopLogProbabilities`.
         Fused::TopOfLinear(_) => false,
         Fused::LayerNorm(_)
         | Fused::LayerNormGradient(_)
@@ -97,6 +105,20 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
         _ => true,
     };
     all_fit && sizes_fit
+}
+
+/// How a static operand of an op that [`supports`] accepts is stored. An embedding's table is often also the weight of the last
+/// product, and is then stored once.
+pub(crate) fn pack_format(op: &Fused, operand: usize) -> Option<PackFormat> {
+    match op {
+        Fused::Linear(Linear { precision: Precision::Int8, .. })
+        | Fused::Embedding(Embedding { precision: Precision::Int8, .. })
+            if operand == 1 =>
+        {
+            Some(quantized::FORMAT)
+        }
+        _ => None,
+    }
 }
 
 /// Runs an op that [`supports`] accepts.

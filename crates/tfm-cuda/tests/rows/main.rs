@@ -6,3 +6,4 @@ mod elements;
 mod indices;
 mod loss;
 mod norm;
+mod quantized;

@@ -265,7 +265,7 @@ pub(crate) struct ModelChoice {
     /// Where to compute: auto (the default), cpu, or in a build with the feature `cuda` also cuda or cuda:N
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<tfm::Device>,
-    /// Compute in these numbers: int8 (on the cpu alone) and bf16 are faster and take less memory; f16 is for CUDA devices
+    /// Compute in these numbers: int8 and bf16 are faster and take less memory; f16 is for CUDA devices
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = Numbers::F32)]
     pub(crate) dtype: Numbers,
     /// How many threads compute; without it, as many as there are processors

@@ -1,0 +1,82 @@
+//! Rows of 8-bit integers, each with its own scale: where they lie, and the kernels that make them.
+
+use crate::backend::CudaBackend;
+use crate::buffer::{Buffer, Form};
+use crate::fused::{row_threads, rows};
+use crate::launch::{Call, Grid};
+use crate::workspace::Scratch;
+use std::ops::Deref;
+use tfm_core::backend::{Outcome, PackFormat, View};
+use tfm_core::{Backend, DType, Layout};
+
+/// A weight `[n, k]` as `n` such rows.
+pub(crate) const FORMAT: PackFormat = PackFormat("cuda int8 rows");
+/// The longest row whose products with another have a sum in 32 bits: `k·127² < 2³¹`.
+pub(crate) const LONGEST: usize = (1 << 31) / (127 * 127);
+
+/// A weight as the kernels take it: stored so at load, or for this call where it was not known then.
+pub(crate) enum Weight<'a> {
+    Stored(&'a Buffer),
+    Now(Scratch<'a>),
+}
+
+impl Deref for Weight<'_> {
+    type Target = Buffer;
+
+    fn deref(&self) -> &Buffer {
+        match self {
+            Weight::Stored(buffer) => buffer,
+            Weight::Now(scratch) => scratch,
+        }
+    }
+}
+
+/// Elements of `f32` in the memory of `Quantized` of the kernels: the scales, then at a multiple of 128 bytes the rows, each of a
+/// multiple of 16.
+fn elements(rows: usize, columns: usize) -> usize {
+    let padded = columns.next_multiple_of(16);
+    rows.next_multiple_of(32).saturating_add(rows.saturating_mul(padded / DType::F32.size()))
+}
+
+/// Launches a kernel that writes as many rows as the matrix has.
+fn quantize(call: Call<'_>, matrix: &Layout, out: &mut Buffer) -> Outcome {
+    let (rows, columns) = (matrix.shape().rows(), matrix.shape().last_extent());
+    let call = call.scratch(out, elements(rows, columns)).count(rows).count(columns);
+    call.launch(Grid { blocks: [rows, 1, 1], threads: row_threads(columns), shared: 0 })
+}
+
+impl CudaBackend {
+    /// The rows of activations.
+    pub(crate) fn quantized_rows(&self, x: &View<'_, Buffer>) -> Outcome<Scratch<'_>> {
+        let (n, columns, stride) = rows(x.layout);
+        let mut out = self.scratch(DType::F32, elements(n, columns))?;
+        let call = self.call("quantize", "quantize_rows").source(x).stride(stride);
+        quantize(call, x.layout, &mut out)?;
+        Ok(out)
+    }
+
+    /// A weight `[n, k]` of any strides, or what [`CudaBackend::stored_weight`] has made of it.
+    pub(crate) fn quantized_weight<'a>(&'a self, weight: &View<'a, Buffer>) -> Outcome<Weight<'a>> {
+        if weight.buffer.form == Form::Quantized {
+            return Ok(Weight::Stored(weight.buffer));
+        }
+        let shape = weight.layout.shape();
+        let mut out = self.scratch(DType::F32, elements(shape[0], shape[1]))?;
+        self.quantize_weight(weight, &mut out)?;
+        Ok(Weight::Now(out))
+    }
+
+    /// A weight, to be kept as [`FORMAT`] says.
+    pub(crate) fn stored_weight(&self, weight: &View<'_, Buffer>) -> Outcome<Buffer> {
+        let shape = weight.layout.shape();
+        let mut out = self.allocate(DType::F32, elements(shape[0], shape[1]))?;
+        self.quantize_weight(weight, &mut out)?;
+        Ok(Buffer { form: Form::Quantized, ..out })
+    }
+
+    fn quantize_weight(&self, weight: &View<'_, Buffer>, out: &mut Buffer) -> Outcome {
+        let strides = weight.layout.strides();
+        let call = self.call("quantize", "quantize_weight").source(weight);
+        quantize(call.stride(strides[0]).stride(strides[1]), weight.layout, out)
+    }
+}
