@@ -121,6 +121,7 @@ mod mapped {
     /// From here on pages of 2 MiB are asked for: walking through megabytes with a stride then misses few translations of
     /// addresses, and the first touch is one fault instead of 512.
     const HUGE: usize = 2 << 20;
+    const PAGE: usize = 4096;
 
     #[derive(Debug)]
     pub(super) struct Mapped<T> {
@@ -138,22 +139,38 @@ mod mapped {
         /// `len` zeros, of this layout; none where they are few or the system gives no memory.
         pub(super) fn new(len: usize, layout: Layout) -> Option<Mapped<T>> {
             let bytes = layout.size();
-            if bytes < WORTHWHILE || layout.align() > 4096 {
+            if bytes < WORTHWHILE || layout.align() > PAGE {
                 return None;
             }
+            // A large page begins at a multiple of its size: so does the memory, and what is before and behind it goes back.
+            let spare = if bytes >= HUGE { HUGE } else { 0 };
+            let whole = bytes.next_multiple_of(PAGE).checked_add(spare)?;
             let (protection, flags) =
                 (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             // SAFETY: new memory, at a place that the system chooses.
             let memory =
-                unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
+                unsafe { libc::mmap(std::ptr::null_mut(), whole, protection, flags, -1, 0) };
             if memory == libc::MAP_FAILED {
                 return None;
             }
-            if bytes >= HUGE {
-                // SAFETY: the memory just mapped; the advice does not change what is in it. That it is not taken is
-                // no error.
-                unsafe { libc::madvise(memory, bytes, libc::MADV_HUGEPAGE) };
+            let bytes = whole - spare;
+            if spare == 0 {
+                return Some(Mapped { start: memory.cast(), len, bytes });
             }
+            let before = memory.align_offset(HUGE).min(spare);
+            // SAFETY: parts of the memory just mapped, of whole pages, that nothing uses; and advice on the rest, which does
+            // not change what is in it. That it is not taken is no error.
+            let memory = unsafe {
+                let start = memory.byte_add(before);
+                if before > 0 {
+                    libc::munmap(memory, before);
+                }
+                if before < spare {
+                    libc::munmap(start.byte_add(bytes), spare - before);
+                }
+                libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+                start
+            };
             Some(Mapped { start: memory.cast(), len, bytes })
         }
     }
@@ -214,6 +231,18 @@ mod tests {
             floats.fill(1.0);
             assert!(floats.iter().all(|&x| x == 1.0));
         }
+    }
+
+    #[test]
+    fn large_memory_is_zero_and_its_own() {
+        let sizes = [1 << 20, (1 << 20) + 5, 3 << 20, (5 << 20) + 1];
+        let mut all: Vec<_> = sizes.map(|len| Aligned::<i8>::new(len).unwrap()).into();
+        all.remove(2);
+        for (i, memory) in all.iter_mut().enumerate() {
+            assert!(memory.iter().all(|&x| x == 0));
+            memory.fill(i as i8 + 1);
+        }
+        assert!(all.iter().enumerate().all(|(i, memory)| memory.iter().all(|&x| x == i as i8 + 1)));
     }
 
     #[test]
