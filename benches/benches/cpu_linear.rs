@@ -48,7 +48,7 @@ fn bench(c: &mut Criterion) {
             }
             let scratch = Scratch::new();
             let isa = Isa::best();
-            let short = PackedWeight::rounded(isa, whole).expect("memory");
+            let short = PackedWeight::rounded(isa, &one, whole).expect("memory");
             for count in [1, cores] {
                 let threads = Threads::new(count).expect("threads start");
                 group.bench_function(

@@ -22,7 +22,7 @@
 
 use crate::fused::Fused;
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
-use crate::{DType, HostSlice, Layout, Tensor};
+use crate::{DType, HostSlice, Layout, RowSource, Tensor};
 
 /// A failure of the device or the machine, not of the computation asked for.
 #[derive(Debug, Clone, thiserror::Error, PartialEq)]
@@ -293,5 +293,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
     fn pack(&self, format: PackFormat, src: View<'_, Self::Buffer>) -> Outcome<Self::Buffer> {
         let _ = src;
         unreachable!("{}: no format {format:?}", self.name())
+    }
+
+    /// [`Backend::pack`] of a matrix of `F32` that is not in memory: the same bits. A backend that reads some rows at a
+    /// time never has all of them there.
+    fn pack_rows(&self, format: PackFormat, source: &dyn RowSource) -> Outcome<Self::Buffer> {
+        let layout = Layout::contiguous(&source.extents().into());
+        let mut values = vec![0.0; layout.shape().elements()];
+        source.read(0, &mut values);
+        let tensor = Tensor::from_f32(layout.shape().clone(), values).expect("as many elements");
+        let buffer = self.adopt(tensor)?;
+        self.pack(format, View { buffer: &buffer, dtype: DType::F32, layout: &layout })
     }
 }

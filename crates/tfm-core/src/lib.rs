@@ -17,6 +17,7 @@ pub mod op;
 pub mod passes;
 pub mod philox;
 mod plan;
+mod rows;
 mod session;
 mod shape;
 mod tensor;
@@ -32,6 +33,7 @@ pub use error::{Error, Result};
 pub use graph::{Graph, OuterScope, Value};
 pub use layout::Layout;
 pub use plan::Plan;
+pub use rows::{MemoryRows, RowSource};
 pub use session::{
     CompileOptions, DeviceTensor, NoParameters, NotFinite, ParameterSource, Program, Session,
 };

@@ -1,12 +1,13 @@
 //! The session: parameters in device memory, compiled programs, runs. Generic inside, one type outside.
 
 mod engine;
+mod folding;
 mod recordings;
 mod run;
 mod slots;
 mod statics;
 
-use crate::{Backend, DType, Graph, HostSlice, Plan, Result, Shape, Tensor};
+use crate::{Backend, DType, Graph, HostSlice, Plan, Result, RowSource, Shape, Tensor};
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +20,16 @@ pub trait ParameterSource: Send + Sync {
     /// # Errors
     /// What is wrong, in words.
     fn load(&self, name: &str) -> Result<Tensor, String>;
+
+    /// The rows of the same tensor, where it is a matrix of `F32` whose rows can be had without all of them being in
+    /// memory together. What is read of weights that are only packed.
+    ///
+    /// # Errors
+    /// As [`ParameterSource::load`].
+    fn rows<'a>(&'a self, name: &str) -> Result<Option<Box<dyn RowSource + 'a>>, String> {
+        let _ = name;
+        Ok(None)
+    }
 }
 
 /// A source without parameters.

@@ -1,23 +1,18 @@
 //! [`CpuBackend`]: the methods of the trait, each of which finds the kernel for its types.
 
 use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
-use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear};
+use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
-use tfm_core::{Backend, BackendError, DType, HostSlice, Tensor, TensorData, philox};
+use tfm_core::{Backend, BackendError, DType, HostSlice, RowSource, Tensor, TensorData, philox};
 
-use crate::buffer::{
-    Buffer, Element, allocate, destination, from_offset, in_order, out_of_memory, with_element,
-};
-use crate::kernels::int8::DotIsa;
-use crate::kernels::int8::pack::QuantizedWeight;
-use crate::kernels::pack::{PackedWeight, Strided};
+use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order, with_element};
 use crate::kernels::philox::fill_uniform;
 use crate::kernels::rows::Rows;
 use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Isa;
 use crate::kernels::threads::Threads;
 use crate::kernels::top_k::top_k;
-use crate::{fused, primitive, products, strided};
+use crate::{fused, primitive, products, strided, weights};
 
 /// The CPU as a backend.
 ///
@@ -29,15 +24,6 @@ pub struct CpuBackend {
     pub(crate) isa: Isa,
     pub(crate) threads: Threads,
     pub(crate) scratch: Scratch,
-}
-
-/// How a weight `[n, k]` of `f32` is stored for products of a precision.
-const fn format(precision: Precision) -> PackFormat {
-    PackFormat(match precision {
-        Precision::Full => "cpu panels",
-        Precision::BFloat16 => "cpu bf16 panels",
-        Precision::Int8 => "cpu int8 panels",
-    })
 }
 
 impl CpuBackend {
@@ -377,56 +363,14 @@ impl Backend for CpuBackend {
     }
 
     fn pack_format(&self, op: &Fused, operand: usize, _: &Signature<'_>) -> Option<PackFormat> {
-        // An embedding's table is often also the weight of the last product, and is then stored once.
-        match op {
-            Fused::Linear(Linear { precision, .. })
-            | Fused::Embedding(Embedding { precision, .. })
-            | Fused::TopOfLinear(TopOfLinear { precision, .. })
-                if operand == 1 =>
-            {
-                Some(format(*precision))
-            }
-            _ => None,
-        }
+        weights::format(op, operand)
     }
 
     fn pack(&self, format: PackFormat, src: View<'_, Buffer>) -> Outcome<Buffer> {
-        let precision = Precision::ALL.into_iter().find(|&known| self::format(known) == format);
-        self.packed(precision.expect("a format of this backend"), &src)
+        weights::pack(self, format, &src)
     }
-}
 
-impl CpuBackend {
-    /// A weight `[n, k]` in panels.
-    pub(crate) fn packed(
-        &self,
-        precision: Precision,
-        weight: &View<'_, Buffer>,
-    ) -> Outcome<Buffer> {
-        let elements = weight.layout.shape().elements();
-        let weight = strided(weight);
-        let packed = match precision {
-            Precision::Full => {
-                PackedWeight::new(self.isa, &self.threads, weight).map(Buffer::Packed)
-            }
-            Precision::BFloat16 => PackedWeight::rounded(self.isa, weight).map(Buffer::Short),
-            Precision::Int8 => {
-                let isa = DotIsa::of(self.isa);
-                QuantizedWeight::new(isa, &self.threads, weight).map(Buffer::Quantized)
-            }
-        };
-        packed.map_err(|_| out_of_memory(size_of::<f32>() * elements))
-    }
-}
-
-/// A weight `[n, k]` as it lies.
-pub(crate) fn strided<'a>(weight: &View<'a, Buffer>) -> Strided<'a> {
-    let (shape, strides) = (weight.layout.shape(), weight.layout.strides());
-    Strided {
-        data: from_offset(weight),
-        n: shape[0],
-        k: shape[1],
-        column_stride: strides[0],
-        input_stride: strides[1],
+    fn pack_rows(&self, format: PackFormat, source: &dyn RowSource) -> Outcome<Buffer> {
+        weights::pack_rows(self, format, source)
     }
 }

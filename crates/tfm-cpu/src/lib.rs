@@ -13,6 +13,7 @@ pub mod kernels;
 mod primitive;
 mod products;
 mod strided;
+mod weights;
 
 pub use backend::CpuBackend;
 pub use buffer::Buffer;

@@ -6,7 +6,7 @@ use crate::config::{Config, Positions};
 use crate::transformer::positions::sinusoids;
 use half::{bf16, f16};
 use std::sync::Arc;
-use tfm_core::{DType, ParameterSource, Tensor, TensorData};
+use tfm_core::{DType, ParameterSource, RowSource, Tensor, TensorData};
 
 /// The parameters of a model, for its sessions.
 pub struct Parameters {
@@ -34,6 +34,13 @@ impl ParameterSource for Parameters {
         };
         Ok(rounded(tensor, self.dtype))
     }
+
+    fn rows<'a>(&'a self, name: &str) -> Result<Option<Box<dyn RowSource + 'a>>, String> {
+        if self.dtype != DType::F32 || is_computed(self.checkpoint.config(), name) {
+            return Ok(None);
+        }
+        self.checkpoint.rows(name)
+    }
 }
 
 /// A tensor of `F32` in another float type.
@@ -47,10 +54,15 @@ fn rounded(tensor: Tensor, dtype: DType) -> Tensor {
     Tensor::new(tensor.shape().clone(), data).expect("as many elements as before")
 }
 
+/// Whether the parameter of that name is computed: a table of sinusoids.
+fn is_computed(config: &Config, name: &str) -> bool {
+    matches!(config.positions, Positions::Sinusoidal(_)) && name.ends_with(".positions.weight")
+}
+
 /// The parameter of that name, if it is one that is computed: a table of sinusoids.
 pub fn computed(config: &Config, name: &str) -> Option<Tensor> {
     let Positions::Sinusoidal(layout) = config.positions else { return None };
     let (rows, d) = (config.max_positions, config.d_model);
     let table = || sinusoids(rows, d, layout);
-    name.ends_with(".positions.weight").then(|| Tensor::from_f32([rows, d], table()).ok()).flatten()
+    is_computed(config, name).then(|| Tensor::from_f32([rows, d], table()).ok()).flatten()
 }

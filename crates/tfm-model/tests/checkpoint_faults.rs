@@ -175,7 +175,8 @@ fn every_tensor_that_does_not_fit_is_listed() {
              the same model",
             "tensor `model.encoder.layers.0.fc1.weight` should be [32, 16] by config.json, but is [16, 32]; take \
              config.json and the weights from the same model",
-            "tensor `model.encoder.layers.1.fc1.bias` holds I64; weights are read from F32, F16 or BF16",
+            "tensor `model.encoder.layers.1.fc1.bias` holds I64; weights are read from F32, F16 or BF16, and \
+             matrices from I8 with scales",
             "tensor `model.decoder.layers.0.fc2.bias` has 4 NaN and 8 infinite elements of 16; the file is damaged, \
              or training had diverged; get it again",
             "tensor `model.decoder.layers.1.encoder_attn.k_proj.weight` [16, 16] is missing; take config.json and \

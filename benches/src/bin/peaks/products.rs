@@ -42,7 +42,7 @@ pub(crate) fn rate(
             Box::new(move |y| linear(&threads, x, &packed, epilogue, y, n))
         }
         "bf16" => {
-            let packed = PackedWeight::rounded(isa, whole).ok()?;
+            let packed = PackedWeight::rounded(isa, &threads, whole).ok()?;
             let mut rounded = vec![0.0; m * k];
             Box::new(move |y| {
                 round_rows(isa, &threads, x, &mut rounded);

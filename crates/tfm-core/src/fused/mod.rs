@@ -11,6 +11,7 @@ mod embedding;
 mod layer_norm;
 mod linear;
 mod precision;
+pub mod quantized;
 mod relative_bias;
 mod rms_norm;
 mod row_table_attention;

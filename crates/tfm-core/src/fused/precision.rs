@@ -1,5 +1,6 @@
 //! How much of a weight is kept, and what products with it are computed from.
 
+use super::quantized::{LARGEST, LARGEST_SUM};
 use crate::op::ReduceOp;
 use crate::{DType, Graph, Value};
 
@@ -19,12 +20,6 @@ pub enum Precision {
     Int8,
 }
 
-/// The largest integer of [`Precision::Int8`].
-const LARGEST: f64 = 127.0;
-
-/// The largest sum of two neighbours of one sign before they are rounded, which adds at most 1.
-const LARGEST_SUM: f64 = 128.0;
-
 impl Precision {
     /// Every precision.
     pub const ALL: [Precision; 3] = [Precision::Full, Precision::BFloat16, Precision::Int8];
@@ -38,7 +33,7 @@ impl Precision {
                 let axis = graph.shape(x).len() - 1;
                 let magnitude = graph.abs(x);
                 let largest = graph.reduce(ReduceOp::Max, magnitude, axis);
-                let scale = graph.scale(largest, 1.0 / LARGEST);
+                let scale = graph.scale(largest, 1.0 / f64::from(LARGEST));
                 quantized(graph, x, scale)
             }
         }
@@ -52,10 +47,10 @@ impl Precision {
             Precision::Int8 => {
                 let magnitude = graph.abs(weight);
                 let largest = graph.reduce(ReduceOp::Max, magnitude, 1);
-                let mut scale = graph.scale(largest, 1.0 / LARGEST);
+                let mut scale = graph.scale(largest, 1.0 / f64::from(LARGEST));
                 for sign in [1.0, -1.0] {
                     let sum = largest_sum(graph, weight, sign);
-                    let sum = graph.scale(sum, 1.0 / LARGEST_SUM);
+                    let sum = graph.scale(sum, 1.0 / f64::from(LARGEST_SUM));
                     scale = graph.max(scale, sum);
                 }
                 quantized(graph, weight, scale)

@@ -7,26 +7,24 @@ use super::statics::Statics;
 use super::{AnyEngine, CompileOptions, DeviceTensor, NotFinite, ParameterSource, Program};
 use crate::backend::{PackFormat, Signature, View};
 use crate::fused::Fused;
-use crate::graph::Value;
-use crate::op::Op;
-use crate::passes::{Lowered, LoweringPolicy, fuse_linears, join_linears, lower};
-use crate::plan::{Binding, Location, Reuse, Writes, owners};
+use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
+use crate::plan::{Binding, Location, Reuse, Writes};
 use crate::{Backend, DType, Error, Graph, HostSlice, Layout, Plan, Result, Shape, Tensor};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 pub(super) struct Engine<B: Backend> {
-    backend: B,
-    shared: Arc<Shared<B>>,
+    pub(super) backend: B,
+    pub(super) shared: Arc<Shared<B>>,
     /// This worker's copy of the shared list, so that runs take no lock.
-    statics: Vec<Arc<B::Buffer>>,
+    pub(super) statics: Vec<Arc<B::Buffer>>,
     slots: Slots<B>,
     recordings: Recordings,
     trace: Option<Trace>,
 }
 
 /// What a session and its forks have in common.
-struct Shared<B: Backend> {
-    source: Arc<dyn ParameterSource>,
+pub(super) struct Shared<B: Backend> {
+    pub(super) source: Arc<dyn ParameterSource>,
     /// Told apart by address: what programs compiled here have in common.
     identity: Arc<()>,
     statics: Mutex<Statics<B>>,
@@ -45,112 +43,9 @@ impl<B: Backend> Engine<B> {
         }
     }
 
-    fn lock(shared: &Shared<B>) -> MutexGuard<'_, Statics<B>> {
+    pub(super) fn lock(shared: &Shared<B>) -> MutexGuard<'_, Statics<B>> {
         // A worker that panicked while it held the lock has at most not added its value.
         shared.statics.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn load_parameter(&self, name: &str, dtype: DType, shape: &Shape) -> Result<B::Buffer> {
-        let loaded = self.shared.source.load(name);
-        let tensor = loaded.map_err(|problem| Error::Parameter { name: name.into(), problem })?;
-        if tensor.dtype() != dtype || tensor.shape() != shape {
-            return Err(Error::Mismatch {
-                kind: "parameter",
-                name: name.into(),
-                expected: shape.clone(),
-                expected_dtype: dtype,
-                found: tensor.shape().clone(),
-                found_dtype: tensor.dtype(),
-            });
-        }
-        Ok(self.backend.adopt(tensor)?)
-    }
-
-    /// For each value the number of its memory, if a run reads it and it is static: parameters are loaded,
-    /// the others computed, both once for the session and all its forks.
-    fn fold(&mut self, lowered: &Lowered) -> Result<Vec<Option<usize>>> {
-        let graph = &lowered.graph;
-        let owners = owners(lowered);
-        let is_root = |value: &&Value| lowered.statics[value.index()];
-        let read = graph
-            .nodes
-            .iter()
-            .filter(|node| !lowered.statics[node.outputs[0].index()])
-            .flat_map(|node| &node.inputs)
-            .chain(graph.outputs())
-            .filter(is_root);
-
-        let shared = self.shared.clone();
-        let mut statics = Self::lock(&shared);
-        let identities = statics.identities(lowered);
-        let mut numbers = vec![None; graph.values.len()];
-        let mut computed = false;
-        for value in read {
-            let root = owners[value.index()];
-            if numbers[root.index()].is_some() {
-                continue;
-            }
-            let identity = identities[root.index()].expect("static values have one");
-            let number = match statics.number(identity) {
-                Some(number) => number,
-                None => {
-                    let buffer = self.compute_static(lowered, root, |value| {
-                        let number = statics.number(identities[value.index()]?)?;
-                        Some(statics.buffers[number].clone())
-                    })?;
-                    computed = true;
-                    statics.insert(identity, buffer)
-                }
-            };
-            numbers[root.index()] = Some(number);
-        }
-        if computed {
-            self.backend.settle()?;
-        }
-        self.statics.extend_from_slice(&statics.buffers[self.statics.len()..]);
-        Ok(numbers)
-    }
-
-    /// Computes a static value, from parameters that are in memory as `known` says, or else are loaded.
-    fn compute_static(
-        &self,
-        lowered: &Lowered,
-        root: Value,
-        known: impl Fn(Value) -> Option<Arc<B::Buffer>>,
-    ) -> Result<B::Buffer> {
-        let graph = &lowered.graph;
-        if let Op::Parameter { name } = &graph.node_of(root).op {
-            return self.load_parameter(name, graph.dtype(root), graph.shape(root));
-        }
-        // A plan of its own, whose statics are the parameters it reads, freed when it is done.
-        let mut parameters = Vec::new();
-        let plan = Plan::new(lowered, &[root], Writes::Drop, Reuse::Always, |value| {
-            let is_parameter = matches!(graph.node_of(value).op, Op::Parameter { .. });
-            is_parameter.then(|| {
-                parameters.push(value);
-                parameters.len() - 1
-            })
-        });
-        let is_read = |number: usize| {
-            let reads = |place: &crate::plan::Place| place.location == Location::Static(number);
-            plan.steps.iter().flat_map(|step| &step.inputs).any(reads)
-        };
-        let mut statics = Vec::new();
-        for (number, &value) in parameters.iter().enumerate() {
-            let (dtype, shape) = (graph.dtype(value), graph.shape(value));
-            statics.push(match (known(value), &graph.node_of(value).op) {
-                (Some(buffer), _) => buffer,
-                (None, Op::Parameter { name }) if is_read(number) => {
-                    Arc::new(self.load_parameter(name, dtype, shape)?)
-                }
-                _ => Arc::new(self.backend.allocate(dtype, 0)?),
-            });
-        }
-        let mut slots = Slots::new();
-        slots.prepare(&self.backend, &plan)?;
-        let mut memory = Memory { slots: &mut slots, statics: &statics, states: Vec::new() };
-        run_steps(&self.backend, &plan, &mut memory, None)?;
-        memory.take_output(&plan, 0)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::backend::{Outcome, PackFormat, Signature, View, ViewMut};
 use crate::fused::Fused;
 use crate::fused::FusedOp;
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
-use crate::{Backend, DType, HostSlice, Layout, Tensor};
+use crate::{Backend, DType, HostSlice, Layout, RowSource, Tensor};
 
 /// The same backend, but new memory and every contiguous destination hold NaN (or −1) before they are
 /// written. A kernel that reads its destination, or leaves an element of it out, is found out.
@@ -172,5 +172,8 @@ impl<B: Backend> Backend for Poisoned<B> {
     }
     fn pack(&self, format: PackFormat, src: View<'_, B::Buffer>) -> Outcome<B::Buffer> {
         self.inner.pack(format, src)
+    }
+    fn pack_rows(&self, format: PackFormat, source: &dyn RowSource) -> Outcome<B::Buffer> {
+        self.inner.pack_rows(format, source)
     }
 }

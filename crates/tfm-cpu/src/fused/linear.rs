@@ -8,7 +8,6 @@ use tfm_core::fused::{Embedding, Linear, Precision, TopOfLinear};
 
 use super::rows;
 use crate::CpuBackend;
-use crate::backend::strided;
 use crate::buffer::{Buffer, in_order, out_of_memory};
 use crate::kernels::bfloat16::round_rows;
 use crate::kernels::candidates::candidates;
@@ -19,6 +18,7 @@ use crate::kernels::int8;
 use crate::kernels::int8::quantize::QuantizedRows;
 use crate::kernels::pack::Panels;
 use crate::kernels::rows::Rows;
+use crate::weights::{packed, strided};
 
 /// A weight as the kernels take it: packed at load, or for this call where it was not known then.
 enum Weight<'a> {
@@ -32,7 +32,7 @@ impl<'a> Weight<'a> {
             Buffer::Packed(_) | Buffer::Short(_) | Buffer::Quantized(_) => {
                 Weight::Packed(view.buffer)
             }
-            _ => Weight::Now(cpu.packed(precision, view)?),
+            _ => Weight::Now(packed(cpu, precision, strided(view))?),
         })
     }
 

@@ -11,6 +11,7 @@ pub mod attention;
 pub mod attention_gradient;
 pub mod bfloat16;
 pub mod candidates;
+pub mod columns;
 pub mod cross_entropy;
 pub mod distance_bias;
 pub mod dropout;

@@ -5,6 +5,7 @@ use std::collections::TryReserveError;
 use half::bf16;
 
 use super::aligned::{Aligned, Zeroed};
+use super::columns::{Columns, PANELS_TOGETHER, pack_panels};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
@@ -164,11 +165,11 @@ impl PackedWeight {
     pub fn new(
         isa: Isa,
         threads: &Threads,
-        weight: Strided<'_>,
+        weight: impl Columns,
     ) -> Result<PackedWeight, TryReserveError> {
-        let mut data = Aligned::new(Panels::elements(isa, weight.n, weight.k))?;
-        Panels::pack(isa, threads, weight, &mut data);
-        Ok(PackedWeight { isa, n: weight.n, k: weight.k, data })
+        packed(isa, threads, weight, 0, |isa, part, out, _| {
+            isa.run(Pack { weight: part, first: 0, out });
+        })
     }
 }
 
@@ -177,25 +178,57 @@ impl PackedWeight<bf16> {
     ///
     /// # Errors
     /// There is no memory for the panels.
-    pub fn rounded(isa: Isa, weight: Strided<'_>) -> Result<PackedWeight<bf16>, TryReserveError> {
-        let Strided { n, k, column_stride, .. } = weight;
-        let width = PANEL_VECTORS * isa.lanes();
-        let mut data = Aligned::new(Panels::elements(isa, n, k))?;
-        // Some panels at a time, so that there is never a second whole copy.
-        let mut wide = Aligned::new(PANELS_TOGETHER * width * k)?;
-        let groups = data.chunks_mut((PANELS_TOGETHER * width * k).max(1));
-        for (group, out) in groups.enumerate() {
-            let first = group * PANELS_TOGETHER * width;
-            let part = Strided {
-                data: &weight.data[first * column_stride..],
-                n: (n - first).min(PANELS_TOGETHER * width),
-                ..weight
-            };
-            let wide = &mut wide[..out.len()];
+    pub fn rounded(
+        isa: Isa,
+        threads: &Threads,
+        weight: impl Columns,
+    ) -> Result<PackedWeight<bf16>, TryReserveError> {
+        packed(isa, threads, weight, 1, |isa, part, out, wide| {
             isa.run(Pack { weight: part, first: 0, out: wide });
-            out.iter_mut().zip(wide).for_each(|(out, x)| *out = bf16::from_f32(*x));
-        }
-        Ok(PackedWeight { isa, n, k, data })
+            isa.run(Shorten { wide, out });
+        })
+    }
+}
+
+/// Packs a matrix some panels at a time: `pack` makes them of their columns, and has as many floats as `floats` says for
+/// each of their elements.
+fn packed<W: Weight>(
+    isa: Isa,
+    threads: &Threads,
+    weight: impl Columns,
+    floats: usize,
+    pack: impl Fn(Isa, Strided<'_>, &mut [W], &mut [f32]) + Sync,
+) -> Result<PackedWeight<W>, TryReserveError> {
+    let [n, k] = weight.extents();
+    let width = PANEL_VECTORS * isa.lanes();
+    let size = width * k;
+    let mut data = Aligned::new(Panels::elements(isa, n, k))?;
+    let panels = data.len().checked_div(size).unwrap_or(0);
+    let shared = SharedMut::new(&mut data);
+    let memory = weight.memory(width) + floats * size;
+    // An element takes as long as some ten operations of a product.
+    pack_panels(threads, panels, 10 * size, memory, |mine, memory| {
+        let columns = mine.start * width..n.min(mine.end * width);
+        // SAFETY: calls have different panels.
+        let out = unsafe { shared.slice(mine.start * size..mine.end * size) };
+        let (floats, memory) = memory.split_at_mut(floats * out.len());
+        pack(isa, weight.part(columns, memory), out, floats);
+    })?;
+    Ok(PackedWeight { isa, n, k, data })
+}
+
+/// Rounds elements to `bf16`.
+struct Shorten<'a> {
+    wide: &'a [f32],
+    out: &'a mut [bf16],
+}
+
+impl Kernel for Shorten<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        self.out.iter_mut().zip(self.wide).for_each(|(out, x)| *out = bf16::from_f32(*x));
     }
 }
 
@@ -220,10 +253,9 @@ struct Pack<'a> {
     out: &'a mut [f32],
 }
 
-/// The fewest panels that one task fills, and the most that are filled together where output columns are
-/// neighbours in memory: more than a few cache lines are to be read where one page is.
+/// The fewest panels that one task fills: where output columns are neighbours in memory, more than a few cache lines are
+/// to be read where one page is.
 const LEAST_PANELS: usize = 4;
-const PANELS_TOGETHER: usize = 16;
 
 /// Elements of a cache line.
 const LINE: usize = 16;

@@ -1,13 +1,15 @@
 //! Which tensor of the files is which parameter of the model, and whether it fits.
 
-use super::elements::{ElementType, not_finite, to_f32};
+use super::elements::{ElementType, to_f32};
 use super::fault::{Fault, shortened};
 use super::files::Tensors;
 use super::header::Entry;
+use super::scales;
+use super::stored::StoredRows;
 use crate::config::{Config, Positions};
 use crate::names::{self, Parameter, parameters};
 use crate::transformer::positions::sinusoids;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use tfm_core::Shape;
 
@@ -27,6 +29,8 @@ pub(super) struct Place {
     pub(super) file: usize,
     pub(super) element_type: ElementType,
     pub(super) bytes: Range<usize>,
+    /// Of each row, where elements are integers; else none.
+    pub(super) scales: Vec<f32>,
 }
 
 const SAME_MODEL: &str = "take config.json and the weights from the same model";
@@ -36,8 +40,14 @@ const SAME_MODEL: &str = "take config.json and the weights from the same model";
 pub(super) fn bind(config: &Config, tensors: &mut Tensors, faults: &mut Vec<Fault>) -> Vec<Bound> {
     let files_are_whole = faults.is_empty();
     let mut notes = std::mem::take(&mut tensors.notes);
-    let mut binder =
-        Binder { tensors, read: HashSet::new(), faults, notes: &mut notes, files_are_whole };
+    let mut binder = Binder {
+        tensors,
+        read: HashSet::new(),
+        scales: HashMap::new(),
+        faults,
+        notes: &mut notes,
+        files_are_whole,
+    };
     let bound =
         parameters(config).into_iter().filter_map(|parameter| binder.bind(parameter)).collect();
     binder.note_unread(config);
@@ -49,6 +59,8 @@ struct Binder<'a> {
     tensors: &'a Tensors,
     /// Tensors of the files that some parameter was read from.
     read: HashSet<&'a str>,
+    /// The scales of those that hold integers.
+    scales: HashMap<&'a str, Vec<f32>>,
     faults: &'a mut Vec<Fault>,
     notes: &'a mut Vec<String>,
     files_are_whole: bool,
@@ -76,8 +88,7 @@ impl<'a> Binder<'a> {
             if self.read.insert(&entry.name) {
                 fits &= self.examine(*file, entry, &stored.shape);
             } else {
-                fits &=
-                    ElementType::from_dtype(entry.dtype).is_some() && entry.shape == stored.shape;
+                fits &= self.rows(*file, entry).is_some() && entry.shape == stored.shape;
             }
         }
         if !fits {
@@ -90,7 +101,9 @@ impl<'a> Binder<'a> {
         let row = entry.bytes.len() / stored.shape.first().copied().unwrap_or(1).max(1);
         let start = entry.bytes.start;
         let bytes = start + stored.rows.start * row..start + stored.rows.end * row;
-        let place = Place { tensor: entry.name.clone(), file: *file, element_type, bytes };
+        let scales = self.scales.get(entry.name.as_str());
+        let scales = scales.map_or(Vec::new(), |scales| scales[stored.rows.clone()].to_vec());
+        let place = Place { tensor: entry.name.clone(), file: *file, element_type, bytes, scales };
         Some(Bound { name, shape, place: Some(place) })
     }
 
@@ -111,7 +124,7 @@ impl<'a> Binder<'a> {
     }
 
     /// Whether a tensor has the right type, shape, and numbers in it.
-    fn examine(&mut self, file: usize, entry: &Entry, expected: &Shape) -> bool {
+    fn examine(&mut self, file: usize, entry: &'a Entry, expected: &Shape) -> bool {
         let tensor = entry.name.clone();
         let mut fits = true;
         if entry.shape != *expected {
@@ -124,13 +137,23 @@ impl<'a> Binder<'a> {
             });
             fits = false;
         }
-        let Some(element_type) = ElementType::from_dtype(entry.dtype) else {
+        let element_type = ElementType::from_dtype(entry.dtype);
+        if element_type.is_none() || element_type == Some(ElementType::I8) && entry.shape.len() != 2
+        {
             self.faults.push(Fault::ElementType { tensor, found: entry.dtype.to_string() });
             return false;
-        };
-        let (nan, infinite) =
-            not_finite(element_type, &self.tensors.files[file][entry.bytes.clone()]);
-        self.tensors.files[file].release(entry.bytes.clone());
+        }
+        if element_type == Some(ElementType::I8) {
+            match scales::read(self.tensors, file, entry) {
+                Ok((name, scales)) => {
+                    self.read.insert(name);
+                    self.scales.insert(&entry.name, scales);
+                }
+                Err(fault) => self.faults.push(fault),
+            }
+        }
+        let found = self.rows(file, entry).map(|rows| rows.not_finite());
+        let Some((nan, infinite)) = found else { return false };
         if nan + infinite > 0 {
             let remedy = "the file is damaged, or training had diverged; get it again";
             let elements = entry.shape.elements();
@@ -139,19 +162,21 @@ impl<'a> Binder<'a> {
         fits
     }
 
+    /// What a tensor holds, if that is known: of integers when their scales have been read.
+    fn rows(&self, file: usize, entry: &Entry) -> Option<StoredRows<'_>> {
+        let element_type = ElementType::from_dtype(entry.dtype)?;
+        let scales = match element_type {
+            ElementType::I8 => &self.scales.get(entry.name.as_str())?[..],
+            _ => &[],
+        };
+        let file = &self.tensors.files[file];
+        Some(StoredRows::new(file, element_type, entry.bytes.clone(), &entry.shape, scales))
+    }
+
     /// Tied tensors must hold the same numbers.
     fn compare(&mut self, first: &(usize, Entry), second: &(usize, Entry)) {
-        let bytes =
-            |(file, entry): &'a (usize, Entry)| &self.tensors.files[*file][entry.bytes.clone()];
-        let values = |place: &'a (usize, Entry)| {
-            ElementType::from_dtype(place.1.dtype)
-                .map(|element_type| to_f32(element_type, bytes(place)))
-        };
-        let [first, second] = [first, second].map(|place| &self.tensors.by_name[&place.1.name]);
-        let same_type = first.1.dtype == second.1.dtype;
-        if same_type && bytes(first) == bytes(second)
-            || !same_type && values(first) == values(second)
-        {
+        let [a, b] = [first, second].map(|(file, entry)| self.rows(*file, entry));
+        if a.zip(b).is_none_or(|(a, b)| a.same(&b)) {
             return;
         }
         let remedy = "if the model does not tie them, config.json should say so in \
@@ -203,9 +228,11 @@ fn compare_positions(config: &Config, entry: &Entry, bytes: &[u8]) -> Option<Str
         ElementType::F32 => 1e-3,
         ElementType::F16 => 2e-3,
         ElementType::BF16 => 8e-3,
+        ElementType::I8 => return None,
     };
     let computed = sinusoids(config.max_positions, config.d_model, layout);
-    let stored = to_f32(element_type, bytes);
+    let mut stored = vec![0.0; expected.elements()];
+    to_f32(element_type, bytes, &mut stored);
     let differs = computed
         .iter()
         .zip(&stored)

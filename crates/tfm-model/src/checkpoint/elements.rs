@@ -13,17 +13,22 @@ pub enum ElementType {
     F16,
     /// bfloat16.
     BF16,
+    /// 8-bit integers. Each row of a matrix has a scale to be multiplied with, an F32 of a tensor `[n, 1]` of the same
+    /// name with `_scale` behind it.
+    I8,
 }
 
 impl ElementType {
     /// Every type.
-    pub const ALL: [ElementType; 3] = [ElementType::F32, ElementType::F16, ElementType::BF16];
+    pub const ALL: [ElementType; 4] =
+        [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::I8];
 
     pub(super) fn from_dtype(dtype: Dtype) -> Option<Self> {
         match dtype {
             Dtype::F32 => Some(ElementType::F32),
             Dtype::F16 => Some(ElementType::F16),
             Dtype::BF16 => Some(ElementType::BF16),
+            Dtype::I8 => Some(ElementType::I8),
             _ => None,
         }
     }
@@ -33,6 +38,7 @@ impl ElementType {
             ElementType::F32 => Dtype::F32,
             ElementType::F16 => Dtype::F16,
             ElementType::BF16 => Dtype::BF16,
+            ElementType::I8 => Dtype::I8,
         }
     }
 
@@ -41,36 +47,37 @@ impl ElementType {
         match self {
             ElementType::F32 => 4,
             ElementType::F16 | ElementType::BF16 => 2,
+            ElementType::I8 => 1,
         }
     }
 }
 
-/// Elements converted at a time, on the stack.
+/// Elements converted or examined at a time.
 const CHUNK: usize = 1024;
 
-/// Elements of a file as f32, which holds each exactly.
-pub(super) fn to_f32(stored: ElementType, bytes: &[u8]) -> Vec<f32> {
+/// Elements of a file, as many as `out` has, as f32, which holds each exactly. Integers are without their scales.
+pub(super) fn to_f32(stored: ElementType, bytes: &[u8], out: &mut [f32]) {
     match stored {
-        ElementType::F32 => words(bytes).map(f32::from_le_bytes).collect(),
-        ElementType::BF16 => words(bytes).map(|word| bf16::from_le_bytes(word).to_f32()).collect(),
+        ElementType::F32 => each(out, words(bytes), f32::from_le_bytes),
+        ElementType::BF16 => each(out, words(bytes), |word| bf16::from_le_bytes(word).to_f32()),
+        ElementType::I8 => each(out, words(bytes), |word| f32::from(i8::from_le_bytes(word))),
         ElementType::F16 => {
             // The processor converts whole slices at once.
-            let mut values = vec![0.0; bytes.len() / 2];
             let mut halves = [f16::ZERO; CHUNK];
-            for (values, bytes) in values.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
-                let halves = &mut halves[..values.len()];
-                halves
-                    .iter_mut()
-                    .zip(words(bytes))
-                    .for_each(|(half, word)| *half = f16::from_le_bytes(word));
-                halves.convert_to_f32_slice(values);
+            for (out, bytes) in out.chunks_mut(CHUNK).zip(bytes.chunks(2 * CHUNK)) {
+                let halves = &mut halves[..out.len()];
+                each(halves, words(bytes), f16::from_le_bytes);
+                halves.convert_to_f32_slice(out);
             }
-            values
         }
     }
 }
 
-/// Writes f32 elements as they lie in files, rounded to nearest.
+fn each<T, const N: usize>(out: &mut [T], words: &[[u8; N]], convert: impl Fn([u8; N]) -> T) {
+    out.iter_mut().zip(words).for_each(|(out, &word)| *out = convert(word));
+}
+
+/// Writes f32 elements as they lie in files, rounded to nearest; integers as they are.
 pub(super) fn from_f32(stored: ElementType, values: &[f32], bytes: &mut Vec<u8>) {
     bytes.reserve(values.len() * stored.size());
     match stored {
@@ -81,32 +88,46 @@ pub(super) fn from_f32(stored: ElementType, values: &[f32], bytes: &mut Vec<u8>)
         ElementType::BF16 => {
             values.iter().for_each(|&value| bytes.extend(bf16::from_f32(value).to_le_bytes()))
         }
+        ElementType::I8 => bytes.extend(values.iter().map(|&value| value as i8 as u8)),
     }
 }
 
 /// How many elements are NaN, and how many infinite.
 pub(super) fn not_finite(stored: ElementType, bytes: &[u8]) -> (usize, usize) {
     match stored {
-        ElementType::F32 => count(words(bytes).map(u32::from_le_bytes), 0x7f80_0000, 0x7fff_ffff),
+        ElementType::F32 => {
+            count(words(bytes), 0x7f80_0000, |word| (u32::from_le_bytes(word) & 0x7fff_ffff) as i32)
+        }
         ElementType::F16 => {
-            count(words(bytes).map(|word| u16::from_le_bytes(word).into()), 0x7c00, 0x7fff)
+            count(words(bytes), 0x7c00, |word| (u16::from_le_bytes(word) & 0x7fff).into())
         }
         ElementType::BF16 => {
-            count(words(bytes).map(|word| u16::from_le_bytes(word).into()), 0x7f80, 0x7fff)
+            count(words(bytes), 0x7f80, |word| (u16::from_le_bytes(word) & 0x7fff).into())
         }
+        ElementType::I8 => (0, 0),
     }
 }
 
 /// Without its sign, NaN is above the bits of infinity.
-fn count(words: impl Iterator<Item = u32>, infinity: u32, magnitude: u32) -> (usize, usize) {
-    words.fold((0, 0), |(nan, infinite), word| {
-        let word = word & magnitude;
-        (nan + usize::from(word > infinity), infinite + usize::from(word == infinity))
-    })
+fn count<const N: usize>(
+    words: &[[u8; N]],
+    infinity: i32,
+    magnitude: impl Fn([u8; N]) -> i32,
+) -> (usize, usize) {
+    let (mut nan, mut infinite) = (0, 0);
+    for words in words.chunks(CHUNK) {
+        // Nearly always nothing is found; to look is all that takes time.
+        let above = words.iter().fold(0, |above, &word| above | (infinity - 1 - magnitude(word)));
+        if above < 0 {
+            nan += words.iter().filter(|&&word| magnitude(word) > infinity).count();
+            infinite += words.iter().filter(|&&word| magnitude(word) == infinity).count();
+        }
+    }
+    (nan, infinite)
 }
 
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = [u8; N]> {
-    bytes.as_chunks::<N>().0.iter().copied()
+fn words<const N: usize>(bytes: &[u8]) -> &[[u8; N]] {
+    bytes.as_chunks::<N>().0
 }
 
 #[cfg(test)]
@@ -116,8 +137,11 @@ mod tests {
     #[test]
     fn every_half_becomes_the_f32_of_the_half_crate() {
         let bytes: Vec<u8> = (0..=u16::MAX).flat_map(u16::to_le_bytes).collect();
-        let f16s = to_f32(ElementType::F16, &bytes);
-        let bf16s = to_f32(ElementType::BF16, &bytes);
+        let [f16s, bf16s] = [ElementType::F16, ElementType::BF16].map(|stored| {
+            let mut values = vec![0.0; bytes.len() / 2];
+            to_f32(stored, &bytes, &mut values);
+            values
+        });
         for bits in 0..=u16::MAX {
             let (a, b) = (f16::from_bits(bits), bf16::from_bits(bits));
             let same = |found: f32, expected: f32| {

@@ -58,8 +58,10 @@ pub enum Fault {
         /// What to do.
         remedy: &'static str,
     },
-    /// A tensor whose elements are not floats that weights are read from.
-    #[error("tensor `{tensor}` holds {found}; weights are read from F32, F16 or BF16")]
+    /// A tensor whose elements are not of a type that weights are read from.
+    #[error(
+        "tensor `{tensor}` holds {found}; weights are read from F32, F16 or BF16, and matrices from I8 with scales"
+    )]
     ElementType {
         /// Its name in the file.
         tensor: String,

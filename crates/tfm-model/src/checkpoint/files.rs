@@ -68,6 +68,8 @@ impl From<Vec<u8>> for FileBytes {
 #[derive(Debug, Default)]
 pub(super) struct Tensors {
     pub(super) files: Vec<FileBytes>,
+    /// What each of them is called.
+    pub(super) names: Vec<String>,
     /// The number of the file, and the place in it.
     pub(super) by_name: HashMap<String, (usize, Entry)>,
     /// What is odd but harmless.
@@ -137,6 +139,7 @@ impl Tensors {
         };
         let number = self.files.len();
         self.files.push(bytes);
+        self.names.push(file.into());
         let mut expected: Option<HashSet<&str>> =
             placed.map(|names| names.iter().map(String::as_str).collect());
         for entry in header.tensors {

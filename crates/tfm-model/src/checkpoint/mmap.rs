@@ -25,16 +25,13 @@ pub(super) fn map(path: &Path) -> io::Result<Mmap> {
     unsafe { Mmap::map(&file) }
 }
 
-/// Parts of a file shorter than this stay in memory when they have been read.
-const WORTHWHILE: usize = 1 << 20;
-
-/// Gives the memory of these bytes back to the system, which reads them again if they are touched again. As often as not it has
-/// them still.
+/// Gives the memory of these bytes, and of what lies with them in a page, back to the system, which reads them again if they
+/// are touched again. As often as not it has them still.
 pub(super) fn release(map: &Mmap, bytes: Range<usize>) {
-    /// The largest pages there are on common systems: whole ones alone are given back.
+    /// The largest pages there are on common systems, and what Linux maps around one that is touched.
     const PAGE: usize = 64 << 10;
-    let (start, end) = (bytes.start.next_multiple_of(PAGE), bytes.end / PAGE * PAGE);
-    if bytes.len() < WORTHWHILE || start >= end {
+    let (start, end) = (bytes.start / PAGE * PAGE, bytes.end.next_multiple_of(PAGE).min(map.len()));
+    if start >= end {
         return;
     }
     #[cfg(unix)]

@@ -9,6 +9,8 @@ mod header;
 mod index;
 mod mean;
 mod mmap;
+mod scales;
+mod stored;
 
 pub use elements::ElementType;
 pub use export::export;
@@ -23,11 +25,12 @@ pub(crate) use fault::shortened;
 use crate::config::{Config, GenerationDefaults};
 use crate::error::{Error, Result};
 use crate::names::canonical;
-use bind::Bound;
+use bind::{Bound, Place};
 use files::Tensors;
 use std::collections::HashMap;
 use std::path::Path;
-use tfm_core::{ParameterSource, Shape, Tensor};
+use stored::StoredRows;
+use tfm_core::{ParameterSource, RowSource, Shape, Tensor};
 
 /// A model's description and its weights, which stay in the files and are converted when asked for.
 #[derive(Debug)]
@@ -38,9 +41,6 @@ pub struct Checkpoint {
     by_name: HashMap<String, usize>,
     tensors: Tensors,
 }
-
-/// Bytes of a file that are converted together; a multiple of every element's size.
-const CONVERTED_AT_ONCE: usize = 8 << 20;
 
 /// A parameter of a checkpoint.
 #[derive(Debug, Clone, Copy)]
@@ -158,22 +158,18 @@ impl Checkpoint {
     /// [`Error::UnknownParameter`].
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let bound = self.find(name).ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
-        let elements = match &bound.place {
-            Some(place) => {
-                let (file, mut start) = (&self.tensors.files[place.file], place.bytes.start);
-                let mut elements = Vec::with_capacity(bound.shape.elements());
-                // What has been converted is given back at once: there are never two whole copies.
-                while start < place.bytes.end {
-                    let part = start..place.bytes.end.min(start + CONVERTED_AT_ONCE);
-                    elements.extend(elements::to_f32(place.element_type, &file[part.clone()]));
-                    file.release(part.clone());
-                    start = part.end;
-                }
-                elements
-            }
-            None => vec![0.0; bound.shape.elements()],
-        };
+        let mut elements = vec![0.0; bound.shape.elements()];
+        if let Some(rows) = self.stored(bound) {
+            rows.read(0, &mut elements);
+        }
         Ok(Tensor::from_f32(bound.shape.clone(), elements)?)
+    }
+
+    /// What the files hold of a parameter.
+    fn stored<'a>(&'a self, bound: &'a Bound) -> Option<StoredRows<'a>> {
+        let Place { file, element_type, bytes, scales, .. } = bound.place.as_ref()?;
+        let file = &self.tensors.files[*file];
+        Some(StoredRows::new(file, *element_type, bytes.clone(), &bound.shape, scales))
     }
 
     fn find(&self, name: &str) -> Option<&Bound> {
@@ -185,5 +181,12 @@ impl Checkpoint {
 impl ParameterSource for Checkpoint {
     fn load(&self, name: &str) -> Result<Tensor, String> {
         self.tensor(name).map_err(|error| error.to_string())
+    }
+
+    fn rows<'a>(&'a self, name: &str) -> Result<Option<Box<dyn RowSource + 'a>>, String> {
+        let unknown = || Error::UnknownParameter { name: name.into() }.to_string();
+        let bound = self.find(name).ok_or_else(unknown)?;
+        let stored = self.stored(bound).filter(|_| bound.shape.len() == 2);
+        Ok(stored.map(|rows| Box::new(rows) as Box<dyn RowSource>))
     }
 }

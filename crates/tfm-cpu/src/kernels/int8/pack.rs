@@ -1,16 +1,16 @@
 //! A weight as 8-bit integers, in the order in which the product reads it.
 
 use std::collections::TryReserveError;
+use std::ops::Range;
 
-use super::super::aligned::Aligned;
+use tfm_core::RowSource;
+use tfm_core::fused::quantized::quantize;
+
+use super::super::aligned::{Aligned, Zeroed};
+use super::super::columns::{Columns, pack_panels};
 use super::super::pack::Strided;
-use super::super::simd::Simd;
-use super::super::threads::{SharedMut, Threads, share};
-use super::quantize::LARGEST;
+use super::super::threads::{SharedMut, Threads};
 use super::{Dot, DotIsa, DotKernel, GROUP};
-
-/// The largest sum of two neighbouring weights of one sign, before rounding: 254·129 fits 15 bits.
-const LARGEST_SUM: f32 = 128.0;
 
 /// `W [n, k]`, each output column j a multiple `scale(j)` of integers from −127 to 127, as panels of `width` columns:
 /// `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Columns and inputs that are too many are zero.
@@ -34,9 +34,54 @@ impl QuantizedWeight {
     pub fn new(
         isa: DotIsa,
         threads: &Threads,
-        weight: Strided<'_>,
+        weight: impl Columns,
     ) -> Result<QuantizedWeight, TryReserveError> {
-        let Strided { n, k, .. } = weight;
+        let [n, k] = weight.extents();
+        let (width, _) = isa.layout();
+        let memory = weight.memory(width);
+        QuantizedWeight::packed(isa, threads, [n, k], memory, |columns, scales, memory, pack| {
+            let weight = weight.part(columns, memory);
+            isa.run(Quantize { weight, scales, pack });
+        })
+    }
+
+    /// Packs a matrix that is [quantised](RowSource::is_quantized) already.
+    ///
+    /// # Errors
+    /// There is no memory for it.
+    pub fn of_integers(
+        isa: DotIsa,
+        threads: &Threads,
+        source: &dyn RowSource,
+    ) -> Result<QuantizedWeight, TryReserveError> {
+        let [n, k] = source.extents();
+        let (width, _) = isa.layout();
+        let memory = width.saturating_mul(k);
+        QuantizedWeight::packed(
+            isa,
+            threads,
+            [n, k],
+            memory,
+            |columns, scales, memory, mut pack| {
+                let integers: &mut [i8] = &mut memory[..columns.len() * k];
+                source.read_quantized(columns.start, integers, scales);
+                integers
+                    .chunks_exact(k.max(1))
+                    .enumerate()
+                    .for_each(|(i, row)| pack.column(i, row));
+            },
+        )
+    }
+
+    /// Makes some panels at a time. `fill` gets the output columns of some whole panels, the place of their scales, `memory`
+    /// elements for each panel, and is to pack each of the columns.
+    fn packed<T: Zeroed + Send>(
+        isa: DotIsa,
+        threads: &Threads,
+        [n, k]: [usize; 2],
+        memory: usize,
+        fill: impl Fn(Range<usize>, &mut [f32], &mut [T], Pack<'_>) + Sync,
+    ) -> Result<QuantizedWeight, TryReserveError> {
         let (width, offset) = isa.layout();
         let (panels, size) = (n.div_ceil(width), k.div_ceil(GROUP) * width * GROUP);
         let mut data = Aligned::new(panels * size)?;
@@ -44,11 +89,9 @@ impl QuantizedWeight {
         let mut starts = Aligned::new(panels * width)?;
         let shared =
             (SharedMut::new(&mut data), SharedMut::new(&mut scales), SharedMut::new(&mut starts));
-        let tasks = threads.tasks((n * k).saturating_mul(10), panels);
-        threads.run(tasks, |task| {
-            let mine = share(panels, tasks, task);
-            let columns = mine.start * width..mine.end * width;
-            // SAFETY: tasks have different panels.
+        pack_panels(threads, panels, 10 * width * k, memory, |mine, memory| {
+            let columns = mine.start * width..n.min(mine.end * width);
+            // SAFETY: calls have different panels.
             let (data, scales, starts) = unsafe {
                 (
                     shared.0.slice(mine.start * size..mine.end * size),
@@ -56,9 +99,8 @@ impl QuantizedWeight {
                     shared.2.slice(columns.clone()),
                 )
             };
-            let pack = Pack { weight, first: columns.start, width, offset, data, scales, starts };
-            isa.run(pack);
-        });
+            fill(columns, scales, memory, Pack { size, width, offset, data, starts });
+        })?;
         Ok(QuantizedWeight { isa, n, k, width, data, scales, starts })
     }
 
@@ -120,83 +162,60 @@ impl QuantizedWeight {
     }
 }
 
-/// Whole panels, from output column `first` on.
+/// The memory of some panels, to be filled column by column.
 struct Pack<'a> {
-    weight: Strided<'a>,
-    first: usize,
+    /// Elements of a panel.
+    size: usize,
     width: usize,
     offset: i32,
     data: &'a mut [i8],
-    scales: &'a mut [f32],
     starts: &'a mut [i32],
 }
 
-impl DotKernel for Pack<'_> {
+impl Pack<'_> {
+    /// Puts the integers of column `i` where the product reads them.
+    #[inline(always)]
+    fn column(&mut self, i: usize, integers: &[i8]) {
+        let sum: i32 = integers.iter().map(|&w| i32::from(w)).sum();
+        self.starts[i] = -self.offset * sum;
+        let panel = &mut self.data[i / self.width * self.size..][..self.size];
+        let place = i % self.width * GROUP;
+        let mut groups = panel.chunks_exact_mut(self.width * GROUP);
+        let mut whole = integers.chunks_exact(GROUP);
+        for (weights, group) in (&mut whole).zip(&mut groups) {
+            group[place..place + GROUP].copy_from_slice(weights);
+        }
+        if let Some(group) = groups.next() {
+            group[place..].iter_mut().zip(whole.remainder()).for_each(|(w, x)| *w = *x);
+        }
+    }
+}
+
+/// Quantises columns and packs them.
+struct Quantize<'a> {
+    weight: Strided<'a>,
+    scales: &'a mut [f32],
+    pack: Pack<'a>,
+}
+
+impl DotKernel for Quantize<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<D: Dot>(self, d: D) {
-        let s = d.floats();
-        let lanes = <D::Floats as Simd>::LANES;
-        let Strided { n, k, column_stride, input_stride, data } = self.weight;
-        let size = k.div_ceil(GROUP) * GROUP * self.width;
-        let mut copy = vec![0.0; k];
-        let mut integers = vec![0.0; k.next_multiple_of(lanes)];
-        let columns = self.scales.iter_mut().zip(self.starts).enumerate();
-        for (i, (scale, start)) in columns.take(n - self.first.min(n)) {
-            let column = &data[((self.first + i) * column_stride).min(data.len())..];
+    fn run<D: Dot>(mut self, _: D) {
+        let Strided { k, column_stride, input_stride, data, .. } = self.weight;
+        let mut copy = vec![0.0; if input_stride == 1 { 0 } else { k }];
+        let mut integers = vec![0; k];
+        for (i, scale) in self.scales.iter_mut().enumerate() {
+            let column = &data[(i * column_stride).min(data.len())..];
             let column = if input_stride == 1 {
                 &column[..k]
             } else {
                 copy.iter_mut().enumerate().for_each(|(p, x)| *x = column[p * input_stride]);
                 &copy[..]
             };
-            *scale = scale_of(column);
-            let factor = s.splat(if *scale > 0.0 { 1.0 / *scale } else { 0.0 });
-            for (x, out) in column.chunks(lanes).zip(integers.chunks_exact_mut(lanes)) {
-                s.store(s.round(s.mul(s.load_partial(x), factor)), out);
-            }
-            let mut sum = 0;
-            let panel = &mut self.data[i / self.width * size..][..size];
-            let groups = panel.chunks_exact_mut(self.width * GROUP);
-            for (x, group) in integers[..k].chunks(GROUP).zip(groups) {
-                let weights = &mut group[i % self.width * GROUP..][..GROUP];
-                for (w, &x) in weights.iter_mut().zip(x) {
-                    *w = x as i8;
-                    sum += i32::from(*w);
-                }
-            }
-            *start = -self.offset * sum;
+            *scale = quantize(column, &mut integers);
+            self.pack.column(i, &integers);
         }
     }
-}
-
-/// The least scale with which no integer of a column exceeds [`LARGEST`] and no sum of those of one sign of an even input and
-/// the next [`LARGEST_SUM`], but for rounding.
-#[inline(always)]
-fn scale_of(column: &[f32]) -> f32 {
-    let mut scales = [0.0f32; 16];
-    let mut whole = column.chunks_exact(2 * scales.len());
-    for x in &mut whole {
-        for (scale, pair) in scales.iter_mut().zip(x.chunks_exact(2)) {
-            *scale = larger(*scale, of_pair(pair[0], pair[1]));
-        }
-    }
-    for pair in whole.remainder().chunks(2) {
-        scales[0] = larger(scales[0], of_pair(pair[0], pair.get(1).copied().unwrap_or(0.0)));
-    }
-    scales.into_iter().fold(0.0, larger)
-}
-
-#[inline(always)]
-fn of_pair(a: f32, b: f32) -> f32 {
-    let positive = larger(a, 0.0) + larger(b, 0.0);
-    let negative = larger(-a, 0.0) + larger(-b, 0.0);
-    let largest = larger(larger(a, -a), larger(b, -b));
-    larger(largest / LARGEST, larger(positive, negative) / LARGEST_SUM)
-}
-
-#[inline(always)]
-fn larger(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
 }

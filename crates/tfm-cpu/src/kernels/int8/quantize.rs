@@ -9,7 +9,7 @@ use super::super::threads::{SharedMut, Threads, share};
 use super::{Dot, DotIsa, DotKernel, ROW_MULTIPLE};
 
 /// The largest magnitude of a quantised number.
-pub const LARGEST: f32 = 127.0;
+const LARGEST: f32 = tfm_core::fused::quantized::LARGEST as f32;
 
 /// Rows as integers: `x[i, p] ≈ scale(i)·q[i, p]`, `|q| ≤ 127`, the scale of a row that is 0 throughout being 0 and that
 /// of a row with NaN or ∞ NaN.
