@@ -118,7 +118,7 @@ impl Backend for CpuBackend {
             Buffer::F16(data) => data.enlarge(elements),
             Buffer::BF16(data) => data.enlarge(elements),
             Buffer::I32(data) => data.enlarge(elements),
-            Buffer::Packed(_) | Buffer::Short(_) | Buffer::Quantized(_) => false,
+            Buffer::Packed(_) | Buffer::Pairs(_) | Buffer::Quantized(_) => false,
         })
     }
 

@@ -6,6 +6,8 @@ use std::ops::{Deref, DerefMut};
 
 use half::{bf16, f16};
 
+use super::pairs::Pair;
+
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
@@ -69,7 +71,7 @@ macro_rules! zeroed {
         )*
     };
 }
-zeroed!(f32, f16, bf16, i32, i8, u16);
+zeroed!(f32, f16, bf16, i32, i8, u16, Pair);
 
 impl<T: Zeroed> Aligned<T> {
     /// `len` zeros. Memory that nobody writes to is not taken from the system.
