@@ -1,7 +1,7 @@
 //! [`CpuBackend`]: the methods of the trait, each of which finds the kernel for its types.
 
 use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
-use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear};
+use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear, TopOfShortlist};
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Tensor, TensorData, philox};
 
@@ -17,6 +17,7 @@ use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Isa;
 use crate::kernels::threads::Threads;
 use crate::kernels::top_k::top_k;
+use crate::selections::Selections;
 use crate::{fused, primitive, products, strided};
 
 /// The CPU as a backend.
@@ -29,6 +30,7 @@ pub struct CpuBackend {
     pub(crate) isa: Isa,
     pub(crate) threads: Threads,
     pub(crate) scratch: Scratch,
+    pub(crate) selections: Selections,
 }
 
 /// How a weight `[n, k]` of `f32` is stored for products of a precision.
@@ -65,7 +67,7 @@ impl CpuBackend {
         };
         let threads = Threads::new(threads)
             .map_err(|error| device_error(format!("cannot start {threads} threads: {error}")))?;
-        Ok(CpuBackend { isa, threads, scratch: Scratch::new() })
+        Ok(CpuBackend { isa, threads, scratch: Scratch::new(), selections: Selections::default() })
     }
 }
 
@@ -115,7 +117,8 @@ impl Backend for CpuBackend {
         let threads = self.threads.fork(if threads == 0 { all } else { threads });
         let threads =
             threads.map_err(|error| device_error(format!("cannot start threads: {error}")))?;
-        Ok(CpuBackend { isa: self.isa, threads, scratch: Scratch::new() })
+        let (isa, selections) = (self.isa, Selections::default());
+        Ok(CpuBackend { isa, threads, scratch: Scratch::new(), selections })
     }
 
     fn limit_threads(&self, threads: usize) {
@@ -372,6 +375,7 @@ impl Backend for CpuBackend {
             Fused::Linear(Linear { precision, .. })
             | Fused::Embedding(Embedding { precision, .. })
             | Fused::TopOfLinear(TopOfLinear { precision, .. })
+            | Fused::TopOfShortlist(TopOfShortlist { precision, .. })
                 if operand == 1 =>
             {
                 Some(format(*precision))

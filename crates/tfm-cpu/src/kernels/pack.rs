@@ -5,8 +5,11 @@ use std::collections::TryReserveError;
 use half::bf16;
 
 use super::aligned::{Aligned, Zeroed};
+use super::selection::Identity;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
+
+mod select;
 
 /// Vectors in the width of a panel.
 pub const PANEL_VECTORS: usize = 2;
@@ -150,6 +153,7 @@ impl<'a, W: Weight> Panels<'a, W> {
 /// [`Panels`] with their memory.
 #[derive(Debug)]
 pub struct PackedWeight<W = f32> {
+    identity: Identity,
     isa: Isa,
     n: usize,
     k: usize,
@@ -168,7 +172,7 @@ impl PackedWeight {
     ) -> Result<PackedWeight, TryReserveError> {
         let mut data = Aligned::new(Panels::elements(isa, weight.n, weight.k))?;
         Panels::pack(isa, threads, weight, &mut data);
-        Ok(PackedWeight { isa, n: weight.n, k: weight.k, data })
+        Ok(PackedWeight { identity: Identity::new(), isa, n: weight.n, k: weight.k, data })
     }
 }
 
@@ -195,7 +199,7 @@ impl PackedWeight<bf16> {
             isa.run(Pack { weight: part, first: 0, out: wide });
             out.iter_mut().zip(wide).for_each(|(out, x)| *out = bf16::from_f32(*x));
         }
-        Ok(PackedWeight { isa, n, k, data })
+        Ok(PackedWeight { identity: Identity::new(), isa, n, k, data })
     }
 }
 

@@ -4,10 +4,13 @@ use std::collections::TryReserveError;
 
 use super::super::aligned::Aligned;
 use super::super::pack::Strided;
+use super::super::selection::Identity;
 use super::super::simd::Simd;
 use super::super::threads::{SharedMut, Threads, share};
 use super::quantize::LARGEST;
 use super::{Dot, DotIsa, DotKernel, GROUP};
+
+mod select;
 
 /// The largest sum of two neighbouring weights of one sign, before rounding: 254·129 fits 15 bits.
 const LARGEST_SUM: f32 = 128.0;
@@ -16,6 +19,7 @@ const LARGEST_SUM: f32 = 128.0;
 /// `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Columns and inputs that are too many are zero.
 #[derive(Debug)]
 pub struct QuantizedWeight {
+    identity: Identity,
     isa: DotIsa,
     n: usize,
     k: usize,
@@ -59,7 +63,8 @@ impl QuantizedWeight {
             let pack = Pack { weight, first: columns.start, width, offset, data, scales, starts };
             isa.run(pack);
         });
-        Ok(QuantizedWeight { isa, n, k, width, data, scales, starts })
+        let identity = Identity::new();
+        Ok(QuantizedWeight { identity, isa, n, k, width, data, scales, starts })
     }
 
     /// The instruction set that the panels are made for.
