@@ -30,7 +30,7 @@ impl Default for ShortlistOptions {
         ShortlistOptions {
             iterations: 5,
             best: 50,
-            threshold: 1e-4,
+            threshold: 1e-3,
             frequent: 100,
             pairs: 1_000_000,
             longest: 200,

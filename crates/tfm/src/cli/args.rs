@@ -163,7 +163,7 @@ pub(crate) struct LearnShortlist {
     #[arg(long, value_name = "N", default_value = "50")]
     pub(crate) best: usize,
     /// The least probability of a translation
-    #[arg(long, value_name = "P", default_value = "0.0001")]
+    #[arg(long, value_name = "P", default_value = "0.001")]
     pub(crate) threshold: f32,
     /// How many of the most frequent target tokens are always at hand
     #[arg(long, value_name = "N", default_value = "100")]
