@@ -132,6 +132,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
                 let most = panels_at_once(block.len());
                 let count = if self.panels.end - panel >= most { most } else { 1 };
                 let weights = self.weight.from(panel);
+                let next = self.weight.from((panel + count).min(self.weight.count() - 1)).as_ptr();
+                let lines = (k * width * size_of::<W>()).div_ceil(LINE * size_of::<f32>());
                 for part in 0..parts {
                     let inputs = share(k, parts, part);
                     for t in 0..tiles {
@@ -149,6 +151,11 @@ impl<W: Weight> Kernel for Block<'_, W> {
                         if panel == self.panels.start && part == 0 {
                             let next = rows.end;
                             self.prefetch_rows(s, next, S::TILE_ROWS.min(self.rows.end - next));
+                        }
+                        if tiles > 1 {
+                            for line in share(lines, parts * tiles, part * tiles + t) {
+                                s.prefetch_far(next.cast::<f32>().wrapping_add(line * LINE));
+                            }
                         }
                         let inputs = inputs.clone();
                         tile(s, self.x, (first, rows.len()), (weights, count), inputs, sums);

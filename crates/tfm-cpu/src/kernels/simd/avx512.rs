@@ -61,15 +61,6 @@ fn mask(len: usize) -> __mmask16 {
     ((1u32 << len) - 1) as __mmask16
 }
 
-/// The sums of the lanes at each place of the four quarters.
-#[inline(always)]
-fn quarter(v: __m512) -> __m128 {
-    has_avx512!(
-        let half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-        _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
-    )
-}
-
 impl Simd for Avx512 {
     type F = __m512;
     const LANES: usize = 16;
@@ -114,6 +105,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         has_avx512!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
+    }
+    #[inline(always)]
+    fn prefetch_far(self, x: *const f32) {
+        has_avx512!(_mm_prefetch::<_MM_HINT_T1>(x.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -177,8 +172,19 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
         has_avx512!(
-            let [a, b, c, d] = [quarter(v[0]), quarter(v[1]), quarter(v[2]), quarter(v[3])];
-            let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+            // Each step adds the same lanes of all four: the lower and the upper half, then the quarters of those, ...
+            let [a, b, c, d] = v;
+            let low = _mm512_shuffle_f32x4::<0x44>(a, b);
+            let ab = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let low = _mm512_shuffle_f32x4::<0x44>(c, d);
+            let cd = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(c, d));
+            let even = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+            let four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+            // ... then neighbours, and pairs of neighbours.
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0xB1>(four));
+            let one = _mm512_add_ps(two, _mm512_permute_ps::<0x4E>(two));
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
             let mut out = [0.0; 4];
             _mm_storeu_ps(out.as_mut_ptr(), sums);
             out
