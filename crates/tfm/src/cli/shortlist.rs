@@ -12,6 +12,8 @@ use tfm::{ShortlistLearner, ShortlistOptions};
 
 /// How many pairs are tokenised together, by all threads.
 const PORTION: usize = 1 << 13;
+/// Their bytes, but for the last pair: lines may be long.
+const PORTION_BYTES: usize = 16 << 20;
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &LearnShortlist) -> Outcome {
@@ -44,7 +46,7 @@ fn learn(arguments: &LearnShortlist, progress: &Progress) -> Outcome {
         ..ShortlistOptions::default()
     };
     let learner = ShortlistLearner::new(model.tokenizer(), options).map_err(failed)?;
-    let mut text = Text { learner, portion: Vec::new(), progress };
+    let mut text = Text { learner, portion: Vec::new(), bytes: 0, progress };
     for path in &arguments.tsv {
         text.read_columns(path)?;
     }
@@ -72,6 +74,7 @@ fn learn(arguments: &LearnShortlist, progress: &Progress) -> Outcome {
 struct Text<'a> {
     learner: ShortlistLearner<'a>,
     portion: Vec<(String, String)>,
+    bytes: usize,
     progress: &'a Progress,
 }
 
@@ -112,13 +115,16 @@ impl Text<'_> {
     }
 
     fn add(&mut self, source: String, target: String) -> Outcome {
+        self.bytes += source.len() + target.len();
         self.portion.push((source, target));
-        if self.portion.len() < PORTION { Ok(()) } else { self.flush() }
+        let is_full = self.portion.len() >= PORTION || self.bytes >= PORTION_BYTES;
+        if is_full { self.flush() } else { Ok(()) }
     }
 
     fn flush(&mut self) -> Outcome {
         self.learner.add(&self.portion).map_err(failed)?;
         self.portion.clear();
+        self.bytes = 0;
         self.progress.say(format!("{} pairs", self.learner.pairs()));
         Ok(())
     }
