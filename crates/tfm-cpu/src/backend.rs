@@ -12,6 +12,7 @@ use crate::kernels::scratch::Scratch;
 use crate::kernels::simd::Isa;
 use crate::kernels::threads::Threads;
 use crate::kernels::top_k::top_k;
+use crate::selections::Selections;
 use crate::{fused, primitive, products, strided, weights};
 
 /// The CPU as a backend.
@@ -24,6 +25,7 @@ pub struct CpuBackend {
     pub(crate) isa: Isa,
     pub(crate) threads: Threads,
     pub(crate) scratch: Scratch,
+    pub(crate) selections: Selections,
 }
 
 impl CpuBackend {
@@ -51,7 +53,7 @@ impl CpuBackend {
         };
         let threads = Threads::new(threads)
             .map_err(|error| device_error(format!("cannot start {threads} threads: {error}")))?;
-        Ok(CpuBackend { isa, threads, scratch: Scratch::new() })
+        Ok(CpuBackend { isa, threads, scratch: Scratch::new(), selections: Selections::default() })
     }
 }
 
@@ -101,7 +103,8 @@ impl Backend for CpuBackend {
         let threads = self.threads.fork(if threads == 0 { all } else { threads });
         let threads =
             threads.map_err(|error| device_error(format!("cannot start threads: {error}")))?;
-        Ok(CpuBackend { isa: self.isa, threads, scratch: Scratch::new() })
+        let (isa, selections) = (self.isa, Selections::default());
+        Ok(CpuBackend { isa, threads, scratch: Scratch::new(), selections })
     }
 
     fn limit_threads(&self, threads: usize) {

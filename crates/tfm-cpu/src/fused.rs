@@ -17,6 +17,7 @@ use crate::kernels::softmax::softmax;
 use crate::kernels::top_k::top_log_probabilities;
 
 mod linear;
+mod shortlist;
 mod training;
 
 /// What a kernel asks of an operand's layout.
@@ -35,8 +36,8 @@ enum Wanted {
 fn wanted(op: &Fused, operand: usize) -> Wanted {
     match op {
         Fused::Linear(_) if operand == 1 => Wanted::Any,
-        Fused::TopOfLinear(_) if operand == 0 => Wanted::Rows,
-        Fused::TopOfLinear(_) if operand == 1 => Wanted::Any,
+        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) if operand == 0 => Wanted::Rows,
+        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) if operand == 1 => Wanted::Any,
         Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
         Fused::Linear(_) => Wanted::Rows,
         Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_)
@@ -127,6 +128,11 @@ pub(crate) fn run(
         Fused::Embedding(op) => linear::embed(cpu, op, inputs, out)?,
         Fused::TopOfLinear(op) => {
             linear::run_top(cpu, op, inputs, out, destination::<i32>(&mut others[0]))?;
+        }
+        Fused::TopOfShortlist(op) => {
+            let [ids, log_sum_exps] = others else { unreachable!("three results") };
+            let (ids, sums) = (destination(ids), destination(log_sum_exps));
+            shortlist::run(cpu, op, inputs, out, ids, sums)?;
         }
         Fused::TopLogProbabilities(op) => {
             let ids = destination::<i32>(&mut others[0]);

@@ -12,6 +12,7 @@ mod fused;
 pub mod kernels;
 mod primitive;
 mod products;
+mod selections;
 mod strided;
 mod weights;
 

@@ -1,7 +1,7 @@
 //! How weights are stored for products, and what they are made from.
 
 use tfm_core::backend::{Outcome, PackFormat, View};
-use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear};
+use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear, TopOfShortlist};
 use tfm_core::{BackendError, RowSource};
 
 use crate::CpuBackend;
@@ -33,6 +33,7 @@ pub(crate) fn format(op: &Fused, operand: usize) -> Option<PackFormat> {
         Fused::Linear(Linear { precision, .. })
         | Fused::Embedding(Embedding { precision, .. })
         | Fused::TopOfLinear(TopOfLinear { precision, .. })
+        | Fused::TopOfShortlist(TopOfShortlist { precision, .. })
             if operand == 1 =>
         {
             Some(of(*precision))

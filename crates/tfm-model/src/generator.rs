@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
 use tfm_core::Session;
+use tfm_text::Shortlist;
 
 /// Generates targets for sources of one model, on one device.
 pub struct Generator {
@@ -30,6 +31,12 @@ impl Generator {
         let workers = (0..workers.max(1))
             .map(|_| Worker::new(session.fork(threads)?, config.clone(), share.clone()));
         Ok(Generator { workers: workers.collect::<Result<_>>()? })
+    }
+
+    /// Lets each sentence choose among the tokens that `shortlist` has for its source; with `None`, among all. The
+    /// shortlist is one of the model's vocabularies.
+    pub fn set_shortlist(&mut self, shortlist: Option<Arc<Shortlist>>) {
+        self.workers.iter_mut().for_each(|worker| worker.set_shortlist(shortlist.clone()));
     }
 
     /// How many workers there are.

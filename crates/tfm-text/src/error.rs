@@ -44,6 +44,17 @@ pub enum Error {
         available: Vec<String>,
     },
 
+    /// A shortlist of other vocabularies.
+    #[error(
+        "{file} is a shortlist for another model: {fault}; learn one for this model with `tfm shortlist`"
+    )]
+    ForeignShortlist {
+        /// The shortlist.
+        file: String,
+        /// In what the vocabularies differ.
+        fault: String,
+    },
+
     /// A token id at or above the size of the vocabulary.
     #[error(
         "token id {id} is outside of the vocabulary of {size} entries: the ids belong to another tokeniser"

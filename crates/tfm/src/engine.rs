@@ -35,6 +35,9 @@ impl Engine {
             Some(language) => Some(model.tokenizer.language_id(language)?),
             None => None,
         };
+        if let Some(shortlist) = &options.shortlist {
+            shortlist.check(&model.tokenizer)?;
+        }
         let mut limits = device.limits();
         if let Some(tokens) = options.batch_tokens {
             limits.source_tokens = tokens;
@@ -43,7 +46,8 @@ impl Engine {
         let parameters = Parameters::of_type(model.checkpoint.clone(), dtype);
         let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
         let config = Arc::new(Config { dtype, precision, ..Config::clone(&model.config) });
-        let generator = Generator::new(&session, &config, device.workers(), 1)?;
+        let mut generator = Generator::new(&session, &config, device.workers(), 1)?;
+        generator.set_shortlist(options.shortlist.clone());
         let forced = Forced::new(session, config);
         Ok(Engine {
             model: model.clone(),

@@ -38,6 +38,7 @@ pub use model::Model;
 pub use options::{ComputeType, Options};
 pub use stream::Translations;
 pub use tfm_model::checkpoint::ElementType;
+pub use tfm_text::{Shortlist, ShortlistLearner, ShortlistOptions};
 pub use translation::{Alignment, Alternative, Score, Translation};
 pub use translator::Translator;
 

@@ -2,7 +2,9 @@
 
 use crate::{Error, Model, Result};
 use std::fmt;
+use std::sync::Arc;
 use tfm_model::search::SearchOptions;
+use tfm_text::Shortlist;
 
 /// More beams than this are a mistake, and their memory is not there.
 const MOST_BEAMS: usize = 1024;
@@ -57,6 +59,8 @@ pub struct Options {
     pub batch_tokens: Option<usize>,
     /// The numbers in which the model is computed: shorter ones are faster and take less memory. Scores are in 32 bits always.
     pub dtype: ComputeType,
+    /// Let each translation choose among the tokens that a shortlist of this model has for its source: faster, and a little less exact.
+    pub shortlist: Option<Arc<Shortlist>>,
     /// Return with each translation which source tokens its tokens attended to.
     pub alignments: bool,
 }
@@ -72,6 +76,7 @@ impl Default for Options {
             target_language: None,
             batch_tokens: None,
             dtype: ComputeType::F32,
+            shortlist: None,
             alignments: false,
         }
     }

@@ -19,6 +19,7 @@ mod softmax;
 mod sum_of_squares;
 mod top_log_probabilities;
 mod top_of_linear;
+mod top_of_shortlist;
 
 pub use activation::{Activate, ActivateGradient, Activation};
 pub use adam::Adam;
@@ -37,6 +38,7 @@ pub use softmax::Softmax;
 pub use sum_of_squares::SumOfSquares;
 pub use top_log_probabilities::TopLogProbabilities;
 pub use top_of_linear::TopOfLinear;
+pub use top_of_shortlist::TopOfShortlist;
 
 use crate::{DType, Graph, Shape, Value};
 use smallvec::SmallVec;
@@ -136,6 +138,7 @@ fused_ops!(
     Embedding,
     TopLogProbabilities,
     TopOfLinear,
+    TopOfShortlist,
     AttentionGradient,
     LayerNormGradient,
     RmsNormGradient,

@@ -21,13 +21,17 @@ use crate::kernels::rows::Rows;
 use crate::weights::{packed, strided};
 
 /// A weight as the kernels take it: packed at load, or for this call where it was not known then.
-enum Weight<'a> {
+pub(super) enum Weight<'a> {
     Packed(&'a Buffer),
     Now(Buffer),
 }
 
 impl<'a> Weight<'a> {
-    fn new(cpu: &CpuBackend, precision: Precision, view: &View<'a, Buffer>) -> Outcome<Self> {
+    pub(super) fn new(
+        cpu: &CpuBackend,
+        precision: Precision,
+        view: &View<'a, Buffer>,
+    ) -> Outcome<Self> {
         Ok(match view.buffer {
             Buffer::Packed(_) | Buffer::Pairs(_) | Buffer::Quantized(_) => {
                 Weight::Packed(view.buffer)
@@ -36,7 +40,7 @@ impl<'a> Weight<'a> {
         })
     }
 
-    fn buffer(&self) -> &Buffer {
+    pub(super) fn buffer(&self) -> &Buffer {
         match self {
             Weight::Packed(buffer) => buffer,
             Weight::Now(buffer) => buffer,
@@ -65,12 +69,26 @@ pub(super) fn run(
         linear(threads, x, weight, epilogue, out, n);
         return Ok(());
     }
-    match Weight::new(cpu, op.precision, &inputs[1])?.buffer() {
+    product(cpu, x, Weight::new(cpu, op.precision, &inputs[1])?.buffer(), epilogue, out, n)
+}
+
+/// The product with a packed weight of `n` columns, and what follows it.
+pub(super) fn product(
+    cpu: &CpuBackend,
+    x: Rows<'_>,
+    weight: &Buffer,
+    epilogue: Epilogue<'_>,
+    out: &mut [f32],
+    n: usize,
+) -> Outcome {
+    let threads = &cpu.threads;
+    match weight {
         Buffer::Packed(weight) => linear(threads, x, weight, epilogue, out, n),
         Buffer::Pairs(weight) => {
             let words = words(x.cols());
-            let mut memory = memory(x.rows() * words)?;
-            pair_rows(cpu.isa, threads, x, &mut memory[..x.rows() * words]);
+            let elements = x.rows() * words;
+            let mut memory = cpu.scratch.take(elements).map_err(|_| no_memory(elements))?;
+            pair_rows(cpu.isa, threads, x, &mut memory[..elements]);
             let x = Rows::new(&memory, x.rows(), words, words);
             match at_once(&weight.panels()) {
                 Some(weight) => linear(threads, x, weight, epilogue, out, n),
@@ -94,7 +112,7 @@ pub(super) fn run_top(
     values: &mut [f32],
     ids: &mut [i32],
 ) -> Outcome {
-    let CpuBackend { isa, threads, scratch } = cpu;
+    let CpuBackend { isa, threads, scratch, .. } = cpu;
     let x = rows(&inputs[0]);
     let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
     let bias = bias.as_deref();
@@ -132,7 +150,7 @@ pub(super) fn run_top(
     found.map_err(|_| no_memory(x.rows() * (x.cols() + inputs[1].layout.shape()[0] / 256)))
 }
 
-fn no_memory(elements: usize) -> BackendError {
+pub(super) fn no_memory(elements: usize) -> BackendError {
     out_of_memory(size_of::<f32>() * elements)
 }
 

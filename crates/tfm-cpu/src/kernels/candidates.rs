@@ -135,7 +135,7 @@ impl Found {
 }
 
 /// The greatest logit, and the logarithm of the sum of all exponentials relative to it; NaN where it is undefined.
-fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32, f32) {
+pub(super) fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32, f32) {
     let max = chunks.clone().fold(f32::NEG_INFINITY, |max, (m, _)| if m > max { m } else { max });
     if max == f32::NEG_INFINITY {
         return (max, f32::NAN);
@@ -146,12 +146,12 @@ fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32, f32) {
 
 /// Looks through a chunk of a row's logits: the greatest, the sum of exponentials relative to it, and those that
 /// belong to the best.
-struct Scan<'a, 'b> {
-    logits: &'a [f32],
-    bias: &'a [f32],
+pub(super) struct Scan<'a, 'b> {
+    pub(super) logits: &'a [f32],
+    pub(super) bias: &'a [f32],
     /// The first column.
-    first: usize,
-    best: &'a mut Best<'b, f32>,
+    pub(super) first: usize,
+    pub(super) best: &'a mut Best<'b, f32>,
 }
 
 impl Kernel for Scan<'_, '_> {

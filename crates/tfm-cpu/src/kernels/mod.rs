@@ -34,6 +34,8 @@ pub mod reduce;
 pub mod rows;
 pub mod scatter;
 pub mod scratch;
+pub mod selection;
+pub mod shortlist;
 pub mod simd;
 mod small_product;
 pub mod softmax;

@@ -5,8 +5,11 @@ use std::collections::TryReserveError;
 use super::aligned::{Aligned, Zeroed};
 use super::columns::{Columns, PANELS_TOGETHER, pack_panels};
 use super::pairs::{self, Pair, PairPanels};
+use super::selection::Identity;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
+
+mod select;
 
 /// Vectors in the width of a panel.
 pub const PANEL_VECTORS: usize = 2;
@@ -155,6 +158,7 @@ impl<'a, W: Weight> Panels<'a, W> {
 /// [`Panels`] with their memory.
 #[derive(Debug)]
 pub struct PackedWeight<W = f32> {
+    identity: Identity,
     isa: Isa,
     n: usize,
     k: usize,
@@ -223,7 +227,7 @@ fn packed<W: Weight + Zeroed>(
         let (floats, memory) = memory.split_at_mut(floats * out.len());
         pack(isa, weight.part(columns, memory), out, floats);
     })?;
-    Ok(PackedWeight { isa, n, k, data })
+    Ok(PackedWeight { identity: Identity::new(), isa, n, k, data })
 }
 
 impl<W: Weight> PackedWeight<W> {

@@ -65,6 +65,7 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
         | Fused::TopOfLinear(_)
+        | Fused::TopOfShortlist(_)
         | Fused::Adam(_) => Wanted::Contiguous,
         Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
         Fused::Attention(_) | Fused::AttentionGradient(_) => Wanted::Contiguous,
@@ -92,8 +93,8 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
                 }
             }
         }
-        // Its decomposition is the kernels of a linear layer and of `TopLogProbabilities`.
-        Fused::TopOfLinear(_) => false,
+        // Their decompositions begin with the kernel of a linear layer.
+        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) => false,
         Fused::LayerNorm(_)
         | Fused::LayerNormGradient(_)
         | Fused::RmsNorm(_)
@@ -151,7 +152,9 @@ pub(crate) fn run(
             cross_entropy::run_gradient(cuda, op, inputs, &mut outputs[0])
         }
         Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
-        Fused::TopOfLinear(_) => unreachable!("`supports` refuses it"),
+        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) => {
+            unreachable!("`supports` refuses it")
+        }
         Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
         Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),

@@ -1,6 +1,7 @@
 //! The sentences being decoded, and the inputs of the next step.
 
 use super::memory::Memory;
+use super::shortlists::Shortlists;
 use crate::search::Search;
 
 /// A sentence being decoded.
@@ -8,6 +9,8 @@ pub(super) struct Sentence {
     /// What the caller calls it.
     pub(super) id: usize,
     pub(super) search: Search,
+    /// The tokens it may have, ascending, where there is a shortlist.
+    pub(super) list: Vec<u32>,
     /// Its range of the cross pool.
     pub(super) cross: (usize, usize),
     /// For each live hypothesis the rows of the self-attention pool that hold its past.
@@ -36,8 +39,11 @@ impl Sentence {
         memory.rows.keep(&mut self.taken, self.rows.iter().flatten().copied());
     }
 
-    /// Frees its memory.
-    pub(super) fn release(&mut self, memory: &mut Memory) {
+    /// Frees its memory and its list.
+    pub(super) fn release(&mut self, memory: &mut Memory, shortlists: &mut Option<Shortlists>) {
+        if let Some(shortlists) = shortlists {
+            shortlists.release(&self.list);
+        }
         memory.rows.give_back(self.taken.drain(..));
         memory.ranges.give_back(self.cross.0, self.cross.1);
     }

@@ -6,6 +6,7 @@ mod programs;
 mod ranges;
 mod rows;
 mod share;
+mod shortlists;
 mod worker;
 
 pub use share::ThreadShare;

@@ -1,7 +1,8 @@
 //! The programs of generation, each compiled once for its shape.
 
+use super::shortlists::ShortlistShape;
 use crate::config::Config;
-use crate::transformer::{DecoderKeys, Network, Pools, Sequences};
+use crate::transformer::{DecoderKeys, Listed, Network, Pools, Sequences};
 use std::collections::HashMap;
 use std::hash::Hash;
 use tfm_core::{CompileOptions, DType, Program, Result, Session, Shape, Value};
@@ -26,6 +27,8 @@ pub(super) struct StepShape {
     pub(super) renormalize: bool,
     /// Whether the softmax's normalisers are wanted too.
     pub(super) normalizers: bool,
+    /// Where hypotheses choose among lists.
+    pub(super) shortlist: Option<ShortlistShape>,
     pub(super) pools: Pools,
 }
 
@@ -78,7 +81,7 @@ impl Programs {
     }
 
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`, `lengths`,
-    /// `cross_offsets`, `cross_ranges`; states: all pools and `bans`; outputs: the candidates'
+    /// `cross_offsets`, `cross_ranges`, with a shortlist also `columns`, `lists`, `list_lengths`, `list_of`; states: all pools and `bans`; outputs: the candidates'
     /// log-probabilities and ids, then the normalisers if wanted.
     pub(super) fn step(
         &mut self,
@@ -103,6 +106,19 @@ impl Programs {
             };
             let bans = net.graph.state("bans", DType::F32, [1, vocabulary]);
             let bans = net.graph.reshape(bans, [vocabulary]);
+            if let Some(ShortlistShape { columns, lists, width }) = shape.shortlist {
+                let listed = Listed {
+                    columns: net.graph.indices("columns", vocabulary, [columns]),
+                    lists: net.graph.indices("lists", columns, [lists, width]),
+                    lengths: net.graph.indices("list_lengths", width + 1, [lists]),
+                    list_of: net.graph.indices("list_of", lists, [n]),
+                };
+                let found = net
+                    .decoder_listed_candidates(tokens, positions, keys, bans, listed, candidates);
+                let wanted = if shape.normalizers { 3 } else { 2 };
+                found.into_iter().take(wanted).for_each(|value| net.graph.output(value));
+                return session.compile(&net.graph, &CompileOptions::default());
+            }
             if !shape.renormalize && !shape.normalizers {
                 let found = net.decoder_candidates(tokens, positions, keys, bans, candidates);
                 found.into_iter().for_each(|value| net.graph.output(value));

@@ -5,11 +5,13 @@ use super::batch::{Sentence, StepInputs, reorder};
 use super::memory::Memory;
 use super::programs::{EncodeShape, Programs, StepShape};
 use super::share::{Busy, ThreadShare};
+use super::shortlists::Shortlists;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::search::{Advance, Hypothesis, Search, SearchOptions, static_bans};
 use std::sync::Arc;
 use tfm_core::{HostSlice, Session};
+use tfm_text::Shortlist;
 
 /// A sentence to decode.
 #[derive(Debug, Clone)]
@@ -55,6 +57,7 @@ pub struct Worker {
     memory: Memory,
     inputs: StepInputs,
     sentences: Vec<Sentence>,
+    shortlists: Option<Shortlists>,
     share: Arc<ThreadShare>,
     /// While there are sentences.
     busy: Option<Busy>,
@@ -74,9 +77,17 @@ impl Worker {
             memory,
             inputs: StepInputs::default(),
             sentences: Vec::new(),
+            shortlists: None,
             share,
             busy: None,
         })
+    }
+
+    /// Lets each sentence from now on choose among the tokens that `shortlist` has for its source; with `None`, among all.
+    /// The shortlist is one of the model's vocabularies.
+    pub fn set_shortlist(&mut self, shortlist: Option<Arc<Shortlist>>) {
+        let vocabulary = self.config.target_vocabulary;
+        self.shortlists = shortlist.map(|shortlist| Shortlists::new(shortlist, vocabulary));
     }
 
     /// Decodes all that `next` yields (its argument says whether to wait for one: true when there is nothing
@@ -94,7 +105,7 @@ impl Worker {
     ) -> Result<()> {
         let outcome = self.decode(options, limits, next, done);
         for mut sentence in self.sentences.drain(..) {
-            sentence.release(&mut self.memory); // there are some only after an error
+            sentence.release(&mut self.memory, &mut self.shortlists); // there are some only after an error
         }
         self.busy = None;
         outcome
@@ -110,6 +121,9 @@ impl Worker {
         options.validate(self.config.target_vocabulary)?;
         let capacity = (limits.hypotheses / options.beams).max(1);
         self.memory.ban(&mut self.session, &static_bans(options))?;
+        if let Some(shortlists) = &mut self.shortlists {
+            shortlists.begin(options);
+        }
         let mut exhausted = false;
         loop {
             if self.sentences.is_empty() {
@@ -162,9 +176,11 @@ impl Worker {
             positions.extend(0..length as i32);
             cross_rows.extend(start as i32..(start + length) as i32);
             offsets.push(tokens.len() as i32);
+            let list = self.shortlists.as_mut().map(|lists| lists.admit(&request.source));
             self.sentences.push(Sentence {
                 id: request.id,
                 search: Search::new(options),
+                list: list.unwrap_or_default(),
                 cross: (start, length),
                 rows: vec![Vec::new()],
                 taken: Vec::new(),
@@ -222,6 +238,8 @@ impl Worker {
             self.sentences.iter().map(|sentence| sentence.search.candidates_needed()).max();
         // Few different numbers, so that programs are found again.
         let candidates = needed.unwrap_or(1).next_power_of_two().min(self.config.target_vocabulary);
+        let shortlists = self.shortlists.as_mut();
+        let shortlist = shortlists.map(|lists| lists.gather(&mut self.sentences, candidates));
         self.inputs.gather(&mut self.sentences, &mut self.memory);
         let inputs = &self.inputs;
         let shape = StepShape {
@@ -231,10 +249,11 @@ impl Worker {
             renormalize: options.renormalize,
             // Greedy search penalises logits, as `transformers` does there.
             normalizers: options.beams <= 1 && options.repetition_penalty != 1.0,
+            shortlist,
             pools: self.memory.pools(),
         };
         let program = self.programs.step(&mut self.session, &self.config, shape)?;
-        let bindings = [
+        let mut bindings = vec![
             ("tokens", HostSlice::I32(&inputs.tokens)),
             ("positions", HostSlice::I32(&inputs.positions)),
             ("new_rows", HostSlice::I32(&inputs.new_rows)),
@@ -243,6 +262,7 @@ impl Worker {
             ("cross_offsets", HostSlice::I32(&inputs.cross_offsets)),
             ("cross_ranges", HostSlice::I32(&inputs.cross_ranges)),
         ];
+        bindings.extend(self.shortlists.iter().flat_map(Shortlists::inputs));
         let outputs = self.session.run(&program, &bindings, &mut self.memory.states())?;
         let (Some(values), Some(ids)) = (outputs[0].as_f32(), outputs[1].as_i32()) else {
             unreachable!("the step's program returns f32 and i32");
@@ -250,7 +270,7 @@ impl Worker {
 
         let normalizers = outputs.get(2).and_then(tfm_core::Tensor::as_f32);
         let mut row = 0;
-        let memory = &mut self.memory;
+        let (memory, shortlists) = (&mut self.memory, &mut self.shortlists);
         self.sentences.retain_mut(|sentence| {
             let live = sentence.rows.len();
             let rows = row..row + live;
@@ -266,7 +286,7 @@ impl Worker {
                     true
                 }
                 Advance::Finished => {
-                    sentence.release(memory);
+                    sentence.release(memory, shortlists);
                     done(sentence.id, sentence.search.finish());
                     false
                 }

@@ -3,7 +3,7 @@
 //! step by step: they differ in where keys and values come from.
 
 use super::{Network, Sequences};
-use tfm_core::fused::{Attention, RowTableAttention, TopOfLinear};
+use tfm_core::fused::{Attention, RowTableAttention, TopOfLinear, TopOfShortlist};
 use tfm_core::{DType, Value};
 
 /// Where the decoder's attentions find their keys and values.
@@ -41,6 +41,19 @@ pub struct Pools {
     pub own: usize,
     /// Rows of the cross-attention pools.
     pub cross: usize,
+}
+
+/// Which tokens each hypothesis may choose among, as [`TopOfShortlist`] takes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Listed {
+    /// `[u]`: the tokens that are in any list.
+    pub columns: Value,
+    /// `[s, w]`: the lists, as places in `columns`.
+    pub lists: Value,
+    /// `[s]`: how many each has.
+    pub lengths: Value,
+    /// `[t]`: each hypothesis' list.
+    pub list_of: Value,
 }
 
 impl Network<'_> {
@@ -93,6 +106,29 @@ impl Network<'_> {
             let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).chain([bans]).collect();
             let found = net.graph.fused_all(op, &inputs);
             [found[0], found[1]]
+        })
+    }
+
+    /// The `k` most probable tokens after each of the target's among those of its list: log-probabilities and ids
+    /// `[t, k]`, and the logarithms of the sums of the lists' exponentiated logits `[t]`.
+    pub fn decoder_listed_candidates(
+        &mut self,
+        tokens: Value,
+        positions: Value,
+        keys: DecoderKeys,
+        bans: Value,
+        listed: Listed,
+        k: usize,
+    ) -> [Value; 3] {
+        let x = self.decoder_states(tokens, positions, keys);
+        self.scoped("output", |net| {
+            let (weight, bias) = net.output_projection();
+            let op = TopOfShortlist { bias: bias.is_some(), k, precision: net.config.precision };
+            let Listed { columns, lists, lengths, list_of } = listed;
+            let mut inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
+            inputs.extend([bans, columns, lists, lengths, list_of]);
+            let found = net.graph.fused_all(op, &inputs);
+            [found[0], found[1], found[2]]
         })
     }
 

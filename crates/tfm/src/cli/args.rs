@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Convert(Convert),
     /// The mean of the weights of several models of one training.
     Average(Average),
+    /// Learn which target tokens the source tokens are translated by, for --shortlist.
+    Shortlist(LearnShortlist),
     /// Make tokenisers.
     #[command(subcommand)]
     Tokenizer(TokenizerCommand),
@@ -135,6 +137,46 @@ pub(crate) struct TrainTokenizer {
     /// The folder to write, made if it is absent
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LearnShortlist {
+    /// Source text, a sentence a line; - is standard input. Files that end in .gz are unpacked
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "target", required_unless_present = "tsv")]
+    pub(crate) source: Vec<PathBuf>,
+    /// Its translation, line by line: as many files
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
+    pub(crate) target: Vec<PathBuf>,
+    /// Lines of `source TAB target`; what follows another tab is left out
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) tsv: Vec<PathBuf>,
+    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) output: PathBuf,
+    /// The most translations of a source token
+    #[arg(long, value_name = "N", default_value = "50")]
+    pub(crate) best: usize,
+    /// The least probability of a translation
+    #[arg(long, value_name = "P", default_value = "0.001")]
+    pub(crate) threshold: f32,
+    /// How many of the most frequent target tokens are always at hand
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) frequent: usize,
+    /// Iterations of expectation maximisation (IBM Model 1)
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(crate) iterations: NonZeroUsize,
+    /// Learn from the first N pairs; they are kept in memory
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    pub(crate) pairs: NonZeroUsize,
+    /// How many threads learn; without it, as many as there are processors
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -295,6 +337,9 @@ pub(crate) struct Search {
     /// Source tokens encoded together: more is faster, less takes less memory
     #[arg(long, value_name = "N")]
     pub(crate) batch_tokens: Option<NonZeroUsize>,
+    /// Choose among the tokens that this file of `tfm shortlist` has for each source: faster, a little less exact
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shortlist: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -10,6 +10,7 @@ mod output;
 mod progress;
 mod render;
 mod score;
+mod shortlist;
 mod tokenizer;
 mod train;
 mod translate;
@@ -19,7 +20,8 @@ use clap::Parser;
 use failure::{Failure, Outcome};
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use tfm::{ComputeType, Device, Model, Options};
+use std::sync::Arc;
+use tfm::{ComputeType, Device, Model, Options, Shortlist};
 
 /// Does what the command line asks for.
 pub(crate) fn run() -> ExitCode {
@@ -31,6 +33,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Train(arguments) => train::run(&arguments),
         Command::Convert(arguments) => convert::convert(&arguments),
         Command::Average(arguments) => convert::average(&arguments),
+        Command::Shortlist(arguments) => shortlist::run(&arguments),
         Command::Tokenizer(command) => tokenizer::run(&command),
     };
     outcome.map_or_else(Failure::report, |()| ExitCode::SUCCESS)
@@ -74,15 +77,17 @@ fn open(folder: Option<&std::path::Path>) -> Outcome<Model> {
 }
 
 impl Search {
-    fn options(&self) -> Options {
-        Options {
+    fn options(&self) -> Outcome<Options> {
+        let shortlist = self.shortlist.as_deref().map(Shortlist::read).transpose();
+        Ok(Options {
             beams: self.beam.map(NonZeroUsize::get),
             length_penalty: self.length_penalty,
             max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
             min_new_tokens: self.min_new_tokens,
             target_language: self.target_lang.clone(),
             batch_tokens: self.batch_tokens.map(NonZeroUsize::get),
+            shortlist: shortlist.map_err(tfm::Error::from)?.map(Arc::new),
             ..Options::default()
-        }
+        })
     }
 }

@@ -114,7 +114,8 @@ impl Trainers {
     }
 }
 
-fn no_tab(path: &Path, line: usize) -> Failure {
+/// A line that should have two columns.
+pub(super) fn no_tab(path: &Path, line: usize) -> Failure {
     let name = if path == Path::new("-") { PathBuf::from("standard input") } else { path.into() };
     let problem = "has no tab between source and target";
     Failure::Work(format!("{}, line {line}: {problem}", name.display()))

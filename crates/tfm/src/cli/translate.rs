@@ -58,7 +58,7 @@ fn translate(arguments: &Translate, input: Input, sink: &mut Sink) -> Outcome {
         n_best: arguments.n_best.map_or(1, NonZeroUsize::get),
         alignments: arguments.alignments,
         dtype: arguments.model.dtype.into(),
-        ..arguments.search.options()
+        ..arguments.search.options()?
     };
     let translator = Translator::new(&model, arguments.model.device(arguments.quiet), &options)?;
     let render = Render {

@@ -3,9 +3,11 @@
 use super::harness::Check;
 use super::single_ops::same_bits;
 use super::{Config, Failure, Report};
-use crate::fused::{Activation, Attention, Embedding, Linear, Precision, RowTableAttention};
+use crate::fused::{
+    Activation, Attention, Embedding, Linear, Precision, RowTableAttention, TopOfShortlist,
+};
 use crate::testing::recipe::pick;
-use crate::testing::recipes::{Ragged, bias_table, heads, relative_bias, row_tables};
+use crate::testing::recipes::{Lists, Ragged, bias_table, heads, list, relative_bias, row_tables};
 use crate::testing::{Builder, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Layout, Shape, Tensor, Value};
 use proptest::prelude::*;
@@ -99,7 +101,11 @@ pub(super) fn law(subject: &dyn Subject, config: &Config) -> Result<Report, Fail
     let tables = table_batches(subject.dtypes());
     let tables = check("RowTableAttention")
         .run(60, &tables, |batch: &Batch| batch.check(subject, |row| row..row + 1))?;
-    Ok(rows.and(ragged).and(tables))
+    let lists =
+        check("TopOfShortlist").run(60, &list_batches(subject.dtypes()), |batch: &Batch| {
+            batch.check(subject, |row| row..row + 1)
+        })?;
+    Ok(rows.and(ragged).and(tables).and(lists))
 }
 
 /// What is computed of each row.
@@ -257,6 +263,37 @@ fn table_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
                 operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
                 let y = b.graph.fused(op, &operands);
                 b.graph.output(y);
+            });
+            Batch { description, rows, threads, dtype, seed, build }
+        },
+    )
+}
+
+/// Rows with a list each: neither the lists of the others nor the order of the columns matters.
+fn list_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
+    let sizes = (1..=40usize, 1..=700usize, 1..=90usize, 1..=9usize);
+    let how = (any::<bool>(), select(&Precision::ALL[..]), 1..=3usize);
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), sizes, how).prop_map(
+        |(dtype, seed, (rows, v, d, k), (bias, precision, threads))| {
+            let op = TopOfShortlist { bias, k: k.min(v), precision };
+            let description = format!("{op:?} of {v} tokens, from {d}");
+            let build: Build = Arc::new(move |b, some| {
+                let x = some_rows(b, rows, &[d], &some, 1.0);
+                let mut inputs = vec![x, b.weight([v, d], 0.5)];
+                inputs.extend(op.bias.then(|| b.weight([v], 1.0)));
+                let bans = b.data.tensor(DType::F32, &[v].into(), 0.1);
+                inputs.push(b.weight_of(bans));
+                let all: Vec<Vec<i32>> = (0..rows).map(|_| list(&mut b.data, v)).collect();
+                let lists = Lists::new(&mut b.data, &all[some.clone()], v, v);
+                inputs.extend(lists.operands(b, v, (0..some.len() as i32).collect()));
+                let top = b.graph.fused_all(op, &inputs);
+                // Beyond the end of a list the ids are those of what the columns happen to have.
+                let [values, ids] = [top[0], top[1]];
+                let least = b.graph.constant(f64::MIN, DType::F32);
+                let listed = b.graph.less(least, values);
+                let none = b.graph.constant_like(-1.0, ids);
+                let ids = b.graph.select(listed, ids, none);
+                [values, ids, top[2]].into_iter().for_each(|result| b.graph.output(result));
             });
             Batch { description, rows, threads, dtype, seed, build }
         },

@@ -104,7 +104,12 @@ fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
     let chooses = |op: &Op| {
         matches!(
             op,
-            Op::TopK { .. } | Op::Fused(Fused::TopLogProbabilities(_) | Fused::TopOfLinear(_))
+            Op::TopK { .. }
+                | Op::Fused(
+                    Fused::TopLogProbabilities(_)
+                        | Fused::TopOfLinear(_)
+                        | Fused::TopOfShortlist(_)
+                )
         )
     };
     if problem.graph.nodes.iter().any(|node| chooses(&node.op)) {

@@ -47,7 +47,7 @@ fn linear(range: &Range) -> BoxedStrategy<Recipe> {
 }
 
 /// Full as often as all others together.
-fn precision() -> impl Strategy<Value = Precision> {
+pub(super) fn precision() -> impl Strategy<Value = Precision> {
     select(vec![Precision::Full, Precision::Full, Precision::BFloat16, Precision::Int8])
 }
 
@@ -220,7 +220,7 @@ fn top_of_linear(range: &Range) -> BoxedStrategy<Recipe> {
 }
 
 /// Adds an output: the entries of `log softmax(logits) + bias` that `ids [n, k]` name.
-fn named(b: &mut crate::testing::Builder, logits: Value, bias: Value, ids: Value) {
+pub(super) fn named(b: &mut crate::testing::Builder, logits: Value, bias: Value, ids: Value) {
     let (n, v) = (b.graph.shape(logits)[0], b.graph.shape(logits)[1]);
     let all = b.graph.log_softmax(logits);
     let all = b.graph.add(all, bias);

@@ -6,6 +6,7 @@ mod fused;
 mod graphs;
 mod indices;
 mod primitives;
+mod shortlist;
 mod training;
 
 use super::Recipe;
@@ -15,6 +16,7 @@ use proptest::strategy::BoxedStrategy;
 
 pub use attention::{Ragged, bias_table, heads, relative_bias, row_tables};
 pub use graphs::graphs;
+pub(super) use shortlist::{Lists, list};
 
 /// How strided operands must compare with contiguous ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +74,7 @@ pub fn primitives(range: &Range) -> Vec<Family> {
 /// The recipes of all fused ops, each by its name.
 pub fn fused(range: &Range) -> Vec<Family> {
     let mut families = fused::families(range);
+    families.extend(shortlist::families(range));
     families.extend(attention::families(range));
     families.extend(training::families(range));
     families

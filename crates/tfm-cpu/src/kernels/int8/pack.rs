@@ -9,13 +9,17 @@ use tfm_core::fused::quantized::quantize;
 use super::super::aligned::{Aligned, Zeroed};
 use super::super::columns::{Columns, pack_panels};
 use super::super::pack::Strided;
+use super::super::selection::Identity;
 use super::super::threads::{SharedMut, Threads};
 use super::{Dot, DotIsa, DotKernel, GROUP};
+
+mod select;
 
 /// `W [n, k]`, each output column j a multiple `scale(j)` of integers from −127 to 127, as panels of `width` columns:
 /// `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Columns and inputs that are too many are zero.
 #[derive(Debug)]
 pub struct QuantizedWeight {
+    identity: Identity,
     isa: DotIsa,
     n: usize,
     k: usize,
@@ -101,7 +105,8 @@ impl QuantizedWeight {
             };
             fill(columns, scales, memory, Pack { size, width, offset, data, starts });
         })?;
-        Ok(QuantizedWeight { isa, n, k, width, data, scales, starts })
+        let identity = Identity::new();
+        Ok(QuantizedWeight { identity, isa, n, k, width, data, scales, starts })
     }
 
     /// The instruction set that the panels are made for.

@@ -1,0 +1,125 @@
+//! The best of each row's own columns.
+
+use super::candidates::{CHUNK, Scan, log_sum};
+use super::simd::Isa;
+use super::threads::{SharedMut, Threads, share};
+use super::top_k::Best;
+
+/// Lists of columns, and which row has which.
+#[derive(Clone, Copy, Debug)]
+pub struct Lists<'a> {
+    /// `[lists, width]`
+    pub places: &'a [i32],
+    /// From one list to the next.
+    pub width: usize,
+    /// Columns of each list.
+    pub lengths: &'a [i32],
+    /// Each row's list.
+    pub list_of: &'a [i32],
+}
+
+impl<'a> Lists<'a> {
+    /// The columns of a row's list, and behind them what fills its row.
+    fn of(&self, row: usize) -> (&'a [i32], usize) {
+        let list = self.list_of[row] as usize;
+        let places = &self.places[list * self.width..][..self.width];
+        (places, self.lengths[list] as usize)
+    }
+}
+
+/// Where the best of rows go.
+#[derive(Debug)]
+pub struct Found<'a> {
+    /// `[rows, k]`
+    pub values: &'a mut [f32],
+    /// `[rows, k]`: places in the rows' lists.
+    pub places: &'a mut [i32],
+    /// `[rows]`: the logarithm of the sum of the exponentials of a row's own logits.
+    pub log_sum_exps: &'a mut [f32],
+}
+
+/// Operations of a product in the time that a column of a list takes.
+const OPERATIONS_A_COLUMN: usize = 60;
+
+/// The k most probable of each row of `logits` among the columns of its list: the top k of
+/// `log softmax(own logits) + own bias`. Those that a list lacks are −∞.
+///
+/// The logits of a list are put together first, and then looked through as those of a whole vocabulary are: a list of all
+/// columns in their order has the bits of [`super::candidates::candidates`].
+pub fn best_of_lists(
+    isa: Isa,
+    threads: &Threads,
+    logits: &[f32],
+    bias: &[f32],
+    lists: Lists<'_>,
+    k: usize,
+    found: Found<'_>,
+) {
+    let (columns, rows) = (bias.len(), lists.list_of.len());
+    assert!(logits.len() >= rows * columns && k <= lists.width);
+    assert!(found.values.len() == rows * k && found.places.len() == rows * k);
+    assert!(found.log_sum_exps.len() == rows);
+    let work = OPERATIONS_A_COLUMN * rows * lists.width;
+    let tasks = threads.tasks(work, rows);
+    let values = SharedMut::new(found.values);
+    let places = SharedMut::new(found.places);
+    let log_sum_exps = SharedMut::new(found.log_sum_exps);
+    threads.run(tasks, |task| {
+        let mut statistics = Vec::new();
+        for row in share(rows, tasks, task) {
+            // SAFETY: tasks have different rows.
+            let (values, places, log_sum_exp) = unsafe {
+                (
+                    values.slice(row * k..(row + 1) * k),
+                    places.slice(row * k..(row + 1) * k),
+                    &mut log_sum_exps.slice(row..row + 1)[0],
+                )
+            };
+            let own =
+                Own { logits: &logits[row * columns..][..columns], bias, list: lists.of(row) };
+            *log_sum_exp = own.best(isa, &mut statistics, values, places);
+        }
+    });
+}
+
+/// A row and its list.
+struct Own<'a> {
+    logits: &'a [f32],
+    bias: &'a [f32],
+    list: (&'a [i32], usize),
+}
+
+impl Own<'_> {
+    fn best(
+        &self,
+        isa: Isa,
+        statistics: &mut Vec<(f32, f32)>,
+        values: &mut [f32],
+        places: &mut [i32],
+    ) -> f32 {
+        let list = &self.list.0[..self.list.1];
+        let mut best = Best { values, ids: places, len: 0 };
+        let (mut logits, mut bias) = ([0.0; CHUNK], [0.0; CHUNK]);
+        statistics.clear();
+        for (chunk, list) in list.chunks(CHUNK).enumerate() {
+            for ((logit, bias), &place) in logits.iter_mut().zip(&mut bias).zip(list) {
+                *logit = self.logits[place as usize];
+                *bias = self.bias[place as usize];
+            }
+            let (logits, bias) = (&logits[..list.len()], &bias[..list.len()]);
+            let scan = Scan { logits, bias, first: chunk * CHUNK, best: &mut best };
+            statistics.push(isa.run(scan));
+        }
+        let (max, log_sum) = log_sum(statistics.iter().copied());
+        if log_sum.is_nan() {
+            best.values.fill(f32::NAN);
+            best.ids.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
+            return f32::NAN;
+        }
+        let len = best.len;
+        best.values[..len].iter_mut().for_each(|value| *value = (*value - max) - log_sum);
+        best.values[len..].fill(f32::NEG_INFINITY);
+        best.ids[len..].iter_mut().zip(len..).for_each(|(place, i)| *place = i as i32);
+        max + log_sum
+    }
+}
