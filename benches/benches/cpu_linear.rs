@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-use tfm_cpu::kernels::bfloat16::round_rows;
 use tfm_cpu::kernels::epilogue::Epilogue;
 use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::int8::pack::QuantizedWeight;
 use tfm_cpu::kernels::int8::{self, DotIsa};
 use tfm_cpu::kernels::pack::{PackedWeight, Strided};
+use tfm_cpu::kernels::pairs::{at_once, pair_rows, words};
 use tfm_cpu::kernels::rows::Rows;
 use tfm_cpu::kernels::scratch::Scratch;
 use tfm_cpu::kernels::simd::Isa;
@@ -54,11 +54,15 @@ fn bench(c: &mut Criterion) {
                 group.bench_function(
                     BenchmarkId::new(format!("tfm bf16 {count} threads"), m),
                     |b| {
-                        let mut rounded = vec![0.0; m * k];
+                        let mut pairs = vec![0.0; m * words(k)];
                         b.iter(|| {
-                            round_rows(isa, &threads, Rows::contiguous(&x, k), &mut rounded);
-                            let x = Rows::contiguous(&rounded, k);
-                            linear(&threads, x, &short, Epilogue::default(), black_box(&mut y), n)
+                            pair_rows(isa, &threads, Rows::contiguous(&x, k), &mut pairs);
+                            let x = Rows::contiguous(&pairs, words(k));
+                            let (epilogue, y) = (Epilogue::default(), black_box(&mut y));
+                            match at_once(&short.panels()) {
+                                Some(weight) => linear(&threads, x, weight, epilogue, y, n),
+                                None => linear(&threads, x, &short, epilogue, y, n),
+                            }
                         });
                     },
                 );

@@ -132,6 +132,12 @@ pub trait Backend: Send + Sync + Sized + 'static {
         Ok(buffer)
     }
 
+    /// Makes a buffer `elements` long, more than it is; the first elements stay, the new ones are undefined. False, and
+    /// nothing has changed, where a copy would be no dearer.
+    fn enlarge(&self, _buffer: &mut Self::Buffer, _elements: usize) -> Outcome<bool> {
+        Ok(false)
+    }
+
     /// The elements of `src`, in row-major order. Waits for the work that makes them.
     fn download(&self, src: View<'_, Self::Buffer>) -> Outcome<Tensor>;
 

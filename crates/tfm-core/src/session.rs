@@ -51,10 +51,20 @@ pub struct DeviceTensor {
     identity: u64,
 }
 
+/// A number that no tensor has.
+fn new_identity() -> u64 {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    MADE.fetch_add(1, Ordering::Relaxed)
+}
+
 impl DeviceTensor {
+    /// Has more rows from now on, perhaps somewhere else.
+    fn enlarged(&mut self, shape: Shape) {
+        (self.shape, self.identity) = (shape, new_identity());
+    }
+
     fn new(dtype: DType, shape: Shape, buffer: Box<dyn Any + Send>) -> Self {
-        static MADE: AtomicU64 = AtomicU64::new(0);
-        DeviceTensor { dtype, shape, buffer, identity: MADE.fetch_add(1, Ordering::Relaxed) }
+        DeviceTensor { dtype, shape, buffer, identity: new_identity() }
     }
 
     /// The extents.
@@ -153,6 +163,15 @@ impl Session {
         self.engine.allocate(dtype, shape.into())
     }
 
+    /// Gives a state more rows, if that is possible without a copy; the content of those that are new is undefined. False,
+    /// and nothing has changed, where it is not.
+    ///
+    /// # Errors
+    /// The tensor is of another backend; the backend's.
+    pub fn enlarge(&self, tensor: &mut DeviceTensor, rows: usize) -> Result<bool> {
+        self.engine.enlarge(tensor, rows)
+    }
+
     /// Device memory with a tensor's content.
     ///
     /// # Errors
@@ -206,6 +225,7 @@ trait AnyEngine: Send {
     fn limit_threads(&self, threads: usize);
     fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program>;
     fn allocate(&self, dtype: DType, shape: Shape) -> Result<DeviceTensor>;
+    fn enlarge(&self, tensor: &mut DeviceTensor, rows: usize) -> Result<bool>;
     fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor>;
     fn download(&self, tensor: &DeviceTensor) -> Result<Tensor>;
     fn first_not_finite(

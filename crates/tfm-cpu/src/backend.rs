@@ -112,6 +112,16 @@ impl Backend for CpuBackend {
         allocate(dtype, elements)
     }
 
+    fn enlarge(&self, buffer: &mut Buffer, elements: usize) -> Outcome<bool> {
+        Ok(match buffer {
+            Buffer::F32(data) => data.enlarge(elements),
+            Buffer::F16(data) => data.enlarge(elements),
+            Buffer::BF16(data) => data.enlarge(elements),
+            Buffer::I32(data) => data.enlarge(elements),
+            Buffer::Packed(_) | Buffer::Pairs(_) | Buffer::Quantized(_) => false,
+        })
+    }
+
     fn upload(&self, src: HostSlice<'_>, dst: &mut Buffer) -> Outcome {
         fn put<T: Element>(src: &[T], dst: &mut Buffer) {
             T::slice_mut(dst)[..src.len()].copy_from_slice(src);

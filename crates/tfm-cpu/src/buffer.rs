@@ -9,6 +9,7 @@ use tfm_core::{BackendError, DType, Layout};
 use crate::kernels::aligned::{Aligned, Zeroed};
 use crate::kernels::int8::pack::QuantizedWeight;
 use crate::kernels::pack::PackedWeight;
+use crate::kernels::pairs::Pair;
 
 /// Memory of the CPU backend.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub enum Buffer {
     /// A weight made by [`tfm_core::Backend::pack`].
     Packed(PackedWeight),
     /// A weight in `bf16`, made likewise.
-    Short(PackedWeight<bf16>),
+    Pairs(PackedWeight<Pair>),
     /// A weight in 8-bit integers, made likewise.
     Quantized(QuantizedWeight),
 }

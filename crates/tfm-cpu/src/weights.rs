@@ -74,7 +74,7 @@ pub(crate) fn packed(
     let (threads, extents) = (&cpu.threads, weight.extents());
     let packed = match precision {
         Precision::Full => PackedWeight::new(cpu.isa, threads, weight).map(Buffer::Packed),
-        Precision::BFloat16 => PackedWeight::rounded(cpu.isa, threads, weight).map(Buffer::Short),
+        Precision::BFloat16 => PackedWeight::rounded(cpu.isa, threads, weight).map(Buffer::Pairs),
         Precision::Int8 => {
             QuantizedWeight::new(DotIsa::of(cpu.isa), threads, weight).map(Buffer::Quantized)
         }

@@ -1,12 +1,12 @@
 //! The linear layer of each precision at sizes of a model, to be held against the peaks.
 
 use std::time::Instant;
-use tfm_cpu::kernels::bfloat16::round_rows;
 use tfm_cpu::kernels::epilogue::Epilogue;
 use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::int8::pack::QuantizedWeight;
 use tfm_cpu::kernels::int8::{self, DotIsa};
 use tfm_cpu::kernels::pack::{PackedWeight, Strided};
+use tfm_cpu::kernels::pairs::{at_once, pair_rows, words};
 use tfm_cpu::kernels::rows::Rows;
 use tfm_cpu::kernels::scratch::Scratch;
 use tfm_cpu::kernels::simd::Isa;
@@ -43,10 +43,14 @@ pub(crate) fn rate(
         }
         "bf16" => {
             let packed = PackedWeight::rounded(isa, &threads, whole).ok()?;
-            let mut rounded = vec![0.0; m * k];
+            let (words, mut pairs) = (words(k), vec![0.0; m * words(k)]);
             Box::new(move |y| {
-                round_rows(isa, &threads, x, &mut rounded);
-                linear(&threads, Rows::contiguous(&rounded, k), &packed, epilogue, y, n);
+                pair_rows(isa, &threads, x, &mut pairs);
+                let x = Rows::contiguous(&pairs, words);
+                match at_once(&packed.panels()) {
+                    Some(weight) => linear(&threads, x, weight, epilogue, y, n),
+                    None => linear(&threads, x, &packed, epilogue, y, n),
+                }
             })
         }
         _ => {

@@ -131,6 +131,19 @@ impl<B: Backend> AnyEngine for Engine<B> {
         Ok(DeviceTensor::new(dtype, shape, buffer))
     }
 
+    fn enlarge(&self, tensor: &mut DeviceTensor, rows: usize) -> Result<bool> {
+        if tensor.shape.first().is_none_or(|&first| rows < first) {
+            return Ok(false);
+        }
+        let shape = Shape::from([&[rows], &tensor.shape[1..]].concat().as_slice());
+        let buffer = tensor.buffer.downcast_mut::<B::Buffer>().ok_or(Error::ForeignTensor)?;
+        let done = self.backend.enlarge(buffer, shape.elements())?;
+        if done {
+            tensor.enlarged(shape);
+        }
+        Ok(done)
+    }
+
     fn upload(&self, tensor: &Tensor) -> Result<DeviceTensor> {
         let mut buffer = self.backend.allocate(tensor.dtype(), tensor.shape().elements())?;
         self.backend.upload(tensor.as_slice(), &mut buffer)?;

@@ -9,7 +9,6 @@ use tfm_core::fused::{Embedding, Linear, Precision, TopOfLinear};
 use super::rows;
 use crate::CpuBackend;
 use crate::buffer::{Buffer, in_order, out_of_memory};
-use crate::kernels::bfloat16::round_rows;
 use crate::kernels::candidates::candidates;
 use crate::kernels::embedding::{Table, embedding};
 use crate::kernels::epilogue::Epilogue;
@@ -17,6 +16,7 @@ use crate::kernels::gemm::{Projection, linear};
 use crate::kernels::int8;
 use crate::kernels::int8::quantize::QuantizedRows;
 use crate::kernels::pack::Panels;
+use crate::kernels::pairs::{at_once, pair_rows, words};
 use crate::kernels::rows::Rows;
 use crate::weights::{packed, strided};
 
@@ -29,7 +29,7 @@ enum Weight<'a> {
 impl<'a> Weight<'a> {
     fn new(cpu: &CpuBackend, precision: Precision, view: &View<'a, Buffer>) -> Outcome<Self> {
         Ok(match view.buffer {
-            Buffer::Packed(_) | Buffer::Short(_) | Buffer::Quantized(_) => {
+            Buffer::Packed(_) | Buffer::Pairs(_) | Buffer::Quantized(_) => {
                 Weight::Packed(view.buffer)
             }
             _ => Weight::Now(packed(cpu, precision, strided(view))?),
@@ -67,12 +67,15 @@ pub(super) fn run(
     }
     match Weight::new(cpu, op.precision, &inputs[1])?.buffer() {
         Buffer::Packed(weight) => linear(threads, x, weight, epilogue, out, n),
-        Buffer::Short(weight) => {
-            let elements = x.rows() * x.cols();
-            let mut memory = memory(elements)?;
-            round_rows(cpu.isa, threads, x, &mut memory[..elements]);
-            let x = Rows::new(&memory, x.rows(), x.cols(), x.cols());
-            linear(threads, x, weight, epilogue, out, n);
+        Buffer::Pairs(weight) => {
+            let words = words(x.cols());
+            let mut memory = memory(x.rows() * words)?;
+            pair_rows(cpu.isa, threads, x, &mut memory[..x.rows() * words]);
+            let x = Rows::new(&memory, x.rows(), words, words);
+            match at_once(&weight.panels()) {
+                Some(weight) => linear(threads, x, weight, epilogue, out, n),
+                None => linear(threads, x, weight, epilogue, out, n),
+            }
         }
         Buffer::Quantized(weight) => {
             int8::gemm::linear(threads, &cpu.scratch, x, weight, epilogue, out, n)
@@ -102,13 +105,22 @@ pub(super) fn run_top(
             let product = Projection { x, weight: weight.panels(), bias };
             candidates(*isa, threads, scratch, &product, &bans, k, out)
         }
-        Buffer::Short(weight) => {
-            let elements = x.rows() * x.cols();
+        Buffer::Pairs(weight) => {
+            let words = words(x.cols());
+            let elements = x.rows() * words;
             let mut memory = scratch.take(elements).map_err(|_| no_memory(elements))?;
-            round_rows(*isa, threads, x, &mut memory[..elements]);
-            let x = Rows::new(&memory, x.rows(), x.cols(), x.cols());
-            let product = Projection { x, weight: weight.panels(), bias };
-            candidates(*isa, threads, scratch, &product, &bans, k, out)
+            pair_rows(*isa, threads, x, &mut memory[..elements]);
+            let (x, weight) = (Rows::new(&memory, x.rows(), words, words), weight.panels());
+            match at_once(&weight) {
+                Some(weight) => {
+                    let product = Projection { x, weight, bias };
+                    candidates(*isa, threads, scratch, &product, &bans, k, out)
+                }
+                None => {
+                    let product = Projection { x, weight, bias };
+                    candidates(*isa, threads, scratch, &product, &bans, k, out)
+                }
+            }
         }
         Buffer::Quantized(weight) => QuantizedRows::new(weight.isa(), threads, scratch, x)
             .and_then(|x| {
@@ -149,7 +161,7 @@ pub(super) fn embed(
             weight = Weight::new(cpu, op.precision, &inputs[1])?;
             match weight.buffer() {
                 Buffer::Packed(weight) => Table::Panels(weight.panels()),
-                Buffer::Short(weight) => Table::Short(weight.panels()),
+                Buffer::Pairs(weight) => Table::Pairs(weight.panels()),
                 Buffer::Quantized(weight) => Table::Quantized(weight),
                 _ => unreachable!("the table is packed"),
             }

@@ -6,6 +6,8 @@ use std::ops::{Deref, DerefMut};
 
 use half::{bf16, f16};
 
+use super::pairs::Pair;
+
 /// Bytes of a cache line, and of the widest vector.
 const LINE: usize = 64;
 
@@ -69,7 +71,7 @@ macro_rules! zeroed {
         )*
     };
 }
-zeroed!(f32, f16, bf16, i32, i8, u16);
+zeroed!(f32, f16, bf16, i32, i8, u16, Pair);
 
 impl<T: Zeroed> Aligned<T> {
     /// `len` zeros. Memory that nobody writes to is not taken from the system.
@@ -82,6 +84,25 @@ impl<T: Zeroed> Aligned<T> {
         // Never more than the spare elements, for types whose size divides a line.
         let start = data.as_ptr().align_offset(LINE).min(spare);
         Ok(Aligned { data, start, len })
+    }
+}
+
+impl<T: Zeroed> Aligned<T> {
+    /// Makes the slice longer, by zeros, if that is possible without a copy.
+    pub(crate) fn enlarge(&mut self, len: usize) -> bool {
+        #[cfg(target_os = "linux")]
+        if let Memory::Mapped(data) = &mut self.data {
+            let longer = len.checked_add(self.start);
+            let layout = longer.and_then(|len| Layout::array::<T>(len).ok());
+            if let (Some(longer), Some(layout)) = (longer, layout)
+                && data.enlarge(longer, layout)
+            {
+                self.len = len;
+                return true;
+            }
+        }
+        let _ = len;
+        false
     }
 }
 
@@ -121,6 +142,7 @@ mod mapped {
     /// From here on pages of 2 MiB are asked for: walking through megabytes with a stride then misses few translations of
     /// addresses, and the first touch is one fault instead of 512.
     const HUGE: usize = 2 << 20;
+    const PAGE: usize = 4096;
 
     #[derive(Debug)]
     pub(super) struct Mapped<T> {
@@ -138,23 +160,66 @@ mod mapped {
         /// `len` zeros, of this layout; none where they are few or the system gives no memory.
         pub(super) fn new(len: usize, layout: Layout) -> Option<Mapped<T>> {
             let bytes = layout.size();
-            if bytes < WORTHWHILE || layout.align() > 4096 {
+            if bytes < WORTHWHILE || layout.align() > PAGE {
                 return None;
             }
-            let (protection, flags) =
-                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            // SAFETY: new memory, at a place that the system chooses.
-            let memory =
-                unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
-            if memory == libc::MAP_FAILED {
-                return None;
+            let bytes = bytes.next_multiple_of(PAGE);
+            Some(Mapped {
+                start: map(bytes, libc::PROT_READ | libc::PROT_WRITE)?.cast(),
+                len,
+                bytes,
+            })
+        }
+
+        /// Makes it longer, by zeros: its pages get other addresses, and nothing is copied. Whether that was possible.
+        pub(super) fn enlarge(&mut self, len: usize, layout: Layout) -> bool {
+            let bytes = layout.size().next_multiple_of(PAGE);
+            if bytes <= self.bytes {
+                return false;
+            }
+            // A place for it, whose address suits large pages.
+            let Some(place) = map(bytes, libc::PROT_NONE) else { return false };
+            let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+            // SAFETY: both are this value's own memory, which nobody else borrows.
+            let moved = unsafe { libc::mremap(self.start.cast(), self.bytes, bytes, flags, place) };
+            if moved == libc::MAP_FAILED {
+                // SAFETY: mapped above, used by nobody.
+                unsafe { libc::munmap(place, bytes) };
+                return false;
             }
             if bytes >= HUGE {
-                // SAFETY: the memory just mapped; the advice does not change what is in it. That it is not taken is
-                // no error.
-                unsafe { libc::madvise(memory, bytes, libc::MADV_HUGEPAGE) };
+                // SAFETY: as above; it is advice.
+                unsafe { libc::madvise(moved, bytes, libc::MADV_HUGEPAGE) };
             }
-            Some(Mapped { start: memory.cast(), len, bytes })
+            (self.start, self.len, self.bytes) = (moved.cast(), len, bytes);
+            true
+        }
+    }
+
+    /// New memory of whole pages with this protection; none where the system gives none. Where there is room for a large
+    /// page it begins at a multiple of its size.
+    fn map(bytes: usize, protection: libc::c_int) -> Option<*mut libc::c_void> {
+        let spare = if bytes >= HUGE { HUGE } else { 0 };
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        let whole = bytes.checked_add(spare)?;
+        // SAFETY: new memory, at a place that the system chooses.
+        let memory = unsafe { libc::mmap(std::ptr::null_mut(), whole, protection, flags, -1, 0) };
+        if memory == libc::MAP_FAILED || spare == 0 {
+            return Some(memory).filter(|&memory| memory != libc::MAP_FAILED);
+        }
+        let before = memory.align_offset(HUGE).min(spare);
+        // SAFETY: parts of the memory just mapped, of whole pages, that nothing uses; and advice on the rest, which does not
+        // change what is in it. That it is not taken is no error.
+        unsafe {
+            let start = memory.byte_add(before);
+            if before > 0 {
+                libc::munmap(memory, before);
+            }
+            if before < spare {
+                libc::munmap(start.byte_add(bytes), spare - before);
+            }
+            libc::madvise(start, bytes, libc::MADV_HUGEPAGE);
+            Some(start)
         }
     }
 
@@ -214,6 +279,36 @@ mod tests {
             floats.fill(1.0);
             assert!(floats.iter().all(|&x| x == 1.0));
         }
+    }
+
+    #[test]
+    fn large_memory_is_zero_and_its_own() {
+        let sizes = [1 << 20, (1 << 20) + 5, 3 << 20, (5 << 20) + 1];
+        let mut all: Vec<_> = sizes.map(|len| Aligned::<i8>::new(len).unwrap()).into();
+        all.remove(2);
+        for (i, memory) in all.iter_mut().enumerate() {
+            assert!(memory.iter().all(|&x| x == 0));
+            memory.fill(i as i8 + 1);
+        }
+        assert!(all.iter().enumerate().all(|(i, memory)| memory.iter().all(|&x| x == i as i8 + 1)));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn large_memory_gets_longer_and_keeps_what_is_in_it() {
+        let mut memory = Aligned::<i32>::new(1 << 18).unwrap();
+        for (i, x) in memory.iter_mut().enumerate() {
+            *x = i as i32;
+        }
+        for len in [(1 << 18) + 5000, 1 << 20, (1 << 22) + 3] {
+            let before = memory.len();
+            assert!(memory.enlarge(len));
+            assert_eq!((memory.len(), memory.as_ptr() as usize % LINE), (len, 0));
+            assert!(memory[before..].iter().all(|&x| x == 0));
+            assert!(memory[..1 << 18].iter().zip(0..).all(|(&x, i)| x == i));
+        }
+        assert!(!memory.enlarge(1000) && memory.len() == (1 << 22) + 3);
+        assert!(!Aligned::<i32>::new(10).unwrap().enlarge(20));
     }
 
     #[test]

@@ -152,7 +152,10 @@ impl Kernel for Attend<'_> {
                 for i in self.range.clone() {
                     let rows = &row_table[i * width..][..index(lengths[i])];
                     let keys = |_| (rows.len(), 1 - rows.len() as isize);
-                    self.key_by_key(s, i..i + 1, keys, |j| index(rows[j]), &mut scores);
+                    let next = (i + 1 < self.range.end)
+                        .then(|| &row_table[(i + 1) * width..][..index(lengths[i + 1])]);
+                    let next = |j: usize| next?.get(j).map(|&row| index(row));
+                    self.key_by_key(s, i..i + 1, keys, |j| index(rows[j]), next, &mut scores);
                 }
             }
         }
@@ -167,19 +170,25 @@ const FEW_QUERIES: usize = 8;
 const SCORED: usize = 4;
 /// ... and those whose values are added together.
 const ADDED: usize = 8;
+/// Vectors of a head whose products are written out one after the other.
+const UNROLLED: usize = 4;
+/// How many rows beforehand rows are asked for.
+const AHEAD: usize = 8;
+/// Elements of a cache line.
+const LINE: usize = 16;
 
 impl Attend<'_> {
     /// Every head of every query in the range, sequence by sequence.
     #[inline(always)]
     fn ragged<S: Simd>(&mut self, s: S, query_offsets: &[i32], key_ranges: &[i32], causal: bool) {
         let mut scores = Vec::new();
-        for (queries, keys) in query_offsets.windows(2).zip(key_ranges.chunks_exact(2)) {
+        for (sequence, queries) in query_offsets.windows(2).enumerate() {
             let (first, last) = (index(queries[0]), index(queries[1]));
             let mine = first.max(self.range.start)..last.min(self.range.end);
             if mine.is_empty() {
                 continue;
             }
-            let (start, length) = (index(keys[0]), index(keys[1]));
+            let [start, length] = [0, 1].map(|i| index(key_ranges[2 * sequence + i]));
             assert!(start + length <= self.key.rows(), "keys outside the rows");
             let keys = |i: usize| {
                 // The last query stands at the last key, and sees all; the one before it at the key before.
@@ -188,7 +197,12 @@ impl Attend<'_> {
                 (visible, (later + 1) as isize - length as isize)
             };
             if mine.len() <= FEW_QUERIES {
-                self.key_by_key(s, mine, keys, |j| start + j, &mut scores);
+                let next = key_ranges.get(2 * sequence + 2..2 * sequence + 4);
+                let next = |j: usize| {
+                    let next = next?;
+                    (j < index(next[1])).then(|| index(next[0]) + j)
+                };
+                self.key_by_key(s, mine, keys, |j| start + j, next, &mut scores);
             } else {
                 self.head_by_head(s, mine, keys, |j| start + j, &mut scores);
             }
@@ -216,12 +230,16 @@ impl Attend<'_> {
                     self.score(s, (i, head), (first, count), &row, scores);
                 }
                 self.weigh(s, (i, head), (count, distance), &row, scores);
-                self.add_values(s, (i, head), 0..count, &row, scores);
+                let (heads, values) = (self.query.heads(), self.value);
+                let size = self.query.size();
+                let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
+                add_values(s, &scores[..count], |j| values.head(row(j), head), out);
             }
         }
     }
 
-    /// As [`Attend::head_by_head`], with the same bits.
+    /// As [`Attend::head_by_head`], with the same bits. What is read soon is asked for, at the end the first keys of those
+    /// who come next: `next` gives their rows.
     #[inline(always)]
     fn key_by_key<S: Simd>(
         &mut self,
@@ -229,10 +247,17 @@ impl Attend<'_> {
         queries: Range<usize>,
         keys: impl Fn(usize) -> (usize, isize),
         row: impl Fn(usize) -> usize,
+        next: impl Fn(usize) -> Option<usize>,
         scores: &mut Vec<f32>,
     ) {
-        let heads = self.query.heads();
+        let (heads, size) = (self.query.heads(), self.query.size());
         let most = queries.clone().map(|i| keys(i).0).max().unwrap_or(0);
+        if heads == 0 || most == 0 {
+            for i in queries {
+                (0..heads).for_each(|head| self.weigh(s, (i, head), keys(i), &row, &mut []));
+            }
+            return;
+        }
         let stride = most.next_multiple_of(S::LANES);
         let needed = queries.len() * heads * stride;
         scores.resize(needed.max(scores.len()), 0.0);
@@ -240,11 +265,35 @@ impl Attend<'_> {
             let start = ((i - queries.start) * heads + head) * stride;
             start..start + keys(i).0.next_multiple_of(S::LANES)
         };
+        let (key, value) = (self.key, self.value);
+        // All rows in the order in which they are read.
+        let read = |j: usize| match j {
+            _ if j < most => key.row(row(j)),
+            _ if j < 2 * most => value.row(row(j - most)),
+            _ => match next(j - 2 * most) {
+                Some(row) if row < key.rows() => key.row(row),
+                _ => &[],
+            },
+        };
         for first in (0..most).step_by(SCORED) {
+            let (mut rows, mut soon) = ([&[][..]; SCORED], Soon::default());
+            for (j, rows) in rows.iter_mut().enumerate() {
+                *rows = key.row(row((first + j).min(most - 1)));
+                soon.rows[j] = read(first + AHEAD + j);
+            }
+            let share = (SCORED * rows[0].len()).div_ceil(heads * LINE);
             for i in queries.clone().filter(|&i| first < keys(i).0) {
                 for head in 0..heads {
-                    let scores = &mut scores[place(i, head)];
-                    self.score(s, (i, head), (first, keys(i).0), &row, scores);
+                    let at = head * key.head_stride();
+                    if i == queries.start {
+                        soon.prefetch(s, share);
+                    }
+                    let mut keys = [&[][..]; SCORED];
+                    for (key, row) in keys.iter_mut().zip(rows) {
+                        *key = &row[at..][..size];
+                    }
+                    let scores = &mut scores[place(i, head)][first..first + SCORED];
+                    scores.copy_from_slice(&dot4(s, self.query.head(i, head), keys));
                 }
             }
         }
@@ -254,10 +303,22 @@ impl Attend<'_> {
             }
         }
         for first in (0..most).step_by(ADDED) {
+            let (mut rows, mut soon) = ([&[][..]; ADDED], Soon::default());
+            for (j, rows) in rows.iter_mut().enumerate() {
+                *rows = value.row(row((first + j).min(most - 1)));
+                soon.rows[j] = read(most + first + AHEAD + j);
+            }
+            let share = (ADDED * rows[0].len()).div_ceil(heads * LINE);
             for i in queries.clone().filter(|&i| first < keys(i).0) {
-                let added = first..(first + ADDED).min(keys(i).0);
+                let count = ADDED.min(keys(i).0 - first);
                 for head in 0..heads {
-                    self.add_values(s, (i, head), added.clone(), &row, &scores[place(i, head)]);
+                    let out = &mut self.out[((i - self.range.start) * heads + head) * size..];
+                    let weights = &scores[place(i, head)][first..first + count];
+                    let at = head * value.head_stride();
+                    if i == queries.start {
+                        soon.prefetch(s, share);
+                    }
+                    add_values(s, weights, |j| &rows[j][at..][..size], &mut out[..size]);
                 }
             }
         }
@@ -320,31 +381,56 @@ impl Attend<'_> {
             dropout.apply(s, position as u64, &mut scores[..count]);
         }
     }
+}
 
-    /// Adds `Σ_j weights[j]·value(row(j))` over `keys` to a query's result.
+/// Rows that are asked for, some lines at a time, one after the other.
+#[derive(Default)]
+struct Soon<'a> {
+    rows: [&'a [f32]; ADDED],
+    row: usize,
+    at: usize,
+}
+
+impl Soon<'_> {
     #[inline(always)]
-    fn add_values<S: Simd>(
-        &mut self,
-        s: S,
-        (i, head): (usize, usize),
-        keys: Range<usize>,
-        row: impl Fn(usize) -> usize,
-        weights: &[f32],
-    ) {
-        let (heads, size) = (self.query.heads(), self.query.size());
-        let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
-        let (values, weights) = (self.value, &weights[keys.clone()]);
-        let value = |j| values.head(row(keys.start + j), head);
-        let mut at = 0;
-        while at + 4 * S::LANES <= size {
-            weighted_sum::<S, 4>(s, weights, value, &mut out[at..at + 4 * S::LANES], at);
-            at += 4 * S::LANES;
+    fn prefetch<S: Simd>(&mut self, s: S, lines: usize) {
+        let mut left = lines * LINE;
+        while left > 0
+            && let Some(row) = self.rows.get(self.row)
+        {
+            let end = (self.at + left).min(row.len());
+            let mut at = self.at;
+            while at < end {
+                s.prefetch(row.as_ptr().wrapping_add(at));
+                at += LINE;
+            }
+            left = left.saturating_sub(at - self.at);
+            self.at = at;
+            if at >= row.len() {
+                (self.row, self.at) = (self.row + 1, 0);
+            }
         }
-        while at < size {
-            let end = (at + S::LANES).min(size);
-            weighted_sum::<S, 1>(s, weights, value, &mut out[at..end], at);
-            at = end;
-        }
+    }
+}
+
+/// Adds `Σ_j weights[j]·value(j)` to `out`.
+#[inline(always)]
+fn add_values<'v, S: Simd>(
+    s: S,
+    weights: &[f32],
+    value: impl Fn(usize) -> &'v [f32] + Copy,
+    out: &mut [f32],
+) {
+    let size = out.len();
+    let mut at = 0;
+    while at + 4 * S::LANES <= size {
+        weighted_sum::<S, 4>(s, weights, value, &mut out[at..at + 4 * S::LANES], at);
+        at += 4 * S::LANES;
+    }
+    while at < size {
+        let end = (at + S::LANES).min(size);
+        weighted_sum::<S, 1>(s, weights, value, &mut out[at..end], at);
+        at = end;
     }
 }
 
@@ -352,19 +438,26 @@ impl Attend<'_> {
 #[inline(always)]
 fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; SCORED]) -> [f32; SCORED] {
     let mut sums = [s.splat(0.0); SCORED];
-    let whole = query.len() / S::LANES * S::LANES;
-    let [a, b, c, d] = keys.map(|key| key[..query.len()].chunks_exact(S::LANES));
-    for ((((q, a), b), c), d) in query.chunks_exact(S::LANES).zip(a).zip(b).zip(c).zip(d) {
-        let q = s.load(q);
-        for (sum, key) in sums.iter_mut().zip([a, b, c, d]) {
-            *sum = s.fma(q, s.load(key), *sum);
-        }
-    }
-    if whole < query.len() {
-        let q = s.load_partial(&query[whole..]);
+    let (size, mut at) = (query.len(), 0);
+    while at + UNROLLED * S::LANES <= size {
+        let block = at..at + UNROLLED * S::LANES;
+        let query = &query[block.clone()];
         for (sum, key) in sums.iter_mut().zip(keys) {
-            *sum = s.fma(q, s.load_partial(&key[whole..]), *sum);
+            let key = &key[block.clone()];
+            for v in 0..UNROLLED {
+                let lanes = v * S::LANES..(v + 1) * S::LANES;
+                *sum = s.fma(s.load(&query[lanes.clone()]), s.load(&key[lanes]), *sum);
+            }
         }
+        at = block.end;
+    }
+    while at < size {
+        let lanes = at..(at + S::LANES).min(size);
+        let q = s.load_partial(&query[lanes.clone()]);
+        for (sum, key) in sums.iter_mut().zip(keys) {
+            *sum = s.fma(q, s.load_partial(&key[lanes.clone()]), *sum);
+        }
+        at = lanes.end;
     }
     s.sum4(sums)
 }

@@ -1,9 +1,8 @@
 //! Token embedding: rows of a table, scaled, plus rows of a table of positions.
 
-use half::bf16;
-
 use super::int8::pack::QuantizedWeight;
 use super::pack::Panels;
+use super::pairs::Pair;
 use super::rows::Rows;
 
 /// A table of embeddings, as it lies or as it is stored for the product with it.
@@ -12,7 +11,7 @@ use super::rows::Rows;
 pub enum Table<'a> {
     Rows(Rows<'a>),
     Panels(Panels<'a>),
-    Short(Panels<'a, bf16>),
+    Pairs(Panels<'a, Pair>),
     Quantized(&'a QuantizedWeight),
 }
 
@@ -22,7 +21,7 @@ impl Table<'_> {
         match self {
             Table::Rows(rows) => out.copy_from_slice(rows.row(i)),
             Table::Panels(panels) => panels.row(i, out),
-            Table::Short(panels) => panels.row(i, out),
+            Table::Pairs(panels) => panels.row(i, out),
             Table::Quantized(weight) => weight.row(i, out),
         }
     }
@@ -31,7 +30,7 @@ impl Table<'_> {
         match self {
             Table::Rows(rows) => rows.cols(),
             Table::Panels(panels) => panels.k(),
-            Table::Short(panels) => panels.k(),
+            Table::Pairs(panels) => panels.k(),
             Table::Quantized(weight) => weight.k(),
         }
     }

@@ -10,7 +10,7 @@ use super::simd::{Kernel, Simd};
 use super::threads::{SharedMut, Threads, product_work, share};
 use super::tile::{Sums, panels_at_once, tile};
 
-/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with `out_stride` elements from row to row of `out`.
+/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with x stored as the weight's elements are (`x [m, words]`) and `out_stride` elements from row to row of `out`.
 ///
 /// A row's result depends on the row alone. Panics when the shapes do not agree.
 pub fn linear<'w, W: Weight>(
@@ -23,7 +23,7 @@ pub fn linear<'w, W: Weight>(
 ) {
     let weight = weight.into();
     let (m, n, k) = (x.rows(), weight.n(), weight.k());
-    assert_eq!(x.cols(), k, "the rows of x must be as long as those of the weight");
+    assert_eq!(x.cols(), weight.words(), "the rows of x must be as long as those of the weight");
     assert!(out_stride >= n && (m == 0 || out.len() >= (m - 1) * out_stride + n));
     epilogue.check(m, n);
     if m == 0 || n == 0 {
@@ -38,7 +38,7 @@ pub fn linear<'w, W: Weight>(
     // Many rows are divided by rows, so that each core reads its own; few rows by panels, so that each
     // core reads its own weights.
     let panels = weight.count();
-    let work = product_work([m, n, k], n * k * size_of::<W>());
+    let work = product_work([m, n, k], n * weight.words() * size_of::<W>());
     let by_rows = m >= panels * 4;
     let tasks = threads.tasks(work, if by_rows { m / 48 } else { panels });
     threads.run(tasks, |i| {
@@ -53,7 +53,7 @@ pub fn linear<'w, W: Weight>(
 /// `x·Wᵀ + bias`, to be computed part by part.
 #[derive(Clone, Copy, Debug)]
 pub struct Projection<'a, W> {
-    /// `[m, k]`
+    /// `[m, words]`
     pub x: Rows<'a>,
     /// `[n, k]`
     pub weight: Panels<'a, W>,
@@ -132,6 +132,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
                 let most = panels_at_once(block.len());
                 let count = if self.panels.end - panel >= most { most } else { 1 };
                 let weights = self.weight.from(panel);
+                let next = self.weight.from((panel + count).min(self.weight.count() - 1)).as_ptr();
+                let lines = (k * width * size_of::<W>()).div_ceil(LINE * size_of::<f32>());
                 for part in 0..parts {
                     let inputs = share(k, parts, part);
                     for t in 0..tiles {
@@ -149,6 +151,11 @@ impl<W: Weight> Kernel for Block<'_, W> {
                         if panel == self.panels.start && part == 0 {
                             let next = rows.end;
                             self.prefetch_rows(s, next, S::TILE_ROWS.min(self.rows.end - next));
+                        }
+                        if tiles > 1 {
+                            for line in share(lines, parts * tiles, part * tiles + t) {
+                                s.prefetch_far(next.cast::<f32>().wrapping_add(line * LINE));
+                            }
                         }
                         let inputs = inputs.clone();
                         tile(s, self.x, (first, rows.len()), (weights, count), inputs, sums);

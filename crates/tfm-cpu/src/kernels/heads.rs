@@ -49,4 +49,17 @@ impl<'a> Heads<'a> {
         assert!(row < self.rows && head < self.heads);
         &self.data[row * self.row_stride + head * self.head_stride..][..self.size]
     }
+
+    /// All heads of one row: head h begins at `h · head_stride()`.
+    #[inline(always)]
+    pub fn row(&self, row: usize) -> &'a [f32] {
+        assert!(row < self.rows && self.heads > 0);
+        let len = (self.heads - 1) * self.head_stride + self.size;
+        &self.data[row * self.row_stride..][..len]
+    }
+
+    /// Elements from head to head.
+    pub fn head_stride(&self) -> usize {
+        self.head_stride
+    }
 }

@@ -2,10 +2,9 @@
 
 use std::collections::TryReserveError;
 
-use half::bf16;
-
 use super::aligned::{Aligned, Zeroed};
 use super::columns::{Columns, PANELS_TOGETHER, pack_panels};
+use super::pairs::{self, Pair, PairPanels};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
@@ -29,48 +28,41 @@ pub struct Strided<'a> {
 }
 
 /// An element of a packed weight.
-pub trait Weight: Zeroed + Send + Sync + 'static {
-    /// A vector of floats of the elements at `w`.
+pub trait Weight: Copy + Send + Sync + 'static {
+    /// Inputs whose weights it holds.
+    const INPUTS: usize;
+
+    /// The elements at `w` in the lanes of a vector.
     ///
     /// # Safety
     /// `w` must be readable for a vector's elements.
     unsafe fn load<S: Simd>(s: S, w: *const Self) -> S::F;
-    /// The nearest element.
-    fn from_f32(x: f32) -> Self;
-    /// The number.
-    fn to_f32(self) -> f32;
+    /// `acc + x·w` in each lane, of inputs stored as the weights are.
+    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F;
+    /// Writes its numbers, as far as `out` is long.
+    fn numbers(self, out: &mut [f32]);
 }
 
 impl Weight for f32 {
+    const INPUTS: usize = 1;
+
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, w: *const f32) -> S::F {
         // SAFETY: the caller's promise.
         unsafe { s.load_ptr(w) }
     }
-    fn from_f32(x: f32) -> f32 {
-        x
-    }
-    fn to_f32(self) -> f32 {
-        self
-    }
-}
-
-impl Weight for bf16 {
     #[inline(always)]
-    unsafe fn load<S: Simd>(s: S, w: *const bf16) -> S::F {
-        // SAFETY: the caller's promise.
-        unsafe { s.load_bf16(w) }
+    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
+        s.fma(x, w, acc)
     }
-    fn from_f32(x: f32) -> bf16 {
-        bf16::from_f32(x)
-    }
-    fn to_f32(self) -> f32 {
-        self.to_f32()
+    fn numbers(self, out: &mut [f32]) {
+        out.fill(self);
     }
 }
 
-/// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, k, width]`, so that the product reads it
-/// from front to back. The columns that the last panel has too many are zero.
+/// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, words, width]` with an element for each
+/// [`INPUTS`](Weight::INPUTS) inputs, so that the product reads it from front to back. The columns and inputs that are too many
+/// are zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Panels<'a, W = f32> {
     isa: Isa,
@@ -125,6 +117,11 @@ impl<'a, W: Weight> Panels<'a, W> {
         self.k
     }
 
+    /// Elements of an output column.
+    pub fn words(&self) -> usize {
+        self.k.div_ceil(W::INPUTS)
+    }
+
     /// Output columns of a panel.
     pub fn width(&self) -> usize {
         self.width
@@ -135,16 +132,23 @@ impl<'a, W: Weight> Panels<'a, W> {
         self.n.div_ceil(self.width)
     }
 
-    /// The panels from `i` on: each is `[k, width]`.
+    /// The panels from `i` on: each is `[words, width]`.
     pub fn from(&self, i: usize) -> &'a [W] {
-        &self.data[i * self.k * self.width..]
+        &self.data[i * self.words() * self.width..]
+    }
+
+    /// The same panels with other elements.
+    pub(super) fn map<V>(&self, elements: impl FnOnce(&'a [W]) -> &'a [V]) -> Panels<'a, V> {
+        let Panels { isa, n, k, width, data } = *self;
+        Panels { isa, n, k, width, data: elements(data) }
     }
 
     /// Output column `j`'s weights: a row of the matrix. Panics where `out` is not `k` long.
     pub fn row(&self, j: usize, out: &mut [f32]) {
         assert!(j < self.n && out.len() == self.k);
-        let inputs = self.from(j / self.width).chunks_exact(self.width);
-        out.iter_mut().zip(inputs).for_each(|(out, inputs)| *out = inputs[j % self.width].to_f32());
+        let words = self.from(j / self.width).chunks_exact(self.width);
+        let numbers = out.chunks_mut(W::INPUTS);
+        numbers.zip(words).for_each(|(out, words)| words[j % self.width].numbers(out));
     }
 }
 
@@ -173,8 +177,8 @@ impl PackedWeight {
     }
 }
 
-impl PackedWeight<bf16> {
-    /// Packs a matrix for products on `isa`, its elements rounded.
+impl PackedWeight<Pair> {
+    /// Packs a matrix for products on `isa`, its elements rounded to `bf16`.
     ///
     /// # Errors
     /// There is no memory for the panels.
@@ -182,17 +186,22 @@ impl PackedWeight<bf16> {
         isa: Isa,
         threads: &Threads,
         weight: impl Columns,
-    ) -> Result<PackedWeight<bf16>, TryReserveError> {
-        packed(isa, threads, weight, 1, |isa, part, out, wide| {
-            isa.run(Pack { weight: part, first: 0, out: wide });
-            isa.run(Shorten { wide, out });
+    ) -> Result<PackedWeight<Pair>, TryReserveError> {
+        let (inputs, width) = (weight.extents()[1], PANEL_VECTORS * isa.lanes());
+        packed(isa, threads, weight, Pair::INPUTS, |isa, part, out, wide| {
+            if inputs > 0 {
+                let panels = out.len() / (pairs::words(inputs) * width);
+                let wide = &mut wide[..panels * inputs * width];
+                isa.run(Pack { weight: part, first: 0, out: wide });
+                isa.run(PairPanels { wide, inputs, width, out });
+            }
         })
     }
 }
 
 /// Packs a matrix some panels at a time: `pack` makes them of their columns, and has as many floats as `floats` says for
 /// each of their elements.
-fn packed<W: Weight>(
+fn packed<W: Weight + Zeroed>(
     isa: Isa,
     threads: &Threads,
     weight: impl Columns,
@@ -201,8 +210,8 @@ fn packed<W: Weight>(
 ) -> Result<PackedWeight<W>, TryReserveError> {
     let [n, k] = weight.extents();
     let width = PANEL_VECTORS * isa.lanes();
-    let size = width * k;
-    let mut data = Aligned::new(Panels::elements(isa, n, k))?;
+    let (words, size) = (k.div_ceil(W::INPUTS), width * k.div_ceil(W::INPUTS));
+    let mut data = Aligned::new(Panels::elements(isa, n, words))?;
     let panels = data.len().checked_div(size).unwrap_or(0);
     let shared = SharedMut::new(&mut data);
     let memory = weight.memory(width) + floats * size;
@@ -215,21 +224,6 @@ fn packed<W: Weight>(
         pack(isa, weight.part(columns, memory), out, floats);
     })?;
     Ok(PackedWeight { isa, n, k, data })
-}
-
-/// Rounds elements to `bf16`.
-struct Shorten<'a> {
-    wide: &'a [f32],
-    out: &'a mut [bf16],
-}
-
-impl Kernel for Shorten<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _: S) {
-        self.out.iter_mut().zip(self.wide).for_each(|(out, x)| *out = bf16::from_f32(*x));
-    }
 }
 
 impl<W: Weight> PackedWeight<W> {

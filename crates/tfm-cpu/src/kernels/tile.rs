@@ -101,7 +101,7 @@ fn fixed<S: Simd, W: Weight, const ROWS: usize, const PANELS: usize>(
                 // SAFETY: p < k, the length of every row.
                 let x = s.splat(unsafe { *x[r].add(p) });
                 for v in 0..PANEL_VECTORS {
-                    acc[q][r][v] = s.fma(x, w[v], acc[q][r][v]);
+                    acc[q][r][v] = W::add_product(s, acc[q][r][v], x, w[v]);
                 }
             }
         }

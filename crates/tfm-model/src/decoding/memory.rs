@@ -10,10 +10,10 @@ use tfm_core::{DType, DeviceTensor, HostSlice, Result, Session};
 /// Rows of a pool at first.
 const FIRST_ROWS: usize = 512;
 
-/// How many rows a pool has when one of so many is to have `more`: a third more at least, so that it grows few times
-/// and is never much larger than it has to be.
+/// How many rows a pool has when one of so many is to have `more`: twice as many at least, so that it grows few times. What
+/// nobody writes to is not taken from the system.
 fn grown(rows: usize, more: usize) -> usize {
-    (rows + rows / 3).max(rows + more)
+    (2 * rows).max(rows + more)
 }
 
 /// Keys and values of all sentences being decoded, and who has which rows.
@@ -133,6 +133,9 @@ fn grow(
     let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
     for (name, old) in pools {
         debug_assert!(name.starts_with(kind));
+        if session.enlarge(old, rows)? {
+            continue;
+        }
         let mut new = session.allocate(config.dtype, shape)?;
         session.run(
             &program,

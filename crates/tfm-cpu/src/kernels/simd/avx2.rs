@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
 use super::{Kernel, Simd};
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -110,17 +108,23 @@ impl Simd for Avx2 {
         unsafe { _mm256_loadu_ps(x) }
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, x: *const bf16) -> __m256 {
-        // SAFETY: the caller's promise.
+    fn firsts(self, pairs: __m256) -> __m256 {
+        has_avx2!(_mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(pairs))))
+    }
+    #[inline(always)]
+    fn seconds(self, pairs: __m256) -> __m256 {
         has_avx2!(
-            let short = _mm_loadu_si128(x.cast());
-            let wide = _mm256_slli_epi32::<16>(_mm256_cvtepu16_epi32(short));
-            _mm256_castsi256_ps(wide)
+            let upper = _mm256_set1_epi32(0xffff_0000u32 as i32);
+            _mm256_and_ps(pairs, _mm256_castsi256_ps(upper))
         )
     }
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         has_avx2!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
+    }
+    #[inline(always)]
+    fn prefetch_far(self, x: *const f32) {
+        has_avx2!(_mm_prefetch::<_MM_HINT_T1>(x.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

@@ -2,8 +2,6 @@
 
 use std::arch::x86_64::*;
 
-use half::bf16;
-
 use super::{Kernel, Simd};
 
 /// Proof that the CPU has AVX-512.
@@ -61,13 +59,25 @@ fn mask(len: usize) -> __mmask16 {
     ((1u32 << len) - 1) as __mmask16
 }
 
-/// The sums of the lanes at each place of the four quarters.
-#[inline(always)]
-fn quarter(v: __m512) -> __m128 {
-    has_avx512!(
-        let half = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-        _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps::<1>(half))
-    )
+/// `acc + x₁·w₁ + x₀·w₀`. The compiler's own function for it is inlined only into code that is compiled for AVX512_BF16,
+/// which nothing else here needs.
+///
+/// # Safety
+/// The CPU must have AVX512_BF16.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn vdpbf16ps(mut acc: __m512, x: __m512, w: __m512) -> __m512 {
+    // SAFETY: the caller's promise; it touches no memory.
+    unsafe {
+        std::arch::asm!(
+            "vdpbf16ps {acc}, {x}, {w}",
+            acc = inout(zmm_reg) acc,
+            x = in(zmm_reg) x,
+            w = in(zmm_reg) w,
+            options(pure, nomem, nostack, preserves_flags),
+        );
+    }
+    acc
 }
 
 impl Simd for Avx512 {
@@ -103,17 +113,28 @@ impl Simd for Avx512 {
         unsafe { _mm512_loadu_ps(x) }
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, x: *const bf16) -> __m512 {
-        // SAFETY: the caller's promise.
+    fn firsts(self, pairs: __m512) -> __m512 {
+        has_avx512!(_mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(pairs))))
+    }
+    #[inline(always)]
+    fn seconds(self, pairs: __m512) -> __m512 {
         has_avx512!(
-            let short = _mm256_loadu_si256(x.cast());
-            let wide = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(short));
-            _mm512_castsi512_ps(wide)
+            let upper = _mm512_set1_epi32(0xffff_0000u32 as i32);
+            _mm512_and_ps(pairs, _mm512_castsi512_ps(upper))
         )
+    }
+    #[inline(always)]
+    unsafe fn add_pairs_at_once(self, acc: __m512, x: __m512, w: __m512) -> __m512 {
+        // SAFETY: the caller's promise; the CPU has AVX-512, as the value proves.
+        unsafe { vdpbf16ps(acc, x, w) }
     }
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
         has_avx512!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
+    }
+    #[inline(always)]
+    fn prefetch_far(self, x: *const f32) {
+        has_avx512!(_mm_prefetch::<_MM_HINT_T1>(x.cast()))
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
@@ -177,8 +198,19 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
         has_avx512!(
-            let [a, b, c, d] = [quarter(v[0]), quarter(v[1]), quarter(v[2]), quarter(v[3])];
-            let sums = _mm_hadd_ps(_mm_hadd_ps(a, b), _mm_hadd_ps(c, d));
+            // Each step adds the same lanes of all four: the lower and the upper half, then the quarters of those, ...
+            let [a, b, c, d] = v;
+            let low = _mm512_shuffle_f32x4::<0x44>(a, b);
+            let ab = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let low = _mm512_shuffle_f32x4::<0x44>(c, d);
+            let cd = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(c, d));
+            let even = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+            let four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+            // ... then neighbours, and pairs of neighbours.
+            let two = _mm512_add_ps(four, _mm512_permute_ps::<0xB1>(four));
+            let one = _mm512_add_ps(two, _mm512_permute_ps::<0x4E>(two));
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
             let mut out = [0.0; 4];
             _mm_storeu_ps(out.as_mut_ptr(), sums);
             out

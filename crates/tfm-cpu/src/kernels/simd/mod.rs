@@ -7,8 +7,6 @@
 //! Everything that handles a vector must be inlined into that function. Loops and `#[inline(always)]` are;
 //! closures given to `array::map`, `array::from_fn` and the like may not be, and are then very slow.
 
-use half::bf16;
-
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -48,14 +46,29 @@ pub trait Simd: Copy + Send + Sync {
     /// `x` must be readable for `LANES` elements.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F;
 
-    /// `LANES` elements of `x`, widened.
+    /// The first number of each lane that holds two `bf16`, in its lower half.
+    fn firsts(self, pairs: Self::F) -> Self::F;
+    /// The second number of each lane that holds two `bf16`, in its upper half.
+    fn seconds(self, pairs: Self::F) -> Self::F;
+    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, of lanes that hold two `bf16`.
+    #[inline(always)]
+    fn add_pairs(self, acc: Self::F, x: Self::F, w: Self::F) -> Self::F {
+        let acc = self.fma(self.seconds(x), self.seconds(w), acc);
+        self.fma(self.firsts(x), self.firsts(w), acc)
+    }
+    /// [`add_pairs`](Simd::add_pairs) by an instruction of its own, which takes subnormal numbers for 0.
     ///
     /// # Safety
-    /// `x` must be readable for `LANES` elements.
-    unsafe fn load_bf16(self, x: *const bf16) -> Self::F;
+    /// [`Isa::multiplies_pairs`] must be true of this set.
+    #[inline(always)]
+    unsafe fn add_pairs_at_once(self, acc: Self::F, x: Self::F, w: Self::F) -> Self::F {
+        self.add_pairs(acc, x, w)
+    }
 
     /// Asks for the cache line of `x`, which need not be readable, to be read or written soon.
     fn prefetch(self, x: *const f32);
+    /// As [`prefetch`](Simd::prefetch), but only into the second-level cache: for what comes later.
+    fn prefetch_far(self, x: *const f32);
 
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;
@@ -179,6 +192,15 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => unsafe { avx512::enter(kernel) },
+        }
+    }
+
+    /// Whether this set multiplies pairs of `bf16` by an instruction of its own.
+    pub fn multiplies_pairs(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => is_x86_feature_detected!("avx512bf16"),
+            _ => false,
         }
     }
 

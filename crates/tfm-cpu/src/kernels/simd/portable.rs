@@ -1,7 +1,5 @@
 //! Plain Rust over arrays of 8, which compilers turn into whatever vectors the target has.
 
-use half::bf16;
-
 use super::Simd;
 
 /// The set that every CPU has.
@@ -50,13 +48,17 @@ impl Simd for Portable {
         unsafe { x.cast::<F>().read_unaligned() }
     }
     #[inline(always)]
-    unsafe fn load_bf16(self, x: *const bf16) -> F {
-        // SAFETY: the caller's promise.
-        let short = unsafe { x.cast::<[bf16; LANES]>().read_unaligned() };
-        std::array::from_fn(|i| short[i].to_f32())
+    fn firsts(self, pairs: F) -> F {
+        pairs.map(|pair| f32::from_bits(pair.to_bits() << 16))
+    }
+    #[inline(always)]
+    fn seconds(self, pairs: F) -> F {
+        pairs.map(|pair| f32::from_bits(pair.to_bits() & 0xffff_0000))
     }
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
+    #[inline(always)]
+    fn prefetch_far(self, _: *const f32) {}
     #[inline(always)]
     fn add(self, a: F, b: F) -> F {
         map2(a, b, |a, b| a + b)

@@ -1,0 +1,218 @@
+//! `bf16` numbers two by two, as products read them: two inputs of a row, or two inputs' weights of an output column, in a
+//! word of 32 bits.
+
+use super::pack::{Panels, Weight};
+use super::rows::Rows;
+use super::simd::{Isa, Kernel, Simd};
+use super::threads::Threads;
+
+/// Two numbers, the first in the lower half.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(transparent)]
+pub struct Pair(u32);
+
+impl Pair {
+    /// The nearest of both numbers, ties to even.
+    #[inline(always)]
+    pub fn new(first: f32, second: f32) -> Pair {
+        Pair(upper(first) >> 16 | upper(second))
+    }
+}
+
+/// The bits of the nearest `bf16` in the upper half of a word.
+#[inline(always)]
+fn upper(x: f32) -> u32 {
+    let bits = x.to_bits();
+    // Half of the lower part's range, less one where the upper part is even; a NaN stays one.
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
+    if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
+}
+
+impl Weight for Pair {
+    const INPUTS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, w: *const Pair) -> S::F {
+        // SAFETY: the caller's promise; a word is as large as a float.
+        unsafe { s.load_ptr(w.cast()) }
+    }
+    #[inline(always)]
+    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
+        s.add_pairs(acc, x, w)
+    }
+    fn numbers(self, out: &mut [f32]) {
+        let both = [self.0 << 16, self.0 & 0xffff_0000];
+        out.iter_mut().zip(both).for_each(|(out, bits)| *out = f32::from_bits(bits));
+    }
+}
+
+/// A [`Pair`] on a CPU that multiplies pairs by an instruction of its own: there are none but in what [`at_once`] returns.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct PairAtOnce(Pair);
+
+impl Weight for PairAtOnce {
+    const INPUTS: usize = 2;
+
+    #[inline(always)]
+    unsafe fn load<S: Simd>(s: S, w: *const PairAtOnce) -> S::F {
+        // SAFETY: the caller's promise.
+        unsafe { Pair::load(s, w.cast()) }
+    }
+    #[inline(always)]
+    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
+        // SAFETY: `at_once` has seen to it for the panels' set, which is the one that runs.
+        unsafe { s.add_pairs_at_once(acc, x, w) }
+    }
+    fn numbers(self, out: &mut [f32]) {
+        self.0.numbers(out);
+    }
+}
+
+/// The panels, to be multiplied by an instruction of its own, where their set of instructions has one.
+pub fn at_once<'a>(panels: &Panels<'a, Pair>) -> Option<Panels<'a, PairAtOnce>> {
+    panels.isa().multiplies_pairs().then(|| {
+        panels.map(|data| {
+            // SAFETY: the same words.
+            unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
+        })
+    })
+}
+
+/// Words of a row of `cols` numbers.
+pub fn words(cols: usize) -> usize {
+    cols.div_ceil(Pair::INPUTS)
+}
+
+/// Rows as pairs, `out [m, words(k)]`: their bits are in floats, which are not numbers. The number that a last one lacks is 0.
+pub fn pair_rows(isa: Isa, threads: &Threads, x: Rows<'_>, out: &mut [f32]) {
+    let words = words(x.cols());
+    assert_eq!(out.len(), x.rows() * words);
+    threads.rows(out, words, 8 * words, |rows, out| {
+        for (row, out) in rows.zip(out.chunks_exact_mut(words)) {
+            isa.run(PairRow { x: x.row(row), out });
+        }
+    });
+}
+
+struct PairRow<'a> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for PairRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (whole, rest) = self.x.as_chunks::<2>();
+        for (&[first, second], out) in whole.iter().zip(&mut *self.out) {
+            *out = f32::from_bits(Pair::new(first, second).0);
+        }
+        if let ([last], Some(out)) = (rest, self.out.last_mut()) {
+            *out = f32::from_bits(Pair::new(*last, 0.0).0);
+        }
+    }
+}
+
+/// Makes pairs of whole panels: of each two inputs, or of a last one and 0.
+pub(super) struct PairPanels<'a> {
+    /// `[panels, inputs, width]`
+    pub(super) wide: &'a [f32],
+    pub(super) inputs: usize,
+    pub(super) width: usize,
+    /// `[panels, words(inputs), width]`
+    pub(super) out: &'a mut [Pair],
+}
+
+impl Kernel for PairPanels<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let PairPanels { wide, inputs, width, out } = self;
+        let panels = wide.chunks_exact(inputs * width);
+        for (wide, out) in panels.zip(out.chunks_exact_mut(words(inputs) * width)) {
+            for (both, out) in wide.chunks(2 * width).zip(out.chunks_exact_mut(width)) {
+                let (firsts, seconds) = both.split_at(width);
+                for (i, (out, first)) in out.iter_mut().zip(firsts).enumerate() {
+                    *out = Pair::new(*first, seconds.get(i).copied().unwrap_or(0.0));
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::testing::{assert_same_bits, everywhere, noise};
+    use half::bf16;
+
+    /// The numbers of a row of pairs.
+    fn numbers(pairs: &[f32]) -> Vec<f32> {
+        let mut out = vec![0.0; 2 * pairs.len()];
+        for (pair, out) in pairs.iter().zip(out.chunks_exact_mut(2)) {
+            Pair(pair.to_bits()).numbers(out);
+        }
+        out
+    }
+
+    #[test]
+    fn rounds_as_the_type_does() {
+        let mut x = noise(1, 1000);
+        // Ties, whose upper parts are even and odd; what rounds to infinity; infinities and small numbers.
+        let bits = [0x3f80_8000u32, 0x3f81_8000, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 1, 0x8000];
+        x.extend(bits.map(f32::from_bits));
+        let mut want: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
+        want.push(0.0);
+        everywhere(|isa, threads| {
+            let mut out = vec![0.0; words(x.len())];
+            pair_rows(isa, threads, Rows::contiguous(&x, x.len()), &mut out);
+            assert_same_bits(&numbers(&out), &want);
+        });
+        let (threads, mut out) = (Threads::new(1).unwrap(), [0.0]);
+        pair_rows(Isa::best(), &threads, Rows::contiguous(&[f32::NAN, 2.0], 2), &mut out);
+        assert!(numbers(&out)[0].is_nan() && numbers(&out)[1] == 2.0);
+    }
+
+    struct Both<'a>(&'a [f32], &'a [f32], bool);
+
+    impl Kernel for Both<'_> {
+        type Output = [Vec<f32>; 2];
+
+        #[inline(always)]
+        fn run<S: Simd>(self, s: S) -> [Vec<f32>; 2] {
+            let Both(x, w, at_once) = self;
+            let mut out = [vec![0.0; S::LANES], vec![0.0; S::LANES]];
+            let mut acc = [s.splat(0.25); 2];
+            for (x, w) in x.chunks_exact(S::LANES).zip(w.chunks_exact(S::LANES)) {
+                let (x, w) = (s.load(x), s.load(w));
+                acc[0] = s.add_pairs(acc[0], x, w);
+                // SAFETY: the test has asked.
+                acc[1] =
+                    if at_once { unsafe { s.add_pairs_at_once(acc[1], x, w) } } else { acc[0] };
+            }
+            s.store(acc[0], &mut out[0]);
+            s.store(acc[1], &mut out[1]);
+            out
+        }
+    }
+
+    #[test]
+    fn an_instruction_of_its_own_gives_the_same_bits() {
+        let (threads, mut pairs) = (Threads::new(1).unwrap(), [vec![0.0; 320], vec![0.0; 320]]);
+        for isa in Isa::available() {
+            for (seed, pairs) in pairs.iter_mut().enumerate() {
+                let x = noise(seed as u64 + 5, 640);
+                pair_rows(isa, &threads, Rows::contiguous(&x, 640), pairs);
+            }
+            if !isa.multiplies_pairs() {
+                println!("skipped: {} has no products of pairs", isa.name());
+            }
+            let [want, got] = isa.run(Both(&pairs[0], &pairs[1], isa.multiplies_pairs()));
+            assert!(want.iter().all(|x| x.is_finite()));
+            assert_same_bits(&got, &want);
+        }
+    }
+}
