@@ -2,10 +2,12 @@
 //!
 //! Shared by the fuzz target and by the property tests of tfm-model.
 
+use tfm_core::ParameterSource;
+use tfm_core::fused::quantized;
 use tfm_model::Checkpoint;
 use tfm_model::checkpoint::Header;
 
-const CONFIG: &[u8] = include_bytes!("../corpus/config/tiny_marian.json");
+pub(crate) const CONFIG: &[u8] = include_bytes!("../corpus/config/tiny_marian.json");
 
 pub(crate) fn run(bytes: &[u8]) {
     read(bytes);
@@ -34,6 +36,13 @@ fn read(bytes: &[u8]) {
             let tensor = checkpoint.tensor(parameter.name).expect("a listed parameter");
             let elements = tensor.as_f32().expect("parameters are f32");
             assert!(elements.iter().all(|element| element.is_finite()));
+            if let Some(rows) = checkpoint.rows(parameter.name).expect("a listed parameter") {
+                let [n, k] = rows.extents();
+                let (mut integers, mut scales) = (vec![0; n * k], vec![0.0; n]);
+                rows.read_quantized(0, &mut integers, &mut scales);
+                assert!(scales.iter().all(|&scale| scale >= 0.0 && scale.is_finite()));
+                assert!(integers.chunks(k.max(1)).all(quantized::is_row));
+            }
         }
     }
 }

@@ -298,11 +298,23 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// [`Backend::pack`] of a matrix of `F32` that is not in memory: the same bits. A backend that reads some rows at a
     /// time never has all of them there.
     fn pack_rows(&self, format: PackFormat, source: &dyn RowSource) -> Outcome<Self::Buffer> {
-        let layout = Layout::contiguous(&source.extents().into());
-        let mut values = vec![0.0; layout.shape().elements()];
-        source.read(0, &mut values);
-        let tensor = Tensor::from_f32(layout.shape().clone(), values).expect("as many elements");
-        let buffer = self.adopt(tensor)?;
-        self.pack(format, View { buffer: &buffer, dtype: DType::F32, layout: &layout })
+        pack_whole(self, format, source)
     }
+}
+
+/// [`Backend::pack_rows`] where the matrix is wanted whole.
+///
+/// # Errors
+/// The backend's.
+pub fn pack_whole<B: Backend>(
+    backend: &B,
+    format: PackFormat,
+    source: &dyn RowSource,
+) -> Outcome<B::Buffer> {
+    let layout = Layout::contiguous(&source.extents().into());
+    let mut values = vec![0.0; layout.shape().elements()];
+    source.read(0, &mut values);
+    let tensor = Tensor::from_f32(layout.shape().clone(), values).expect("as many elements");
+    let buffer = backend.adopt(tensor)?;
+    backend.pack(format, View { buffer: &buffer, dtype: DType::F32, layout: &layout })
 }

@@ -12,10 +12,10 @@ use crate::quantized;
 use crate::workspace::{Scratch, Workspace};
 use cudarc::driver::{CudaStream, sys};
 use std::sync::{Arc, OnceLock};
-use tfm_core::backend::{Outcome, PackFormat, Replay, Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, PackFormat, Replay, Signature, View, ViewMut, pack_whole};
 use tfm_core::fused::Fused;
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
-use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, Tensor, TensorData};
+use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, RowSource, Tensor, TensorData};
 
 /// A CUDA device as a backend.
 ///
@@ -354,5 +354,13 @@ impl Backend for CudaBackend {
     fn pack(&self, format: PackFormat, src: View<'_, Buffer>) -> Outcome<Buffer> {
         assert_eq!(format, quantized::FORMAT, "the only format of this backend");
         self.stored_weight(&src)
+    }
+
+    fn pack_rows(&self, format: PackFormat, source: &dyn RowSource) -> Outcome<Buffer> {
+        assert_eq!(format, quantized::FORMAT, "the only format of this backend");
+        match source.is_quantized() {
+            true => self.stored_integers(source),
+            false => pack_whole(self, format, source),
+        }
     }
 }

@@ -7,7 +7,7 @@ use crate::launch::{Call, Grid};
 use crate::workspace::Scratch;
 use std::ops::Deref;
 use tfm_core::backend::{Outcome, PackFormat, View};
-use tfm_core::{Backend, DType, Layout};
+use tfm_core::{Backend, DType, HostSlice, Layout, RowSource};
 
 /// A weight `[n, k]` as `n` such rows.
 pub(crate) const FORMAT: PackFormat = PackFormat("cuda int8 rows");
@@ -71,6 +71,27 @@ impl CudaBackend {
         let shape = weight.layout.shape();
         let mut out = self.allocate(DType::F32, elements(shape[0], shape[1]))?;
         self.quantize_weight(weight, &mut out)?;
+        Ok(Buffer { form: Form::Quantized, ..out })
+    }
+
+    /// A weight that is quantised already, to be kept as [`FORMAT`] says.
+    pub(crate) fn stored_integers(&self, source: &dyn RowSource) -> Outcome<Buffer> {
+        let [n, k] = source.extents();
+        let mut words = vec![0.0; elements(n, k)];
+        let (scales, rows) = words.split_at_mut(n.next_multiple_of(32));
+        let mut integers = vec![0; k];
+        let row_words = k.next_multiple_of(16) / DType::F32.size();
+        for (row, scale) in scales[..n].iter_mut().enumerate() {
+            source.read_quantized(row, &mut integers, std::slice::from_mut(scale));
+            let words = &mut rows[row * row_words..][..row_words];
+            for (word, integers) in words.iter_mut().zip(integers.chunks(DType::F32.size())) {
+                let mut bytes = [0; 4];
+                bytes.iter_mut().zip(integers).for_each(|(byte, &integer)| *byte = integer as u8);
+                *word = f32::from_bits(u32::from_le_bytes(bytes));
+            }
+        }
+        let mut out = self.allocate(DType::F32, words.len())?;
+        self.upload(HostSlice::F32(&words), &mut out)?;
         Ok(Buffer { form: Form::Quantized, ..out })
     }
 

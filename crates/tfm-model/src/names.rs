@@ -43,6 +43,8 @@ pub(crate) struct Parameter {
     pub(crate) shape: Shape,
     /// Its place in files.
     pub(crate) stored: Stored,
+    /// Whether it is a matrix that a linear layer or an embedding reads, which may be in 8 bits.
+    pub(crate) is_weight: bool,
 }
 
 /// The place of a parameter in files of a family.
@@ -70,7 +72,7 @@ pub(crate) fn parameters(config: &Config) -> Vec<Parameter> {
                 Family::Marian => marian::stored(config, place, &shape),
                 Family::Transformer => torch::stored(config, place, &shape),
             };
-            Parameter { name: place.to_string(), shape, stored }
+            Parameter { name: place.to_string(), shape, stored, is_weight: place.is_weight() }
         })
         .collect()
 }
@@ -89,6 +91,19 @@ enum Place {
     Positions(Side),
     FinalNorm(Side, Leaf),
     Layer(Side, usize, Module, Leaf),
+}
+
+impl Place {
+    fn is_weight(self) -> bool {
+        match self {
+            Place::SourceEmbedding | Place::TargetEmbedding => true,
+            Place::Output(leaf)
+            | Place::Layer(_, _, Module::Attention(..) | Module::Inner | Module::Outer, leaf) => {
+                leaf == Leaf::Weight
+            }
+            Place::Positions(_) | Place::FinalNorm(..) | Place::Layer(..) => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -22,23 +22,29 @@ fn translations_on_cuda_are_those_on_the_cpu() {
     let Some(model) = common::test_data("models/marian-tatoeba-en-fr") else { return };
     let driver = Installed::new().unwrap();
     driver.add("libtfm_fake_cublaslt.so", "libcublasLt.so").unwrap();
-    let translate = |device: &[&str], sentences: &[&str]| {
-        let model = ["translate", "-m", argument(&model), "--beam", "2", "--device"];
+    let translate = |model: &Path, device: &[&str], sentences: &[&str]| {
+        let model = ["translate", "-m", argument(model), "--beam", "2", "--device"];
         let arguments = [&model, device, sentences].concat();
         let outcome = emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments);
         assert!(outcome.status == 0 && !outcome.stderr.contains("refused"), "{outcome:?}");
         outcome.stdout
     };
     let sentences = ["Hi.", "I like it.", "The cat is asleep."];
-    let on_cpu = translate(&["cpu"], &sentences);
+    let on_cpu = translate(&model, &["cpu"], &sentences);
     assert_eq!(on_cpu.lines().count(), sentences.len());
-    assert_eq!(translate(&["cuda"], &sentences), on_cpu);
+    assert_eq!(translate(&model, &["cuda"], &sentences), on_cpu);
     let [on_cuda, on_cpu_too] =
-        ["cuda", "cpu"].map(|device| translate(&[device, "--dtype", "int8"], &sentences));
+        ["cuda", "cpu"].map(|device| translate(&model, &[device, "--dtype", "int8"], &sentences));
     assert_eq!(on_cuda, on_cpu_too);
+    let folder = tempfile::tempdir().unwrap();
+    let converted = folder.path().join("int8");
+    let to = ["--output", argument(&converted), "--dtype", "int8"];
+    run(&[&["convert", argument(&model)], &to[..]].concat(), b"").success();
+    let from_integers = translate(&converted, &["cuda", "--dtype", "int8"], &sentences);
+    assert_eq!(from_integers, on_cuda, "integers of a file are those of the kernel");
     // The model is sure of the last: 16 bits change its score and not its words.
     for dtype in ["f16", "bf16"] {
-        let on_cuda = translate(&["cuda", "--dtype", dtype], &sentences[2..]);
+        let on_cuda = translate(&model, &["cuda", "--dtype", dtype], &sentences[2..]);
         assert_eq!(on_cuda.lines().last(), on_cpu.lines().last(), "{dtype}");
     }
 }

@@ -7,29 +7,30 @@ pub const LARGEST: i8 = 127;
 /// The largest sum of two neighbours of one sign before they are rounded, which adds at most 1.
 pub const LARGEST_SUM: f32 = 128.0;
 
-/// Quantises a row: `row ≈ scale·integers`, each the nearest integer, ties to even. Returns the scale: that of zeros is 0.
-/// What is not finite gives some integers and scale.
+/// Quantises a row: `row ≈ scale·integers`, each the nearest integer, ties to even. Returns the scale: that of zeros, and of
+/// numbers so small that its reciprocal is beyond all numbers, is 0. What is not finite gives some integers and scale.
 ///
 /// Inlined, for kernels that are compiled for other instruction sets.
 #[inline(always)]
 pub fn quantize(row: &[f32], integers: &mut [i8]) -> f32 {
     let scale = scale(row);
-    let factor = if scale > 0.0 { 1.0 / scale } else { 0.0 };
+    let factor = 1.0 / scale;
+    if factor == f32::INFINITY {
+        integers.fill(0);
+        return 0.0;
+    }
     for (integer, x) in integers.iter_mut().zip(row) {
         *integer = nearest(x * factor);
     }
     scale
 }
 
-/// The nearest integer of a magnitude up to [`LARGEST`], ties to even: adding and taking away 1.5·2²³ leaves no room for a
-/// fraction. Larger ones, which a factor of ∞ makes of numbers below 2⁻¹²⁰, end there.
+/// The nearest integer of a magnitude that [`LARGEST`] rounds to at most, ties to even: 1.5·2²³ leaves no room for a fraction,
+/// and the integer stands in the last bits of the sum.
 #[inline(always)]
 fn nearest(x: f32) -> i8 {
     const MAGIC: f32 = 12_582_912.0;
-    let most = f32::from(LARGEST);
-    let clamped = smaller(larger(x, -most), most);
-    // The integer stands in the last bits of the sum.
-    ((clamped + MAGIC).to_bits() as u8) as i8
+    (x + MAGIC).to_bits() as i8
 }
 
 /// The least scale with which no integer of a row exceeds [`LARGEST`] and no sum of those of one sign at an even place and
@@ -62,24 +63,27 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-#[inline(always)]
-fn smaller(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
-}
-
 /// Whether products may take these integers for a row of a weight: none beyond [`LARGEST`], and no neighbours of one sign that
 /// sum to more than 1 beyond [`LARGEST_SUM`].
 pub fn is_row(integers: &[i8]) -> bool {
-    let mut most = 0i16;
-    let mut pairs = integers.chunks_exact(2);
-    for pair in &mut pairs {
-        let (a, b) = (i16::from(pair[0]), i16::from(pair[1]));
-        let sum = (a.max(0) + b.max(0)).max(-a.min(0) - b.min(0));
-        // Of a single one 127 is the most, of both 129.
-        most = most.max(sum).max(a.abs().max(b.abs()) + 2);
+    /// Pairs that are looked at together, as vectors of a processor are.
+    const LANES: usize = 16;
+    let (mut single, mut negative, mut positive) = ([0; LANES], [0; LANES], [0; LANES]);
+    let (blocks, rest) = integers.as_chunks::<{ 2 * LANES }>();
+    let mut last = [0; 2 * LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for block in blocks.iter().chain([&last]) {
+        for (i, pair) in block.as_chunks().0.iter().enumerate() {
+            let [a, b] = pair.map(i16::from);
+            single[i] = a.min(b).min(single[i]);
+            negative[i] = (a.min(0) + b.min(0)).min(negative[i]);
+            positive[i] = (a.max(0) + b.max(0)).max(positive[i]);
+        }
     }
-    let last = pairs.remainder().iter().all(|&last| last >= -LARGEST);
-    last && most <= LARGEST_SUM as i16 + 1
+    let largest_sum = LARGEST_SUM as i16 + 1;
+    single.into_iter().all(|least| least >= -i16::from(LARGEST))
+        && negative.into_iter().all(|least| least >= -largest_sum)
+        && positive.into_iter().all(|most| most <= largest_sum)
 }
 
 #[cfg(test)]
@@ -114,15 +118,19 @@ mod tests {
     }
 
     #[test]
-    fn ties_go_to_even_and_tiny_rows_end_at_the_largest() {
+    fn ties_go_to_even_and_tiny_rows_are_zero() {
         // A scale of exactly 1: 127, and ties beside it.
         let (row, mut integers) = ([127.0, 0.5, 1.5, 2.5, -0.5, -1.5, 0.0], [9; 7]);
         assert_eq!(quantize(&row, &mut integers), 1.0);
         assert_eq!(integers, [127, 0, 2, 2, 0, -2, 0]);
-        let tiny = f32::from_bits(1);
-        let (row, mut integers) = ([200.0 * tiny, 0.0, -200.0 * tiny], [9; 3]);
-        assert!(quantize(&row, &mut integers) > 0.0);
-        assert!(is_row(&integers));
+        // From where the scale has a reciprocal on, rows are as others.
+        let mut integers = [9; 3];
+        for exponent in -149..-100 {
+            let tiny = 2f32.powi(exponent);
+            let scale = quantize(&[tiny, 0.75 * tiny, -tiny], &mut integers);
+            let expected = if exponent > -122 { [73, 55, -73] } else { [0; 3] };
+            assert_eq!((integers, scale > 0.0), (expected, exponent > -122), "2^{exponent}");
+        }
         assert_eq!((quantize(&[0.0; 3], &mut integers), integers), (0.0, [0; 3]));
     }
 

@@ -68,7 +68,7 @@ struct Binder<'a> {
 
 impl<'a> Binder<'a> {
     fn bind(&mut self, parameter: Parameter) -> Option<Bound> {
-        let Parameter { name, shape, stored } = parameter;
+        let Parameter { name, shape, stored, .. } = parameter;
         let found: Vec<&(usize, Entry)> =
             stored.names.iter().filter_map(|name| self.tensors.by_name.get(name)).collect();
         let Some(&(file, entry)) = found.first() else {

@@ -11,6 +11,7 @@ mod mean;
 mod mmap;
 mod scales;
 mod stored;
+mod weights;
 
 pub use elements::ElementType;
 pub use export::export;

@@ -20,8 +20,12 @@ pub(super) fn shape_of(matrix: &Shape) -> Shape {
     matrix.with_extent(1, 1)
 }
 
-/// The tensor with the scales of a matrix of integers, and the scales, which are finite with every integer and not
-/// negative; or what is wrong with them.
+/// Whether a number can be a scale: not negative, and finite with every integer.
+pub(super) fn is_scale(scale: f32) -> bool {
+    scale >= 0.0 && (scale * -f32::from(i8::MIN)).is_finite()
+}
+
+/// The tensor with the scales of a matrix of integers, and the scales; or what is wrong with them.
 pub(super) fn read<'a>(
     tensors: &'a Tensors,
     file: usize,
@@ -46,8 +50,7 @@ pub(super) fn read<'a>(
     let mut scales = vec![0.0; entry.shape.elements()];
     to_f32(ElementType::F32, &tensors.files[*place][entry.bytes.clone()], &mut scales);
     tensors.files[*place].release(entry.bytes.clone());
-    let most = -f32::from(i8::MIN);
-    let bad = scales.iter().filter(|&&scale| !(scale >= 0.0 && (most * scale).is_finite())).count();
+    let bad = scales.iter().filter(|&&scale| !is_scale(scale)).count();
     if bad > 0 {
         let all = scales.len();
         return fault(format!(

@@ -63,8 +63,15 @@ impl<'a> StoredRows<'a> {
     /// How many elements are NaN, and how many infinite.
     pub(super) fn not_finite(&self) -> (usize, usize) {
         let [n, k] = self.extents;
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let threads = threads.min(n * k / WORTH_A_THREAD).min(n).max(1);
+        if self.is_quantized() {
+            return (0, 0);
+        }
+        let threads = (n * k / WORTH_A_THREAD).min(n).max(1);
+        let threads = match threads {
+            1 => 1,
+            // To ask takes reading some files.
+            _ => std::thread::available_parallelism().map_or(1, |all| threads.min(all.get())),
+        };
         let count = |part: usize| {
             let rows = part * n / threads..(part + 1) * n / threads;
             let (mut nan, mut infinite) = (0, 0);

@@ -7,9 +7,12 @@ use crate::config::SinusoidLayout;
 pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
     let mut table = vec![0.0; rows * d];
     let sines = d.div_ceil(2);
+    // The same for all positions, and dearer than a sine.
+    let periods: Vec<f64> =
+        (0..sines).map(|pair| 10_000f64.powf(2.0 * pair as f64 / d as f64)).collect();
     for (position, row) in table.chunks_exact_mut(d.max(1)).enumerate() {
-        for pair in 0..sines {
-            let angle = position as f64 / 10_000f64.powf(2.0 * pair as f64 / d as f64);
+        for (pair, period) in periods.iter().enumerate() {
+            let angle = position as f64 / period;
             let (sine, cosine) = match layout {
                 SinusoidLayout::Interleaved => (2 * pair, 2 * pair + 1),
                 SinusoidLayout::Halves => (pair, sines + pair),

@@ -63,7 +63,7 @@ pub(crate) struct Convert {
     /// The folder to write, made if it is absent
     #[arg(short, long, value_name = "DIR")]
     pub(crate) output: PathBuf,
-    /// How weights are stored
+    /// How weights are stored; int8 is what `translate --dtype int8` makes of them, a quarter of f32
     #[arg(long, value_enum, default_value_t = WeightType::F32)]
     pub(crate) dtype: WeightType,
 }
@@ -86,6 +86,7 @@ pub(crate) enum WeightType {
     F32,
     F16,
     Bf16,
+    Int8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

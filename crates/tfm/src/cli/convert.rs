@@ -22,6 +22,7 @@ impl From<WeightType> for ElementType {
             WeightType::F32 => ElementType::F32,
             WeightType::F16 => ElementType::F16,
             WeightType::Bf16 => ElementType::BF16,
+            WeightType::Int8 => ElementType::I8,
         }
     }
 }
