@@ -137,10 +137,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
                 for part in 0..parts {
                     let inputs = share(k, parts, part);
                     for t in 0..tiles {
-                        let sums = match parts {
-                            1 => &mut one.0[..],
-                            _ => &mut many[t].0[..],
-                        };
+                        let sums = many.get_mut(t).unwrap_or(&mut one);
+                        let sums = &mut sums.0[..];
                         let rows = share(block.len(), tiles, t);
                         let first = self.rows.start + block.start + rows.start;
                         let rows = first..first + rows.len();

@@ -189,9 +189,11 @@ mod tests {
             for (x, w) in x.chunks_exact(S::LANES).zip(w.chunks_exact(S::LANES)) {
                 let (x, w) = (s.load(x), s.load(w));
                 acc[0] = s.add_pairs(acc[0], x, w);
-                // SAFETY: the test has asked.
-                acc[1] =
-                    if at_once { unsafe { s.add_pairs_at_once(acc[1], x, w) } } else { acc[0] };
+                acc[1] = match at_once {
+                    // SAFETY: the test has asked.
+                    true => unsafe { s.add_pairs_at_once(acc[1], x, w) },
+                    false => acc[0],
+                };
             }
             s.store(acc[0], &mut out[0]);
             s.store(acc[1], &mut out[1]);

@@ -94,6 +94,7 @@ mod tests {
     use crate::kernels::int8::DotIsa;
     use crate::kernels::int8::pack::QuantizedWeight;
     use crate::kernels::pack::{PackedWeight, Strided, Weight};
+    use crate::kernels::pairs::Pair;
     use crate::kernels::testing::{assert_same_bits, everywhere, noise};
 
     /// Wanted columns that grow, shrink, move and stay.
@@ -140,8 +141,8 @@ mod tests {
             let weight = Strided { data: &data, n: 100, k, column_stride: k, input_stride: 1 };
             everywhere(|isa, threads| {
                 check(threads, &PackedWeight::new(isa, threads, weight).unwrap(), rows::<f32>(k));
-                let short = PackedWeight::rounded(isa, weight).unwrap();
-                check(threads, &short, rows::<half::bf16>(k));
+                let short = PackedWeight::rounded(isa, threads, weight).unwrap();
+                check(threads, &short, rows::<Pair>(k));
                 let quantized = QuantizedWeight::new(DotIsa::of(isa), threads, weight).unwrap();
                 check(threads, &quantized, |weight, j| {
                     let mut row = vec![0.0; k];

@@ -142,10 +142,8 @@ impl DotKernel for Block<'_> {
                 for part in 0..parts {
                     let groups = share(groups, parts, part);
                     for t in 0..tiles {
-                        let sums = match parts {
-                            1 => &mut one.0[..],
-                            _ => &mut many[t].0[..],
-                        };
+                        let sums = many.get_mut(t).unwrap_or(&mut one);
+                        let sums = &mut sums.0[..];
                         let rows = share(block.len(), tiles, t);
                         let first = self.rows.start + block.start + rows.start;
                         let place = ((first, rows.len()), (panel, count));
