@@ -224,3 +224,62 @@ impl Scan<'_, '_> {
 
 /// Vectors that are looked at together.
 const SCANNED: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::super::rows::Rows;
+    use super::super::top_k::top_log_probabilities;
+    use super::*;
+    use crate::kernels::testing::{everywhere, noise};
+
+    const NOT: f32 = f32::NEG_INFINITY;
+
+    /// A product that is known.
+    struct Known<'a>(Rows<'a>);
+
+    impl Product for Known<'_> {
+        fn rows(&self) -> usize {
+            self.0.rows()
+        }
+        fn columns(&self) -> usize {
+            self.0.cols()
+        }
+        fn depth(&self) -> usize {
+            5000 // enough that tasks divide it
+        }
+        fn part(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32], stride: usize) {
+            for (row, out) in rows.zip(out.chunks_mut(stride)) {
+                out[..columns.len()].copy_from_slice(&self.0.row(row)[columns.clone()]);
+            }
+        }
+    }
+
+    #[test]
+    fn are_those_of_the_whole_product_also_where_it_is_not_finite() {
+        for (m, n, k) in [(1, 1, 1), (3, 60, 60), (7, 1200, 5), (140, 1023, 8)] {
+            let mut logits: Vec<f32> = noise(3, m * n).iter().map(|x| x * 20.0).collect();
+            logits.iter_mut().step_by(7).skip(1).for_each(|x| *x = NOT);
+            // Rows whose softmax is undefined: NaN, +∞ in the last column, nothing finite.
+            if m >= 7 {
+                logits[n + 600] = f32::NAN;
+                logits[3 * n - 1] = f32::INFINITY;
+                logits[3 * n..4 * n].fill(NOT);
+            }
+            let mut bias = vec![0.0; n];
+            bias.iter_mut().step_by(5).skip(1).for_each(|b| *b = NOT);
+            let rows = Rows::contiguous(&logits, n);
+            everywhere(|isa, threads| {
+                let [mut want, mut got] = [(); 2].map(|_| (vec![0.0; m * k], vec![0; m * k]));
+                top_log_probabilities(isa, threads, rows, &bias, k, &mut want.0, &mut want.1);
+                let scratch = Scratch::new();
+                let out = (&mut got.0[..], &mut got.1[..]);
+                candidates(isa, threads, &scratch, &Known(rows), &bias, k, out).unwrap();
+                assert_eq!(got.1, want.1);
+                for (got, want) in got.0.iter().zip(&want.0) {
+                    let near = (got - want).abs() < 1e-4 || got == want;
+                    assert!(near || got.is_nan() && want.is_nan(), "{got} and {want}");
+                }
+            });
+        }
+    }
+}
