@@ -152,7 +152,7 @@ impl<W: Weight> Kernel for Block<'_, W> {
                         }
                         if tiles > 1 {
                             for line in share(lines, parts * tiles, part * tiles + t) {
-                                s.prefetch_far(next.cast::<f32>().wrapping_add(line * LINE));
+                                s.prefetch(next.cast::<f32>().wrapping_add(line * LINE));
                             }
                         }
                         let inputs = inputs.clone();

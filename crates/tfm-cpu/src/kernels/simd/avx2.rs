@@ -123,10 +123,6 @@ impl Simd for Avx2 {
         has_avx2!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
     }
     #[inline(always)]
-    fn prefetch_far(self, x: *const f32) {
-        has_avx2!(_mm_prefetch::<_MM_HINT_T1>(x.cast()))
-    }
-    #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {
         has_avx2!(_mm256_add_ps(a, b))
     }

@@ -133,10 +133,6 @@ impl Simd for Avx512 {
         has_avx512!(_mm_prefetch::<_MM_HINT_T0>(x.cast()))
     }
     #[inline(always)]
-    fn prefetch_far(self, x: *const f32) {
-        has_avx512!(_mm_prefetch::<_MM_HINT_T1>(x.cast()))
-    }
-    #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {
         has_avx512!(_mm512_add_ps(a, b))
     }

@@ -67,8 +67,6 @@ pub trait Simd: Copy + Send + Sync {
 
     /// Asks for the cache line of `x`, which need not be readable, to be read or written soon.
     fn prefetch(self, x: *const f32);
-    /// As [`prefetch`](Simd::prefetch), but only into the second-level cache: for what comes later.
-    fn prefetch_far(self, x: *const f32);
 
     /// `a + b`.
     fn add(self, a: Self::F, b: Self::F) -> Self::F;

@@ -58,8 +58,6 @@ impl Simd for Portable {
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
     #[inline(always)]
-    fn prefetch_far(self, _: *const f32) {}
-    #[inline(always)]
     fn add(self, a: F, b: F) -> F {
         map2(a, b, |a, b| a + b)
     }
