@@ -129,16 +129,20 @@ fn grow(
     let heads = config.decoder.heads;
     let shape = [rows, heads, config.d_model / heads];
     let old_shape = pools[0].1.shape().clone();
-    let program = copy_rows(session, config.dtype, &old_shape, &shape.into())?;
     let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
+    let mut copy = None;
     for (name, old) in pools {
         debug_assert!(name.starts_with(kind));
         if session.enlarge(old, rows)? {
             continue;
         }
+        let program = match &copy {
+            Some(program) => program,
+            None => copy.insert(copy_rows(session, config.dtype, &old_shape, &shape.into())?),
+        };
         let mut new = session.allocate(config.dtype, shape)?;
         session.run(
-            &program,
+            program,
             &[("ids", HostSlice::I32(&ids))],
             &mut [("old", old), ("new", &mut new)],
         )?;
