@@ -103,7 +103,11 @@ impl Program {
     fn load(arguments: &Arguments) -> Outcome<Program> {
         let precision = arguments.dtype.into();
         let model = Model::open(&arguments.model)?;
-        let config = Arc::new(Config { precision, ..model.config().clone() });
+        let config = Arc::new(Config {
+            precision,
+            key_dtype: tfm_cpu::key_dtype(precision),
+            ..model.config().clone()
+        });
         let mut options = SearchOptions::from_generation(model.generation(), &config);
         options.beams = arguments.beam;
         // The peers take no notice of what a model's makers would force at the limit.

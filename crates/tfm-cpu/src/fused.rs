@@ -1,15 +1,16 @@
 //! The fused ops: which operands their kernels take, and the calls.
 
+use half::bf16;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::{Fused, RelativeBias};
 use tfm_core::{DType, Layout};
 
 use crate::CpuBackend;
-use crate::buffer::{Buffer, destination, from_offset, in_order};
+use crate::buffer::{Buffer, Element, destination, from_offset, in_order};
 use crate::kernels::activation::activate;
 use crate::kernels::attention::{KeyRows, Options, attention_with};
 use crate::kernels::distance_bias::DistanceBias;
-use crate::kernels::heads::Heads;
+use crate::kernels::heads::{Heads, Kept};
 use crate::kernels::norm::{layer_norm, rms_norm};
 use crate::kernels::rows::Rows;
 use crate::kernels::simd::{Kernel, Simd};
@@ -61,7 +62,8 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
     }
 }
 
-/// Whether [`run`] takes operands of this signature: `f32` (and `i32`), in layouts that the kernels read.
+/// Whether [`run`] takes operands of this signature: `f32` (and `i32`; keys and values also in `bf16`), in layouts that the
+/// kernels read.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
         let fits = match wanted(op, operand) {
@@ -70,8 +72,17 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
             Wanted::Heads => layout.has_contiguous_rows(),
             Wanted::Contiguous => layout.is_contiguous(),
         };
-        fits && matches!(dtype, DType::F32 | DType::I32)
+        fits && match dtype {
+            DType::F32 | DType::I32 => true,
+            DType::BF16 => keeps(op, operand),
+            DType::F16 => false,
+        }
     })
+}
+
+/// Whether an operand is keys or values, which may be kept in `bf16`.
+fn keeps(op: &Fused, operand: usize) -> bool {
+    matches!(op, Fused::Attention(_) | Fused::RowTableAttention(_)) && matches!(operand, 1 | 2)
 }
 
 /// Runs an op that [`supports`] accepts.
@@ -93,22 +104,20 @@ pub(crate) fn run(
             let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
             let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
             let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.causal };
-            let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
             let [key, table] = op.optional(5).map(|place| place.map(|place| &inputs[place]));
             let dropout = op.dropout.zip(key).map(|(mask, key)| training::dropout_of(mask, key));
-            let bias = distance_bias(op.bias, table, heads, rows);
+            let bias = distance_bias(op.bias, table, inputs, rows);
             let log_sum_exp = Some(destination::<f32>(&mut others[0]));
             let options = Options { bias: bias.as_ref(), dropout, log_sum_exp };
-            attention_with(isa, threads, heads, rows, op.scale as f32, options, out);
+            attend(cpu, inputs, rows, op.scale as f32, options, out);
         }
         Fused::RowTableAttention(op) => {
             let (row_table, lengths) = (in_order(&inputs[3]), in_order(&inputs[4]));
             let width = inputs[3].layout.shape()[1];
             let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
-            let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
-            let bias = distance_bias(op.bias, inputs.get(5), heads, rows);
+            let bias = distance_bias(op.bias, inputs.get(5), inputs, rows);
             let options = Options { bias: bias.as_ref(), ..Options::default() };
-            attention_with(isa, threads, heads, rows, op.scale as f32, options, out);
+            attend(cpu, inputs, rows, op.scale as f32, options, out);
         }
         Fused::LayerNorm(op) => {
             let (weight, bias) = (in_order(&inputs[1]), in_order(&inputs[2]));
@@ -150,8 +159,27 @@ fn rows<'a>(view: &View<'a, Buffer>) -> Rows<'a> {
     Rows::new(from_offset(view), rows, cols, stride)
 }
 
+/// Attention of a query to keys and values, the first three operands.
+fn attend(
+    cpu: &CpuBackend,
+    inputs: &[View<'_, Buffer>],
+    rows: KeyRows<'_>,
+    scale: f32,
+    options: Options<'_>,
+    out: &mut [f32],
+) {
+    let (isa, threads, query) = (cpu.isa, &cpu.threads, heads(&inputs[0]));
+    if inputs[1].dtype == DType::BF16 {
+        let kept: [Heads<'_, bf16>; 2] = [1, 2].map(|i| heads(&inputs[i]));
+        attention_with(isa, threads, (query, kept), rows, scale, options, out);
+    } else {
+        let kept: [Heads<'_>; 2] = [1, 2].map(|i| heads(&inputs[i]));
+        attention_with(isa, threads, (query, kept), rows, scale, options, out);
+    }
+}
+
 /// A view `[rows, heads, size]`.
-fn heads<'a>(view: &View<'a, Buffer>) -> Heads<'a> {
+fn heads<'a, T: Element + Kept>(view: &View<'a, Buffer>) -> Heads<'a, T> {
     let layout: &Layout = view.layout;
     let (shape, strides) = (layout.shape(), layout.strides());
     Heads::new(from_offset(view), [shape[0], shape[1], shape[2]], [strides[0], strides[1]])
@@ -161,11 +189,12 @@ fn heads<'a>(view: &View<'a, Buffer>) -> Heads<'a> {
 fn distance_bias(
     bias: Option<RelativeBias>,
     table: Option<&View<'_, Buffer>>,
-    heads: [Heads<'_>; 3],
+    inputs: &[View<'_, Buffer>],
     rows: KeyRows<'_>,
 ) -> Option<DistanceBias> {
     let (bias, table) = bias.zip(table)?;
-    Some(DistanceBias::new(bias, &in_order(table), heads, rows))
+    let [query, key] = [0, 1].map(|i| inputs[i].layout.shape());
+    Some(DistanceBias::new(bias, &in_order(table), query[1], [query[0], key[0]], rows))
 }
 
 struct Activations<'a> {

@@ -18,3 +18,13 @@ mod weights;
 
 pub use backend::CpuBackend;
 pub use buffer::Buffer;
+
+/// The type in which this backend best keeps keys and values beside products of a precision: where products see fewer
+/// bits, those that are read at each step need no more.
+pub fn key_dtype(precision: tfm_core::fused::Precision) -> tfm_core::DType {
+    use tfm_core::fused::Precision;
+    match precision {
+        Precision::Full => tfm_core::DType::F32,
+        Precision::BFloat16 | Precision::Int8 => tfm_core::DType::BF16,
+    }
+}

@@ -2,9 +2,12 @@
 //!
 //! All slices here begin at the layout's first element: the layout's offset is not added again.
 
+use half::bf16;
 use tfm_core::Layout;
 
 use crate::buffer::Element;
+use crate::kernels::bf16::round_to_bf16 as round_run;
+use crate::kernels::simd::Isa;
 
 /// Where a run of elements begins in each operand, how many there are, and how far apart.
 pub(crate) struct Run<const N: usize> {
@@ -77,6 +80,25 @@ pub(crate) fn convert<T: Element, U: Element>(
         for i in 0..len {
             let x = src[starts[0] + i * strides[0]].to_f64();
             dst[starts[1] + i * strides[1]] = U::from_f64(x);
+        }
+    });
+}
+
+/// Copies all elements of `src` to `dst`, each rounded.
+pub(crate) fn round_to_bf16(
+    isa: Isa,
+    src: &[f32],
+    src_layout: &Layout,
+    dst: &mut [bf16],
+    dst_layout: &Layout,
+) {
+    for_each_run([src_layout, dst_layout], |Run { starts: [from, to], strides, len }| {
+        if strides == [1, 1] {
+            round_run(isa, &src[from..from + len], &mut dst[to..to + len]);
+        } else {
+            for i in 0..len {
+                dst[to + i * strides[1]] = bf16::from_f32(src[from + i * strides[0]]);
+            }
         }
     });
 }

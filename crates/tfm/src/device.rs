@@ -43,6 +43,16 @@ enum Backend {
 #[cfg(feature = "cuda")]
 const CUDA_LIMITS: Limits = Limits { hypotheses: 1024, source_tokens: 16_384 };
 
+/// The types that a model is computed with.
+pub(crate) struct Numbers {
+    /// Of values.
+    pub(crate) dtype: DType,
+    /// Of products with weights.
+    pub(crate) precision: Precision,
+    /// Of keys and values that are kept from step to step.
+    pub(crate) key_dtype: DType,
+}
+
 impl Device {
     fn new(backend: Backend) -> Self {
         Device { backend, threads: None, chosen: false }
@@ -118,25 +128,38 @@ impl Device {
         }
     }
 
-    /// The type of values and the precision of products for models that are computed in these numbers.
+    /// How models are computed in these numbers.
     ///
     /// # Errors
     /// [`Error::Option`]: not at a reasonable speed.
-    pub(crate) fn numbers(&self, numbers: ComputeType) -> Result<(DType, Precision)> {
+    pub(crate) fn numbers(&self, numbers: ComputeType) -> Result<Numbers> {
+        #[cfg(feature = "cpu")]
+        let on_cpu = |precision| {
+            let key_dtype = tfm_cpu::key_dtype(precision);
+            Numbers { dtype: DType::F32, precision, key_dtype }
+        };
+        #[cfg(feature = "cuda")]
+        let of = |dtype, precision| Numbers { dtype, precision, key_dtype: dtype };
         match (self.backend, numbers) {
-            (_, ComputeType::F32) => Ok((DType::F32, Precision::Full)),
-            (_, ComputeType::Int8) => Ok((DType::F32, Precision::Int8)),
             #[cfg(feature = "cpu")]
-            (Backend::Cpu, ComputeType::BF16) => Ok((DType::F32, Precision::BFloat16)),
+            (Backend::Cpu, ComputeType::F32) => Ok(on_cpu(Precision::Full)),
+            #[cfg(feature = "cpu")]
+            (Backend::Cpu, ComputeType::Int8) => Ok(on_cpu(Precision::Int8)),
+            #[cfg(feature = "cpu")]
+            (Backend::Cpu, ComputeType::BF16) => Ok(on_cpu(Precision::BFloat16)),
             #[cfg(feature = "cpu")]
             (Backend::Cpu, ComputeType::F16) => Err(Error::Option {
                 option: "dtype",
                 problem: format!("{numbers}: the cpu computes in f32, bf16 and int8"),
             }),
             #[cfg(feature = "cuda")]
-            (Backend::Cuda(_), ComputeType::F16) => Ok((DType::F16, Precision::Full)),
+            (Backend::Cuda(_), ComputeType::F32) => Ok(of(DType::F32, Precision::Full)),
             #[cfg(feature = "cuda")]
-            (Backend::Cuda(_), ComputeType::BF16) => Ok((DType::BF16, Precision::Full)),
+            (Backend::Cuda(_), ComputeType::Int8) => Ok(of(DType::F32, Precision::Int8)),
+            #[cfg(feature = "cuda")]
+            (Backend::Cuda(_), ComputeType::F16) => Ok(of(DType::F16, Precision::Full)),
+            #[cfg(feature = "cuda")]
+            (Backend::Cuda(_), ComputeType::BF16) => Ok(of(DType::BF16, Precision::Full)),
         }
     }
 

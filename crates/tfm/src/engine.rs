@@ -1,5 +1,6 @@
 //! A model on a device: tokens in, hypotheses out, and the way from text to tokens and back.
 
+use crate::device::Numbers;
 use crate::translation::{Alignment, Alternative};
 use crate::{Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,10 +43,11 @@ impl Engine {
         if let Some(tokens) = options.batch_tokens {
             limits.source_tokens = tokens;
         }
-        let (dtype, precision) = device.numbers(options.dtype)?;
+        let Numbers { dtype, precision, key_dtype } = device.numbers(options.dtype)?;
         let parameters = Parameters::of_type(model.checkpoint.clone(), dtype);
         let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
-        let config = Arc::new(Config { dtype, precision, ..Config::clone(&model.config) });
+        let config =
+            Arc::new(Config { dtype, precision, key_dtype, ..Config::clone(&model.config) });
         let mut generator = Generator::new(&session, &config, device.workers(), 1)?;
         generator.set_shortlist(options.shortlist.clone());
         let forced = Forced::new(session, config);

@@ -14,7 +14,8 @@ use crate::{DType, Graph, Value};
 /// Inputs: `query [tq, heads, d_head]`; `key` and `value [rows, heads, d_head]`;
 /// `query_offsets [n + 1]`: the queries of sequence s are `query_offsets[s] .. query_offsets[s + 1]`;
 /// `key_ranges [n, 2]`: its keys are the rows `start .. start + length`. Offsets ascend from 0 to tq, ranges
-/// lie inside the rows; both `I32`; with a dropout also its `key [3]` in `I32`; with a bias also
+/// lie inside the rows; both `I32`. Keys and values have one type of floats; where it is not the query's they are converted
+/// to that, and there is no gradient op. With a dropout also its `key [3]` in `I32`; with a bias also
 /// `bias [buckets, heads]` in `F32`. Outputs: the context `[tq, heads, d_head]`, and `L [tq, heads]` in `F32`, the
 /// logarithm of the sum of the exponentials of each query's scores, from which the gradient finds the weights
 /// again.
@@ -53,7 +54,8 @@ impl FusedOp for Attention {
             expect_key(key)?;
         }
         let [query, key, v, offsets, ranges] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
-        let dtype = expect_floats(&[("query", query), ("key", key), ("value", v)])?;
+        let dtype = expect_floats(&[("query", query)])?;
+        expect_floats(&[("key", key), ("value", v)])?;
         expect_rank("query", query, 3)?;
         expect_rank("key", key, 3)?;
         expect_shape("key", key, &[key.shape[0], query.shape[1], query.shape[2]])?;
@@ -80,7 +82,11 @@ impl FusedOp for Attention {
         let seen = graph.reduce(ReduceOp::Max, visible, 0);
         let seen = graph.reshape(seen, [rows, 1, 1]);
         let zero = graph.constant_like(0.0, v);
-        let [key, v] = [key, v].map(|x| graph.select(seen, x, zero));
+        let dtype = graph.dtype(query);
+        let [key, v] = [key, v].map(|x| {
+            let x = graph.select(seen, x, zero);
+            graph.cast(x, dtype)
+        });
         let query = graph.permute(query, &[1, 0, 2]); // [heads, tq, d_head]
         let key = graph.permute(key, &[1, 2, 0]); // [heads, d_head, rows]
         let v = graph.permute(v, &[1, 0, 2]); // [heads, rows, d_head]
@@ -109,6 +115,9 @@ impl FusedOp for Attention {
         let (Some(d_context), None) = (node.gradients[0], node.gradients[1]) else {
             return None;
         };
+        if graph.dtype(node.inputs[0]) != graph.dtype(node.inputs[1]) {
+            return None;
+        }
         let mut inputs = node.inputs[..5].to_vec();
         inputs.extend([node.outputs[0], node.outputs[1], d_context]);
         inputs.extend(&node.inputs[5..]);

@@ -13,7 +13,7 @@ use crate::{DType, Graph, Value};
 /// Inputs: `query [n, heads, d_head]`; `key_pool` and `value_pool [rows, heads, d_head]`;
 /// `row_table [n, width]`: hypothesis i sees the rows `row_table[i][0 .. lengths[i]]`, and the rest of its
 /// table holds any row's id; `lengths [n]`, at most width; both `I32`; with a bias also `bias [buckets, heads]` in
-/// `F32`. Output: `[n, heads, d_head]`. A hypothesis of length 0 gives 0. The query stands where the last of its rows
+/// `F32`. The pools have one type of floats, from which keys and values are converted to the query's. Output: `[n, heads, d_head]`. A hypothesis of length 0 gives 0. The query stands where the last of its rows
 /// does, from which the distances of a bias are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowTableAttention {
@@ -37,7 +37,8 @@ impl FusedOp for RowTableAttention {
         names.extend(self.bias.map(|_| "bias"));
         expect_inputs(inputs, &names)?;
         let [query, key, v, table, lengths] = [0, 1, 2, 3, 4].map(|i| inputs[i]);
-        let dtype = expect_floats(&[("query", query), ("key_pool", key), ("value_pool", v)])?;
+        let dtype = expect_floats(&[("query", query)])?;
+        expect_floats(&[("key_pool", key), ("value_pool", v)])?;
         expect_rank("query", query, 3)?;
         expect_rank("key_pool", key, 3)?;
         expect_shape("key_pool", key, &[key.shape[0], query.shape[1], query.shape[2]])?;
@@ -68,7 +69,10 @@ impl FusedOp for RowTableAttention {
         // Rows past the length may hold anything, also NaN, which a weight of 0 would not take away.
         let seen = graph.reshape(visible, [n, width, 1, 1]);
         let zero = graph.constant_like(0.0, v);
-        let [key, v] = [key, v].map(|x| graph.select(seen, x, zero));
+        let [key, v] = [key, v].map(|x| {
+            let x = graph.select(seen, x, zero);
+            graph.cast(x, dtype)
+        });
         let key = graph.permute(key, &[0, 2, 3, 1]); // [n, heads, d_head, width]
         let v = graph.permute(v, &[0, 2, 1, 3]); // [n, heads, width, d_head]
         let products = graph.matmul(query, key);

@@ -54,7 +54,7 @@ pub(super) fn run(
             let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
             let [key, table] = op.0.optional(8).map(|place| place.map(|place| &inputs[place]));
             let key_rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.0.causal };
-            let bias = distance_bias(op.0.bias, table, heads, key_rows);
+            let bias = distance_bias(op.0.bias, table, inputs, key_rows);
             let attended = Attended {
                 heads,
                 query_offsets,

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::distance_bias::DistanceBias;
 use super::dropout::Dropout;
-use super::heads::Heads;
+use super::heads::{Heads, Kept};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
 use vectors::{SCORED, add_values, dot4, exponentials};
@@ -43,12 +43,12 @@ pub enum KeyRows<'a> {
 pub fn attention(
     isa: Isa,
     threads: &Threads,
-    heads: [Heads<'_>; 3],
+    [query, key, value]: [Heads<'_>; 3],
     rows: KeyRows<'_>,
     scale: f32,
     out: &mut [f32],
 ) {
-    attention_with(isa, threads, heads, rows, scale, Options::default(), out);
+    attention_with(isa, threads, (query, [key, value]), rows, scale, Options::default(), out);
 }
 
 /// What not every call of attention has.
@@ -64,11 +64,11 @@ pub struct Options<'a> {
     pub log_sum_exp: Option<&'a mut [f32]>,
 }
 
-/// [`attention`] with more.
-pub fn attention_with(
+/// [`attention`] with more, and keys and values as they are kept.
+pub fn attention_with<K: Kept>(
     isa: Isa,
     threads: &Threads,
-    [query, key, value]: [Heads<'_>; 3],
+    (query, [key, value]): (Heads<'_>, [Heads<'_, K>; 2]),
     rows: KeyRows<'_>,
     scale: f32,
     Options { bias, dropout, log_sum_exp }: Options<'_>,
@@ -126,10 +126,10 @@ fn index(i: i32) -> usize {
 }
 
 /// The queries that one task attends with.
-struct Attend<'a> {
+struct Attend<'a, K> {
     query: Heads<'a>,
-    key: Heads<'a>,
-    value: Heads<'a>,
+    key: Heads<'a, K>,
+    value: Heads<'a, K>,
     rows: KeyRows<'a>,
     scale: f32,
     bias: Option<&'a DistanceBias>,
@@ -139,7 +139,7 @@ struct Attend<'a> {
     log_sum_exp: Option<&'a mut [f32]>,
 }
 
-impl Kernel for Attend<'_> {
+impl<K: Kept> Kernel for Attend<'_, K> {
     type Output = ();
 
     #[inline(always)]
@@ -172,10 +172,10 @@ const FEW_QUERIES: usize = 8;
 const ADDED: usize = 8;
 /// How many rows beforehand rows are asked for.
 const AHEAD: usize = 8;
-/// Elements of a cache line.
-const LINE: usize = 16;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
-impl Attend<'_> {
+impl<K: Kept> Attend<'_, K> {
     /// Every head of every query in the range, sequence by sequence.
     #[inline(always)]
     fn ragged<S: Simd>(&mut self, s: S, query_offsets: &[i32], key_ranges: &[i32], causal: bool) {
@@ -279,7 +279,7 @@ impl Attend<'_> {
                 *rows = key.row(row((first + j).min(most - 1)));
                 soon.rows[j] = read(first + AHEAD + j);
             }
-            let share = (SCORED * rows[0].len()).div_ceil(heads * LINE);
+            let share = (SCORED * size_of_val(rows[0])).div_ceil(heads * LINE);
             for i in queries.clone().filter(|&i| first < keys(i).0) {
                 for head in 0..heads {
                     let at = head * key.head_stride();
@@ -306,7 +306,7 @@ impl Attend<'_> {
                 *rows = value.row(row((first + j).min(most - 1)));
                 soon.rows[j] = read(most + first + AHEAD + j);
             }
-            let share = (ADDED * rows[0].len()).div_ceil(heads * LINE);
+            let share = (ADDED * size_of_val(rows[0])).div_ceil(heads * LINE);
             for i in queries.clone().filter(|&i| first < keys(i).0) {
                 let count = ADDED.min(keys(i).0 - first);
                 for head in 0..heads {
@@ -334,7 +334,7 @@ impl Attend<'_> {
         scores: &mut [f32],
     ) {
         let query = self.query.head(i, head);
-        let mut keys = [query; SCORED];
+        let mut keys = [&[][..]; SCORED];
         for (j, key) in keys.iter_mut().enumerate() {
             *key = self.key.head(row((first + j).min(count - 1)), head);
         }
@@ -382,25 +382,31 @@ impl Attend<'_> {
 }
 
 /// Rows that are asked for, some lines at a time, one after the other.
-#[derive(Default)]
-struct Soon<'a> {
-    rows: [&'a [f32]; ADDED],
+struct Soon<'a, K> {
+    rows: [&'a [K]; ADDED],
     row: usize,
     at: usize,
 }
 
-impl Soon<'_> {
+impl<K> Default for Soon<'_, K> {
+    fn default() -> Self {
+        Soon { rows: [&[]; ADDED], row: 0, at: 0 }
+    }
+}
+
+impl<K> Soon<'_, K> {
     #[inline(always)]
     fn prefetch<S: Simd>(&mut self, s: S, lines: usize) {
-        let mut left = lines * LINE;
+        let line = LINE / size_of::<K>();
+        let mut left = lines * line;
         while left > 0
             && let Some(row) = self.rows.get(self.row)
         {
             let end = (self.at + left).min(row.len());
             let mut at = self.at;
             while at < end {
-                s.prefetch(row.as_ptr().wrapping_add(at));
-                at += LINE;
+                s.prefetch(row.as_ptr().wrapping_add(at).cast());
+                at += line;
             }
             left = left.saturating_sub(at - self.at);
             self.at = at;

@@ -3,7 +3,6 @@
 use tfm_core::fused::RelativeBias;
 
 use super::attention::KeyRows;
-use super::heads::Heads;
 use super::simd::Simd;
 
 /// The biases of all distances that a call has, laid out so that those of a query's scores lie side by side.
@@ -20,19 +19,19 @@ pub struct DistanceBias {
 }
 
 impl DistanceBias {
-    /// Of the biases `[buckets, heads]`, those of the distances that queries and keys have by `rows`.
+    /// Of the biases `[buckets, heads]`, those of the distances that so many queries and keys have by `rows`.
     pub fn new(
         bias: RelativeBias,
         table: &[f32],
-        [query, key, _]: [Heads<'_>; 3],
+        heads: usize,
+        [queries, key_rows]: [usize; 2],
         rows: KeyRows<'_>,
     ) -> DistanceBias {
-        let heads = query.heads();
         assert_eq!(table.len(), bias.buckets * heads);
         let (keys, after) = rows.most_keys();
         // What is said may be more than there is, which the kernels refuse.
         let (keys, after) = match rows {
-            KeyRows::Ragged { .. } => (keys.min(key.rows()), after.min(query.rows())),
+            KeyRows::Ragged { .. } => (keys.min(key_rows), after.min(queries)),
             KeyRows::Table { width, .. } => (keys.min(width), after),
         };
         let first = 1 - keys.max(1) as isize;

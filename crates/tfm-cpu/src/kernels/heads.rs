@@ -1,10 +1,44 @@
 //! Queries, keys and values as attention sees them: rows of heads.
 
+use half::bf16;
+
+use super::simd::Simd;
+
+/// A number as keys and values are kept: computed with as `f32`, which holds it exactly.
+pub trait Kept: Copy + Send + Sync + 'static {
+    /// The first `LANES` elements of `x`. Panics when there are fewer.
+    fn load<S: Simd>(s: S, x: &[Self]) -> S::F;
+    /// The elements of `x` (at most `LANES` of them), the other lanes zero.
+    fn load_partial<S: Simd>(s: S, x: &[Self]) -> S::F;
+}
+
+impl Kept for f32 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, x: &[f32]) -> S::F {
+        s.load(x)
+    }
+    #[inline(always)]
+    fn load_partial<S: Simd>(s: S, x: &[f32]) -> S::F {
+        s.load_partial(x)
+    }
+}
+
+impl Kept for bf16 {
+    #[inline(always)]
+    fn load<S: Simd>(s: S, x: &[bf16]) -> S::F {
+        s.load_bf16(x)
+    }
+    #[inline(always)]
+    fn load_partial<S: Simd>(s: S, x: &[bf16]) -> S::F {
+        s.load_bf16_partial(x)
+    }
+}
+
 /// `[rows, heads, size]` with contiguous heads, at any distance from row to row and head to head, as
 /// they lie in a joined projection's output.
 #[derive(Clone, Copy, Debug)]
-pub struct Heads<'a> {
-    data: &'a [f32],
+pub struct Heads<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     heads: usize,
     size: usize,
@@ -12,10 +46,10 @@ pub struct Heads<'a> {
     head_stride: usize,
 }
 
-impl<'a> Heads<'a> {
+impl<'a, T: Kept> Heads<'a, T> {
     /// Panics when `data` is too short for the last head of the last row.
     pub fn new(
-        data: &'a [f32],
+        data: &'a [T],
         [rows, heads, size]: [usize; 3],
         [row_stride, head_stride]: [usize; 2],
     ) -> Self {
@@ -45,14 +79,14 @@ impl<'a> Heads<'a> {
 
     /// One head of one row.
     #[inline(always)]
-    pub fn head(&self, row: usize, head: usize) -> &'a [f32] {
+    pub fn head(&self, row: usize, head: usize) -> &'a [T] {
         assert!(row < self.rows && head < self.heads);
         &self.data[row * self.row_stride + head * self.head_stride..][..self.size]
     }
 
     /// All heads of one row: head h begins at `h · head_stride()`.
     #[inline(always)]
-    pub fn row(&self, row: usize) -> &'a [f32] {
+    pub fn row(&self, row: usize) -> &'a [T] {
         assert!(row < self.rows && self.heads > 0);
         let len = (self.heads - 1) * self.head_stride + self.size;
         &self.data[row * self.row_stride..][..len]

@@ -9,6 +9,7 @@ pub mod activation_gradient;
 pub mod aligned;
 pub mod attention;
 pub mod attention_gradient;
+pub mod bf16;
 pub mod candidates;
 pub mod columns;
 pub mod cross_entropy;

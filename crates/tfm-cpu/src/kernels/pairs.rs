@@ -1,6 +1,7 @@
 //! `bf16` numbers two by two, as products read them: two inputs of a row, or two inputs' weights of an output column, in a
 //! word of 32 bits.
 
+use super::bf16::upper;
 use super::pack::{Panels, Weight};
 use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
@@ -17,15 +18,6 @@ impl Pair {
     pub fn new(first: f32, second: f32) -> Pair {
         Pair(upper(first) >> 16 | upper(second))
     }
-}
-
-/// The bits of the nearest `bf16` in the upper half of a word.
-#[inline(always)]
-fn upper(x: f32) -> u32 {
-    let bits = x.to_bits();
-    // Half of the lower part's range, less one where the upper part is even; a NaN stays one.
-    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
-    if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
 }
 
 impl Weight for Pair {

@@ -100,12 +100,21 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
         | Fused::RmsNorm(_)
         | Fused::RmsNormGradient(_) => width <= norm::LONGEST,
         Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
-        Fused::RowTableAttention(op) => row_table_attention::supports(op, width),
-        Fused::Attention(op) => attention::supports(op, width),
+        Fused::RowTableAttention(op) => {
+            of_one_type(&signature.inputs[..3]) && row_table_attention::supports(op, width)
+        }
+        Fused::Attention(op) => {
+            of_one_type(&signature.inputs[..3]) && attention::supports(op, width)
+        }
         Fused::AttentionGradient(op) => attention::supports_gradient(&op.0, width),
         _ => true,
     };
     all_fit && sizes_fit
+}
+
+/// Whether query, keys and values have one type.
+fn of_one_type(operands: &[(DType, Layout)]) -> bool {
+    operands.iter().all(|(dtype, _)| *dtype == operands[0].0)
 }
 
 /// How a static operand of an op that [`supports`] accepts is stored. An embedding's table is often also the weight of the last

@@ -58,6 +58,8 @@ pub struct Config {
     pub dtype: DType,
     /// The precision of products with weights and of the embeddings. Files have no say in it either.
     pub precision: Precision,
+    /// The type in which a decoder keeps keys and values from step to step. Nor in this.
+    pub key_dtype: DType,
 }
 
 /// Who defined the names in the files.

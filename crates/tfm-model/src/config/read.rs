@@ -113,6 +113,7 @@ fn read_family(fields: &mut Fields, family: Family, special: SpecialTokens) -> C
         special,
         dtype: DType::F32,
         precision: Precision::Full,
+        key_dtype: DType::F32,
     };
     match family {
         Family::Marian => common,

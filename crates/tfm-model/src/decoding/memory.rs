@@ -115,7 +115,7 @@ fn allocate(
     let shape = [rows, heads, config.d_model / heads];
     let names = (0..config.decoder.layers)
         .flat_map(|layer| ["key", "value"].map(|what| Network::pool_name(kind, layer, what)));
-    names.map(|name| Ok((name, session.allocate(config.dtype, shape)?))).collect()
+    names.map(|name| Ok((name, session.allocate(config.key_dtype, shape)?))).collect()
 }
 
 /// Replaces pools by larger ones with the same first rows, one pool at a time.
@@ -138,9 +138,9 @@ fn grow(
         }
         let program = match &copy {
             Some(program) => program,
-            None => copy.insert(copy_rows(session, config.dtype, &old_shape, &shape.into())?),
+            None => copy.insert(copy_rows(session, config.key_dtype, &old_shape, &shape.into())?),
         };
-        let mut new = session.allocate(config.dtype, shape)?;
+        let mut new = session.allocate(config.key_dtype, shape)?;
         session.run(
             program,
             &[("ids", HostSlice::I32(&ids))],

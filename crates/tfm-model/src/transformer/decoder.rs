@@ -153,8 +153,8 @@ impl Network<'_> {
                     let key = net.project(x, "key", heads);
                     let value = net.project(x, "value", heads);
                     let [key_pool, value_pool] = net.pool("self", layer, pools.own);
-                    let key_pool = net.graph.write_rows(key_pool, key, new_rows);
-                    let value_pool = net.graph.write_rows(value_pool, value, new_rows);
+                    let key_pool = net.keep(key_pool, key, new_rows);
+                    let value_pool = net.keep(value_pool, value, new_rows);
                     let inputs = [query, key_pool, value_pool, row_table, lengths];
                     net.graph.row_table_attention(op, inputs)
                 })
@@ -193,17 +193,23 @@ impl Network<'_> {
                     let projections = ["key", "value"].map(|name| net.project(memory, name, heads));
                     let pools = net.pool("cross", layer, rows);
                     for (pool, projection) in pools.into_iter().zip(projections) {
-                        net.graph.write_rows(pool, projection, ids);
+                        net.keep(pool, projection, ids);
                     }
                 });
             }
         });
     }
 
+    /// Writes keys or values to the rows `ids` of a pool, in its type.
+    fn keep(&mut self, pool: Value, projection: Value, ids: Value) -> Value {
+        let projection = self.graph.cast(projection, self.graph.dtype(pool));
+        self.graph.write_rows(pool, projection, ids)
+    }
+
     /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.
     fn pool(&mut self, kind: &str, layer: usize, rows: usize) -> [Value; 2] {
         let heads = self.config.decoder.heads;
-        let (shape, dtype) = ([rows, heads, self.config.d_model / heads], self.config.dtype);
+        let (shape, dtype) = ([rows, heads, self.config.d_model / heads], self.config.key_dtype);
         ["key", "value"]
             .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), dtype, shape))
     }

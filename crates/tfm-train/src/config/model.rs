@@ -218,6 +218,7 @@ impl Architecture {
             special,
             dtype: DType::F32,
             precision: Precision::Full,
+            key_dtype: DType::F32,
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::training::{key, mask};
 use super::{Family, Range, Sameness, basics, extent};
 use crate::fused::{Attention, AttentionGradient, RelativeBias, RowTableAttention};
+use crate::reference::tensor_from_f64;
 use crate::testing::{Builder, Data, Recipe};
 use crate::{DType, Shape, Value};
 use proptest::prelude::*;
@@ -87,10 +88,11 @@ impl Ragged {
     }
 }
 
-/// `rows` rows of floats, those that are not `used` NaN, as `[rows, heads, d_head]` taken from a joined
+/// `rows` rows of floats of a type, those that are not `used` NaN, as `[rows, heads, d_head]` taken from a joined
 /// projection.
 fn rows(
     b: &mut Builder,
+    dtype: DType,
     rows: usize,
     heads: usize,
     d_head: usize,
@@ -101,7 +103,8 @@ fn rows(
     for row in (0..rows).filter(|&row| !used(row)) {
         values[row * width..(row + 1) * width].fill(f64::NAN);
     }
-    let joined = b.values([rows, width], values);
+    let joined = tensor_from_f64(values.into_iter(), dtype, &[rows, width].into());
+    let joined = b.tensor(joined);
     b.graph.reshape(joined, [rows, heads, d_head])
 }
 
@@ -131,19 +134,31 @@ pub fn bias_table(b: &mut Builder, bias: RelativeBias, heads: usize) -> Value {
     b.weight_of(table)
 }
 
+/// The type of keys and values: the query's where it is none.
+fn kept() -> BoxedStrategy<Option<DType>> {
+    prop_oneof![
+        2 => Just(None),
+        2 => Just(Some(DType::BF16)),
+        1 => proptest::sample::select(vec![Some(DType::F32), Some(DType::F16)]),
+    ]
+    .boxed()
+}
+
 fn attention(range: &Range) -> BoxedStrategy<Recipe> {
     (
         basics(range),
         Ragged::strategy(6, extent(range, 20), extent(range, 40)),
-        heads(),
+        (heads(), kept()),
         any::<[bool; 2]>(),
         (proptest::option::of(mask()), relative_bias()),
     )
-        .prop_map(|((dtype, seed), ragged, (heads, d_head), [causal, large], (dropout, bias))| {
-            let op = Attention { scale: scale(d_head, large), causal, dropout, bias };
-            let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
+        .prop_map(|((dtype, seed), ragged, (heads, kept), [causal, large], (dropout, bias))| {
+            let op = Attention { scale: scale(heads.1, large), causal, dropout, bias };
+            let kept = kept.unwrap_or(dtype);
+            let description =
+                format!("{op:?} of {}×{}, keys in {kept}, {ragged:?}", heads.0, heads.1);
             Recipe::new(description, dtype, seed, move |b| {
-                let (inputs, more) = operands(b, &op, &ragged, heads, d_head);
+                let (inputs, more) = operands(b, &op, &ragged, heads, kept);
                 let inputs: Vec<Value> = inputs.into_iter().chain(more).collect();
                 let results = b.graph.fused_all(op, &inputs);
                 results.into_iter().for_each(|result| b.graph.output(result));
@@ -157,12 +172,12 @@ fn operands(
     b: &mut Builder,
     op: &Attention,
     ragged: &Ragged,
-    heads: usize,
-    d_head: usize,
+    (heads, d_head): (usize, usize),
+    kept: DType,
 ) -> ([Value; 5], Vec<Value>) {
-    let query = rows(b, ragged.query_rows(), heads, d_head, |_| true);
-    let key_rows = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
-    let value = rows(b, ragged.rows, heads, d_head, |row| ragged.is_used(row));
+    let query = rows(b, b.dtype, ragged.query_rows(), heads, d_head, |_| true);
+    let [key_rows, value] =
+        [(); 2].map(|()| rows(b, kept, ragged.rows, heads, d_head, |row| ragged.is_used(row)));
     let sequences = ragged.queries.len();
     let offsets = b.integers([sequences + 1], ragged.offsets());
     let ranges = b.integers([sequences, 2], ragged.ranges());
@@ -183,11 +198,11 @@ fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
             let op = Attention { scale: scale(d_head, false), causal, dropout, bias };
             let description = format!("gradient of {op:?} of {heads}×{d_head}, {ragged:?}");
             Recipe::new(description, dtype, seed, move |b| {
-                let (inputs, more) = operands(b, &op, &ragged, heads, d_head);
+                let (inputs, more) = operands(b, &op, &ragged, (heads, d_head), b.dtype);
                 let forward: Vec<Value> = inputs.iter().chain(&more).copied().collect();
                 let results = b.graph.fused_all(op, &forward);
                 let log_sum_exp = results.get(1).copied().unwrap_or(results[0]);
-                let d_context = rows(b, ragged.query_rows(), heads, d_head, |_| true);
+                let d_context = rows(b, b.dtype, ragged.query_rows(), heads, d_head, |_| true);
                 let mut operands = inputs.to_vec();
                 operands.extend([results[0], log_sum_exp, d_context]);
                 operands.extend(more);
@@ -214,29 +229,34 @@ pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize)
 fn row_table_attention(range: &Range) -> BoxedStrategy<Recipe> {
     let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
     let scores = (any::<bool>(), relative_bias());
-    (basics(range), lengths, heads(), (1..60usize, 0..4usize), scores)
-        .prop_map(|((dtype, seed), lengths, (heads, d_head), (pool, spare), (large, bias))| {
-            let width = lengths.iter().max().map_or(0, |most| most + spare);
-            let op = RowTableAttention { scale: scale(d_head, large), bias };
-            let description =
-                format!("{op:?} of {heads}×{d_head}, {lengths:?} in {pool}, width {width}");
-            Recipe::new(description, dtype, seed, move |b| {
-                let n = lengths.len();
-                let table = row_tables(&mut b.data, &lengths, width, pool);
-                let used = |row: usize| {
-                    (0..n).any(|i| table[i * width..i * width + lengths[i]].contains(&(row as i32)))
-                };
-                let query = rows(b, n, heads, d_head, |_| true);
-                let key = rows(b, pool, heads, d_head, used);
-                let value = rows(b, pool, heads, d_head, used);
-                let table = b.integers([n, width], table.clone());
-                let lengths =
-                    b.integers([n], lengths.iter().map(|&length| length as i32).collect());
-                let mut operands = vec![query, key, value, table, lengths];
-                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
-                let y = b.graph.fused(op, &operands);
-                b.graph.output(y);
-            })
-        })
+    (basics(range), lengths, heads(), (1..60usize, 0..4usize, kept()), scores)
+        .prop_map(
+            |((dtype, seed), lengths, (heads, d_head), (pool, spare, kept), (large, bias))| {
+                let kept = kept.unwrap_or(dtype);
+                let width = lengths.iter().max().map_or(0, |most| most + spare);
+                let op = RowTableAttention { scale: scale(d_head, large), bias };
+                let description = format!(
+                    "{op:?} of {heads}×{d_head}, {lengths:?} in {pool} of {kept}, width {width}"
+                );
+                Recipe::new(description, dtype, seed, move |b| {
+                    let n = lengths.len();
+                    let table = row_tables(&mut b.data, &lengths, width, pool);
+                    let used = |row: usize| {
+                        (0..n).any(|i| {
+                            table[i * width..i * width + lengths[i]].contains(&(row as i32))
+                        })
+                    };
+                    let query = rows(b, dtype, n, heads, d_head, |_| true);
+                    let [key, value] = [(); 2].map(|()| rows(b, kept, pool, heads, d_head, used));
+                    let table = b.integers([n, width], table.clone());
+                    let lengths =
+                        b.integers([n], lengths.iter().map(|&length| length as i32).collect());
+                    let mut operands = vec![query, key, value, table, lengths];
+                    operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
+                    let y = b.graph.fused(op, &operands);
+                    b.graph.output(y);
+                })
+            },
+        )
         .boxed()
 }

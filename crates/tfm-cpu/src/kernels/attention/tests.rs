@@ -65,9 +65,12 @@ fn equals_f64_over_ragged_batches_and_tables_alike() {
             everywhere(|isa, threads| {
                 let run = |rows| {
                     let mut out = vec![9.0; 30 * HEADS * size];
-                    let bias = biased.then(|| DistanceBias::new(bias, &biases, heads, rows));
+                    let bias =
+                        biased.then(|| DistanceBias::new(bias, &biases, HEADS, [30, 31], rows));
                     let options = Options { bias: bias.as_ref(), ..Options::default() };
-                    attention_with(isa, threads, heads, rows, 0.3, options, &mut out);
+                    let [query, key, value] = heads;
+                    let operands = (query, [key, value]);
+                    attention_with(isa, threads, operands, rows, 0.3, options, &mut out);
                     out
                 };
                 let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
@@ -104,4 +107,40 @@ fn a_sequence_keeps_its_bits_in_any_company_and_with_any_threads() {
             assert_same_bits(&alone, &all[mine.start * HEADS * size..mine.end * HEADS * size]);
         }
     });
+}
+
+#[test]
+fn keys_in_bf16_give_the_bits_of_the_same_numbers_in_f32() {
+    use half::bf16;
+    for size in [1, 20, 64, 150] {
+        let stride = HEADS * size + 5;
+        let [q, k, v] = [(1, 30), (2, 31), (3, 31)].map(|(seed, n)| noise(seed, n * stride));
+        let short = [&k, &v].map(|x| x.iter().map(|&x| bf16::from_f32(x)).collect::<Vec<_>>());
+        let long = short.each_ref().map(|x| x.iter().map(|x| x.to_f32()).collect::<Vec<_>>());
+        let shape = [31, HEADS, size];
+        let query_offsets = &[0, 3, 30][..];
+        let key_ranges = &[2, 7, 9, 22][..];
+        let row_table: &[i32] = &std::array::from_fn::<_, 60, _>(|i| i as i32 * 7 % 31);
+        for rows in [
+            KeyRows::Ragged { query_offsets, key_ranges, causal: false },
+            KeyRows::Table { row_table, width: 2, lengths: &[2; 30] },
+        ] {
+            everywhere(|isa, threads| {
+                let [mut got, mut want] = [(); 2].map(|()| vec![9.0; 30 * HEADS * size]);
+                let options = Options::default();
+                let kept = short.each_ref().map(|x| Heads::new(x, shape, [stride, size]));
+                let query = strided(&q, size);
+                attention_with(isa, threads, (query, kept), rows, 0.3, options, &mut got);
+                attention(
+                    isa,
+                    threads,
+                    [query, strided(&long[0], size), strided(&long[1], size)],
+                    rows,
+                    0.3,
+                    &mut want,
+                );
+                assert_same_bits(&got, &want);
+            });
+        }
+    }
 }

@@ -1,5 +1,6 @@
 //! What attention does with the vectors of one head: products with keys, the softmax, sums of values.
 
+use super::super::heads::Kept;
 use super::super::math::exp_of_negative;
 use super::super::simd::Simd;
 
@@ -10,28 +11,28 @@ const UNROLLED: usize = 4;
 
 /// Adds `Σ_j weights[j]·value(j)` to `out`.
 #[inline(always)]
-pub(super) fn add_values<'v, S: Simd>(
+pub(super) fn add_values<'v, S: Simd, K: Kept>(
     s: S,
     weights: &[f32],
-    value: impl Fn(usize) -> &'v [f32] + Copy,
+    value: impl Fn(usize) -> &'v [K] + Copy,
     out: &mut [f32],
 ) {
     let size = out.len();
     let mut at = 0;
     while at + 4 * S::LANES <= size {
-        weighted_sum::<S, 4>(s, weights, value, &mut out[at..at + 4 * S::LANES], at);
+        weighted_sum::<S, K, 4>(s, weights, value, &mut out[at..at + 4 * S::LANES], at);
         at += 4 * S::LANES;
     }
     while at < size {
         let end = (at + S::LANES).min(size);
-        weighted_sum::<S, 1>(s, weights, value, &mut out[at..end], at);
+        weighted_sum::<S, K, 1>(s, weights, value, &mut out[at..end], at);
         at = end;
     }
 }
 
 /// The dot products of a query and four keys.
 #[inline(always)]
-pub(super) fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; SCORED]) -> [f32; SCORED] {
+pub(super) fn dot4<S: Simd, K: Kept>(s: S, query: &[f32], keys: [&[K]; SCORED]) -> [f32; SCORED] {
     let mut sums = [s.splat(0.0); SCORED];
     let (size, mut at) = (query.len(), 0);
     while at + UNROLLED * S::LANES <= size {
@@ -41,7 +42,7 @@ pub(super) fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; SCORED]) -> [f32
             let key = &key[block.clone()];
             for v in 0..UNROLLED {
                 let lanes = v * S::LANES..(v + 1) * S::LANES;
-                *sum = s.fma(s.load(&query[lanes.clone()]), s.load(&key[lanes]), *sum);
+                *sum = s.fma(s.load(&query[lanes.clone()]), K::load(s, &key[lanes]), *sum);
             }
         }
         at = block.end;
@@ -50,7 +51,7 @@ pub(super) fn dot4<S: Simd>(s: S, query: &[f32], keys: [&[f32]; SCORED]) -> [f32
         let lanes = at..(at + S::LANES).min(size);
         let q = s.load_partial(&query[lanes.clone()]);
         for (sum, key) in sums.iter_mut().zip(keys) {
-            *sum = s.fma(q, s.load_partial(&key[lanes.clone()]), *sum);
+            *sum = s.fma(q, K::load_partial(s, &key[lanes.clone()]), *sum);
         }
         at = lanes.end;
     }
@@ -83,10 +84,10 @@ pub(super) fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> (f3
 
 /// `out += Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.
 #[inline(always)]
-fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
+fn weighted_sum<'v, S: Simd, K: Kept, const VECTORS: usize>(
     s: S,
     weights: &[f32],
-    value: impl Fn(usize) -> &'v [f32],
+    value: impl Fn(usize) -> &'v [K],
     out: &mut [f32],
     at: usize,
 ) {
@@ -98,7 +99,7 @@ fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
         for (j, &weight) in weights.iter().enumerate() {
             let (weight, value) = (s.splat(weight), &value(j)[at..at + VECTORS * S::LANES]);
             for (acc, value) in acc.iter_mut().zip(value.chunks_exact(S::LANES)) {
-                *acc = s.fma(weight, s.load(value), *acc);
+                *acc = s.fma(weight, K::load(s, value), *acc);
             }
         }
         for (acc, out) in acc.into_iter().zip(out.chunks_exact_mut(S::LANES)) {
@@ -107,7 +108,7 @@ fn weighted_sum<'v, S: Simd, const VECTORS: usize>(
     } else {
         let mut acc = s.load_partial(out);
         for (j, &weight) in weights.iter().enumerate() {
-            let value = s.load_partial(&value(j)[at..at + out.len()]);
+            let value = K::load_partial(s, &value(j)[at..at + out.len()]);
             acc = s.fma(s.splat(weight), value, acc);
         }
         s.store_partial(acc, out);

@@ -128,10 +128,12 @@ fn equals_f64_and_any_threads_give_the_same_bits() {
                 let (query_offsets, key_ranges) = (&case.query_offsets[..], &case.key_ranges[..]);
                 let key_rows = KeyRows::Ragged { query_offsets, key_ranges, causal };
                 let table = case.biases.as_ref();
-                let bias = table.map(|table| DistanceBias::new(BIAS, table, heads, key_rows));
+                let bias = table
+                    .map(|table| DistanceBias::new(BIAS, table, HEADS, [queries, rows], key_rows));
                 let bias = bias.as_ref();
                 let options = Options { bias, dropout, log_sum_exp: Some(log_sum_exp) };
-                attention_with(isa, threads, heads, key_rows, 0.3, options, context);
+                let operands = (heads[0], [heads[1], heads[2]]);
+                attention_with(isa, threads, operands, key_rows, 0.3, options, context);
                 let attended = Attended {
                     heads,
                     query_offsets,

@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{Kernel, Simd};
 
 /// Proof that the CPU has AVX2 and FMA.
@@ -106,6 +108,20 @@ impl Simd for Avx2 {
     unsafe fn load_ptr(self, x: *const f32) -> __m256 {
         // SAFETY: the caller's promise.
         unsafe { _mm256_loadu_ps(x) }
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[bf16]) -> __m256 {
+        assert!(x.len() >= 8);
+        has_avx2!(
+            let words = _mm256_cvtepu16_epi32(_mm_loadu_si128(x.as_ptr().cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(words))
+        )
+    }
+    #[inline(always)]
+    fn load_bf16_partial(self, x: &[bf16]) -> __m256 {
+        let mut all = [bf16::ZERO; 8];
+        all[..x.len()].copy_from_slice(x);
+        self.load_bf16(&all)
     }
     #[inline(always)]
     fn firsts(self, pairs: __m256) -> __m256 {

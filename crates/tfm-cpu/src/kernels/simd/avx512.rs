@@ -2,6 +2,8 @@
 
 use std::arch::x86_64::*;
 
+use half::bf16;
+
 use super::{Kernel, Simd};
 
 /// Proof that the CPU has AVX-512.
@@ -59,6 +61,16 @@ fn mask(len: usize) -> __mmask16 {
     ((1u32 << len) - 1) as __mmask16
 }
 
+/// The numbers whose upper halves these are.
+///
+/// # Safety
+/// The CPU must have AVX-512.
+#[inline]
+#[target_feature(enable = "avx512f")]
+unsafe fn widened(x: __m256i) -> __m512 {
+    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x)))
+}
+
 /// `acc + x₁·w₁ + x₀·w₀`. The compiler's own function for it is inlined only into code that is compiled for AVX512_BF16,
 /// which nothing else here needs.
 ///
@@ -111,6 +123,15 @@ impl Simd for Avx512 {
     unsafe fn load_ptr(self, x: *const f32) -> __m512 {
         // SAFETY: the caller's promise.
         unsafe { _mm512_loadu_ps(x) }
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[bf16]) -> __m512 {
+        assert!(x.len() >= 16);
+        has_avx512!(widened(_mm256_loadu_si256(x.as_ptr().cast())))
+    }
+    #[inline(always)]
+    fn load_bf16_partial(self, x: &[bf16]) -> __m512 {
+        has_avx512!(widened(_mm256_maskz_loadu_epi16(mask(x.len()), x.as_ptr().cast())))
     }
     #[inline(always)]
     fn firsts(self, pairs: __m512) -> __m512 {

@@ -7,6 +7,8 @@
 //! Everything that handles a vector must be inlined into that function. Loops and `#[inline(always)]` are;
 //! closures given to `array::map`, `array::from_fn` and the like may not be, and are then very slow.
 
+use half::bf16;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -45,6 +47,11 @@ pub trait Simd: Copy + Send + Sync {
     /// # Safety
     /// `x` must be readable for `LANES` elements.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F;
+
+    /// The first `LANES` elements of `x`, as `f32`. Panics when there are fewer.
+    fn load_bf16(self, x: &[bf16]) -> Self::F;
+    /// The elements of `x` (at most `LANES` of them) as `f32`, the other lanes zero.
+    fn load_bf16_partial(self, x: &[bf16]) -> Self::F;
 
     /// The first number of each lane that holds two `bf16`, in its lower half.
     fn firsts(self, pairs: Self::F) -> Self::F;

@@ -1,5 +1,7 @@
 //! Plain Rust over arrays of 8, which compilers turn into whatever vectors the target has.
 
+use half::bf16;
+
 use super::Simd;
 
 /// The set that every CPU has.
@@ -46,6 +48,17 @@ impl Simd for Portable {
     unsafe fn load_ptr(self, x: *const f32) -> F {
         // SAFETY: the caller's promise.
         unsafe { x.cast::<F>().read_unaligned() }
+    }
+    #[inline(always)]
+    fn load_bf16(self, x: &[bf16]) -> F {
+        self.load_bf16_partial(&x[..LANES])
+    }
+    #[inline(always)]
+    fn load_bf16_partial(self, x: &[bf16]) -> F {
+        assert!(x.len() <= LANES);
+        let mut v = [0.0; LANES];
+        v.iter_mut().zip(x).for_each(|(v, x)| *v = f32::from_bits(u32::from(x.to_bits()) << 16));
+        v
     }
     #[inline(always)]
     fn firsts(self, pairs: F) -> F {
