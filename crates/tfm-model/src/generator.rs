@@ -1,7 +1,7 @@
 //! Generation of many sentences by several workers, each decoding many at a time.
 
 use crate::config::Config;
-use crate::decoding::{Arrival, Limits, Request, ThreadShare, Worker};
+use crate::decoding::{Arrival, Limits, Programs, Request, ThreadShare, Worker};
 use crate::error::Result;
 use crate::search::{Hypothesis, SearchOptions};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +28,10 @@ impl Generator {
         threads: usize,
     ) -> Result<Self> {
         let share = Arc::new(ThreadShare::new(workers.max(1) * threads.max(1)));
-        let workers = (0..workers.max(1))
-            .map(|_| Worker::new(session.fork(threads)?, config.clone(), share.clone()));
+        let programs = Arc::new(Programs::default());
+        let workers = (0..workers.max(1)).map(|_| {
+            Worker::new(session.fork(threads)?, config.clone(), share.clone(), programs.clone())
+        });
         Ok(Generator { workers: workers.collect::<Result<_>>()? })
     }
 

@@ -5,7 +5,11 @@ use super::ranges::FreeRanges;
 use super::rows::FreeRows;
 use crate::config::Config;
 use crate::transformer::{Network, Pools};
+use std::ops::Range;
 use tfm_core::{DType, DeviceTensor, HostSlice, Result, Session};
+
+/// Rows of the cross-attention pools that are nobody's.
+pub(super) const SPARE: usize = 3;
 
 /// Rows of a pool at first.
 const FIRST_ROWS: usize = 512;
@@ -25,26 +29,36 @@ pub(super) struct Memory {
     own: Vec<(String, DeviceTensor)>,
     cross: Vec<(String, DeviceTensor)>,
     bans: DeviceTensor,
+    /// The first of [`SPARE`] rows of the cross-attention pools that are nobody's.
+    spare: usize,
 }
 
 impl Memory {
     pub(super) fn new(session: &mut Session, config: &Config) -> Result<Self> {
         let pools = Pools { own: FIRST_ROWS, cross: FIRST_ROWS };
+        let mut ranges = FreeRanges::default();
+        ranges.grow_to(pools.cross);
+        let spare = ranges.take(SPARE).expect("a new pool has room");
         let mut memory = Memory {
             rows: FreeRows::default(),
-            ranges: FreeRanges::default(),
+            ranges,
             pools,
             own: allocate(session, config, "self", pools.own)?,
             cross: allocate(session, config, "cross", pools.cross)?,
             bans: session.allocate(DType::F32, [1, config.target_vocabulary])?,
+            spare,
         };
         memory.rows.grow_to(pools.own);
-        memory.ranges.grow_to(pools.cross);
         Ok(memory)
     }
 
     pub(super) fn pools(&self) -> Pools {
         self.pools
+    }
+
+    /// [`SPARE`] rows of the cross-attention pools for keys of tokens that nobody reads.
+    pub(super) fn spare_rows(&self) -> Range<usize> {
+        self.spare..self.spare + SPARE
     }
 
     /// Bans these tokens in all steps to come.
@@ -61,38 +75,38 @@ impl Memory {
         Ok(())
     }
 
-    /// Makes sure that `count` rows of the self-attention pools are free. Whether the pools have grown.
+    /// Makes sure that `count` rows of the self-attention pools are free.
     pub(super) fn reserve_rows(
         &mut self,
         session: &mut Session,
         config: &Config,
         count: usize,
-    ) -> Result<bool> {
+    ) -> Result<()> {
         if self.rows.available() >= count {
-            return Ok(false);
+            return Ok(());
         }
         let rows = grown(self.pools.own, count);
         grow(session, config, "self", &mut self.own, rows)?;
         self.pools.own = rows;
         self.rows.grow_to(rows);
-        Ok(true)
+        Ok(())
     }
 
-    /// A range of the cross-attention pools, and whether they have grown for it.
+    /// The first row of a range of the cross-attention pools, which grow if they must.
     pub(super) fn take_range(
         &mut self,
         session: &mut Session,
         config: &Config,
         length: usize,
-    ) -> Result<(usize, bool)> {
+    ) -> Result<usize> {
         if let Some(start) = self.ranges.take(length) {
-            return Ok((start, false));
+            return Ok(start);
         }
         let rows = grown(self.pools.cross, length);
         grow(session, config, "cross", &mut self.cross, rows)?;
         self.pools.cross = rows;
         self.ranges.grow_to(rows);
-        Ok((self.ranges.take(length).expect("the pool grew by at least this much"), true))
+        Ok(self.ranges.take(length).expect("the pool grew by at least this much"))
     }
 
     /// All states, for a run.

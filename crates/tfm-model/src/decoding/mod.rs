@@ -9,5 +9,6 @@ mod share;
 mod shortlists;
 mod worker;
 
+pub use programs::Programs;
 pub use share::ThreadShare;
 pub use worker::{Arrival, Limits, Request, Worker};

@@ -5,12 +5,14 @@ use crate::config::Config;
 use crate::transformer::{DecoderKeys, Listed, Network, Pools, Sequences};
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
 use tfm_core::{CompileOptions, DType, Program, Result, Session, Shape, Value};
 
-/// The shape of an encoding: all source tokens of the sentences admitted together.
+/// The shape of an encoding: all source tokens of the sentences admitted together, and a few that are of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct EncodeShape {
     pub(super) tokens: usize,
+    /// At most as many as tokens but for empty ones.
     pub(super) sequences: usize,
     pub(super) pools: Pools,
 }
@@ -32,28 +34,34 @@ pub(super) struct StepShape {
     pub(super) pools: Pools,
 }
 
-/// Compiled programs by shape.
+/// Compiled programs by shape, of all workers on forks of one session.
 #[derive(Default)]
-pub(super) struct Programs {
-    encode: HashMap<EncodeShape, Program>,
-    step: HashMap<StepShape, Program>,
+pub struct Programs {
+    encode: Kept<EncodeShape>,
+    step: Kept<StepShape>,
 }
+
+type Kept<K> = Mutex<HashMap<K, Program>>;
 
 /// More programs of a kind than this are not kept; a plan is a few tens of kilobytes.
 const KEPT: usize = 512;
 
+/// The program of a shape, compiled if there is none. Nobody waits for a compilation: two workers that want one at the same
+/// time both compile it.
 fn cached<K: Eq + Hash + Copy>(
-    programs: &mut HashMap<K, Program>,
+    programs: &Kept<K>,
     key: K,
     compile: impl FnOnce() -> Result<Program>,
 ) -> Result<Program> {
-    if let Some(program) = programs.get(&key) {
+    let lock = || programs.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(program) = lock().get(&key) {
         return Ok(program.clone());
     }
+    let program = compile()?;
+    let mut programs = lock();
     if programs.len() >= KEPT {
         programs.clear();
     }
-    let program = compile()?;
     programs.insert(key, program.clone());
     Ok(program)
 }
@@ -62,12 +70,12 @@ impl Programs {
     /// Encodes sentences and writes their cross-attention keys and values to the pools. Inputs: `tokens`,
     /// `positions`, `source_offsets`, `source_ranges`, `cross_rows`; states: the cross pools.
     pub(super) fn encode(
-        &mut self,
+        &self,
         session: &mut Session,
         config: &Config,
         shape: EncodeShape,
     ) -> Result<Program> {
-        cached(&mut self.encode, shape, || {
+        cached(&self.encode, shape, || {
             let EncodeShape { tokens: t, sequences, pools } = shape;
             let mut net = Network::new(config);
             let tokens = net.graph.indices("tokens", config.source_vocabulary, [t]);
@@ -84,12 +92,12 @@ impl Programs {
     /// `cross_offsets`, `cross_ranges`, with a shortlist also `columns`, `lists`, `list_lengths`, `list_of`; states: all pools and `bans`; outputs: the candidates'
     /// log-probabilities and ids, then the normalisers if wanted.
     pub(super) fn step(
-        &mut self,
+        &self,
         session: &mut Session,
         config: &Config,
         shape: StepShape,
     ) -> Result<Program> {
-        cached(&mut self.step, shape, || {
+        cached(&self.step, shape, || {
             let StepShape { hypotheses: n, width, candidates, pools, .. } = shape;
             let vocabulary = config.target_vocabulary;
             let mut net = Network::new(config);
@@ -144,12 +152,6 @@ impl Programs {
             }
             session.compile(&net.graph, &CompileOptions::default())
         })
-    }
-
-    /// Forgets all programs, because the pools they read have another size now.
-    pub(super) fn clear(&mut self) {
-        self.encode.clear();
-        self.step.clear();
     }
 }
 

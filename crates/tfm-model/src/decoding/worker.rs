@@ -2,7 +2,7 @@
 //! the next is admitted (continuous batching).
 
 use super::batch::{Sentence, StepInputs, reorder};
-use super::memory::Memory;
+use super::memory::{Memory, SPARE};
 use super::programs::{EncodeShape, Programs, StepShape};
 use super::share::{Busy, ThreadShare};
 use super::shortlists::Shortlists;
@@ -53,7 +53,7 @@ impl Default for Limits {
 pub struct Worker {
     session: Session,
     config: Arc<Config>,
-    programs: Programs,
+    programs: Arc<Programs>,
     memory: Memory,
     inputs: StepInputs,
     sentences: Vec<Sentence>,
@@ -64,16 +64,22 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker for the model of `config`, whose parameters the session has, on threads that it shares with others.
+    /// A worker for the model of `config`, whose parameters the session has, on threads that it shares with others, as it
+    /// does the programs with those on forks of the session.
     ///
     /// # Errors
     /// The backend's.
-    pub fn new(mut session: Session, config: Arc<Config>, share: Arc<ThreadShare>) -> Result<Self> {
+    pub fn new(
+        mut session: Session,
+        config: Arc<Config>,
+        share: Arc<ThreadShare>,
+        programs: Arc<Programs>,
+    ) -> Result<Self> {
         let memory = Memory::new(&mut session, &config)?;
         Ok(Worker {
             session,
             config,
-            programs: Programs::default(),
+            programs,
             memory,
             inputs: StepInputs::default(),
             sentences: Vec::new(),
@@ -167,10 +173,7 @@ impl Worker {
             };
             self.check(&request)?;
             let length = request.source.len();
-            let (start, grown) = self.memory.take_range(&mut self.session, &self.config, length)?;
-            if grown {
-                self.programs.clear();
-            }
+            let start = self.memory.take_range(&mut self.session, &self.config, length)?;
             ranges.extend([tokens.len() as i32, length as i32]);
             tokens.extend(request.source.iter().map(|&token| token as i32));
             positions.extend(0..length as i32);
@@ -192,11 +195,17 @@ impl Worker {
         }
         let busy = self.busy.get_or_insert_with(|| self.share.enter());
         self.session.limit_threads(busy.threads());
-        let shape = EncodeShape {
-            tokens: tokens.len(),
-            sequences: offsets.len() - 1,
-            pools: self.memory.pools(),
-        };
+        // Few different numbers, so that programs are found again: the rest are tokens that nobody reads.
+        let all = tokens.len().next_multiple_of(SPARE + 1);
+        let spare = self.memory.spare_rows().take(all - tokens.len());
+        cross_rows.extend(spare.map(|row| row as i32));
+        tokens.resize(all, 0);
+        positions.resize(all, 0);
+        // The sequence after the last has them, and sees no keys; the others are empty.
+        let sequences = all.max(ranges.len() / 2);
+        offsets.resize(sequences + 1, all as i32);
+        ranges.resize(2 * sequences, 0);
+        let shape = EncodeShape { tokens: all, sequences, pools: self.memory.pools() };
         let program = self.programs.encode(&mut self.session, &self.config, shape)?;
         let inputs = [
             ("tokens", HostSlice::I32(&tokens)),
@@ -231,9 +240,7 @@ impl Worker {
             self.session.limit_threads(busy.threads());
         }
         let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
-        if self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)? {
-            self.programs.clear();
-        }
+        self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)?;
         let needed =
             self.sentences.iter().map(|sentence| sentence.search.candidates_needed()).max();
         // Few different numbers, so that programs are found again.
