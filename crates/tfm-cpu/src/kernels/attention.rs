@@ -10,7 +10,7 @@ use super::dropout::Dropout;
 use super::heads::{Heads, Kept};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
-use vectors::{SCORED, add_values, dot4, exponentials};
+use vectors::{SCORED, add_values, dot4, softmax};
 
 mod vectors;
 
@@ -145,6 +145,9 @@ impl<K: Kept> Kernel for Attend<'_, K> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         self.out.fill(0.0);
+        if let Some(sums) = &mut self.log_sum_exp {
+            sums.fill(0.0);
+        }
         match self.rows {
             KeyRows::Ragged { query_offsets, key_ranges, causal } => {
                 self.ragged(s, query_offsets, key_ranges, causal);
@@ -168,6 +171,8 @@ impl<K: Kept> Kernel for Attend<'_, K> {
 /// head: the keys and values of one head stay in the first-level cache for all of them.
 const FEW_QUERIES: usize = 8;
 
+/// Queries or heads whose scores are made weights together.
+const TOGETHER: usize = 4;
 /// Keys whose values are added together.
 const ADDED: usize = 8;
 /// How many rows beforehand rows are asked for.
@@ -219,20 +224,51 @@ impl<K: Kept> Attend<'_, K> {
         scores: &mut Vec<f32>,
     ) {
         let most = queries.clone().map(|i| keys(i).0).max().unwrap_or(0);
-        scores.resize(most.next_multiple_of(S::LANES).max(scores.len()), 0.0);
+        if most == 0 {
+            return;
+        }
+        let stride = most.next_multiple_of(S::LANES);
+        scores.resize((TOGETHER * stride).max(scores.len()), 0.0);
         for head in 0..self.query.heads() {
-            for i in queries.clone() {
-                let (count, distance) = keys(i);
-                let scores = &mut scores[..count.next_multiple_of(S::LANES)];
-                for first in (0..count).step_by(SCORED) {
-                    self.score(s, (i, head), (first, count), &row, scores);
-                }
-                self.weigh(s, (i, head), (count, distance), &row, scores);
-                let (heads, values) = (self.query.heads(), self.value);
-                let size = self.query.size();
-                let out = &mut self.out[((i - self.range.start) * heads + head) * size..][..size];
-                add_values(s, &scores[..count], |j| values.head(row(j), head), out);
+            let mut i = queries.start;
+            while i + TOGETHER <= queries.end {
+                self.one_head::<S, TOGETHER>(s, (i, head), &keys, &row, (scores, stride));
+                i += TOGETHER;
             }
+            for i in i..queries.end {
+                self.one_head::<S, 1>(s, (i, head), &keys, &row, (scores, stride));
+            }
+        }
+    }
+
+    /// One head of `N` queries from `first` on.
+    #[inline(always)]
+    fn one_head<S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        (first, head): (usize, usize),
+        keys: impl Fn(usize) -> (usize, isize),
+        row: impl Fn(usize) -> usize,
+        (scores, stride): (&mut [f32], usize),
+    ) {
+        for r in 0..N {
+            let (count, _) = keys(first + r);
+            let scores = &mut scores[r * stride..][..stride];
+            for key in (0..count).step_by(SCORED) {
+                self.score(s, (first + r, head), (key, count), &row, scores);
+            }
+        }
+        let mut of = [(first, head); N];
+        for r in 0..N {
+            of[r].0 += r;
+        }
+        self.weigh(s, of, &keys, &row, (scores, stride));
+        let (heads, size, values) = (self.query.heads(), self.query.size(), self.value);
+        for r in 0..N {
+            let weights = &scores[r * stride..][..keys(first + r).0];
+            let at = ((first + r - self.range.start) * heads + head) * size;
+            let out = &mut self.out[at..][..size];
+            add_values(s, weights, |j| values.head(row(j), head), out);
         }
     }
 
@@ -251,18 +287,12 @@ impl<K: Kept> Attend<'_, K> {
         let (heads, size) = (self.query.heads(), self.query.size());
         let most = queries.clone().map(|i| keys(i).0).max().unwrap_or(0);
         if heads == 0 || most == 0 {
-            for i in queries {
-                (0..heads).for_each(|head| self.weigh(s, (i, head), keys(i), &row, &mut []));
-            }
             return;
         }
         let stride = most.next_multiple_of(S::LANES);
         let needed = queries.len() * heads * stride;
         scores.resize(needed.max(scores.len()), 0.0);
-        let place = |i: usize, head: usize| {
-            let start = ((i - queries.start) * heads + head) * stride;
-            start..start + keys(i).0.next_multiple_of(S::LANES)
-        };
+        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
         let (key, value) = (self.key, self.value);
         // All rows in the order in which they are read.
         let read = |j: usize| match j {
@@ -290,14 +320,20 @@ impl<K: Kept> Attend<'_, K> {
                     for (key, row) in keys.iter_mut().zip(rows) {
                         *key = &row[at..][..size];
                     }
-                    let scores = &mut scores[place(i, head)][first..first + SCORED];
+                    let scores = &mut scores[place(i, head) + first..][..SCORED];
                     scores.copy_from_slice(&dot4(s, self.query.head(i, head), keys));
                 }
             }
         }
         for i in queries.clone() {
-            for head in 0..heads {
-                self.weigh(s, (i, head), keys(i), &row, &mut scores[place(i, head)]);
+            let mut head = 0;
+            while head + TOGETHER <= heads {
+                let of = [(i, head), (i, head + 1), (i, head + 2), (i, head + 3)];
+                self.weigh(s, of, &keys, &row, (&mut scores[place(i, head)..], stride));
+                head += TOGETHER;
+            }
+            for head in head..heads {
+                self.weigh(s, [(i, head)], &keys, &row, (&mut scores[place(i, head)..], stride));
             }
         }
         for first in (0..most).step_by(ADDED) {
@@ -311,7 +347,7 @@ impl<K: Kept> Attend<'_, K> {
                 let count = ADDED.min(keys(i).0 - first);
                 for head in 0..heads {
                     let out = &mut self.out[((i - self.range.start) * heads + head) * size..];
-                    let weights = &scores[place(i, head)][first..first + count];
+                    let weights = &scores[place(i, head) + first..][..count];
                     let at = head * value.head_stride();
                     if i == queries.start {
                         soon.prefetch(s, share);
@@ -341,42 +377,40 @@ impl<K: Kept> Attend<'_, K> {
         scores[first..first + SCORED].copy_from_slice(&dot4(s, query, keys));
     }
 
-    /// Makes weights of the scores of a query's `count` keys, which fill whole vectors: `softmax(scale·x + bias)`, with
-    /// dropout.
+    /// Makes weights of the scores of some queries and heads, of `counts` keys from `distances` on, `stride` apart:
+    /// `softmax(scale·x + bias)`, with dropout.
     #[inline(always)]
-    fn weigh<S: Simd>(
+    fn weigh<S: Simd, const N: usize>(
         &mut self,
         s: S,
-        (i, head): (usize, usize),
-        (count, distance): (usize, isize),
+        of: [(usize, usize); N],
+        keys: impl Fn(usize) -> (usize, isize),
         row: impl Fn(usize) -> usize,
-        scores: &mut [f32],
+        (scores, stride): (&mut [f32], usize),
     ) {
-        let place = (i - self.range.start) * self.query.heads() + head;
-        if count == 0 {
-            if let Some(sums) = &mut self.log_sum_exp {
-                sums[place] = 0.0;
-            }
-            return;
-        }
+        let mut counts = [0; N];
         let mut scale = self.scale;
-        if let Some(bias) = self.bias {
-            bias.add(s, (scale, head), distance, &mut scores[..count]);
-            scale = 1.0;
+        for (r, (i, head)) in of.into_iter().enumerate() {
+            let (count, distance) = keys(i);
+            counts[r] = count;
+            if let Some(bias) = self.bias {
+                if count > 0 {
+                    let scores = &mut scores[r * stride..][..count];
+                    bias.add(s, (self.scale, head), distance, scores);
+                }
+                scale = 1.0;
+            }
         }
-        // What lies behind the last key is −∞, and so has no weight.
-        scores[count..].fill(f32::NEG_INFINITY);
-        let (sum, max) = exponentials(s, scores, scale);
-        if let Some(sums) = &mut self.log_sum_exp {
-            sums[place] = max + sum.ln();
-        }
-        let factor = s.splat(1.0 / sum);
-        for weights in scores.chunks_exact_mut(S::LANES) {
-            s.store(s.mul(s.load(weights), factor), weights);
-        }
-        if let Some(dropout) = self.dropout {
-            let position = (head * self.query.rows() + i) * self.key.rows() + row(0);
-            dropout.apply(s, position as u64, &mut scores[..count]);
+        let (sum, max) = softmax(s, scores, stride, counts, scale);
+        for (r, (i, head)) in of.into_iter().enumerate().filter(|&(r, _)| counts[r] > 0) {
+            if let Some(all) = &mut self.log_sum_exp {
+                let place = (i - self.range.start) * self.query.heads() + head;
+                all[place] = max[r] + sum[r].ln();
+            }
+            if let Some(dropout) = self.dropout {
+                let position = (head * self.query.rows() + i) * self.key.rows() + row(0);
+                dropout.apply(s, position as u64, &mut scores[r * stride..][..counts[r]]);
+            }
         }
     }
 }

@@ -58,28 +58,99 @@ pub(super) fn dot4<S: Simd, K: Kept>(s: S, query: &[f32], keys: [&[K]; SCORED]) 
     s.sum4(sums)
 }
 
-/// Replaces each score x by `exp(scale·x − max)` with the maximum of all `scale·x`, and returns their sum
-/// and the maximum. The scores fill whole vectors.
+/// Replaces the scores x of `N` queries and heads, `counts[r]` of them from `r·stride` on, by `softmax(scale·x)`, and returns
+/// for each the sum of `exp(scale·x − max)` and the maximum of all `scale·x`. A stride is whole vectors, and as long as the
+/// longest; what lies behind the last score is overwritten. One softmax waits most of its time for its own results: several
+/// go on at a time.
 #[inline(always)]
-pub(super) fn exponentials<S: Simd>(s: S, scores: &mut [f32], scale: f32) -> (f32, f32) {
-    let mut max = s.splat(f32::NEG_INFINITY);
-    for scores in scores.chunks_exact_mut(S::LANES) {
-        let hidden = s.splat(f32::NEG_INFINITY);
-        let x = s.load(scores);
-        // Hidden scores stay −∞ under any scale.
-        let x = s.select_lt(hidden, x, s.mul(x, s.splat(scale)), x);
-        s.store(x, scores);
-        max = s.max(x, max);
+pub(super) fn softmax<S: Simd, const N: usize>(
+    s: S,
+    scores: &mut [f32],
+    stride: usize,
+    counts: [usize; N],
+    scale: f32,
+) -> ([f32; N], [f32; N]) {
+    let mut most = 0;
+    for count in counts {
+        most = most.max(count);
     }
-    let max = s.max_lane(max);
-    let shift = s.splat(max);
-    let mut sum = s.splat(0.0);
-    for scores in scores.chunks_exact_mut(S::LANES) {
-        let e = exp_of_negative(s, s.sub(s.load(scores), shift));
-        s.store(e, scores);
-        sum = s.add(sum, e);
+    assert!(stride.is_multiple_of(S::LANES) && most <= stride && scores.len() >= N * stride);
+    let (hidden, scale) = (s.splat(f32::NEG_INFINITY), s.splat(scale));
+    let (mut maxima, mut sums) = ([hidden; N], [s.splat(0.0); N]);
+    if most <= S::LANES {
+        let mut x = [hidden; N];
+        for r in 0..N {
+            x[r] = scaled(s, &scores[r * stride..], counts[r], scale);
+        }
+        let max = greatest(s, x);
+        for r in 0..N {
+            x[r] = exp_of_negative(s, s.sub(x[r], s.splat(max[r])));
+        }
+        let sum = sums_of(s, x);
+        for r in 0..N {
+            s.store(s.mul(x[r], s.splat(1.0 / sum[r])), &mut scores[r * stride..]);
+        }
+        return (sum, max);
     }
-    (s.sum(sum), max)
+    for at in (0..most).step_by(S::LANES) {
+        for r in 0..N {
+            let x = scaled(s, &scores[r * stride + at..], counts[r].saturating_sub(at), scale);
+            s.store(x, &mut scores[r * stride + at..]);
+            maxima[r] = s.max(x, maxima[r]);
+        }
+    }
+    let max = greatest(s, maxima);
+    for at in (0..most).step_by(S::LANES) {
+        for r in 0..N {
+            let scores = &mut scores[r * stride + at..];
+            let e = exp_of_negative(s, s.sub(s.load(scores), s.splat(max[r])));
+            s.store(e, scores);
+            sums[r] = s.add(sums[r], e);
+        }
+    }
+    let sum = sums_of(s, sums);
+    for at in (0..most).step_by(S::LANES) {
+        for r in 0..N {
+            let scores = &mut scores[r * stride + at..];
+            s.store(s.mul(s.load(scores), s.splat(1.0 / sum[r])), scores);
+        }
+    }
+    (sum, max)
+}
+
+/// A vector of scores, of which so many are visible. The others are −∞, under any scale.
+#[inline(always)]
+fn scaled<S: Simd>(s: S, scores: &[f32], visible: usize, scale: S::F) -> S::F {
+    let hidden = s.splat(f32::NEG_INFINITY);
+    s.first_lanes(s.mul(s.load(scores), scale), visible.min(S::LANES), hidden)
+}
+
+/// The greatest lane of each vector.
+#[inline(always)]
+fn greatest<S: Simd, const N: usize>(s: S, v: [S::F; N]) -> [f32; N] {
+    let mut out = [0.0; N];
+    if let (Some(v), Some(out)) = (v.first_chunk(), out.first_chunk_mut()) {
+        *out = s.max4(*v);
+    } else {
+        for r in 0..N {
+            out[r] = s.max_lane(v[r]);
+        }
+    }
+    out
+}
+
+/// The sum of each vector's lanes.
+#[inline(always)]
+fn sums_of<S: Simd, const N: usize>(s: S, v: [S::F; N]) -> [f32; N] {
+    let mut out = [0.0; N];
+    if let (Some(v), Some(out)) = (v.first_chunk(), out.first_chunk_mut()) {
+        *out = s.sum4(*v);
+    } else {
+        for r in 0..N {
+            out[r] = s.sum(v[r]);
+        }
+    }
+    out
 }
 
 /// `out += Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.

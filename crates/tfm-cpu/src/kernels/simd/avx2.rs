@@ -219,10 +219,22 @@ impl Simd for Avx2 {
         )
     }
     #[inline(always)]
-    fn max_lane(self, v: __m256) -> f32 {
-        let mut lanes = [0.0; 8];
-        self.store(v, &mut lanes);
-        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    fn max4(self, v: [__m256; 4]) -> [f32; 4] {
+        has_avx2!(
+            let mut halves = [_mm_setzero_ps(); 4];
+            for (half, v) in halves.iter_mut().zip(v) {
+                *half = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            }
+            let [mut a, mut b, mut c, mut d] = halves;
+            _MM_TRANSPOSE4_PS(&mut a, &mut b, &mut c, &mut d);
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), _mm_max_ps(_mm_max_ps(a, b), _mm_max_ps(c, d)));
+            out
+        )
+    }
+    #[inline(always)]
+    fn first_lanes(self, v: __m256, n: usize, other: __m256) -> __m256 {
+        has_avx2!(_mm256_blendv_ps(other, v, _mm256_castsi256_ps(mask(n))))
     }
     #[inline(always)]
     fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {

@@ -92,6 +92,30 @@ unsafe fn vdpbf16ps(mut acc: __m512, x: __m512, w: __m512) -> __m512 {
     acc
 }
 
+/// The lanes of each of four vectors put together by an operation.
+macro_rules! tree {
+    ($of_two:ident, $vectors:expr) => {
+        has_avx512!(
+            // Each step takes the same lanes of all four: the lower and the upper half, then the quarters of those, ...
+            let [a, b, c, d] = $vectors;
+            let low = _mm512_shuffle_f32x4::<0x44>(a, b);
+            let ab = $of_two(low, _mm512_shuffle_f32x4::<0xEE>(a, b));
+            let low = _mm512_shuffle_f32x4::<0x44>(c, d);
+            let cd = $of_two(low, _mm512_shuffle_f32x4::<0xEE>(c, d));
+            let even = _mm512_shuffle_f32x4::<0x88>(ab, cd);
+            let four = $of_two(even, _mm512_shuffle_f32x4::<0xDD>(ab, cd));
+            // ... then neighbours, and pairs of neighbours.
+            let two = $of_two(four, _mm512_permute_ps::<0xB1>(four));
+            let one = $of_two(two, _mm512_permute_ps::<0x4E>(two));
+            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+            let results = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
+            let mut out = [0.0; 4];
+            _mm_storeu_ps(out.as_mut_ptr(), results);
+            out
+        )
+    };
+}
+
 impl Simd for Avx512 {
     type F = __m512;
     const LANES: usize = 16;
@@ -205,6 +229,14 @@ impl Simd for Avx512 {
         has_avx512!(_mm512_scalef_ps(a, n))
     }
     #[inline(always)]
+    fn scale2_down(self, a: __m512, n: __m512) -> __m512 {
+        // Lanes with subnormal results are left out: some processors take a hundred cycles for them.
+        has_avx512!(
+            let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, _mm512_set1_ps(-126.0));
+            _mm512_maskz_scalef_ps(normal, a, n)
+        )
+    }
+    #[inline(always)]
     fn select_lt(self, a: __m512, b: __m512, yes: __m512, no: __m512) -> __m512 {
         has_avx512!(_mm512_mask_blend_ps(_mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b), no, yes))
     }
@@ -214,28 +246,15 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn sum4(self, v: [__m512; 4]) -> [f32; 4] {
-        has_avx512!(
-            // Each step adds the same lanes of all four: the lower and the upper half, then the quarters of those, ...
-            let [a, b, c, d] = v;
-            let low = _mm512_shuffle_f32x4::<0x44>(a, b);
-            let ab = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(a, b));
-            let low = _mm512_shuffle_f32x4::<0x44>(c, d);
-            let cd = _mm512_add_ps(low, _mm512_shuffle_f32x4::<0xEE>(c, d));
-            let even = _mm512_shuffle_f32x4::<0x88>(ab, cd);
-            let four = _mm512_add_ps(even, _mm512_shuffle_f32x4::<0xDD>(ab, cd));
-            // ... then neighbours, and pairs of neighbours.
-            let two = _mm512_add_ps(four, _mm512_permute_ps::<0xB1>(four));
-            let one = _mm512_add_ps(two, _mm512_permute_ps::<0x4E>(two));
-            let firsts = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
-            let sums = _mm512_castps512_ps128(_mm512_permutexvar_ps(firsts, one));
-            let mut out = [0.0; 4];
-            _mm_storeu_ps(out.as_mut_ptr(), sums);
-            out
-        )
+        tree!(_mm512_add_ps, v)
     }
     #[inline(always)]
-    fn max_lane(self, v: __m512) -> f32 {
-        has_avx512!(_mm512_reduce_max_ps(v))
+    fn max4(self, v: [__m512; 4]) -> [f32; 4] {
+        tree!(_mm512_max_ps, v)
+    }
+    #[inline(always)]
+    fn first_lanes(self, v: __m512, n: usize, other: __m512) -> __m512 {
+        has_avx512!(_mm512_mask_blend_ps(mask(n), other, v))
     }
     #[inline(always)]
     fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {

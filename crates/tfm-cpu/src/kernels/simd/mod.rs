@@ -99,7 +99,7 @@ pub trait Simd: Copy + Send + Sync {
     fn sqrt(self, a: Self::F) -> Self::F;
     /// `a · 2ⁿ` for an integral `n` in −252..=254, right for subnormal results and overflow.
     fn scale2(self, a: Self::F, n: Self::F) -> Self::F;
-    /// `a · 2ⁿ` for a normal `a` and an integral `n` in −252..=0; where the result is not normal it may be 0 instead.
+    /// `a · 2ⁿ` for `a` from 1/2 to 2 and an integral `n` in −252..=0; where the result is not normal it may be 0 instead.
     #[inline(always)]
     fn scale2_down(self, a: Self::F, n: Self::F) -> Self::F {
         self.scale2(a, n)
@@ -116,8 +116,15 @@ pub trait Simd: Copy + Send + Sync {
     fn sum(self, v: Self::F) -> f32 {
         self.sum4([v; 4])[0]
     }
-    /// The greatest lane; NaN lanes are unspecified.
-    fn max_lane(self, v: Self::F) -> f32;
+    /// The greatest of each vector's lanes; of those with NaN it is unspecified.
+    fn max4(self, v: [Self::F; 4]) -> [f32; 4];
+    /// The greatest lane; with NaN it is unspecified.
+    #[inline(always)]
+    fn max_lane(self, v: Self::F) -> f32 {
+        self.max4([v; 4])[0]
+    }
+    /// The first `n` (at most `LANES`) lanes of `v`, and the others of `other`.
+    fn first_lanes(self, v: Self::F, n: usize, other: Self::F) -> Self::F;
 
     /// Transposes `LANES` × `LANES` elements: `dst[j·dst_stride + i] = src[i·src_stride + j]`. Panics when
     /// either slice is too short.
@@ -302,6 +309,12 @@ mod tests {
                 assert_eq!(x, if i < n { square[i * (n + 3) + j] } else { -1.0 });
             }
             assert_eq!(s.max_lane(vb), 2.0);
+            let last = a[n - 1];
+            assert_eq!(s.max4([vb, va, s.splat(-1.0), nan])[..3], [2.0, last, -1.0]);
+            for len in 0..=n {
+                let want: Vec<f32> = a[..len].iter().chain(&b[len..]).copied().collect();
+                assert_eq!(out(s.first_lanes(va, len, vb)), want);
+            }
             let greater = (0..n).filter(|&i| a[i] > b[i]).map(|i| 1 << i).sum();
             assert_eq!((s.gt(va, vb), s.gt(va, s.splat(100.0)), s.gt(va, nan)), (greater, 0, 0));
         }

@@ -154,8 +154,13 @@ impl Simd for Portable {
         })
     }
     #[inline(always)]
-    fn max_lane(self, v: F) -> f32 {
-        v.into_iter().fold(f32::NEG_INFINITY, f32::max)
+    fn max4(self, v: [F; 4]) -> [f32; 4] {
+        v.map(|v| v.into_iter().fold(f32::NEG_INFINITY, f32::max))
+    }
+    #[inline(always)]
+    fn first_lanes(self, mut v: F, n: usize, other: F) -> F {
+        v[n..].copy_from_slice(&other[n..]);
+        v
     }
     #[inline(always)]
     fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize) {
