@@ -11,7 +11,7 @@ use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::int8::pack::QuantizedWeight;
 use tfm_cpu::kernels::int8::{self, DotIsa};
 use tfm_cpu::kernels::pack::{PackedWeight, Strided};
-use tfm_cpu::kernels::pairs::{at_once, pair_rows, words};
+use tfm_cpu::kernels::pairs::{at_once, floats, pair_rows};
 use tfm_cpu::kernels::rows::Rows;
 use tfm_cpu::kernels::scratch::Scratch;
 use tfm_cpu::kernels::simd::Isa;
@@ -54,10 +54,10 @@ fn bench(c: &mut Criterion) {
                 group.bench_function(
                     BenchmarkId::new(format!("tfm bf16 {count} threads"), m),
                     |b| {
-                        let mut pairs = vec![0.0; m * words(k)];
+                        let mut pairs = vec![0.0; m * floats(isa, k)];
                         b.iter(|| {
                             pair_rows(isa, &threads, Rows::contiguous(&x, k), &mut pairs);
-                            let x = Rows::contiguous(&pairs, words(k));
+                            let x = Rows::contiguous(&pairs, floats(isa, k));
                             let (epilogue, y) = (Epilogue::default(), black_box(&mut y));
                             match at_once(&short.panels()) {
                                 Some(weight) => linear(&threads, x, weight, epilogue, y, n),

@@ -6,7 +6,7 @@ use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::int8::pack::QuantizedWeight;
 use tfm_cpu::kernels::int8::{self, DotIsa};
 use tfm_cpu::kernels::pack::{PackedWeight, Strided};
-use tfm_cpu::kernels::pairs::{at_once, pair_rows, words};
+use tfm_cpu::kernels::pairs::{at_once, floats, pair_rows};
 use tfm_cpu::kernels::rows::Rows;
 use tfm_cpu::kernels::scratch::Scratch;
 use tfm_cpu::kernels::simd::Isa;
@@ -43,10 +43,11 @@ pub(crate) fn rate(
         }
         "bf16" => {
             let packed = PackedWeight::rounded(isa, &threads, whole).ok()?;
-            let (words, mut pairs) = (words(k), vec![0.0; m * words(k)]);
+            let floats = floats(isa, k);
+            let mut pairs = vec![0.0; m * floats];
             Box::new(move |y| {
                 pair_rows(isa, &threads, x, &mut pairs);
-                let x = Rows::contiguous(&pairs, words);
+                let x = Rows::contiguous(&pairs, floats);
                 match at_once(&packed.panels()) {
                     Some(weight) => linear(&threads, x, weight, epilogue, y, n),
                     None => linear(&threads, x, &packed, epilogue, y, n),

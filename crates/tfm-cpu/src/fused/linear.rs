@@ -16,7 +16,7 @@ use crate::kernels::gemm::{Projection, linear};
 use crate::kernels::int8;
 use crate::kernels::int8::quantize::QuantizedRows;
 use crate::kernels::pack::Panels;
-use crate::kernels::pairs::{at_once, pair_rows, words};
+use crate::kernels::pairs::{at_once, floats, pair_rows};
 use crate::kernels::rows::Rows;
 use crate::weights::{packed, strided};
 
@@ -85,11 +85,11 @@ pub(super) fn product(
     match weight {
         Buffer::Packed(weight) => linear(threads, x, weight, epilogue, out, n),
         Buffer::Pairs(weight) => {
-            let words = words(x.cols());
-            let elements = x.rows() * words;
+            let floats = floats(cpu.isa, x.cols());
+            let elements = x.rows() * floats;
             let mut memory = cpu.scratch.take(elements).map_err(|_| no_memory(elements))?;
             pair_rows(cpu.isa, threads, x, &mut memory[..elements]);
-            let x = Rows::new(&memory, x.rows(), words, words);
+            let x = Rows::new(&memory, x.rows(), floats, floats);
             match at_once(&weight.panels()) {
                 Some(weight) => linear(threads, x, weight, epilogue, out, n),
                 None => linear(threads, x, weight, epilogue, out, n),
@@ -124,11 +124,11 @@ pub(super) fn run_top(
             candidates(*isa, threads, scratch, &product, &bans, k, out)
         }
         Buffer::Pairs(weight) => {
-            let words = words(x.cols());
-            let elements = x.rows() * words;
+            let floats = floats(*isa, x.cols());
+            let elements = x.rows() * floats;
             let mut memory = scratch.take(elements).map_err(|_| no_memory(elements))?;
             pair_rows(*isa, threads, x, &mut memory[..elements]);
-            let (x, weight) = (Rows::new(&memory, x.rows(), words, words), weight.panels());
+            let (x, weight) = (Rows::new(&memory, x.rows(), floats, floats), weight.panels());
             match at_once(&weight) {
                 Some(weight) => {
                     let product = Projection { x, weight, bias };

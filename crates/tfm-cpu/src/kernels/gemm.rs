@@ -10,7 +10,7 @@ use super::simd::{Kernel, Simd};
 use super::threads::{SharedMut, Threads, product_work, share};
 use super::tile::{Sums, panels_at_once, tile};
 
-/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with x stored as the weight's elements are (`x [m, words]`) and `out_stride` elements from row to row of `out`.
+/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with x stored as products with the weight's elements read it (`x [m, words·FLOATS]`) and `out_stride` elements from row to row of `out`.
 ///
 /// A row's result depends on the row alone. Panics when the shapes do not agree.
 pub fn linear<'w, W: Weight>(
@@ -23,7 +23,8 @@ pub fn linear<'w, W: Weight>(
 ) {
     let weight = weight.into();
     let (m, n, k) = (x.rows(), weight.n(), weight.k());
-    assert_eq!(x.cols(), weight.words(), "the rows of x must be as long as those of the weight");
+    let floats = weight.words() * W::FLOATS;
+    assert_eq!(x.cols(), floats, "the rows of x must be as long as those of the weight");
     assert!(out_stride >= n && (m == 0 || out.len() >= (m - 1) * out_stride + n));
     epilogue.check(m, n);
     if m == 0 || n == 0 {
@@ -53,7 +54,7 @@ pub fn linear<'w, W: Weight>(
 /// `x·Wᵀ + bias`, to be computed part by part.
 #[derive(Clone, Copy, Debug)]
 pub struct Projection<'a, W> {
-    /// `[m, words]`
+    /// `[m, words·FLOATS]`
     pub x: Rows<'a>,
     /// `[n, k]`
     pub weight: Panels<'a, W>,
@@ -116,8 +117,9 @@ impl<W: Weight> Kernel for Block<'_, W> {
         let width = PANEL_VECTORS * S::LANES;
         let mut one = Sums::ZERO;
         let mut many = Vec::new();
-        let k = self.x.cols();
-        let tiles_at_once = (BLOCK_ELEMENTS / k.max(1) / S::TILE_ROWS).clamp(1, MOST_TILES);
+        let k = self.weight.words();
+        let tiles_at_once =
+            (BLOCK_ELEMENTS / self.x.cols().max(1) / S::TILE_ROWS).clamp(1, MOST_TILES);
         let blocks = self.rows.len().div_ceil(tiles_at_once * S::TILE_ROWS);
         for b in 0..blocks {
             let block = share(self.rows.len(), blocks, b);

@@ -34,29 +34,36 @@ pub struct Strided<'a> {
 pub trait Weight: Copy + Send + Sync + 'static {
     /// Inputs whose weights it holds.
     const INPUTS: usize;
+    /// Floats in which the product finds these inputs.
+    const FLOATS: usize;
 
     /// The elements at `w` in the lanes of a vector.
     ///
     /// # Safety
     /// `w` must be readable for a vector's elements.
     unsafe fn load<S: Simd>(s: S, w: *const Self) -> S::F;
-    /// `acc + x·w` in each lane, of inputs stored as the weights are.
-    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F;
+    /// What of the elements is multiplied with one of their inputs' floats.
+    #[inline(always)]
+    fn part<S: Simd>(_: S, w: S::F, _float: usize) -> S::F {
+        w
+    }
+    /// `acc + x·w` in each lane, of a [`part`](Weight::part).
+    #[inline(always)]
+    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
+        s.fma(x, w, acc)
+    }
     /// Writes its numbers, as far as `out` is long.
     fn numbers(self, out: &mut [f32]);
 }
 
 impl Weight for f32 {
     const INPUTS: usize = 1;
+    const FLOATS: usize = 1;
 
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, w: *const f32) -> S::F {
         // SAFETY: the caller's promise.
         unsafe { s.load_ptr(w) }
-    }
-    #[inline(always)]
-    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
-        s.fma(x, w, acc)
     }
     fn numbers(self, out: &mut [f32]) {
         out.fill(self);

@@ -22,6 +22,7 @@ impl Pair {
 
 impl Weight for Pair {
     const INPUTS: usize = 2;
+    const FLOATS: usize = 2;
 
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, w: *const Pair) -> S::F {
@@ -29,8 +30,8 @@ impl Weight for Pair {
         unsafe { s.load_ptr(w.cast()) }
     }
     #[inline(always)]
-    fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
-        s.add_pairs(acc, x, w)
+    fn part<S: Simd>(s: S, w: S::F, float: usize) -> S::F {
+        if float == 0 { s.firsts(w) } else { s.seconds(w) }
     }
     fn numbers(self, out: &mut [f32]) {
         let both = [self.0 << 16, self.0 & 0xffff_0000];
@@ -45,6 +46,7 @@ pub struct PairAtOnce(Pair);
 
 impl Weight for PairAtOnce {
     const INPUTS: usize = 2;
+    const FLOATS: usize = 1;
 
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, w: *const PairAtOnce) -> S::F {
@@ -61,9 +63,9 @@ impl Weight for PairAtOnce {
     }
 }
 
-/// The panels, to be multiplied by an instruction of its own, where their set of instructions has one.
+/// The panels, to be multiplied by an instruction of its own, where their set of instructions has one that is fast.
 pub fn at_once<'a>(panels: &Panels<'a, Pair>) -> Option<Panels<'a, PairAtOnce>> {
-    panels.isa().multiplies_pairs().then(|| {
+    panels.isa().multiplies_pairs_fast().then(|| {
         panels.map(|data| {
             // SAFETY: the same words.
             unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
@@ -76,15 +78,40 @@ pub fn words(cols: usize) -> usize {
     cols.div_ceil(Pair::INPUTS)
 }
 
-/// Rows as pairs, `out [m, words(k)]`: their bits are in floats, which are not numbers. The number that a last one lacks is 0.
+/// Floats of a row of `cols` inputs as [`pair_rows`] makes it.
+pub fn floats(isa: Isa, cols: usize) -> usize {
+    words(cols) * if isa.multiplies_pairs_fast() { PairAtOnce::FLOATS } else { Pair::FLOATS }
+}
+
+/// Rows as the product reads them, `out [m, floats(k)]`: rounded, and where pairs are multiplied at once as pairs, whose bits
+/// are in floats that are not numbers. The number that a last pair lacks is 0.
 pub fn pair_rows(isa: Isa, threads: &Threads, x: Rows<'_>, out: &mut [f32]) {
-    let words = words(x.cols());
-    assert_eq!(out.len(), x.rows() * words);
-    threads.rows(out, words, 8 * words, |rows, out| {
-        for (row, out) in rows.zip(out.chunks_exact_mut(words)) {
-            isa.run(PairRow { x: x.row(row), out });
+    let (floats, at_once) = (floats(isa, x.cols()), isa.multiplies_pairs_fast());
+    assert_eq!(out.len(), x.rows() * floats);
+    threads.rows(out, floats, 8 * floats, |rows, out| {
+        for (row, out) in rows.zip(out.chunks_exact_mut(floats)) {
+            let x = x.row(row);
+            if at_once { isa.run(PairRow { x, out }) } else { isa.run(RoundedRow { x, out }) }
         }
     });
+}
+
+struct RoundedRow<'a> {
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl Kernel for RoundedRow<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(self, _: S) {
+        let (out, rest) = self.out.split_at_mut(self.x.len());
+        for (&x, out) in self.x.iter().zip(out) {
+            *out = f32::from_bits(upper(x));
+        }
+        rest.fill(0.0);
+    }
 }
 
 struct PairRow<'a> {
@@ -141,8 +168,11 @@ mod tests {
     use crate::kernels::testing::{assert_same_bits, everywhere, noise};
     use half::bf16;
 
-    /// The numbers of a row of pairs.
-    fn numbers(pairs: &[f32]) -> Vec<f32> {
+    /// The numbers of a row as the product reads it.
+    fn numbers(isa: Isa, pairs: &[f32]) -> Vec<f32> {
+        if !isa.multiplies_pairs_fast() {
+            return pairs.to_vec();
+        }
         let mut out = vec![0.0; 2 * pairs.len()];
         for (pair, out) in pairs.iter().zip(out.chunks_exact_mut(2)) {
             Pair(pair.to_bits()).numbers(out);
@@ -159,13 +189,14 @@ mod tests {
         let mut want: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
         want.push(0.0);
         everywhere(|isa, threads| {
-            let mut out = vec![0.0; words(x.len())];
+            let mut out = vec![0.0; floats(isa, x.len())];
             pair_rows(isa, threads, Rows::contiguous(&x, x.len()), &mut out);
-            assert_same_bits(&numbers(&out), &want);
+            assert_same_bits(&numbers(isa, &out), &want);
         });
-        let (threads, mut out) = (Threads::new(1).unwrap(), [0.0]);
-        pair_rows(Isa::best(), &threads, Rows::contiguous(&[f32::NAN, 2.0], 2), &mut out);
-        assert!(numbers(&out)[0].is_nan() && numbers(&out)[1] == 2.0);
+        let (isa, threads) = (Isa::best(), Threads::new(1).unwrap());
+        let mut out = vec![0.0; floats(isa, 2)];
+        pair_rows(isa, &threads, Rows::contiguous(&[f32::NAN, 2.0], 2), &mut out);
+        assert!(numbers(isa, &out)[0].is_nan() && numbers(isa, &out)[1] == 2.0);
     }
 
     struct Both<'a>(&'a [f32], &'a [f32], bool);
@@ -180,7 +211,10 @@ mod tests {
             let mut acc = [s.splat(0.25); 2];
             for (x, w) in x.chunks_exact(S::LANES).zip(w.chunks_exact(S::LANES)) {
                 let (x, w) = (s.load(x), s.load(w));
-                acc[0] = s.add_pairs(acc[0], x, w);
+                for float in [1, 0] {
+                    let [x, w] = [Pair::part(s, x, float), Pair::part(s, w, float)];
+                    acc[0] = Pair::add_product(s, acc[0], x, w);
+                }
                 acc[1] = match at_once {
                     // SAFETY: the test has asked.
                     true => unsafe { s.add_pairs_at_once(acc[1], x, w) },
@@ -195,11 +229,10 @@ mod tests {
 
     #[test]
     fn an_instruction_of_its_own_gives_the_same_bits() {
-        let (threads, mut pairs) = (Threads::new(1).unwrap(), [vec![0.0; 320], vec![0.0; 320]]);
+        let mut pairs = [vec![0.0; 320], vec![0.0; 320]];
         for isa in Isa::available() {
-            for (seed, pairs) in pairs.iter_mut().enumerate() {
-                let x = noise(seed as u64 + 5, 640);
-                pair_rows(isa, &threads, Rows::contiguous(&x, 640), pairs);
+            for (seed, out) in pairs.iter_mut().enumerate() {
+                isa.run(PairRow { x: &noise(seed as u64 + 5, 640), out });
             }
             if !isa.multiplies_pairs() {
                 println!("skipped: {} has no products of pairs", isa.name());

@@ -17,6 +17,9 @@ use super::simd::Simd;
 /// The elements of the largest tile's sums, of any instruction set: `[panel, row, width]`, packed.
 const MOST_SUMS: usize = 8 * PANEL_VECTORS * 16;
 
+/// The most of [`Weight::FLOATS`].
+const MOST_FLOATS: usize = 2;
+
 /// Memory for the sums of a tile, no vector of which lies across two cache lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -36,7 +39,7 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
     }
 }
 
-/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]` for `r < rows` and the first `count` panels, where
+/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, p an element of the weight, for `r < rows` and the first `count` panels, where
 /// `count` is 1 or `panels_at_once(rows)` and `rows` at most `S::TILE_ROWS`. With `inputs` p is of these alone, and
 /// unless they begin at 0 what the sums were is the beginning of the chain.
 #[inline(always)]
@@ -49,7 +52,11 @@ pub(super) fn tile<S: Simd, W: Weight>(
     sums: &mut [f32],
 ) {
     let width = PANEL_VECTORS * S::LANES;
-    assert!(rows > 0 && first + rows <= x.rows() && panels.len() >= count * x.cols() * width);
+    assert!(
+        rows > 0
+            && first + rows <= x.rows()
+            && panels.len() >= count * x.cols() / W::FLOATS * width
+    );
     macro_rules! rows {
         ($($n:literal)*) => {
             match rows {
@@ -74,7 +81,7 @@ fn fixed<S: Simd, W: Weight, const ROWS: usize, const PANELS: usize>(
     sums: &mut [f32],
 ) {
     let width = PANEL_VECTORS * S::LANES;
-    let k = x.cols();
+    let k = x.cols() / W::FLOATS;
     assert!(panels.len() >= PANELS * k * width && inputs.end <= k);
     let x: [*const f32; ROWS] = std::array::from_fn(|r| x.row(first + r).as_ptr());
     let panels: [*const W; PANELS] = std::array::from_fn(|q| panels[q * k * width..].as_ptr());
@@ -92,16 +99,22 @@ fn fixed<S: Simd, W: Weight, const ROWS: usize, const PANELS: usize>(
     for p in inputs {
         for q in 0..PANELS {
             let at = panels[q].wrapping_add(p * width);
-            let mut w = [s.splat(0.0); PANEL_VECTORS];
-            for (v, w) in w.iter_mut().enumerate() {
+            let mut w = [[s.splat(0.0); PANEL_VECTORS]; MOST_FLOATS];
+            for v in 0..PANEL_VECTORS {
                 // SAFETY: p < k, and each panel has k·width elements, as asserted.
-                *w = unsafe { W::load(s, at.add(v * S::LANES)) };
+                let loaded = unsafe { W::load(s, at.add(v * S::LANES)) };
+                for float in 0..W::FLOATS {
+                    w[float][v] = W::part(s, loaded, float);
+                }
             }
             for r in 0..ROWS {
-                // SAFETY: p < k, the length of every row.
-                let x = s.splat(unsafe { *x[r].add(p) });
-                for v in 0..PANEL_VECTORS {
-                    acc[q][r][v] = W::add_product(s, acc[q][r][v], x, w[v]);
+                // The last first, as the instruction for pairs adds them.
+                for float in (0..W::FLOATS).rev() {
+                    // SAFETY: p < k, and every row has k·FLOATS floats.
+                    let x = s.splat(unsafe { *x[r].add(p * W::FLOATS + float) });
+                    for v in 0..PANEL_VECTORS {
+                        acc[q][r][v] = W::add_product(s, acc[q][r][v], x, w[float][v]);
+                    }
                 }
             }
         }

@@ -57,19 +57,15 @@ pub trait Simd: Copy + Send + Sync {
     fn firsts(self, pairs: Self::F) -> Self::F;
     /// The second number of each lane that holds two `bf16`, in its upper half.
     fn seconds(self, pairs: Self::F) -> Self::F;
-    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, of lanes that hold two `bf16`.
-    #[inline(always)]
-    fn add_pairs(self, acc: Self::F, x: Self::F, w: Self::F) -> Self::F {
-        let acc = self.fma(self.seconds(x), self.seconds(w), acc);
-        self.fma(self.firsts(x), self.firsts(w), acc)
-    }
-    /// [`add_pairs`](Simd::add_pairs) by an instruction of its own, which takes subnormal numbers for 0.
+    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, of lanes that hold two `bf16`, by an instruction of its own, which takes
+    /// subnormal numbers for 0.
     ///
     /// # Safety
     /// [`Isa::multiplies_pairs`] must be true of this set.
     #[inline(always)]
     unsafe fn add_pairs_at_once(self, acc: Self::F, x: Self::F, w: Self::F) -> Self::F {
-        self.add_pairs(acc, x, w)
+        let acc = self.fma(self.seconds(x), self.seconds(w), acc);
+        self.fma(self.firsts(x), self.firsts(w), acc)
     }
 
     /// Asks for the cache line of `x`, which need not be readable, to be read or written soon.
@@ -212,6 +208,15 @@ impl Isa {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => is_x86_feature_detected!("avx512bf16"),
+            _ => false,
+        }
+    }
+
+    /// Whether that instruction does in a cycle what multiply-adds take two for.
+    pub fn multiplies_pairs_fast(self) -> bool {
+        match self.0 {
+            #[cfg(target_arch = "x86_64")]
+            Set::Avx512 => self.multiplies_pairs() && avx512::pairs_are_fast(),
             _ => false,
         }
     }
