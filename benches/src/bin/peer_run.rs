@@ -110,6 +110,7 @@ impl Program {
         });
         let mut options = SearchOptions::from_generation(model.generation(), &config);
         options.beams = arguments.beam;
+        options.scores = false; // nor do the peers return any
         // The peers take no notice of what a model's makers would force at the limit.
         options.forced_eos.clear();
         options.max_length = arguments.length.unwrap_or(MAX_NEW_TOKENS);

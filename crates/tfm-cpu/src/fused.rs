@@ -37,8 +37,13 @@ enum Wanted {
 fn wanted(op: &Fused, operand: usize) -> Wanted {
     match op {
         Fused::Linear(_) if operand == 1 => Wanted::Any,
-        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) if operand == 0 => Wanted::Rows,
-        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) if operand == 1 => Wanted::Any,
+        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) if operand == 0 => {
+            Wanted::Rows
+        }
+        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) if operand == 1 => {
+            Wanted::Any
+        }
+        Fused::TopLogits(op) if op.screened && operand == 2 => Wanted::Any,
         Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
         Fused::Linear(_) => Wanted::Rows,
         Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_)
@@ -137,6 +142,9 @@ pub(crate) fn run(
         Fused::Embedding(op) => linear::embed(cpu, op, inputs, out)?,
         Fused::TopOfLinear(op) => {
             linear::run_top(cpu, op, inputs, out, destination::<i32>(&mut others[0]))?;
+        }
+        Fused::TopLogits(op) => {
+            linear::run_top_logits(cpu, op, inputs, out, destination::<i32>(&mut others[0]))?;
         }
         Fused::TopOfShortlist(op) => {
             let [ids, log_sum_exps] = others else { unreachable!("three results") };

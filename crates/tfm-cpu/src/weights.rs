@@ -1,7 +1,9 @@
 //! How weights are stored for products, and what they are made from.
 
 use tfm_core::backend::{Outcome, PackFormat, View};
-use tfm_core::fused::{Embedding, Fused, Linear, Precision, TopOfLinear, TopOfShortlist};
+use tfm_core::fused::{
+    Embedding, Fused, Linear, Precision, TopLogits, TopOfLinear, TopOfShortlist,
+};
 use tfm_core::{BackendError, RowSource};
 
 use crate::CpuBackend;
@@ -33,11 +35,16 @@ pub(crate) fn format(op: &Fused, operand: usize) -> Option<PackFormat> {
         Fused::Linear(Linear { precision, .. })
         | Fused::Embedding(Embedding { precision, .. })
         | Fused::TopOfLinear(TopOfLinear { precision, .. })
+        | Fused::TopLogits(TopLogits { precision, .. })
         | Fused::TopOfShortlist(TopOfShortlist { precision, .. })
             if operand == 1 =>
         {
             Some(of(*precision))
         }
+        Fused::TopLogits(op) if op.screened && operand == 2 => match op.precision {
+            Precision::Full => Some(of(Precision::Int8)),
+            other => Some(of(other)),
+        },
         _ => None,
     }
 }

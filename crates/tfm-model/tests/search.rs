@@ -102,6 +102,7 @@ impl Options {
             no_repeat_ngram: self.no_repeat_ngram_size,
             repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
             renormalize: self.renormalize_logits,
+            scores: true,
             ..SearchOptions::new(
                 START,
                 self.eos_token_id.clone().unwrap_or_else(|| vec![EOS]),

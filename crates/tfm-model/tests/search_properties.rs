@@ -35,6 +35,7 @@ fn options() -> impl Strategy<Value = SearchOptions> {
                 no_repeat_ngram: history.0,
                 repetition_penalty: history.1,
                 renormalize: history.2,
+                scores: true,
                 ..SearchOptions::new(0, eos, max_length)
             }
         },

@@ -61,6 +61,9 @@ pub struct Options {
     pub dtype: ComputeType,
     /// Let each translation choose among the tokens that a shortlist of this model has for its source: faster, and a little less exact.
     pub shortlist: Option<Arc<Shortlist>>,
+    /// Whether translations come with their scores. Greedy search (one beam) finds the same words faster without; scores are
+    /// then 0.
+    pub scores: bool,
     /// Return with each translation which source tokens its tokens attended to.
     pub alignments: bool,
 }
@@ -77,6 +80,7 @@ impl Default for Options {
             batch_tokens: None,
             dtype: ComputeType::F32,
             shortlist: None,
+            scores: true,
             alignments: false,
         }
     }
@@ -98,6 +102,7 @@ impl Options {
             return Err(Error::Option { option: "beams", problem });
         }
         options.n_best = self.n_best;
+        options.scores = self.scores;
         if let Some(penalty) = self.length_penalty {
             options.length_penalty = f64::from(penalty);
         }

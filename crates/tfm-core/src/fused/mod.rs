@@ -18,6 +18,7 @@ mod row_table_attention;
 mod softmax;
 mod sum_of_squares;
 mod top_log_probabilities;
+mod top_logits;
 mod top_of_linear;
 mod top_of_shortlist;
 
@@ -37,6 +38,7 @@ pub use row_table_attention::RowTableAttention;
 pub use softmax::Softmax;
 pub use sum_of_squares::SumOfSquares;
 pub use top_log_probabilities::TopLogProbabilities;
+pub use top_logits::TopLogits;
 pub use top_of_linear::TopOfLinear;
 pub use top_of_shortlist::TopOfShortlist;
 
@@ -138,6 +140,7 @@ fused_ops!(
     Embedding,
     TopLogProbabilities,
     TopOfLinear,
+    TopLogits,
     TopOfShortlist,
     AttentionGradient,
     LayerNormGradient,

@@ -31,29 +31,7 @@ impl FusedOp for TopOfLinear {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let mut names = vec!["x", "weight"];
-        names.extend(self.bias.then_some("bias"));
-        expect_inputs(inputs, &[&names[..], &["bans"]].concat())?;
-        let (floats, bans) = inputs.split_at(names.len());
-        let named: Vec<_> = names.iter().copied().zip(floats.iter().copied()).collect();
-        expect_floats(&named)?;
-        let (x, weight, bans) = (inputs[0], inputs[1], bans[0]);
-        expect_rank("x", x, 2)?;
-        expect_rank("weight", weight, 2)?;
-        let (n, v) = (x.shape[0], weight.shape[0]);
-        expect_shape("weight", weight, &[v, x.shape[1]])?;
-        if self.bias {
-            expect_shape("bias", inputs[2], &[v])?;
-        }
-        expect_shape("bans", bans, &[v])?;
-        if bans.dtype != DType::F32 {
-            return Err(format!("bans must be f32, is {}", bans.dtype));
-        }
-        if self.k > v {
-            return Err(format!("k = {} candidates of only {v} tokens", self.k));
-        }
-        let shape = || [n, self.k].into();
-        Ok(Results::from_iter([(shape(), DType::F32), (shape(), DType::I32)]))
+        expect_projection(&["x", "weight"], self.bias, self.k, inputs)
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
@@ -64,4 +42,38 @@ impl FusedOp for TopOfLinear {
         let logits = graph.cast(logits, DType::F32);
         Values::from_iter(graph.fused_all(TopLogProbabilities { k: self.k }, &[logits, bans[0]]))
     }
+}
+
+/// The shapes of the k best of a projection to the vocabulary: of x and weights of one shape, which are called `names`, the bias
+/// if there is one, and bans.
+pub(super) fn expect_projection(
+    names: &[&'static str],
+    bias: bool,
+    k: usize,
+    inputs: &[Operand<'_>],
+) -> Result<Results, String> {
+    let all: Vec<_> = names.iter().copied().chain(bias.then_some("bias")).collect();
+    expect_inputs(inputs, &[&all[..], &["bans"]].concat())?;
+    let (floats, bans) = inputs.split_at(all.len());
+    let named: Vec<_> = all.iter().copied().zip(floats.iter().copied()).collect();
+    expect_floats(&named)?;
+    let (x, bans) = (inputs[0], bans[0]);
+    expect_rank("x", x, 2)?;
+    expect_rank("weight", inputs[1], 2)?;
+    let (n, v) = (x.shape[0], inputs[1].shape[0]);
+    for &(name, weight) in &named[1..names.len()] {
+        expect_shape(name, weight, &[v, x.shape[1]])?;
+    }
+    if bias {
+        expect_shape("bias", inputs[names.len()], &[v])?;
+    }
+    expect_shape("bans", bans, &[v])?;
+    if bans.dtype != DType::F32 {
+        return Err(format!("bans must be f32, is {}", bans.dtype));
+    }
+    if k > v {
+        return Err(format!("k = {k} candidates of only {v} tokens"));
+    }
+    let shape = || [n, k].into();
+    Ok(Results::from_iter([(shape(), DType::F32), (shape(), DType::I32)]))
 }

@@ -4,12 +4,12 @@ use std::borrow::Cow;
 
 use tfm_core::BackendError;
 use tfm_core::backend::{Outcome, View};
-use tfm_core::fused::{Embedding, Linear, Precision, TopOfLinear};
+use tfm_core::fused::{Embedding, Linear, Precision, TopLogits, TopOfLinear};
 
 use super::rows;
 use crate::CpuBackend;
 use crate::buffer::{Buffer, in_order, out_of_memory};
-use crate::kernels::candidates::candidates;
+use crate::kernels::candidates::{Ranked, candidates};
 use crate::kernels::embedding::{Table, embedding};
 use crate::kernels::epilogue::Epilogue;
 use crate::kernels::gemm::{Projection, linear};
@@ -18,6 +18,7 @@ use crate::kernels::int8::quantize::QuantizedRows;
 use crate::kernels::pack::Panels;
 use crate::kernels::pairs::{at_once, floats, pair_rows};
 use crate::kernels::rows::Rows;
+use crate::kernels::screen::Screened;
 use crate::weights::{packed, strided};
 
 /// A weight as the kernels take it: packed at load, or for this call where it was not known then.
@@ -112,42 +113,85 @@ pub(super) fn run_top(
     values: &mut [f32],
     ids: &mut [i32],
 ) -> Outcome {
-    let CpuBackend { isa, threads, scratch, .. } = cpu;
-    let x = rows(&inputs[0]);
     let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
-    let bias = bias.as_deref();
     let bans = in_order::<f32>(&inputs[inputs.len() - 1]);
-    let (k, out) = (op.k, (values, ids));
-    let found = match Weight::new(cpu, op.precision, &inputs[1])?.buffer() {
-        Buffer::Packed(weight) => {
-            let product = Projection { x, weight: weight.panels(), bias };
-            candidates(*isa, threads, scratch, &product, &bans, k, out)
-        }
-        Buffer::Pairs(weight) => {
-            let floats = floats(*isa, x.cols());
-            let elements = x.rows() * floats;
-            let mut memory = scratch.take(elements).map_err(|_| no_memory(elements))?;
-            pair_rows(*isa, threads, x, &mut memory[..elements]);
-            let (x, weight) = (Rows::new(&memory, x.rows(), floats, floats), weight.panels());
-            match at_once(&weight) {
-                Some(weight) => {
-                    let product = Projection { x, weight, bias };
-                    candidates(*isa, threads, scratch, &product, &bans, k, out)
-                }
-                None => {
-                    let product = Projection { x, weight, bias };
-                    candidates(*isa, threads, scratch, &product, &bans, k, out)
+    let weight = Weight::new(cpu, op.precision, &inputs[1])?;
+    let best = Wanted { bias: bias.as_deref(), bans: &bans, k: op.k, values, ids };
+    best.find(cpu, Ranked::LogProbabilities, rows(&inputs[0]), weight.buffer())
+}
+
+/// Runs the output projection with the search for its greatest.
+pub(super) fn run_top_logits(
+    cpu: &CpuBackend,
+    op: &TopLogits,
+    inputs: &[View<'_, Buffer>],
+    values: &mut [f32],
+    ids: &mut [i32],
+) -> Outcome {
+    let x = rows(&inputs[0]);
+    let others = &inputs[2 + usize::from(op.screened)..];
+    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&others[0]));
+    let bans = in_order::<f32>(&others[others.len() - 1]);
+    let best = Wanted { bias: bias.as_deref(), bans: &bans, k: op.k, values, ids };
+    if let (true, Buffer::Packed(weight), Buffer::Quantized(screen)) =
+        (op.screened, inputs[1].buffer, inputs[2].buffer)
+    {
+        let Wanted { bias, bans, k, values, ids } = best;
+        let screened = Screened { x, weight: weight.panels(), screen, bias };
+        return screened
+            .greatest(cpu.isa, &cpu.threads, &cpu.scratch, bans, k, (values, ids))
+            .map(|_| ())
+            .map_err(|_| no_memory(x.rows() * (x.cols() + bans.len() / 16)));
+    }
+    let weight = Weight::new(cpu, op.precision, &inputs[1])?;
+    best.find(cpu, Ranked::Logits, x, weight.buffer())
+}
+
+/// The best of each row of a projection that are wanted, and where to.
+struct Wanted<'a> {
+    bias: Option<&'a [f32]>,
+    bans: &'a [f32],
+    k: usize,
+    values: &'a mut [f32],
+    ids: &'a mut [i32],
+}
+
+impl Wanted<'_> {
+    fn find(self, cpu: &CpuBackend, ranked: Ranked, x: Rows<'_>, weight: &Buffer) -> Outcome {
+        let CpuBackend { isa, threads, scratch, .. } = cpu;
+        let Wanted { bias, bans, k, values, ids } = self;
+        let (bans, out, n) = ((bans, ranked), (values, ids), bans.len());
+        let found = match weight {
+            Buffer::Packed(weight) => {
+                let product = Projection { x, weight: weight.panels(), bias };
+                candidates(*isa, threads, scratch, &product, bans, k, out)
+            }
+            Buffer::Pairs(weight) => {
+                let floats = floats(*isa, x.cols());
+                let elements = x.rows() * floats;
+                let mut memory = scratch.take(elements).map_err(|_| no_memory(elements))?;
+                pair_rows(*isa, threads, x, &mut memory[..elements]);
+                let (x, weight) = (Rows::new(&memory, x.rows(), floats, floats), weight.panels());
+                match at_once(&weight) {
+                    Some(weight) => {
+                        let product = Projection { x, weight, bias };
+                        candidates(*isa, threads, scratch, &product, bans, k, out)
+                    }
+                    None => {
+                        let product = Projection { x, weight, bias };
+                        candidates(*isa, threads, scratch, &product, bans, k, out)
+                    }
                 }
             }
-        }
-        Buffer::Quantized(weight) => QuantizedRows::new(weight.isa(), threads, scratch, x)
-            .and_then(|x| {
-                let product = int8::gemm::Projection { x: &x, weight, bias };
-                candidates(*isa, threads, scratch, &product, &bans, k, out)
-            }),
-        _ => unreachable!("the weight is packed"),
-    };
-    found.map_err(|_| no_memory(x.rows() * (x.cols() + inputs[1].layout.shape()[0] / 256)))
+            Buffer::Quantized(weight) => QuantizedRows::new(weight.isa(), threads, scratch, x)
+                .and_then(|x| {
+                    let product = int8::gemm::Projection { x: &x, weight, bias };
+                    candidates(*isa, threads, scratch, &product, bans, k, out)
+                }),
+            _ => unreachable!("the weight is packed"),
+        };
+        found.map_err(|_| no_memory(x.rows() * (x.cols() + n / 256)))
+    }
 }
 
 pub(super) fn no_memory(elements: usize) -> BackendError {

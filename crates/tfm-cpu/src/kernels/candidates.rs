@@ -32,8 +32,16 @@ pub const CHUNK: usize = 512;
 /// Rows that are.
 const ROWS: usize = 128;
 
-/// The k most probable entries of each row of a product: the top k of `log softmax(product) + bias`, with the contract of
-/// [`super::top_k::top_log_probabilities`].
+/// What is wanted of the best of each row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ranked {
+    /// The top k of `log softmax(product) + bias`, with the contract of [`super::top_k::top_log_probabilities`].
+    LogProbabilities,
+    /// The top k of `product + bias`, with that of [`super::top_k::top_k`].
+    Logits,
+}
+
+/// The k greatest entries of each row of a product.
 ///
 /// # Errors
 /// There is no memory.
@@ -42,7 +50,7 @@ pub fn candidates(
     threads: &Threads,
     scratch: &Scratch,
     product: &impl Product,
-    bias: &[f32],
+    (bias, ranked): (&[f32], Ranked),
     k: usize,
     (values, ids): (&mut [f32], &mut [i32]),
 ) -> Result<(), TryReserveError> {
@@ -81,7 +89,7 @@ pub fn candidates(
                         let (logits, bias) = (&logits[..columns.len()], &bias[columns.clone()]);
                         let mut best = found.best(row, k);
                         let (best_so_far, first) = (&mut best, columns.start);
-                        let scan = Scan { logits, bias, first, best: best_so_far };
+                        let scan = Scan { logits, bias, first, ranked, best: best_so_far };
                         let (max, sum) = isa.run(scan);
                         found.lengths[row] = best.len;
                         statistics[2 * row..2 * row + 2].copy_from_slice(&[max, sum]);
@@ -97,7 +105,7 @@ pub fn candidates(
             (statistics[at], statistics[at + 1])
         };
         let (max, log_sum) = log_sum((0..chunks).map(of_row));
-        if log_sum.is_nan() {
+        if log_sum.is_nan() && ranked == Ranked::LogProbabilities {
             values.fill(f32::NAN);
             ids.iter_mut().zip(0..).for_each(|(id, i)| *id = i);
             continue;
@@ -109,7 +117,9 @@ pub fn candidates(
                 best.offer(value, id as usize);
             }
         }
-        best.values.iter_mut().for_each(|value| *value = (*value - max) - log_sum);
+        if ranked == Ranked::LogProbabilities {
+            best.values.iter_mut().for_each(|value| *value = (*value - max) - log_sum);
+        }
     }
     Ok(())
 }
@@ -151,6 +161,7 @@ pub(super) struct Scan<'a, 'b> {
     pub(super) bias: &'a [f32],
     /// The first column.
     pub(super) first: usize,
+    pub(super) ranked: Ranked,
     pub(super) best: &'a mut Best<'b, f32>,
 }
 
@@ -175,7 +186,7 @@ impl Kernel for Scan<'_, '_> {
                 }
                 let greatest = s.max(s.max(y[0], y[1]), s.max(y[2], y[3]));
                 // Once there are k, most blocks hold nothing that beats the last of them.
-                if self.best.last().is_none_or(|last| s.gt(greatest, s.splat(last)) != 0) {
+                if self.last().is_none_or(|last| s.gt(greatest, s.splat(last)) != 0) {
                     for (v, y) in y.into_iter().enumerate() {
                         self.offer(s, y, first + v * S::LANES, S::LANES);
                     }
@@ -188,6 +199,9 @@ impl Kernel for Scan<'_, '_> {
                 let y = s.add(s.load_partial(x), s.load_partial(bias));
                 self.offer(s, y, first + v * S::LANES, x.len());
             }
+        }
+        if self.ranked == Ranked::Logits {
+            return (0.0, 0.0);
         }
         let max = s.max_lane(s.max(s.max(max[0], max[1]), s.max(max[2], max[3])));
         let sum = if max > f32::NEG_INFINITY {
@@ -202,11 +216,17 @@ impl Kernel for Scan<'_, '_> {
 }
 
 impl Scan<'_, '_> {
+    /// What an entry has to exceed, if not all are wanted: the least of the best, when there are k and it is a number.
+    #[inline(always)]
+    fn last(&self) -> Option<f32> {
+        self.best.last().filter(|last| !last.is_nan())
+    }
+
     /// Takes in those of a vector's first `len` lanes that belong to the best.
     #[inline(always)]
     fn offer<S: Simd>(&mut self, s: S, y: S::F, first: usize, len: usize) {
         let mut lanes = [0.0; 16];
-        let mut wanted = match self.best.last() {
+        let mut wanted = match self.last() {
             Some(last) => s.gt(y, s.splat(last)),
             None => u32::MAX,
         };
@@ -228,9 +248,9 @@ const SCANNED: usize = 4;
 #[cfg(test)]
 mod tests {
     use super::super::rows::Rows;
-    use super::super::top_k::top_log_probabilities;
+    use super::super::top_k::{top_k, top_log_probabilities};
     use super::*;
-    use crate::kernels::testing::{everywhere, noise};
+    use crate::kernels::testing::{assert_same_bits, everywhere, noise};
 
     const NOT: f32 = f32::NEG_INFINITY;
 
@@ -273,12 +293,22 @@ mod tests {
                 top_log_probabilities(isa, threads, rows, &bias, k, &mut want.0, &mut want.1);
                 let scratch = Scratch::new();
                 let out = (&mut got.0[..], &mut got.1[..]);
-                candidates(isa, threads, &scratch, &Known(rows), &bias, k, out).unwrap();
+                let ranked = (&bias[..], Ranked::LogProbabilities);
+                candidates(isa, threads, &scratch, &Known(rows), ranked, k, out).unwrap();
                 assert_eq!(got.1, want.1);
                 for (got, want) in got.0.iter().zip(&want.0) {
                     let near = (got - want).abs() < 1e-4 || got == want;
                     assert!(near || got.is_nan() && want.is_nan(), "{got} and {want}");
                 }
+                let mut all = logits.clone();
+                for row in all.chunks_exact_mut(n) {
+                    row.iter_mut().zip(&bias).for_each(|(x, bias)| *x += bias);
+                }
+                top_k(threads, Rows::contiguous(&all, n), k, &mut want.0, &mut want.1);
+                let (out, ranked) = ((&mut got.0[..], &mut got.1[..]), (&bias[..], Ranked::Logits));
+                candidates(isa, threads, &scratch, &Known(rows), ranked, k, out).unwrap();
+                assert_eq!(got.1, want.1);
+                assert_same_bits(&got.0, &want.0);
             });
         }
     }

@@ -35,6 +35,7 @@ pub mod reduce;
 pub mod rows;
 pub mod scatter;
 pub mod scratch;
+pub mod screen;
 pub mod selection;
 pub mod shortlist;
 pub mod simd;

@@ -1,6 +1,6 @@
 //! The best of each row's own columns.
 
-use super::candidates::{CHUNK, Scan, log_sum};
+use super::candidates::{CHUNK, Ranked, Scan, log_sum};
 use super::simd::Isa;
 use super::threads::{SharedMut, Threads, share};
 use super::top_k::Best;
@@ -107,7 +107,13 @@ impl Own<'_> {
                 *bias = self.bias[place as usize];
             }
             let (logits, bias) = (&logits[..list.len()], &bias[..list.len()]);
-            let scan = Scan { logits, bias, first: chunk * CHUNK, best: &mut best };
+            let scan = Scan {
+                logits,
+                bias,
+                first: chunk * CHUNK,
+                ranked: Ranked::LogProbabilities,
+                best: &mut best,
+            };
             statistics.push(isa.run(scan));
         }
         let (max, log_sum) = log_sum(statistics.iter().copied());

@@ -65,6 +65,7 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
         | Fused::TopOfLinear(_)
+        | Fused::TopLogits(_)
         | Fused::TopOfShortlist(_)
         | Fused::Adam(_) => Wanted::Contiguous,
         Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
@@ -94,7 +95,7 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
             }
         }
         // Their decompositions begin with the kernel of a linear layer.
-        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) => false,
+        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) => false,
         Fused::LayerNorm(_)
         | Fused::LayerNormGradient(_)
         | Fused::RmsNorm(_)
@@ -161,7 +162,7 @@ pub(crate) fn run(
             cross_entropy::run_gradient(cuda, op, inputs, &mut outputs[0])
         }
         Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
-        Fused::TopOfLinear(_) | Fused::TopOfShortlist(_) => {
+        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) => {
             unreachable!("`supports` refuses it")
         }
         Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),

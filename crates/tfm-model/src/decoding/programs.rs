@@ -27,6 +27,8 @@ pub(super) struct StepShape {
     pub(super) candidates: usize,
     /// Whether the bans go before the softmax.
     pub(super) renormalize: bool,
+    /// Whether candidates come with logits instead of log-probabilities.
+    pub(super) logits: bool,
     /// Whether the softmax's normalisers are wanted too.
     pub(super) normalizers: bool,
     /// Where hypotheses choose among lists.
@@ -90,7 +92,7 @@ impl Programs {
 
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`, `lengths`,
     /// `cross_offsets`, `cross_ranges`, with a shortlist also `columns`, `lists`, `list_lengths`, `list_of`; states: all pools and `bans`; outputs: the candidates'
-    /// log-probabilities and ids, then the normalisers if wanted.
+    /// log-probabilities (or logits) and ids, then the normalisers if wanted.
     pub(super) fn step(
         &self,
         session: &mut Session,
@@ -128,7 +130,11 @@ impl Programs {
                 return session.compile(&net.graph, &CompileOptions::default());
             }
             if !shape.renormalize && !shape.normalizers {
-                let found = net.decoder_candidates(tokens, positions, keys, bans, candidates);
+                let found = if shape.logits {
+                    net.decoder_greatest(tokens, positions, keys, bans, candidates)
+                } else {
+                    net.decoder_candidates(tokens, positions, keys, bans, candidates)
+                };
                 found.into_iter().for_each(|value| net.graph.output(value));
                 return session.compile(&net.graph, &CompileOptions::default());
             }

@@ -254,6 +254,7 @@ impl Worker {
             width: inputs.width,
             candidates,
             renormalize: options.renormalize,
+            logits: !options.needs_probabilities(),
             // Greedy search penalises logits, as `transformers` does there.
             normalizers: options.beams <= 1 && options.repetition_penalty != 1.0,
             shortlist,

@@ -62,6 +62,9 @@ pub struct SearchOptions {
     /// (`renormalize_logits`). Whoever computes a step's candidates sees to it: the bans of
     /// [`static_bans`] then go before the softmax.
     pub renormalize: bool,
+    /// Whether scores are wanted. Greedy search finds the same tokens faster without: which is the most probable is known
+    /// without the probabilities. All are then 0.
+    pub scores: bool,
 }
 
 impl SearchOptions {
@@ -83,6 +86,7 @@ impl SearchOptions {
             no_repeat_ngram: 0,
             repetition_penalty: 1.0,
             renormalize: false,
+            scores: true,
         }
     }
 
@@ -126,6 +130,11 @@ impl SearchOptions {
             }
         }
         Ok(())
+    }
+
+    /// Whether the search ranks tokens by their probabilities. If not, logits will do.
+    pub(crate) fn needs_probabilities(&self) -> bool {
+        self.scores || self.beams > 1 || self.renormalize || self.repetition_penalty != 1.0
     }
 
     /// The tokens one of which must follow `length` tokens, each with log-probability 0; `None` for

@@ -234,7 +234,13 @@ impl Search {
             let token = id as u32;
             let log_probability = row.edit(token, log_probability) - shift;
             if log_probability.is_finite() {
-                let (sum, beam) = (base + log_probability, beam as u32);
+                let beam = beam as u32;
+                if !self.options.needs_probabilities() {
+                    // It is a logit, and the greatest.
+                    self.ranking.offer(Candidate { sum: base, log_probability: 0.0, token, beam });
+                    break;
+                }
+                let sum = base + log_probability;
                 self.ranking.offer(Candidate { sum, log_probability, token, beam });
             }
         }

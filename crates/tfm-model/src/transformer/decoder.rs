@@ -3,7 +3,9 @@
 //! step by step: they differ in where keys and values come from.
 
 use super::{Network, Sequences};
-use tfm_core::fused::{Attention, RowTableAttention, TopOfLinear, TopOfShortlist};
+use tfm_core::fused::{
+    Attention, Precision, RowTableAttention, TopLogits, TopOfLinear, TopOfShortlist,
+};
 use tfm_core::{DType, Value};
 
 /// Where the decoder's attentions find their keys and values.
@@ -105,6 +107,29 @@ impl Network<'_> {
             let op = TopOfLinear { bias: bias.is_some(), k, precision: net.config.precision };
             let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).chain([bans]).collect();
             let found = net.graph.fused_all(op, &inputs);
+            [found[0], found[1]]
+        })
+    }
+
+    /// The tokens with the `k` greatest logits after each of the target's, to which `bans [v]` are added: logits and ids
+    /// `[t, k]`. They are those of [`Network::decoder_candidates`], found with less work.
+    pub fn decoder_greatest(
+        &mut self,
+        tokens: Value,
+        positions: Value,
+        keys: DecoderKeys,
+        bans: Value,
+        k: usize,
+    ) -> [Value; 2] {
+        let x = self.decoder_states(tokens, positions, keys);
+        self.scoped("output", |net| {
+            let (weight, bias) = net.output_projection();
+            let precision = net.config.precision;
+            let screened = precision == Precision::Full;
+            let op = TopLogits { bias: bias.is_some(), k, precision, screened };
+            let screen = screened.then_some(weight);
+            let inputs = [x, weight].into_iter().chain(screen).chain(bias).chain([bans]);
+            let found = net.graph.fused_all(op, &inputs.collect::<Vec<_>>());
             [found[0], found[1]]
         })
     }

@@ -39,7 +39,11 @@ fn translate(arguments: &Evaluate, source: &Path) -> Outcome<Vec<String>> {
     let mut sink = arguments.save.as_deref().map(Sink::open).transpose()?;
     let model = arguments.model.model()?;
     let device = arguments.model.device(arguments.quiet);
-    let options = Options { dtype: arguments.model.dtype.into(), ..arguments.search.options()? };
+    let options = Options {
+        dtype: arguments.model.dtype.into(),
+        scores: false,
+        ..arguments.search.options()?
+    };
     let translator = Translator::new(&model, device, &options)?;
     let mut progress = Progress::new(Some(source), Path::new(""), arguments.quiet);
     let mut translations = Vec::new();

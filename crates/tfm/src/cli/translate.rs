@@ -56,6 +56,7 @@ fn translate(arguments: &Translate, input: Input, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
     let options = Options {
         n_best: arguments.n_best.map_or(1, NonZeroUsize::get),
+        scores: arguments.scores || arguments.output.format == Format::Jsonl,
         alignments: arguments.alignments,
         dtype: arguments.model.dtype.into(),
         ..arguments.search.options()?

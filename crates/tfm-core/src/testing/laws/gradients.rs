@@ -108,6 +108,7 @@ fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
                 | Op::Fused(
                     Fused::TopLogProbabilities(_)
                         | Fused::TopOfLinear(_)
+                        | Fused::TopLogits(_)
                         | Fused::TopOfShortlist(_)
                 )
         )

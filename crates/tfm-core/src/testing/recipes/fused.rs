@@ -1,8 +1,8 @@
 //! The row-wise fused ops.
 
 use super::{Family, Range, Sameness, basics, extent, shape, tensor};
-use crate::fused::{Activate, Activation, Embedding, Linear, Precision, TopOfLinear};
-use crate::testing::Recipe;
+use crate::fused::{Activate, Activation, Embedding, Linear, Precision, TopLogits, TopOfLinear};
+use crate::testing::{Builder, Recipe};
 use crate::{DType, Value};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -18,6 +18,7 @@ pub(super) fn families(range: &Range) -> Vec<Family> {
         Family::new("Embedding", Sameness::Bits, embedding(range)),
         Family::new("TopLogProbabilities", Sameness::Bits, top_log_probabilities(range)),
         Family::new("TopOfLinear", Sameness::Bounds, top_of_linear(range)),
+        Family::new("TopLogits", Sameness::Bounds, top_logits(range)),
     ]
 }
 
@@ -184,10 +185,13 @@ fn top_log_probabilities(range: &Range) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
+/// So many tokens that some backends look at them in parts.
+fn vocabulary(range: &Range) -> BoxedStrategy<usize> {
+    if range.tiny { extent(range, 1) } else { prop_oneof![1..700usize, 1..3000usize].boxed() }
+}
+
 fn top_of_linear(range: &Range) -> BoxedStrategy<Recipe> {
-    let wide =
-        if range.tiny { extent(range, 1) } else { prop_oneof![1..700usize, 1..3000usize].boxed() };
-    let sizes = (extent(range, 20), wide, extent(range, 60), 0..=9usize);
+    let sizes = (extent(range, 20), vocabulary(range), extent(range, 60), 0..=9usize);
     (basics(range), sizes, any::<bool>(), precision())
         .prop_map(|((dtype, seed), (n, v, d, k), bias, precision)| {
             let op = TopOfLinear { bias, k: k.min(v), precision };
@@ -199,13 +203,7 @@ fn top_of_linear(range: &Range) -> BoxedStrategy<Recipe> {
                 if bias {
                     inputs.push(b.weight([v], 2.0));
                 }
-                let ban = |b: &mut crate::testing::Builder| match b.data.below(8) {
-                    0 => f64::NEG_INFINITY,
-                    1 => b.data.number(1.0),
-                    _ => 0.0,
-                };
-                let bans = (0..v).map(|_| ban(b)).collect();
-                let bans = b.weight_of(tensor(DType::F32, &[v], bans));
+                let bans = bans(b, v);
                 inputs.push(bans);
                 let top = b.graph.fused_all(op, &inputs);
                 b.graph.output(top[0]);
@@ -219,11 +217,54 @@ fn top_of_linear(range: &Range) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
+/// Bans of some of v tokens, and what makes others more or less likely.
+fn bans(b: &mut Builder, v: usize) -> Value {
+    let ban = |b: &mut Builder| match b.data.below(8) {
+        0 => f64::NEG_INFINITY,
+        1 => b.data.number(1.0),
+        _ => 0.0,
+    };
+    let bans = (0..v).map(|_| ban(b)).collect();
+    b.weight_of(tensor(DType::F32, &[v], bans))
+}
+
+fn top_logits(range: &Range) -> BoxedStrategy<Recipe> {
+    let sizes = (extent(range, 20), vocabulary(range), extent(range, 60), 0..=9usize);
+    (basics(range), sizes, any::<[bool; 2]>(), precision())
+        .prop_map(|((dtype, seed), (n, v, d, k), [bias, screened], precision)| {
+            let op = TopLogits { bias, k: k.min(v), precision, screened };
+            let description = format!("{op:?} of {n}×{v}, from {d}");
+            Recipe::new(description, dtype, seed, move |b| {
+                let (x, weight) = (b.floats([n, d], 1.0), b.weight([v, d], 1.0));
+                let bias = bias.then(|| b.weight([v], 2.0));
+                let bans = bans(b, v);
+                let mut inputs = vec![x, weight];
+                inputs.extend(screened.then_some(weight));
+                inputs.extend(bias.into_iter().chain([bans]));
+                let top = b.graph.fused_all(op, &inputs);
+                b.graph.output(top[0]);
+                // Near-ties may change places, so the ids are judged by what they name.
+                let linear = Linear { bias: bias.is_some(), precision, ..Linear::default() };
+                let operands: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
+                let logits = b.graph.fused(linear, &operands);
+                let logits = b.graph.cast(logits, DType::F32);
+                let all = b.graph.add(logits, bans);
+                named_of(b, all, top[1]);
+            })
+        })
+        .boxed()
+}
+
 /// Adds an output: the entries of `log softmax(logits) + bias` that `ids [n, k]` name.
-pub(super) fn named(b: &mut crate::testing::Builder, logits: Value, bias: Value, ids: Value) {
-    let (n, v) = (b.graph.shape(logits)[0], b.graph.shape(logits)[1]);
+pub(super) fn named(b: &mut Builder, logits: Value, bias: Value, ids: Value) {
     let all = b.graph.log_softmax(logits);
     let all = b.graph.add(all, bias);
+    named_of(b, all, ids);
+}
+
+/// Adds an output: the entries of `all [n, v]` that `ids [n, k]` name.
+fn named_of(b: &mut Builder, all: Value, ids: Value) {
+    let (n, v) = (b.graph.shape(all)[0], b.graph.shape(all)[1]);
     let all = b.graph.reshape(all, [n * v]);
     let rows = b.graph.iota(n);
     let width = b.graph.constant(v as f64, DType::I32);

@@ -2,6 +2,7 @@
 
 use std::collections::TryReserveError;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use tfm_core::RowSource;
 use tfm_core::fused::quantized::quantize;
@@ -9,6 +10,7 @@ use tfm_core::fused::quantized::quantize;
 use super::super::aligned::{Aligned, Zeroed};
 use super::super::columns::{Columns, pack_panels};
 use super::super::pack::Strided;
+use super::super::screen::Distances;
 use super::super::selection::Identity;
 use super::super::threads::{SharedMut, Threads};
 use super::{Dot, DotIsa, DotKernel, GROUP};
@@ -28,6 +30,8 @@ pub struct QuantizedWeight {
     scales: Aligned<f32>,
     /// What the sums of each column begin with; see [`Dot::start`].
     starts: Aligned<i32>,
+    /// How far it is from what it was made of, once somebody has asked.
+    distances: OnceLock<Distances>,
 }
 
 impl QuantizedWeight {
@@ -106,7 +110,13 @@ impl QuantizedWeight {
             fill(columns, scales, memory, Pack { size, width, offset, data, starts });
         })?;
         let identity = Identity::new();
-        Ok(QuantizedWeight { identity, isa, n, k, width, data, scales, starts })
+        let distances = OnceLock::new();
+        Ok(QuantizedWeight { identity, isa, n, k, width, data, scales, starts, distances })
+    }
+
+    /// How far it is from what it was made of, which `find` computes the first time.
+    pub(in crate::kernels) fn distances(&self, find: impl FnOnce() -> Distances) -> &Distances {
+        self.distances.get_or_init(find)
     }
 
     /// The instruction set that the panels are made for.

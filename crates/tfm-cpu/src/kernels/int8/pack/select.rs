@@ -1,6 +1,7 @@
 //! Some columns of a weight of 8-bit integers.
 
 use std::collections::TryReserveError;
+use std::sync::OnceLock;
 
 use super::super::super::aligned::Aligned;
 use super::super::super::selection::{Change, Identity, Selectable, work};
@@ -28,6 +29,7 @@ impl Selectable for QuantizedWeight {
             data: Aligned::new(panels * self.size())?,
             scales: Aligned::new(panels * self.width)?,
             starts: Aligned::new(panels * self.width)?,
+            distances: OnceLock::new(),
         })
     }
 
