@@ -37,7 +37,7 @@ fn config(norm_placement: NormPlacement) -> Config {
         special: SpecialTokens { bos: Some(2), eos: vec![0], pad: Some(1), decoder_start: 2 },
         dtype: tfm_core::DType::F32,
         precision: Precision::Full,
-        key_dtype: DType::F32,
+        key_dtype: tfm_core::DType::F32,
     }
 }
 

@@ -5,9 +5,10 @@ mod common;
 
 use common::{cpu, fixture, open, root};
 use std::sync::Arc;
+use tfm_core::fused::Precision;
 use tfm_model::decoding::Limits;
 use tfm_model::search::{Hypothesis, SearchOptions};
-use tfm_model::{Forced, Generator, Pair};
+use tfm_model::{Checkpoint, Config, Forced, Generator, Pair};
 
 const BUNDLED: &str = "models/marian-tatoeba-en-fr";
 
@@ -30,43 +31,79 @@ fn bits(results: &[Hypothesis]) -> Vec<(Vec<u32>, u32, Vec<u32>)> {
     results.iter().map(|h| (h.tokens.clone(), h.score.to_bits(), probabilities(h))).collect()
 }
 
+/// The model's shape, computed in a precision, with keys and values kept as that wants them.
+fn config(checkpoint: &Checkpoint, precision: Precision) -> Arc<Config> {
+    let key_dtype = tfm_cpu::key_dtype(precision);
+    Arc::new(Config { precision, key_dtype, ..checkpoint.config().clone() })
+}
+
 #[test]
 fn translations_have_the_same_bits_in_any_company() {
     let checkpoint = open(root().join(BUNDLED));
-    let config = Arc::new(checkpoint.config().clone());
-    let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
-    let options = Arc::new(SearchOptions { n_best: 4, ..defaults });
     let sources = sources();
-    let session = cpu(&checkpoint, 1);
-    let mut alone = Generator::new(&session, &config, 1, 1).unwrap();
-    let expected: Vec<_> = sources
-        .iter()
-        .map(|source| {
-            let results =
-                alone.generate_all(&options, Limits::default(), std::slice::from_ref(source));
-            bits(&results.unwrap()[0])
-        })
-        .collect();
-    // Hypotheses together, workers, threads each; room for few sentences makes them come and go.
-    for (hypotheses, workers, threads) in
-        [(128, 1, 1), (128, 1, 2), (12, 1, 1), (20, 2, 1), (8, 1, 3)]
-    {
-        let mut generator = Generator::new(&session, &config, workers, threads).unwrap();
-        let limits = Limits { hypotheses, ..Limits::default() };
-        for reversed in [false, true] {
-            let mut order: Vec<usize> = (0..sources.len()).collect();
-            if reversed {
-                order.reverse();
+    for precision in Precision::ALL {
+        let config = config(&checkpoint, precision);
+        let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
+        let beams = SearchOptions { n_best: 4, ..defaults.clone() };
+        let greedy = SearchOptions { beams: 1, scores: false, ..defaults };
+        for options in [beams, greedy] {
+            let options = Arc::new(options);
+            let session = cpu(&checkpoint, 1);
+            let mut alone = Generator::new(&session, &config, 1, 1).unwrap();
+            let mut one = |source| {
+                let results =
+                    alone.generate_all(&options, Limits::default(), std::slice::from_ref(source));
+                bits(&results.unwrap()[0])
+            };
+            let expected: Vec<_> = sources.iter().map(&mut one).collect();
+            // Hypotheses together, workers, threads each; room for few sentences makes them come and go.
+            for (hypotheses, workers, threads) in
+                [(128, 1, 1), (128, 1, 2), (12, 1, 1), (20, 2, 1), (8, 1, 3)]
+            {
+                let mut generator = Generator::new(&session, &config, workers, threads).unwrap();
+                let limits = Limits { hypotheses, ..Limits::default() };
+                for reversed in [false, true] {
+                    let mut order: Vec<usize> = (0..sources.len()).collect();
+                    if reversed {
+                        order.reverse();
+                    }
+                    let shuffled: Vec<_> = order.iter().map(|&i| sources[i].clone()).collect();
+                    let results = generator.generate_all(&options, limits, &shuffled).unwrap();
+                    for (&i, result) in order.iter().zip(&results) {
+                        assert_eq!(
+                            bits(result),
+                            expected[i],
+                            "sentence {i}: {precision:?}, {hypotheses}, {workers}, {threads}"
+                        );
+                    }
+                }
             }
-            let shuffled: Vec<Vec<u32>> = order.iter().map(|&i| sources[i].clone()).collect();
-            let results = generator.generate_all(&options, limits, &shuffled).unwrap();
-            for (&i, result) in order.iter().zip(&results) {
-                assert_eq!(
-                    bits(result),
-                    expected[i],
-                    "sentence {i}: {hypotheses}, {workers}, {threads}"
-                );
-            }
+        }
+    }
+}
+
+#[test]
+fn greedy_search_finds_the_same_tokens_without_scores() {
+    let checkpoint = open(root().join(BUNDLED));
+    let sources = sources();
+    for precision in Precision::ALL {
+        let config = config(&checkpoint, precision);
+        let session = cpu(&checkpoint, 2);
+        let mut generator = Generator::new(&session, &config, 1, 2).unwrap();
+        let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
+        let greedy = SearchOptions { beams: 1, ..defaults };
+        for options in [
+            greedy.clone(),
+            SearchOptions { no_repeat_ngram: 1, min_length: 9, ..greedy.clone() },
+            SearchOptions { repetition_penalty: 1.3, ..greedy.clone() },
+            SearchOptions { renormalize: true, banned: vec![vec![5], vec![8, 9]], ..greedy },
+        ] {
+            let mut tokens = |scores| -> Vec<Vec<u32>> {
+                let options = Arc::new(SearchOptions { scores, ..options.clone() });
+                let found = generator.generate_all(&options, Limits::default(), &sources).unwrap();
+                found.into_iter().flatten().map(|hypothesis| hypothesis.tokens).collect()
+            };
+            assert_eq!(tokens(false), tokens(true), "{precision:?}, {options:?}");
         }
     }
 }

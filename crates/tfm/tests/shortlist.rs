@@ -66,7 +66,9 @@ impl Bundled {
         let backend = CpuBackend::new(threads).unwrap();
         let parameters = Parameters::new(self.checkpoint.clone());
         let session = Session::new(backend, Arc::new(parameters));
-        let config = Arc::new(Config { precision, ..self.checkpoint.config().clone() });
+        let key_dtype = tfm_cpu::key_dtype(precision);
+        let config = Config { precision, key_dtype, ..self.checkpoint.config().clone() };
+        let config = Arc::new(config);
         let mut generator = Generator::new(&session, &config, workers, threads).unwrap();
         generator.set_shortlist(shortlist.cloned());
         let limits = Limits { hypotheses, ..Limits::default() };

@@ -24,7 +24,7 @@ use crate::weights::{packed, strided};
 /// A weight as the kernels take it: packed at load, or for this call where it was not known then.
 pub(super) enum Weight<'a> {
     Packed(&'a Buffer),
-    Now(Buffer),
+    Now(Box<Buffer>),
 }
 
 impl<'a> Weight<'a> {
@@ -37,7 +37,7 @@ impl<'a> Weight<'a> {
             Buffer::Packed(_) | Buffer::Pairs(_) | Buffer::Quantized(_) => {
                 Weight::Packed(view.buffer)
             }
-            _ => Weight::Now(packed(cpu, precision, strided(view))?),
+            _ => Weight::Now(Box::new(packed(cpu, precision, strided(view))?)),
         })
     }
 

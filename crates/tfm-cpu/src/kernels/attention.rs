@@ -259,8 +259,8 @@ impl<K: Kept> Attend<'_, K> {
             }
         }
         let mut of = [(first, head); N];
-        for r in 0..N {
-            of[r].0 += r;
+        for (r, (query, _)) in of.iter_mut().enumerate() {
+            *query += r;
         }
         self.weigh(s, of, &keys, &row, (scores, stride));
         let (heads, size, values) = (self.query.heads(), self.query.size(), self.value);

@@ -107,7 +107,7 @@ pub struct Screened<'a> {
 
 impl Screened<'_> {
     /// The k greatest entries of each row of `x·Wᵀ + bias + bans` and their columns, as [`super::top_k::top_k`] finds them.
-    /// Returns how many blocks of [`BLOCK`] columns were computed for it.
+    /// Returns how many blocks of 32 columns were computed for it.
     ///
     /// # Errors
     /// There is no memory.
