@@ -118,6 +118,7 @@ impl Program {
         let mut limits = Limits::default();
         if let Some(hypotheses) = arguments.batch {
             limits.hypotheses = hypotheses;
+            limits.sentences = hypotheses;
         }
         let parameters = Parameters::new(model.checkpoint().clone());
         let backend = CpuBackend::new(arguments.workers * arguments.threads)?;

@@ -37,15 +37,17 @@ pub enum Arrival {
 /// How much a worker takes on at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Hypotheses decoded together; a sentence counts as many as it has beams.
+    /// Hypotheses decoded together; a sentence counts as many as it has beams. The more, the less often weights are read.
     pub hypotheses: usize,
+    /// Sentences decoded together. They take memory for keys and values, hypotheses of one sentence little more.
+    pub sentences: usize,
     /// Source tokens encoded together.
     pub source_tokens: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { hypotheses: 64, source_tokens: 1024 }
+        Limits { hypotheses: 128, sentences: 64, source_tokens: 1024 }
     }
 }
 
@@ -125,7 +127,7 @@ impl Worker {
         done: &mut dyn FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
         options.validate(self.config.target_vocabulary)?;
-        let capacity = (limits.hypotheses / options.beams).max(1);
+        let capacity = (limits.hypotheses / options.beams).min(limits.sentences).max(1);
         self.memory.ban(&mut self.session, &static_bans(options))?;
         if let Some(shortlists) = &mut self.shortlists {
             shortlists.begin(options);
