@@ -110,13 +110,7 @@ pub fn candidates(
             ids.iter_mut().zip(0..).for_each(|(id, i)| *id = i);
             continue;
         }
-        let mut best = Best { values, ids, len: 0 };
-        for found in &mut found {
-            let part = found.best(row, k);
-            for (&value, &id) in part.values.iter().zip(&*part.ids).take(part.len) {
-                best.offer(value, id as usize);
-            }
-        }
+        let best = Found::merge(&mut found, row, Best { values, ids, len: 0 });
         if ranked == Ranked::LogProbabilities {
             best.values.iter_mut().for_each(|value| *value = (*value - max) - log_sum);
         }
@@ -125,22 +119,37 @@ pub fn candidates(
 }
 
 /// The best of each row among the columns that one task has seen.
-struct Found {
+pub(super) struct Found {
     values: Vec<f32>,
     ids: Vec<i32>,
-    lengths: Vec<usize>,
+    pub(super) lengths: Vec<usize>,
 }
 
 impl Found {
-    fn new(rows: usize, k: usize) -> Found {
+    pub(super) fn new(rows: usize, k: usize) -> Found {
         let (values, ids) = (vec![0.0; rows * k], vec![0; rows * k]);
         Found { values, ids, lengths: vec![0; rows] }
     }
 
-    fn best(&mut self, row: usize, k: usize) -> Best<'_, f32> {
+    pub(super) fn best(&mut self, row: usize, k: usize) -> Best<'_, f32> {
         let place = row * k..(row + 1) * k;
         let (values, ids) = (&mut self.values[place.clone()], &mut self.ids[place]);
         Best { values, ids, len: self.lengths[row] }
+    }
+
+    /// Adds the best of a row among the columns of all tasks, in their order, to `best`.
+    pub(super) fn merge<'b>(
+        all: &mut [Found],
+        row: usize,
+        mut best: Best<'b, f32>,
+    ) -> Best<'b, f32> {
+        for found in all {
+            let part = found.best(row, best.values.len());
+            for (&value, &id) in part.values.iter().zip(&*part.ids).take(part.len) {
+                best.offer(value, id as usize);
+            }
+        }
+        best
     }
 }
 

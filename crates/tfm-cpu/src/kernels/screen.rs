@@ -7,8 +7,9 @@
 //! `|x·w − x̂·ŵ| = |δ·ŵ + x·ε| ≤ ‖δ‖·‖ŵ‖ + ‖x‖·‖ε‖`.
 
 use std::collections::TryReserveError;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::candidates::{CHUNK, Product};
+use super::candidates::{CHUNK, Found, Product};
 use super::gemm;
 use super::int8::{self, pack::QuantizedWeight, quantize::QuantizedRows};
 use super::pack::Panels;
@@ -181,6 +182,7 @@ impl Screened<'_> {
         // The blocks that may hold one of them.
         let product = gemm::Projection { x: self.x, weight: self.weight, bias: self.bias };
         let mut found: Vec<Found> = (0..tasks).map(|_| Found::new(m, k)).collect();
+        let computed = AtomicUsize::new(0);
         let shared = SharedMut::new(&mut found);
         let greatest = &greatest[..];
         threads.run(tasks, |task| {
@@ -201,44 +203,15 @@ impl Screened<'_> {
                         best.offer(logit + bans[column], column);
                     }
                     found.lengths[row] = best.len;
-                    found.computed += 1;
+                    computed.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
-        for (row, (values, ids)) in
-            values.chunks_exact_mut(k).zip(ids.chunks_exact_mut(k)).enumerate()
-        {
-            let mut best = Best { values, ids, len: 0 };
-            for found in &mut found {
-                let part = found.best(row, k);
-                for (&value, &id) in part.values.iter().zip(&*part.ids).take(part.len) {
-                    best.offer(value, id as usize);
-                }
-            }
+        let rows = values.chunks_exact_mut(k).zip(ids.chunks_exact_mut(k));
+        for (row, (values, ids)) in rows.enumerate() {
+            Found::merge(&mut found, row, Best { values, ids, len: 0 });
         }
-        Ok(found.iter().map(|found| found.computed).sum())
-    }
-}
-
-/// The best of each row among the columns that one task has seen.
-struct Found {
-    values: Vec<f32>,
-    ids: Vec<i32>,
-    lengths: Vec<usize>,
-    /// Blocks that were computed.
-    computed: usize,
-}
-
-impl Found {
-    fn new(rows: usize, k: usize) -> Found {
-        let (values, ids) = (vec![0.0; rows * k], vec![0; rows * k]);
-        Found { values, ids, lengths: vec![0; rows], computed: 0 }
-    }
-
-    fn best(&mut self, row: usize, k: usize) -> Best<'_, f32> {
-        let place = row * k..(row + 1) * k;
-        let (values, ids) = (&mut self.values[place.clone()], &mut self.ids[place]);
-        Best { values, ids, len: self.lengths[row] }
+        Ok(computed.into_inner())
     }
 }
 
