@@ -186,7 +186,8 @@ impl Backend for CpuBackend {
                     strided::copy(data, src.layout, out, dst.layout);
                 }
             } else if (src.dtype, dst.dtype) == (DType::F32, DType::BF16) {
-                let (data, out) = (from_offset(&src), &mut half::bf16::slice_mut(dst.buffer)[offset..]);
+                let data = from_offset(&src);
+                let out = &mut half::bf16::slice_mut(dst.buffer)[offset..];
                 strided::round_to_bf16(self.isa, data, src.layout, out, dst.layout);
             } else {
                 with_element!(dst.dtype, U => {

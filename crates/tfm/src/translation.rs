@@ -6,7 +6,8 @@
 pub struct Translation {
     /// The best translation.
     pub text: String,
-    /// Its log-probability (natural logarithm) divided by its length in tokens to the length penalty.
+    /// Its log-probability (natural logarithm) divided by its length in tokens to the length penalty; see
+    /// [`Options::scores`](crate::Options::scores).
     pub score: f32,
     /// Its tokens, as the vocabulary writes them, the end token among them.
     pub tokens: Vec<String>,

@@ -13,8 +13,8 @@ use crate::{DType, Graph, Value};
 /// Inputs: `query [n, heads, d_head]`; `key_pool` and `value_pool [rows, heads, d_head]`;
 /// `row_table [n, width]`: hypothesis i sees the rows `row_table[i][0 .. lengths[i]]`, and the rest of its
 /// table holds any row's id; `lengths [n]`, at most width; both `I32`; with a bias also `bias [buckets, heads]` in
-/// `F32`. The pools have one type of floats, from which keys and values are converted to the query's. Output: `[n, heads, d_head]`. A hypothesis of length 0 gives 0. The query stands where the last of its rows
-/// does, from which the distances of a bias are counted.
+/// `F32`. The pools have one type of floats, from which keys and values are converted to the query's. Output:
+/// `[n, heads, d_head]`. A hypothesis of length 0 gives 0. The query stands where the last of its rows does, from which the distances of a bias are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct RowTableAttention {
     /// The factor of the scores, 1/√d_head in the paper.

@@ -39,8 +39,8 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
     }
 }
 
-/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, p an element of the weight, for `r < rows` and the first `count` panels, where
-/// `count` is 1 or `panels_at_once(rows)` and `rows` at most `S::TILE_ROWS`. With `inputs` p is of these alone, and
+/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, p an element of the weight, for `r < rows` and the first
+/// `count` panels, where `count` is 1 or `panels_at_once(rows)` and `rows` at most `S::TILE_ROWS`. With `inputs` p is of these alone, and
 /// unless they begin at 0 what the sums were is the beginning of the chain.
 #[inline(always)]
 pub(super) fn tile<S: Simd, W: Weight>(
@@ -55,7 +55,7 @@ pub(super) fn tile<S: Simd, W: Weight>(
     assert!(
         rows > 0
             && first + rows <= x.rows()
-            && panels.len() >= count * x.cols() / W::FLOATS * width
+            && panels.len() >= count * (x.cols() / W::FLOATS) * width
     );
     macro_rules! rows {
         ($($n:literal)*) => {

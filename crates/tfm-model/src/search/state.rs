@@ -23,7 +23,8 @@ pub struct Hypothesis {
     /// Its tokens, without the decoder's start; the end of sentence included if it was generated.
     pub tokens: Vec<u32>,
     /// The sum of log-probabilities divided by the number of generated tokens (the end of sentence
-    /// counts, the prefix does not) to the power of the length penalty.
+    /// counts, the prefix does not) to the power of the length penalty. This and the probabilities are 0 in a search that
+    /// does not need them; see [`SearchOptions::scores`].
     pub score: f32,
     /// The sum of log-probabilities.
     pub log_probability: f32,

@@ -35,11 +35,12 @@ const WHOLE_JACOBIAN: usize = 64;
 /// Law 4.
 pub(super) fn derivatives(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let mut report = Report::default();
-    for Family { name, recipes, .. } in families(&[DType::F32]) {
+    // With operands of one type: the gradient of one in fewer bits is rounded to them, and so not the slope.
+    for Family { name, recipes, .. } in families(&[DType::F32], recipes::fused) {
         let check = Check { law: 4, name, subject, config };
         report = report.and(check.run(40, &recipes, finite_differences)?);
     }
-    for Family { name, recipes, .. } in families(subject.dtypes()) {
+    for Family { name, recipes, .. } in families(subject.dtypes(), recipes::fused_of_any_types) {
         let check = Check { law: 4, name, subject, config };
         report = report.and(check.run(40, &recipes, |recipe| bounded(subject, recipe))?);
     }
@@ -47,10 +48,10 @@ pub(super) fn derivatives(subject: &dyn Subject, config: &Config) -> Result<Repo
 }
 
 /// Every op, and graphs of many.
-fn families(dtypes: &[DType]) -> Vec<Family> {
+fn families(dtypes: &[DType], fused: fn(&Range) -> Vec<Family>) -> Vec<Family> {
     let range = Range::new(dtypes);
     let mut families = recipes::primitives(&range);
-    families.extend(recipes::fused(&range));
+    families.extend(fused(&range));
     families.push(recipes::whole_graphs(&range));
     families
 }
@@ -130,9 +131,7 @@ fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
 /// is taken between rounded numbers.
 fn finite_differences(recipe: &Recipe) -> Result<Tally, String> {
     let problem = recipe.problem(Disguise::None, Weights::Inputs);
-    // The gradient of an operand in fewer bits is rounded to them, and so not the slope.
-    let wide = |&(_, value): &(usize, Value)| problem.graph.dtype(value) == DType::F32;
-    if problem.states.is_empty() && float_inputs(&problem).iter().all(wide) {
+    if problem.states.is_empty() {
         check_gradients(&problem, recipe.seed())?;
     }
     Ok(Tally::default())

@@ -51,7 +51,7 @@ pub(super) fn compare<'a>(
 pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let range = Range::new(subject.dtypes());
     let primitives = recipes::primitives(&range);
-    let fused = recipes::fused(&range);
+    let fused = recipes::fused_of_any_types(&range);
     let mut report = Report::default();
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 1, name: family.name, subject, config };
@@ -74,7 +74,7 @@ pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report
 pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let range = Range::new(subject.dtypes());
     let mut report = Report::default();
-    for family in recipes::fused(&range) {
+    for family in recipes::fused_of_any_types(&range) {
         let check = Check { law: 2, name: family.name, subject, config };
         report = report.and(check.run(60, &family.recipes, |recipe: &Recipe| {
             let problem = recipe.problem(Disguise::None, Weights::Parameters);
@@ -91,7 +91,7 @@ pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Fa
 pub(super) fn layouts(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let range = Range::new(subject.dtypes());
     let primitives = recipes::primitives(&range);
-    let fused = recipes::fused(&range);
+    let fused = recipes::fused_of_any_types(&range);
     let mut report = Report::default();
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 3, name: family.name, subject, config };

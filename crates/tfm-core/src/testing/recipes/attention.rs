@@ -11,9 +11,18 @@ use proptest::strategy::BoxedStrategy;
 
 pub(super) fn families(range: &Range) -> Vec<Family> {
     vec![
-        Family::new("Attention", Sameness::Bounds, attention(range)),
+        Family::new("Attention", Sameness::Bounds, attention(range, own())),
         Family::new("AttentionGradient", Sameness::Bounds, attention_gradient(range)),
-        Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(range)),
+        Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(range, own())),
+    ]
+}
+
+/// Attention to keys and values of another type than the query's.
+pub(super) fn of_kept(range: &Range) -> Vec<Family> {
+    let (attention, by_table) = (attention(range, other()), row_table_attention(range, other()));
+    vec![
+        Family::new("Attention, kept keys", Sameness::Bounds, attention),
+        Family::new("RowTableAttention, kept keys", Sameness::Bounds, by_table),
     ]
 }
 
@@ -134,21 +143,23 @@ pub fn bias_table(b: &mut Builder, bias: RelativeBias, heads: usize) -> Value {
     b.weight_of(table)
 }
 
-/// The type of keys and values: the query's where it is none.
-fn kept() -> BoxedStrategy<Option<DType>> {
-    prop_oneof![
-        2 => Just(None),
-        2 => Just(Some(DType::BF16)),
-        1 => proptest::sample::select(vec![Some(DType::F32), Some(DType::F16)]),
-    ]
-    .boxed()
+/// A type of keys and values: the query's where it is none.
+type Kept = BoxedStrategy<Option<DType>>;
+
+fn own() -> Kept {
+    Just(None).boxed()
 }
 
-fn attention(range: &Range) -> BoxedStrategy<Recipe> {
+fn other() -> Kept {
+    let dtypes = vec![DType::BF16, DType::BF16, DType::F16, DType::F32];
+    proptest::sample::select(dtypes).prop_map(Some).boxed()
+}
+
+fn attention(range: &Range, kept: Kept) -> BoxedStrategy<Recipe> {
     (
         basics(range),
         Ragged::strategy(6, extent(range, 20), extent(range, 40)),
-        (heads(), kept()),
+        (heads(), kept),
         any::<[bool; 2]>(),
         (proptest::option::of(mask()), relative_bias()),
     )
@@ -226,10 +237,10 @@ pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize)
     table
 }
 
-fn row_table_attention(range: &Range) -> BoxedStrategy<Recipe> {
+fn row_table_attention(range: &Range, kept: Kept) -> BoxedStrategy<Recipe> {
     let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
     let scores = (any::<bool>(), relative_bias());
-    (basics(range), lengths, heads(), (1..60usize, 0..4usize, kept()), scores)
+    (basics(range), lengths, heads(), (1..60usize, 0..4usize, kept), scores)
         .prop_map(
             |((dtype, seed), lengths, (heads, d_head), (pool, spare, kept), (large, bias))| {
                 let kept = kept.unwrap_or(dtype);

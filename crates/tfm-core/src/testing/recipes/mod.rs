@@ -29,7 +29,7 @@ pub enum Sameness {
 
 /// The recipes of one op.
 pub struct Family {
-    /// The op, for a fused one as in [`crate::fused::Fused::NAMES`].
+    /// The op, for a fused one as in [`crate::fused::Fused::NAMES`], and what is special about its operands.
     pub name: &'static str,
     /// How its results depend on layouts.
     pub layouts: Sameness,
@@ -77,6 +77,13 @@ pub fn fused(range: &Range) -> Vec<Family> {
     families.extend(shortlist::families(range));
     families.extend(attention::families(range));
     families.extend(training::families(range));
+    families
+}
+
+/// Those of [`fused`], and of ops whose operands have several types of floats.
+pub fn fused_of_any_types(range: &Range) -> Vec<Family> {
+    let mut families = fused(range);
+    families.extend(attention::of_kept(range));
     families
 }
 
