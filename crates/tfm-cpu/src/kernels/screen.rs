@@ -307,6 +307,18 @@ mod tests {
     }
 
     #[test]
+    fn tells_apart_what_integers_do_not() {
+        // All columns are one, but for less than a step of its integers: no bound may be tighter than it is true.
+        let ([m, n, depth], k) = ([20, 900, 64], 2);
+        let column = noise(1, depth);
+        let mut weight = noise(2, n * depth);
+        for row in weight.chunks_exact_mut(depth) {
+            row.iter_mut().zip(&column).for_each(|(w, x)| *w = x + 0.004 * *w);
+        }
+        check([m, n, depth], k, &noise(3, m * depth), &weight, None, &vec![0.0; n]);
+    }
+
+    #[test]
     fn equals_and_what_is_not_finite_come_out_as_from_the_whole_product() {
         let ([m, n, depth], k) = ([6, 300, 20], 3);
         let (mut x, mut weight) = (noise(1, m * depth), noise(2, n * depth));
