@@ -27,7 +27,7 @@ from pathlib import Path
 MAX_NEW_TOKENS = 127
 # Lines translated before the clock starts.
 WARM_BATCH, WARM_SINGLE = 64, 5
-DTYPES = {"f32": "float32", "int8": "int8", "bf16": "bfloat16"}
+DTYPES = {"f32": "float32", "f16": "float16", "int8": "int8", "bf16": "bfloat16"}
 
 
 def process_seconds() -> float:
@@ -123,7 +123,9 @@ class Torch:
         self.versions = {"transformers": transformers.__version__, "torch": torch.__version__}
         self.torch, self.options = torch, options
         self.tokenizer = transformers.MarianTokenizer.from_pretrained(options.model)
-        self.model = transformers.MarianMTModel.from_pretrained(options.model, dtype=torch.float32).eval()
+        dtype = getattr(torch, DTYPES[options.dtype])
+        model = transformers.MarianMTModel.from_pretrained(options.model, dtype=dtype).eval()
+        self.model = model.to(options.device)
 
     def translate(self, lines: list[str]) -> tuple[list[str], int]:
         options = self.options
@@ -134,7 +136,7 @@ class Torch:
         tokens = 0
         for first in range(0, len(order), options.batch):
             batch = order[first : first + options.batch]
-            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt")
+            inputs = self.tokenizer.pad({"input_ids": [ids[i] for i in batch]}, return_tensors="pt").to(options.device)
             with self.torch.inference_mode():
                 found = self.model.generate(**inputs, num_beams=options.beam, **length, forced_eos_token_id=None)
             special = {self.model.config.pad_token_id, self.model.config.eos_token_id}
@@ -210,7 +212,9 @@ def main() -> None:
     shared.add_argument("--batch", type=int, default=32, help="size of a batch")
     shared.set_defaults(run=run)
 
-    command = commands.add_parser("torch", parents=[shared], help="translate with PyTorch transformers, f32")
+    command = commands.add_parser("torch", parents=[shared], help="translate with PyTorch transformers")
+    command.add_argument("--dtype", choices=["f32", "f16", "bf16"], default="f32")
+    command.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     command.set_defaults(peer=Torch)
 
     command = commands.add_parser("ct2", parents=[shared], help="translate with CTranslate2")

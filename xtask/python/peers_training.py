@@ -1,7 +1,7 @@
 """PyTorch training that tfm's is measured beside: `transformers`' Marian on ready-made batches of ids.
 
     pip install -r xtask/python/requirements.txt
-    python peers_training.py --config config.json --batches F.jsonl [--threads 2] [--warmup 3] [--steps 10]
+    python peers_training.py --config config.json --batches F.jsonl [--threads 2] [--device cpu] [--warmup 3] [--steps 10]
 
 config.json is a Marian one; the weights are drawn from --seed. Each line of F is a batch, ids with eos, no padding and no
 start token:
@@ -26,7 +26,7 @@ import statistics
 import time
 from pathlib import Path
 
-from peers import peak_rss_bytes
+from peers import peak_bytes
 
 LABEL_SMOOTHING = 0.1
 CLIP_NORM = 1.0
@@ -48,6 +48,7 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="Marian's config.json")
     parser.add_argument("--batches", type=Path, required=True, help="a batch a line")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--warmup", type=int, default=3, help="steps before the clock starts (default: %(default)s)")
     parser.add_argument("--steps", type=int, default=10, help="timed steps (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="of weights and dropout")
@@ -62,7 +63,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     config = transformers.MarianConfig.from_pretrained(options.config, attn_implementation=options.attention)
-    model = transformers.MarianMTModel(config).float().train()
+    model = transformers.MarianMTModel(config).float().to(options.device).train()
     for side in (model.model.encoder, model.model.decoder):
         side.embed_positions.requires_grad_(False)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -72,12 +73,12 @@ def main() -> None:
 
     def padded(rows: list[list[int]], filler: int) -> torch.Tensor:
         width = max(map(len, rows))
-        return torch.tensor([row + [filler] * (width - len(row)) for row in rows])
+        return torch.tensor([row + [filler] * (width - len(row)) for row in rows], device=options.device)
 
     def step(batch: dict) -> float:
         sources = padded(batch["sources"], config.pad_token_id)
-        lengths = torch.tensor([len(row) for row in batch["sources"]])
-        mask = (torch.arange(sources.shape[1])[None, :] < lengths[:, None]).long()
+        lengths = torch.tensor([len(row) for row in batch["sources"]], device=options.device)
+        mask = (torch.arange(sources.shape[1], device=options.device)[None, :] < lengths[:, None]).long()
         start = config.decoder_start_token_id
         decoder = padded([[start] + row[:-1] for row in batch["targets"]], config.pad_token_id)
         labels = padded(batch["targets"], -100)
@@ -114,7 +115,7 @@ def main() -> None:
         "seconds_per_step": round(statistics.median(seconds), 4),
         "first_loss": round(losses[0], 4),
         "last_loss": round(losses[-1], 4),
-        "peak_rss_bytes": peak_rss_bytes(),
+        "peak_rss_bytes": peak_bytes(),
         "settings": {
             "attention": options.attention,
             "optimizer": options.optimizer,

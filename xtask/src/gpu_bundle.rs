@@ -7,19 +7,27 @@ use std::process::{Command, Stdio};
 
 /// More bytes than this are not carried to a borrowed machine.
 const MOST_BYTES: u64 = 64 << 20;
-/// What a test reads that is to run on a device: without it, it would run the interpreter.
-const ON_DEVICE: &str = "TFM_CUDA_DEVICE";
+/// What a test's sources name that runs on a device where there is one: others would run the interpreter.
+const ON_DEVICE: [&str; 2] = ["TFM_CUDA_DEVICE", "with_driver"];
+/// What is timed there, and the command itself.
+const PROGRAMS: [&str; 4] = ["tfm", "cuda_speed", "peer_run", "training_speed"];
 /// Files that go in as they are.
 const FILES: &[(&str, &str)] = &[
     ("xtask/src/gpu_bundle/run.sh", "run.sh"),
     ("xtask/python/cuda_peers.py", "cuda_peers.py"),
+    ("xtask/python/cuda_batches.py", "cuda_batches.py"),
+    ("xtask/python/peers.py", "peers.py"),
+    ("xtask/python/peers_base.py", "peers_base.py"),
+    ("xtask/python/peers_training.py", "peers_training.py"),
+    ("xtask/python/base_shape.json", "base_shape.json"),
+    ("crates/tfm/models/marian-tatoeba-en-fr/source.spm", "base.spm"),
     ("crates/tfm/tests/fixtures/bundled.en", "source.en"),
 ];
 
-/// Builds the CUDA backend's tests and benchmarks into one folder.
+/// Builds the CUDA backend's tests and benchmarks into one folder, and packs it.
 #[derive(clap::Args)]
 pub(crate) struct GpuBundle {
-    /// The folder; what it held is replaced
+    /// The folder; what it held is replaced. Beside it lies the same as a .tar.gz
     #[arg(short, long, default_value = "target/gpu-bundle")]
     output: PathBuf,
 }
@@ -34,7 +42,7 @@ pub(crate) fn run(arguments: &GpuBundle) -> Outcome {
     }
     let commands = ["build", "--bins", "--package", "tfm", "--package", "tfm-benches"];
     let commands = built(&[&commands[..], &["--features", "tfm/cuda"]].concat())?;
-    programs.extend(commands.into_iter().filter(|(name, _)| name == "tfm" || name == "cuda_speed"));
+    programs.extend(commands.into_iter().filter(|(name, _)| PROGRAMS.contains(&name.as_str())));
 
     let folder = root().join(&arguments.output);
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -51,16 +59,16 @@ pub(crate) fn run(arguments: &GpuBundle) -> Outcome {
     for (source, name) in FILES {
         std::fs::copy(root().join(source), folder.join(name)).map_err(failed)?;
     }
-    let mut bytes = 0;
-    for entry in std::fs::read_dir(&folder).map_err(failed)? {
-        bytes += entry.and_then(|entry| entry.metadata()).map_err(failed)?.len();
-    }
+    let packed = folder.with_extension("tar.gz");
+    let mut tar = Command::new("tar");
+    project::run(tar.arg("-czf").arg(&packed).arg("-C").arg(&folder).arg("."))?;
+    let bytes = std::fs::metadata(&packed).map_err(failed)?.len();
     if bytes > MOST_BYTES {
-        return Err(format!("{}: {bytes} bytes, at most {MOST_BYTES}", folder.display()));
+        return Err(format!("{}: {bytes} bytes, at most {MOST_BYTES}", packed.display()));
     }
     let names: Vec<&str> = programs.iter().map(|(name, _)| name.as_str()).collect();
-    println!("{}: {}, {:.1} MB", folder.display(), names.join(", "), bytes as f64 / 1e6);
-    println!("on the machine with the GPU: sh run.sh [FOLDER FOR RESULTS]");
+    println!("{}: {}, {:.1} MB", packed.display(), names.join(", "), bytes as f64 / 1e6);
+    println!("unpacked on the machine with the GPU: bash run.sh [FOLDER FOR RESULTS]");
     Ok(())
 }
 
@@ -81,9 +89,13 @@ fn built(arguments: &[&str]) -> Outcome<Vec<(String, PathBuf)>> {
 /// Whether a test of the CUDA backend can be told to use the device.
 fn on_device(test: &str) -> Outcome<bool> {
     let folder = Path::new("crates/tfm-cuda/tests");
-    let sources = [folder.join(format!("{test}.rs")), folder.join(test).join("main.rs")];
+    let mut sources = vec![folder.join(format!("{test}.rs"))];
+    if let Ok(files) = std::fs::read_dir(root().join(folder).join(test)) {
+        sources.extend(files.filter_map(|file| Some(file.ok()?.path())));
+    }
     for source in sources.iter().filter(|source| root().join(source).exists()) {
-        if read(source)?.contains(ON_DEVICE) {
+        let text = read(source)?;
+        if ON_DEVICE.iter().any(|name| text.contains(name)) {
             return Ok(true);
         }
     }

@@ -209,8 +209,7 @@ impl Bench {
         self.time(&name, loss, &[logits()?, targets], Floor::Operands)?;
         let name = format!("top_log_probabilities 256×{v} {type_name}, 8 best");
         let best = TopLogProbabilities { k: 8 };
-        let bias = Tensor::filled(cuda, DType::F32, &[v], 1)?;
-        self.time(&name, best, &[floats(&[256, v])?, bias], Floor::Operands)
+        self.time(&name, best, &[floats(&[256, v])?, floats(&[v])?], Floor::Operands)
     }
 
     fn adam(&self) -> Outcome {

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 use tfm::Model;
-use tfm_core::Session;
 use tfm_core::fused::Precision;
+use tfm_core::{DType, Session};
 use tfm_cpu::CpuBackend;
+use tfm_cuda::CudaBackend;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
 use tfm_model::{Config, Generator, Parameters};
@@ -22,6 +23,8 @@ const MAX_NEW_TOKENS: usize = 127;
 /// Lines translated before the clock starts, as the peers do.
 const WARM_BATCH: usize = 64;
 const WARM_SINGLE: usize = 5;
+/// What the library gives a GPU.
+const CUDA_LIMITS: Limits = Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384 };
 /// Ticks of `/proc` in a second, on every Linux that a processor of today runs.
 const TICKS: f64 = 100.0;
 
@@ -38,17 +41,38 @@ enum Mode {
 #[derive(Clone, Copy, ValueEnum)]
 enum Numbers {
     F32,
+    F16,
     Bf16,
     Int8,
 }
 
-impl From<Numbers> for Precision {
-    fn from(numbers: Numbers) -> Self {
-        match numbers {
-            Numbers::F32 => Precision::Full,
-            Numbers::Bf16 => Precision::BFloat16,
-            Numbers::Int8 => Precision::Int8,
-        }
+/// Where the model is computed.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Device {
+    Cpu,
+    /// The first CUDA device: one worker, f32 between the layers of an int8 model.
+    Cuda,
+}
+
+impl Numbers {
+    /// The precision of products, the types of values and of keys that are kept.
+    fn on(self, device: Device) -> Outcome<(Precision, DType, DType)> {
+        let dtype = match (device, self) {
+            (Device::Cuda, Numbers::F16) => DType::F16,
+            (Device::Cuda, Numbers::Bf16) => DType::BF16,
+            (Device::Cpu, Numbers::F16) => return Err("the cpu does not compute in f16".into()),
+            _ => DType::F32,
+        };
+        let precision = match (device, self) {
+            (_, Numbers::Int8) => Precision::Int8,
+            (Device::Cpu, Numbers::Bf16) => Precision::BFloat16,
+            _ => Precision::Full,
+        };
+        let key_dtype = match device {
+            Device::Cpu => tfm_cpu::key_dtype(precision),
+            Device::Cuda => dtype,
+        };
+        Ok((precision, dtype, key_dtype))
     }
 }
 
@@ -71,6 +95,8 @@ struct Arguments {
     mode: Mode,
     #[arg(long, value_enum, default_value_t = Numbers::F32)]
     dtype: Numbers,
+    #[arg(long, value_enum, default_value_t = Device::Cpu)]
+    device: Device,
     #[arg(long, default_value_t = 4)]
     beam: usize,
     /// Tokens of every output; the end token is banned before
@@ -101,13 +127,9 @@ struct Program {
 
 impl Program {
     fn load(arguments: &Arguments) -> Outcome<Program> {
-        let precision = arguments.dtype.into();
+        let (precision, dtype, key_dtype) = arguments.dtype.on(arguments.device)?;
         let model = Model::open(&arguments.model)?;
-        let config = Arc::new(Config {
-            precision,
-            key_dtype: tfm_cpu::key_dtype(precision),
-            ..model.config().clone()
-        });
+        let config = Arc::new(Config { precision, dtype, key_dtype, ..model.config().clone() });
         let mut options = SearchOptions::from_generation(model.generation(), &config);
         options.beams = arguments.beam;
         options.scores = false; // nor do the peers return any
@@ -115,15 +137,22 @@ impl Program {
         options.forced_eos.clear();
         options.max_length = arguments.length.unwrap_or(MAX_NEW_TOKENS);
         options.min_length = arguments.length.unwrap_or(0);
-        let mut limits = Limits::default();
+        let mut limits = match arguments.device {
+            Device::Cpu => Limits::default(),
+            Device::Cuda => CUDA_LIMITS,
+        };
         if let Some(hypotheses) = arguments.batch {
             limits.hypotheses = hypotheses;
             limits.sentences = hypotheses;
         }
-        let parameters = Parameters::new(model.checkpoint().clone());
-        let backend = CpuBackend::new(arguments.workers * arguments.threads)?;
-        let session = Session::new(backend, Arc::new(parameters));
-        let generator = Generator::new(&session, &config, arguments.workers, arguments.threads)?;
+        let parameters = Parameters::of_type(model.checkpoint().clone(), dtype);
+        let parameters = Arc::new(parameters);
+        let threads = arguments.workers * arguments.threads;
+        let (session, workers) = match arguments.device {
+            Device::Cpu => (Session::new(CpuBackend::new(threads)?, parameters), arguments.workers),
+            Device::Cuda => (Session::new(CudaBackend::new(0)?, parameters), 1),
+        };
+        let generator = Generator::new(&session, &config, workers, arguments.threads)?;
         Ok(Program { model, generator, options: Arc::new(options), limits, text: arguments.text })
     }
 

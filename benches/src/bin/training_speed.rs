@@ -48,6 +48,7 @@ impl ParameterSource for Fixed {
 fn main() -> Result<(), Box<dyn Error>> {
     let (mut threads, mut warmup, mut steps) = (2, 1, 3);
     let (mut config, mut batches) = (PathBuf::new(), PathBuf::new());
+    let mut device = String::from("cpu");
     let mut arguments = std::env::args().skip(1);
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{option} needs a value"))?;
@@ -55,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             "--threads" => threads = value.parse()?,
             "--warmup" => warmup = value.parse()?,
             "--steps" => steps = value.parse()?,
+            "--device" => device = value,
             "--config" => config = value.into(),
             "--batches" => batches = value.into(),
             _ => return Err(format!("unknown option {option}").into()),
@@ -66,7 +68,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         .lines()
         .map(serde_json::from_str)
         .collect::<Result<_, _>>()?;
-    let mut learner = learner(&config, threads)?;
+    let fixed = Arc::new(Fixed(config.clone()));
+    let session = match device.as_str() {
+        "cpu" => Session::new(tfm_cpu::CpuBackend::new(threads)?, fixed),
+        "cuda" => Session::new(tfm_cuda::CudaBackend::new(0)?, fixed),
+        _ => return Err(format!("--device {device}: neither cpu nor cuda").into()),
+    };
+    let mut learner = learner(&config, session)?;
 
     let batch = |step: usize| batches[step % batches.len()].examples();
     for step in 0..warmup {
@@ -105,7 +113,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn learner(config: &Config, threads: usize) -> Result<Learner, Box<dyn Error>> {
+fn learner(config: &Config, session: Session) -> Result<Learner, Box<dyn Error>> {
     let initial = Initial { config, seed: SEED };
     let weights = learnable(config)
         .into_iter()
@@ -125,7 +133,5 @@ fn learner(config: &Config, threads: usize) -> Result<Learner, Box<dyn Error>> {
         recompute: Vec::new(),
         seed: SEED,
     };
-    let backend = tfm_cpu::CpuBackend::new(threads)?;
-    let session = Session::new(backend, Arc::new(Fixed(config.clone())));
     Ok(Learner::new(session, Arc::new(config.clone()), learning, method, &weights)?)
 }

@@ -1,7 +1,7 @@
 // Sums and maxima along an axis, in an order that the length of the axis alone decides, wherever its elements lie: a line is
 // cut into parts of 256, whose elements i, i + 32, … are joined to 32, and those in halves; then the parts are joined like
 // that. Each element is read once, the floor of memory. Contiguous lines are read by warps; of others neighbouring threads
-// have neighbouring lines.
+// have neighbouring lines, and the 8 warps of a block share a part of 32 of them.
 #include "common.cuh"
 
 namespace {
@@ -36,16 +36,26 @@ template <int HALF, typename A> __device__ A halves(int op, A (&parts)[32]) {
   return parts[0];
 }
 
-template <typename A, typename T> __device__ A by_thread(int op, const T* part, int64_t stride, Count n) {
+// A line of at most 32 elements.
+template <typename A, typename T> __device__ A by_thread(int op, const T* line, int64_t stride, Count n) {
   A parts[32];
 #pragma unroll
-  for (int lane = 0; lane < 32; lane++) parts[lane] = none(op, A());
-#pragma unroll 1
-  for (int i = 0; i < n; i += 32)
-#pragma unroll
-    for (int lane = 0; lane < 32; lane++)
-      if (i + lane < n) parts[lane] = joined(op, parts[lane], (A)number(part[(i + lane) * stride]));
+  for (int lane = 0; lane < 32; lane++) parts[lane] = lane < n ? joined(op, none(op, A()), (A)number(line[lane * stride])) : none(op, A());
   return halves<16>(op, parts);
+}
+
+// What one of the 8 warps of a block has of the parts of 32 lines: 4 of the 32 elements that a part is first joined to. A WHOLE
+// part's loads wait for nothing.
+constexpr int OWN = 4;
+template <bool WHOLE, typename A, typename T>
+__device__ void by_columns(int op, const T* part, int64_t stride, Count n, A (&own)[OWN]) {
+#pragma unroll
+  for (int i = 0; i < LENGTH; i += 32)
+#pragma unroll
+    for (int j = 0; j < OWN; j++) {
+      const Count at = i + threadIdx.x / 32 * OWN + j;
+      if (WHOLE || at < n) own[j] = joined(op, own[j], (A)number(part[at * stride]));
+    }
 }
 
 }  // namespace
@@ -75,14 +85,31 @@ template <typename A, typename T> __device__ A by_thread(int op, const T* part, 
     const A all = by_warp<A>(op, parts, count); \
     if (threadIdx.x == 0) out[blockIdx.x] = convert<TO>(all); \
   } \
-  /* A thread a line and part: out [parts, n]. */ \
-  KERNEL reduce_thread_##FROM##_##TO(int op, const FROM* x, View lines, Count extent, int64_t stride, Count blocks, \
-                                     TO* out, Count n) { \
-    const Count line = blockIdx.x % blocks * blockDim.x + threadIdx.x, part = blockIdx.x / blocks; \
-    if (line >= n) return; \
-    const Count start = part * LENGTH; \
-    const A all = by_thread<A>(op, x + place(lines, line) + start * stride, stride, min(extent - start, LENGTH)); \
-    out[part * (int64_t)n + line] = convert<TO>(all); \
+  /* A thread a line. */ \
+  KERNEL reduce_thread_##FROM##_##TO(int op, const FROM* x, View lines, Count extent, int64_t stride, TO* out, Count n) { \
+    const Count line = index(); \
+    if (line < n) out[line] = convert<TO>(by_thread<A>(op, x + place(lines, line), stride, extent)); \
+  } \
+  /* A block a part of 32 lines: out [parts, n]. */ \
+  KERNEL __launch_bounds__(256) \
+      reduce_columns_##FROM##_##TO(int op, const FROM* x, View lines, Count extent, int64_t stride, Count blocks, TO* out, \
+                                   Count n) { \
+    __shared__ A parts[32][32]; \
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32; \
+    const Count line = blockIdx.x % blocks * 32 + lane, part = blockIdx.x / blocks; \
+    const Count start = part * LENGTH, left = extent - start; \
+    A own[OWN] = {none(op, A()), none(op, A()), none(op, A()), none(op, A())}; \
+    if (line < n) { \
+      x += place(lines, line) + start * stride; \
+      if (left >= LENGTH) by_columns<true>(op, x, stride, left, own); \
+      else by_columns<false>(op, x, stride, left, own); \
+    } \
+    for (int j = 0; j < OWN; j++) parts[warp * OWN + j][lane] = own[j]; \
+    __syncthreads(); \
+    if (warp > 0 || line >= n) return; \
+    A all[32]; \
+    for (int i = 0; i < 32; i++) all[i] = parts[i][lane]; \
+    out[part * (int64_t)n + line] = convert<TO>(halves<16>(op, all)); \
   }
 
 BY_LINES(f32, f32, float)

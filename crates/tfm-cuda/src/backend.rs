@@ -40,6 +40,13 @@ impl CudaBackend {
         Ok(Self::with(stream, modules))
     }
 
+    /// The same device, its products by our own kernels alone, also where cuBLASLt is installed: then the bits of a row
+    /// never depend on how many rows there are, and large products are slower.
+    #[must_use]
+    pub fn with_own_products(self) -> CudaBackend {
+        CudaBackend { cublaslt: OnceLock::from(None), ..self }
+    }
+
     fn with(stream: Arc<CudaStream>, modules: Arc<Modules>) -> CudaBackend {
         let (workspace, cublaslt) = Default::default();
         CudaBackend { stream, modules, workspace, cublaslt }
@@ -101,7 +108,9 @@ impl Backend for CudaBackend {
     fn fork(&self, _: usize) -> Outcome<CudaBackend> {
         let stream = self.stream.context().new_stream();
         let stream = stream.map_err(|error| driver_error("stream", error))?;
-        Ok(Self::with(stream, self.modules.clone()))
+        let forked = Self::with(stream, self.modules.clone());
+        let has_own = matches!(self.cublaslt.get(), Some(None));
+        Ok(if has_own { forked.with_own_products() } else { forked })
     }
 
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<Buffer> {

@@ -7,10 +7,12 @@ use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
-/// From this length on a contiguous line is read by a warp, not a thread.
+/// From this length on a contiguous line is read by a warp, not a thread; beyond it others are read by a block.
 const WARP_LINE: usize = 32;
 /// The elements of a part; `LENGTH` of the kernels.
 const LENGTH: usize = 256;
+/// Lines of a block whose elements are not contiguous.
+const COLUMNS: usize = 32;
 
 impl CudaBackend {
     /// [`Backend::reduce`] into a destination of any shape with as many elements as there are lines, and any
@@ -55,13 +57,16 @@ impl CudaBackend {
                 dst,
             );
         }
-        let (parts, blocks) = (extent.div_ceil(LENGTH), n.div_ceil(256));
-        if parts <= 1 {
-            let call = call("thread", dst.dtype).stride(stride).count(blocks);
+        if extent <= WARP_LINE {
+            return call("thread", dst.dtype).stride(stride).target(dst).each(n);
+        }
+        let (parts, blocks) = (extent.div_ceil(LENGTH), n.div_ceil(COLUMNS));
+        if parts == 1 {
+            let call = call("columns", dst.dtype).stride(stride).count(blocks);
             return call.target(dst).count(n).launch(grid(blocks));
         }
         let mut partial = self.scratch(kept, parts * n)?;
-        let call = call("thread", kept).stride(stride).count(blocks);
+        let call = call("columns", kept).stride(stride).count(blocks);
         call.scratch(&mut partial, parts * n).count(n).launch(grid(parts * blocks))?;
         let layout = Layout::contiguous(&Shape::from([parts, n]));
         self.reduce_lines(op, 0, View { buffer: &*partial, dtype: kept, layout: &layout }, dst)

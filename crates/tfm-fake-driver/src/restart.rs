@@ -7,6 +7,9 @@ use std::process::{Command, Output};
 /// Set in the process that has the driver.
 const INSIDE: &str = "TFM_FAKE_DRIVER_INSIDE";
 
+/// Set where there is a device, on which tests over the fake driver are to run instead.
+const ON_DEVICE: &str = "TFM_CUDA_DEVICE";
+
 /// Schedules of a launch that a test should hold under: three seeds, asynchronous copies eager and lazy.
 pub const SCHEDULES: [&[(&str, &str)]; 6] = [
     &[("TFM_FAKE_SEED", "1"), ("TFM_FAKE_LAZY", "0")],
@@ -23,12 +26,12 @@ pub fn has_driver() -> bool {
 }
 
 /// Runs `body` in processes with the driver, one for each environment, and checks that it passes. `test` is the full name of
-/// the test that calls this. Elsewhere than on Linux nothing is run.
+/// the test that calls this. Elsewhere than on Linux nothing is run. With `TFM_CUDA_DEVICE` set it runs here, on that device.
 ///
 /// # Panics
 /// A process fails, with what it printed.
 pub fn with_driver(test: &str, environments: &[&[(&str, &str)]], body: impl FnOnce()) {
-    if has_driver() {
+    if has_driver() || std::env::var_os(ON_DEVICE).is_some() {
         return body();
     }
     if !cfg!(target_os = "linux") {

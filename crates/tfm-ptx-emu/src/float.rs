@@ -61,7 +61,9 @@ fn neighbour(bits: u16, by: i32, decode: impl Fn(u16) -> f64) -> f64 {
     let negative = bits & 0x8000 != 0;
     let magnitude = i32::from(bits & 0x7FFF);
     let ordered = if negative { -magnitude } else { magnitude } + by;
-    let bits = if ordered < 0 { 0x8000 | (-ordered) as u16 } else { ordered as u16 };
+    // Zero keeps the sign of what was rounded to it.
+    let is_below = ordered < 0 || (ordered == 0 && negative);
+    let bits = if is_below { 0x8000 | (-ordered) as u16 } else { ordered as u16 };
     decode(bits)
 }
 
@@ -179,6 +181,10 @@ pub(crate) fn binary(op: Binary, ty: Type, mode: Mode, a: u64, b: u64) -> Option
             let lost =
                 if mode.rounding == Rounding::Nearest || !lost.is_finite() { 0.0 } else { lost };
             finish(ty, mode, product, lost)
+        }
+        Binary::Div if mode.flat && y.is_finite() && y.abs() > 2f64.powi(126) => {
+            let zero = 0f64.copysign(x) * y.signum();
+            finish(ty, mode, if x.is_finite() { zero } else { f64::NAN }, 0.0)
         }
         Binary::Div => {
             let quotient = x / y;

@@ -79,6 +79,8 @@ pub(crate) struct Mode {
     pub(crate) nan: bool,
     /// `fma`: a negative result is zero.
     pub(crate) relu: bool,
+    /// `div.approx`: by a number above 2^126 it gives 0.
+    pub(crate) flat: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

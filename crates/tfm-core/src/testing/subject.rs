@@ -12,6 +12,10 @@ pub trait Subject: Sync {
     /// The float types to test.
     fn dtypes(&self) -> &[DType];
 
+    /// Whether a row's bits are the same in any company. Otherwise they may differ by what rounding makes of them: a library
+    /// of products chooses its order of summation by the number of rows.
+    fn keeps_bits(&self) -> bool;
+
     /// A new session of `threads` threads, in whose memory every destination holds NaN before it is
     /// written; see [`Poisoned`].
     fn poisoned_session(&self, source: Arc<dyn ParameterSource>, threads: usize) -> Session;
@@ -25,12 +29,20 @@ pub trait Subject: Sync {
 pub struct Candidate<B> {
     backend: B,
     dtypes: Vec<DType>,
+    keeps_bits: bool,
 }
 
 impl<B: Backend> Candidate<B> {
     /// This backend, with all float types.
     pub fn new(backend: B) -> Self {
-        Candidate { backend, dtypes: vec![DType::F32, DType::F16, DType::BF16] }
+        let dtypes = vec![DType::F32, DType::F16, DType::BF16];
+        Candidate { backend, dtypes, keeps_bits: true }
+    }
+
+    /// Where the bits of a row may depend on how many rows there are: [`Subject::keeps_bits`].
+    #[must_use]
+    pub fn with_bits_by_company(self) -> Self {
+        Candidate { keeps_bits: false, ..self }
     }
 
     /// Only these float types.
@@ -51,6 +63,10 @@ impl<B: Backend> Subject for Candidate<B> {
 
     fn dtypes(&self) -> &[DType] {
         &self.dtypes
+    }
+
+    fn keeps_bits(&self) -> bool {
+        self.keeps_bits
     }
 
     fn poisoned_session(&self, source: Arc<dyn ParameterSource>, threads: usize) -> Session {

@@ -12,7 +12,6 @@ pub(super) fn run(
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let n = out.layout.shape().elements();
     let (entries, width, stride) = rows(inputs[1].layout);
     let quantized;
     let call = if op.precision == Precision::Int8 {
@@ -29,5 +28,7 @@ pub(super) fn run(
     } else {
         call.nothing().nothing().stride(0).count(0)
     };
-    call.target(out).count(width).each(n)
+    let tokens = out.layout.shape().elements() / width.max(1);
+    let pack = 16 / out.dtype.size();
+    call.target(out).count(width).each(tokens * width.div_ceil(pack))
 }

@@ -107,7 +107,12 @@ fn top_log_probabilities() {
                     order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
                     for j in 0..k {
                         let (value, id) = (values[row * k + j], ids[row * k + j] as usize);
-                        assert_eq!(id, order[j], "{what}, row {row}: candidate {j}");
+                        // Sums that are equal before they are rounded may come in any order.
+                        let short = score(order[j]) - score(id);
+                        let is_next =
+                            id == order[j] || short.abs() <= 1e-5 * (1.0 + score(id).abs());
+                        let is_new = !ids[row * k..row * k + j].contains(&(id as f64));
+                        assert!(is_next && is_new, "{what}, row {row}: candidate {j} is {id}");
                         let error = (value - all[id]).abs() / (1.0 + all[id].abs());
                         let exact = value == all[id] || error <= tolerance(dtype);
                         assert!(exact, "{what}: {value}, not {}", all[id]);

@@ -139,6 +139,7 @@ impl<'a> Parts<'a> {
             saturate: self.take("sat") || self.take("satfinite"),
             nan: self.take("NaN"),
             relu: self.take("relu"),
+            flat: false,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Opcodes that compute one lane's value.
 
 use super::arguments::{Arguments, Parts, Result};
-use crate::instruction::{Binary, Op, Operand, Ternary, Type, Unary};
+use crate::instruction::{Binary, Mode, Op, Operand, Ternary, Type, Unary};
 
 pub(super) fn arithmetic(
     name: &str,
@@ -9,8 +9,9 @@ pub(super) fn arithmetic(
     arguments: &mut Arguments<'_>,
 ) -> Result<Op> {
     let mode = parts.mode()?;
-    // Approximate operations are computed exactly.
-    parts.any(&["approx", "full"]);
+    // Approximate operations are computed exactly, within their range.
+    let approximate = parts.any(&["approx", "full"]) == Some("approx");
+    let mode = Mode { flat: approximate && name == "div", ..mode };
     let half = parts.any(&["lo", "hi", "wide"]);
     let wrap = parts.any(&["wrap", "clamp"]);
     let direction = if matches!(name, "shf") { parts.any(&["l", "r"]) } else { None };

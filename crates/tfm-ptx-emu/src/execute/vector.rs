@@ -40,7 +40,7 @@ fn store<const FLUSH: bool>(x: f32) -> u64 {
 
 /// Whether a mode is one that the loops of floats know.
 fn plain(mode: Mode) -> bool {
-    mode.rounding == Rounding::Nearest && !mode.saturate && !mode.relu
+    mode.rounding == Rounding::Nearest && !mode.saturate && !mode.relu && !mode.flat
 }
 
 pub(super) fn unary(op: Unary, ty: Type, mode: Mode, active: u32, a: &Values, out: &mut Values) {

@@ -1,0 +1,266 @@
+//! The kernels at the sizes of real models, on a device, against the CPU's in f32. An interpreter would take hours: without a
+//! device nothing is checked here. With `TFM_CUDA_DEVICE=1` the device is asked.
+
+use tfm_core::backend::{Signature, View, ViewMut};
+use tfm_core::fused::{
+    Activation, Attention, AttentionGradient, CrossEntropy, DropoutMask, Fused, FusedOp, LayerNorm,
+    LayerNormGradient, Linear, Operand, RelativeBias, RowTableAttention, Softmax,
+    TopLogProbabilities,
+};
+use tfm_core::reference::tensor_from_f64;
+use tfm_core::testing::Data;
+use tfm_core::{Backend, DType, Layout, Shape, Tensor};
+use tfm_cpu::CpuBackend;
+use tfm_cuda::CudaBackend;
+
+const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+/// Lengths on both sides of tiles of 16, 32, 64 and 128, none, and long ones.
+const LENGTHS: [usize; 12] = [1, 0, 63, 64, 65, 129, 511, 513, 17, 1000, 2, 1537];
+
+struct Pair {
+    cuda: CudaBackend,
+    cpu: CpuBackend,
+}
+
+impl Pair {
+    /// `None` without a device to be asked.
+    fn new() -> Option<Pair> {
+        if std::env::var_os("TFM_CUDA_DEVICE").is_none() {
+            println!("skipped: TFM_CUDA_DEVICE is not set");
+            return None;
+        }
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let cuda = CudaBackend::new(0).expect("there is a device");
+        Some(Pair { cuda, cpu: CpuBackend::new(threads).unwrap() })
+    }
+
+    /// Results on the device, and those of the CPU from the same numbers in f32.
+    fn both(&self, op: impl Into<Fused>, inputs: &[Tensor]) -> [Vec<Tensor>; 2] {
+        let op = op.into();
+        let wide: Vec<Tensor> = inputs.iter().map(in_f32).collect();
+        [compute(&self.cuda, &op, inputs), compute(&self.cpu, &op, &wide)]
+    }
+
+    /// Checks ‖Δ‖ ≤ tolerance·‖reference‖ of each result.
+    fn check(&self, what: &str, op: impl Into<Fused>, inputs: &[Tensor]) {
+        let [found, expected] = self.both(op, inputs);
+        let dtype = inputs[0].dtype();
+        for (number, (found, expected)) in found.iter().zip(&expected).enumerate() {
+            let error = difference(found, expected);
+            println!("{what} {dtype}, result {number}: {error:.1e}");
+            assert!(error <= tolerance(dtype), "{what} {dtype}, result {number}: {error:e}");
+        }
+    }
+}
+
+fn tolerance(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => 1e-5,
+        DType::F16 => 1e-3,
+        _ => 5e-3,
+    }
+}
+
+/// ‖a − b‖/‖b‖.
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    assert_eq!(a.shape(), b.shape());
+    let (a, b) = (a.to_f64(), b.to_f64());
+    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();
+    let error = norm(&mut a.iter().zip(&b).map(|(a, b)| a - b));
+    error / norm(&mut b.iter().copied()).max(f64::MIN_POSITIVE)
+}
+
+fn in_f32(x: &Tensor) -> Tensor {
+    match x.dtype() {
+        DType::I32 => x.clone(),
+        _ => tensor_from_f64(x.to_f64().into_iter(), DType::F32, x.shape()),
+    }
+}
+
+/// One op on new memory, whose results were NaN before.
+fn compute<B: Backend>(backend: &B, op: &Fused, inputs: &[Tensor]) -> Vec<Tensor> {
+    let operands: Vec<_> =
+        inputs.iter().map(|x| Operand { shape: x.shape(), dtype: x.dtype() }).collect();
+    let results = op.infer(&operands).unwrap();
+    let inputs: Vec<_> = inputs
+        .iter()
+        .map(|x| {
+            let mut buffer = backend.allocate(x.dtype(), x.shape().elements()).unwrap();
+            backend.upload(x.as_slice(), &mut buffer).unwrap();
+            (buffer, x.dtype(), Layout::contiguous(x.shape()))
+        })
+        .collect();
+    let signature: Vec<_> =
+        inputs.iter().map(|(_, dtype, layout)| (*dtype, layout.clone())).collect();
+    let name = backend.name();
+    assert!(
+        backend.supports(op, &Signature { inputs: &signature }),
+        "{op:?} is decomposed on {name}"
+    );
+    let mut memory: Vec<_> = results
+        .iter()
+        .map(|(shape, dtype)| {
+            let layout = Layout::contiguous(shape);
+            let mut buffer = backend.allocate(*dtype, shape.elements()).unwrap();
+            let poison = if dtype.is_float() { f64::NAN } else { -7.0 };
+            let target = ViewMut { buffer: &mut buffer, dtype: *dtype, layout: &layout };
+            backend.fill(poison, target).unwrap();
+            (buffer, *dtype, layout)
+        })
+        .collect();
+    let views: Vec<_> = inputs
+        .iter()
+        .map(|(buffer, dtype, layout)| View { buffer, dtype: *dtype, layout })
+        .collect();
+    let mut targets: Vec<_> = memory
+        .iter_mut()
+        .map(|(buffer, dtype, layout)| ViewMut { buffer, dtype: *dtype, layout })
+        .collect();
+    backend.fused(op, &views, &mut targets).unwrap();
+    let read = |(buffer, dtype, layout): &(B::Buffer, DType, Layout)| {
+        backend.download(View { buffer, dtype: *dtype, layout }).unwrap()
+    };
+    memory.iter().map(read).collect()
+}
+
+fn floats(seed: u64, dtype: DType, shape: &[usize]) -> Tensor {
+    Data::new(seed).tensor(dtype, &Shape::new(shape), 1.0)
+}
+
+fn integers(shape: &[usize], data: Vec<i32>) -> Tensor {
+    Tensor::from_i32(Shape::new(shape), data).unwrap()
+}
+
+#[test]
+fn rows() {
+    let Some(pair) = Pair::new() else { return };
+    for dtype in FLOATS {
+        let (n, d, v) = (8192, 1024, 54_688);
+        let [x, weight, bias] = [(1, &[n, d][..]), (2, &[d]), (3, &[d])]
+            .map(|(seed, shape)| floats(seed, dtype, shape));
+        let dy = floats(4, dtype, &[n, d]);
+        let inputs = [x.clone(), weight.clone(), bias];
+        pair.check("layer norm", LayerNorm { epsilon: 1e-5 }, &inputs);
+        pair.check("its gradient", LayerNormGradient { epsilon: 1e-5 }, &[x, weight, dy]);
+        let logits = floats(5, dtype, &[512, v]);
+        let targets = integers(&[512], (0..512).map(|i| (i * 7919) % v as i32).collect());
+        pair.check("softmax", Softmax { log: false }, std::slice::from_ref(&logits));
+        pair.check("loss", CrossEntropy { smoothing: 0.1 }, &[logits.clone(), targets]);
+        let bias = floats(6, dtype, &[v]);
+        let best = TopLogProbabilities { k: 8 };
+        let [found, expected] = pair.both(best, &[logits, bias]);
+        let error = difference(&found[0], &expected[0]);
+        println!("best of a row {dtype}: {error:.1e}");
+        assert!(error <= tolerance(dtype), "best of a row {dtype}: {error:e}");
+        // In 16 bits many are equal, and the CPU's sums, rounded elsewhere, put them in another order.
+        assert!(dtype != DType::F32 || found[1] == expected[1], "best of a row {dtype}");
+    }
+}
+
+#[test]
+fn products() {
+    let Some(pair) = Pair::new() else { return };
+    for (m, n, k) in [(4096, 4096, 1024), (257, 54_688, 512), (16, 2048, 512), (1, 513, 2048)] {
+        for dtype in FLOATS {
+            for activation in [None, Some(Activation::Relu), Some(Activation::GeluTanh)] {
+                let residual = activation.is_none();
+                let linear = Linear { bias: true, activation, residual, ..Linear::default() };
+                let mut inputs = vec![
+                    floats(1, dtype, &[m, k]),
+                    floats(2, dtype, &[n, k]),
+                    floats(3, dtype, &[n]),
+                ];
+                inputs.extend(residual.then(|| floats(4, dtype, &[m, n])));
+                pair.check(&format!("linear {m}×{k}·{k}×{n} {activation:?}"), linear, &inputs);
+            }
+        }
+    }
+}
+
+/// What kinds of attention there are: by size of heads, hiding, biases and dropout.
+fn kinds() -> impl Iterator<Item = (usize, Attention)> {
+    let sizes = [64, 128, 80, 256];
+    sizes.into_iter().flat_map(|size| {
+        [(false, false, false), (true, false, false), (true, true, false), (false, true, true)]
+            .into_iter()
+            .map(move |(causal, biased, dropped)| {
+                let bidirectional = !causal;
+                let bias = biased.then_some(RelativeBias {
+                    buckets: 32,
+                    max_distance: 128,
+                    bidirectional,
+                });
+                let dropout = dropped.then_some(DropoutMask { rate: 0.1, stream: 7 });
+                let scale = (size as f64).powf(-0.5);
+                (size, Attention { scale, causal, dropout, bias })
+            })
+    })
+}
+
+#[test]
+fn attention_and_its_gradient() {
+    let Some(pair) = Pair::new() else { return };
+    let (n, heads, tokens) = (LENGTHS.len(), 4, LENGTHS.iter().sum::<usize>());
+    let starts = LENGTHS.iter().scan(0, |end, length| {
+        let start = *end;
+        *end += length;
+        Some(start as i32)
+    });
+    let starts: Vec<i32> = starts.collect();
+    let offsets = starts.iter().copied().chain([tokens as i32]).collect();
+    let ranges = starts.iter().zip(LENGTHS).flat_map(|(start, n)| [*start, n as i32]).collect();
+    let (offsets, ranges) = (integers(&[n + 1], offsets), integers(&[n, 2], ranges));
+    for (size, attention) in kinds() {
+        for dtype in FLOATS {
+            let x = |seed| floats(seed, dtype, &[tokens, heads, size]);
+            let mut forward = vec![x(1), x(2), x(3), offsets.clone(), ranges.clone()];
+            let key = attention.dropout.map(|_| integers(&[3], vec![1, 2, 3]));
+            let bias = attention.bias.map(|_| floats(5, DType::F32, &[32, heads]));
+            let optional: Vec<Tensor> = key.into_iter().chain(bias).collect();
+            forward.extend(optional.iter().cloned());
+            let mut what = format!("attention of {size}");
+            for (said, word) in [
+                (attention.causal, ", causal"),
+                (attention.bias.is_some(), ", biased"),
+                (attention.dropout.is_some(), ", dropout"),
+            ] {
+                what += if said { word } else { "" };
+            }
+            pair.check(&what, attention, &forward);
+            // Blocks have not the memory for heads of 256 and gradients of biases.
+            if size == 256 && attention.bias.is_some() {
+                continue;
+            }
+            let [results, _] = pair.both(attention, &forward);
+            forward.truncate(5);
+            forward.extend(results);
+            forward.push(x(4));
+            forward.extend(optional);
+            pair.check(&format!("{what}, gradient"), AttentionGradient(attention), &forward);
+        }
+    }
+}
+
+#[test]
+fn attention_of_a_step() {
+    let Some(pair) = Pair::new() else { return };
+    let (n, heads, width) = (256, 8, 700);
+    for size in [64, 128] {
+        for dtype in FLOATS {
+            let rows = 20_000;
+            let mut data = Data::new(9);
+            let table = (0..n * width).map(|_| data.below(rows) as i32).collect();
+            let lengths = (0..n).map(|_| data.below(width + 1) as i32).collect();
+            let inputs = [
+                floats(1, dtype, &[n, heads, size]),
+                floats(2, dtype, &[rows, heads, size]),
+                floats(3, dtype, &[rows, heads, size]),
+                integers(&[n, width], table),
+                integers(&[n], lengths),
+            ];
+            let scale = (size as f64).powf(-0.5);
+            let attention = RowTableAttention { scale, ..RowTableAttention::default() };
+            pair.check(&format!("row-table attention of {size}"), attention, &inputs);
+        }
+    }
+}
