@@ -4,6 +4,9 @@
 #include "common.cuh"
 #include "relative_bias.cuh"
 
+// Of `tile_of`, by warp.
+__shared__ int sequences_begun[2][32];
+
 namespace {
 
 // One head of an operand [rows, heads, size], whose last axis has no gaps.
@@ -42,13 +45,20 @@ __device__ Sequence sequence_of(const Batch& batch, int s) {
 
 // The queries of a block, without a list of tiles: sequence s has the blocks from offsets[s] / TILE + s on, as many as
 // its queries need or one or two more, which have nothing to do. In all there are queries / TILE + sequences blocks, by
-// which the host launches without knowing a length.
+// which the host launches without knowing a length. All threads search together: a bisection would wait for memory as often as
+// it halves.
 template <int TILE> __device__ bool tile_of(const Batch& batch, int block, int& s, int& first) {
+  const int threads = blockDim.x;
   int low = 0, high = batch.sequences - 1;
-  while (low < high) {
-    const int middle = (low + high + 1) / 2;
-    if (batch.offsets[middle] / TILE + middle <= block) low = middle;
-    else high = middle - 1;
+  for (int round = 0; low < high; round ^= 1) {
+    const int step = (high - low + threads - 1) / threads, at = low + ((int)threadIdx.x + 1) * step;
+    const uint32_t of_warp = __ballot_sync(0xffffffffu, at <= high && batch.offsets[at] / TILE + at <= block);
+    if (threadIdx.x % 32 == 0) sequences_begun[round][threadIdx.x / 32] = __popc(of_warp);
+    __syncthreads();
+    int count = 0;
+    for (int warp = 0; warp < threads / 32; warp++) count += sequences_begun[round][warp];
+    low += count * step;
+    high = min(high, low + step - 1);
   }
   s = low;
   first = (block - batch.offsets[s] / TILE - s) * TILE;

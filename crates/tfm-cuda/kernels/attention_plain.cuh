@@ -8,6 +8,8 @@
 #include "attention.cuh"
 
 extern __shared__ __align__(16) float memory[];
+// Of the gradient of keys, by warp: which sequences have rows of the block.
+__shared__ uint32_t sequences_here[8];
 
 namespace {
 
@@ -243,7 +245,8 @@ __device__ void query_gradient(const Rows<T>& query, const Rows<T>& key, const R
   if (row < rows) store_row(d_query + ((int64_t)(first + row) * heads + head) * size, out, scale, size);
 }
 
-// Blocks: tiles of rows, heads. All rows are written; the sequences that have rows of the block are gone through in their order.
+// Blocks: tiles of rows, heads. All rows are written. The sequences are looked at THREADS at a time, and those that have rows of
+// the block are gone through in their order.
 template <typename T, typename Bias>
 __device__ void key_gradient(const Rows<T>& query, const Rows<T>& key, const Rows<T>& value, const Batch& batch, int size,
                              float scale, const Dropout& dropout, Bias bias, const Rows<T>& d_context,
@@ -256,40 +259,51 @@ __device__ void key_gradient(const Rows<T>& query, const Rows<T>& key, const Row
   copy_rows(values, value.at(first, head), value.row, rows, size);
   bias.prepare(passing + TILE * all, head, heads);
   float4 out_key[PARTS] = {}, out_value[PARTS] = {};
-  for (int s = 0; s < batch.sequences; s++) {
-    const Sequence sequence = sequence_of(batch, s);
-    const int offset = first - sequence.start;
-    if (offset >= sequence.count || offset + rows <= 0) continue;
-    // No query sees what is not among the keys.
-    const int j = offset + row >= 0 ? offset + row : INT32_MAX;
-    // Key j is seen by the queries from j - lead on.
-    int at = batch.causal ? max(0, max(0, offset) - sequence.lead) : 0;
-    for (; at < sequence.length; at += TILE) {
-      const int count = sequence.length - at, begin = sequence.first + at;
-      float p[N], d[N];
-      copy_rows(passing, query.at(begin, head), query.row, count, size);
-      __syncthreads();
-      products(p, keys + row * all, passing, size);
-      __syncthreads();
-      copy_rows(passing, d_context.at(begin, head), d_context.row, count, size);
-      __syncthreads();
-      products(d, values + row * all, passing, size);
-      const int64_t number = (int64_t)head * batch.queries + begin;
-      const uint32_t kept = kept_of(dropout, (number + lane) * batch.rows + first + row, batch.rows);
-#pragma unroll
-      for (int c = 0; c < N; c++) {
-        const int i = lane + LANES * c;
-        const bool visible = i < count && j < sequence.visible(at + i);
-        const float2 mine = sums[number + min(i, count - 1)];
-        weigh(p[c], d[c], visible, kept >> c & 1, scale, bias, offset + row - sequence.position(at + i), dropout.factor, mine);
-      }
-      accumulate(out_value, p, passing, size);
-      __syncthreads();
-      copy_rows(passing, query.at(begin, head), query.row, count, size);
-      __syncthreads();
-      accumulate(out_key, d, passing, size);
-      __syncthreads();
+  for (int base = 0; base < batch.sequences; base += THREADS) {
+    bool hit = false;
+    if (base + (int)threadIdx.x < batch.sequences) {
+      const Sequence mine = sequence_of(batch, base + threadIdx.x);
+      hit = mine.length > 0 && mine.start < first + rows && mine.start + mine.count > first && mine.count > 0;
     }
+    const uint32_t of_warp = __ballot_sync(0xffffffffu, hit);
+    if (threadIdx.x % 32 == 0) sequences_here[threadIdx.x / 32] = of_warp;
+    __syncthreads();
+    for (int w = 0; w < THREADS / 32; w++)
+      for (uint32_t left = sequences_here[w]; left; left &= left - 1) {
+        const Sequence sequence = sequence_of(batch, base + w * 32 + __ffs(left) - 1);
+        const int offset = first - sequence.start;
+        // No query sees what is not among the keys.
+        const int j = offset + row >= 0 ? offset + row : INT32_MAX;
+        // Key j is seen by the queries from j - lead on.
+        int at = batch.causal ? max(0, max(0, offset) - sequence.lead) : 0;
+        for (; at < sequence.length; at += TILE) {
+          const int count = sequence.length - at, begin = sequence.first + at;
+          float p[N], d[N];
+          copy_rows(passing, query.at(begin, head), query.row, count, size);
+          __syncthreads();
+          products(p, keys + row * all, passing, size);
+          __syncthreads();
+          copy_rows(passing, d_context.at(begin, head), d_context.row, count, size);
+          __syncthreads();
+          products(d, values + row * all, passing, size);
+          const int64_t number = (int64_t)head * batch.queries + begin;
+          const uint32_t kept = kept_of(dropout, (number + lane) * batch.rows + first + row, batch.rows);
+#pragma unroll
+          for (int c = 0; c < N; c++) {
+            const int i = lane + LANES * c;
+            const bool visible = i < count && j < sequence.visible(at + i);
+            const float2 mine = sums[number + min(i, count - 1)];
+            weigh(p[c], d[c], visible, kept >> c & 1, scale, bias, offset + row - sequence.position(at + i), dropout.factor, mine);
+          }
+          accumulate(out_value, p, passing, size);
+          __syncthreads();
+          copy_rows(passing, query.at(begin, head), query.row, count, size);
+          __syncthreads();
+          accumulate(out_key, d, passing, size);
+          __syncthreads();
+        }
+      }
+    __syncthreads();
   }
   if (row >= rows) return;
   const int64_t to = ((int64_t)(first + row) * heads + head) * size;

@@ -26,15 +26,18 @@ typedef int i32;
 // Numbers of elements: the host refuses more than 2^32 - 1.
 typedef uint32_t Count;
 
-// The position of element `i`, counted row-major, of the axes from `first` on.
-__device__ long long place(const View& view, Count i, int first = 0) {
-  long long at = first == 0 ? view.offset : 0;
-  for (int axis = view.axes - 1; axis >= first; axis--) {
-    const Count extent = view.shape[axis];
-    at += i % extent * view.strides[axis];
-    i /= extent;
+// The position of element `i`, counted row-major, of the axes from FIRST on. The axes are known at compile time: an index that is
+// not puts the view on the stack, whose memory costs more than the element's.
+template <int FIRST = 0> __device__ long long place(const View& view, Count i) {
+  long long at = FIRST == 0 ? view.offset : 0;
+#pragma unroll
+  for (int axis = AXES - 1; axis > FIRST; axis--) {
+    if (axis >= view.axes) continue;
+    const Count extent = view.shape[axis], rest = i / extent;
+    at += (i - rest * extent) * view.strides[axis];
+    i = rest;
   }
-  return at;
+  return FIRST < view.axes ? at + i * view.strides[FIRST] : at;
 }
 
 // The element of this thread. The last blocks of 2^32 - 1 elements would count on from 0.

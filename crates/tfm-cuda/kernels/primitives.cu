@@ -65,7 +65,7 @@ __device__ int binary(int op, int a, int b) {
     if (i >= n) return; \
     const int id = ids[place(at, i / width)]; \
     const bool there = id >= 0 && id < rows.shape[0]; \
-    out[i] = there ? table[rows.offset + id * rows.strides[0] + place(rows, i % width, 1)] : T(0); \
+    out[i] = there ? table[rows.offset + id * rows.strides[0] + place<1>(rows, i % width)] : T(0); \
   } \
   KERNEL write_rows_##BITS(const T* x, View from, const i32* ids, View at, T* out, View to, Count width, \
                            Count n) { \
@@ -73,7 +73,7 @@ __device__ int binary(int op, int a, int b) {
     if (i >= n) return; \
     const int id = ids[place(at, i / width)]; \
     if (id < 0 || id >= to.shape[0]) return; \
-    out[to.offset + id * to.strides[0] + place(to, i % width, 1)] = x[place(from, i)]; \
+    out[to.offset + id * to.strides[0] + place<1>(to, i % width)] = x[place(from, i)]; \
   }
 
 BY_BITS(16, uint16_t)

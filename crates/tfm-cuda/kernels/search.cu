@@ -1,8 +1,10 @@
-// The k largest of each row, and those of its log softmax: a block a row. Each thread keeps the best 8 of its elements, a warp
-// chooses the best 8 of its threads', and the first warp those of the warps. More than 8 are found 8 at a time, each time
-// behind the last.
+// The k largest of each row, those of its log softmax, and those of logits with bans: a block a row. In a first pass each thread
+// finds the largest of its elements, and the softmax's sums. So many as are wanted are at least as large as the wanted-th of those; a
+// thread that has nothing as large is done. The others, about as many as are wanted, look for the best 8 of their elements,
+// of which their warp chooses 8, and the first warp those of the warps. More than 8 are found 8 at a time, each time behind the
+// last.
 //
-// Floor of memory: one read of the row, the softmax's sums included; more than 8 read it again, from the cache.
+// Floor of memory: one read of the row; more than 8 read it again, from the cache.
 #include "packs.cuh"
 
 namespace {
@@ -35,34 +37,8 @@ template <typename Key> struct Best {
     for (int j = 0; j < BEST; j++) list[j] = {lowest(Key()), INT32_MAX};
   }
 
-  // Takes in what belongs to the best of a pack, of which the elements of the mask `open` count. All lanes of a warp call it
-  // at once: each 4 lanes have an element that is at least `floor`, so what is below is none of the warp's best 8.
-  template <int N> __device__ void offer(const Key (&keys)[N], int first, unsigned open) {
-    Key floor = list[0].key;
-#pragma unroll
-    for (int i = 0; i < N; i++) floor = (open >> i & 1) && keys[i] > floor ? keys[i] : floor;
-#pragma unroll
-    for (int lane = 1; lane < 32; lane *= 2) {
-      const Key other = __shfl_xor_sync(0xffffffffu, floor, lane);
-      floor = (lane < 4) == (other > floor) ? other : floor;
-    }
-#pragma unroll
-    for (int i = 0; i < N; i++) open &= ~((unsigned)(keys[i] < floor) << i);
-#pragma unroll 1
-    while (open != 0) {
-      Candidate<Key> top = {lowest(Key()), INT32_MAX};
-#pragma unroll
-      for (int i = 0; i < N; i++) {
-        const Candidate<Key> here = {keys[i], first + i};
-        if ((open >> i & 1) && here.beats(top)) top = here;
-      }
-      if (!top.beats(list[BEST - 1])) return;
-      take(top);
-      open &= ~(1u << (top.id - first));
-    }
-  }
-
   __device__ void take(Candidate<Key> one) {
+    if (!one.beats(list[BEST - 1])) return;
     list[BEST - 1] = one;
 #pragma unroll
     for (int j = BEST - 1; j > 0; j--) {
@@ -114,84 +90,140 @@ __device__ Candidate<Key> choose(Best<Key>& best, int k, Candidate<Key> (&of_war
   return chosen;
 }
 
-__device__ void load_keys(float (&out)[4], const f32* x, int left, bool at_once) { load(out, x, left, at_once, 0.f); }
-__device__ void load_keys(float (&out)[8], const f16* x, int left, bool at_once) { load(out, x, left, at_once, 0.f); }
-__device__ void load_keys(float (&out)[8], const bf16* x, int left, bool at_once) { load(out, x, left, at_once, 0.f); }
+__device__ void load_keys(float (&out)[4], const f32* x, int left, bool at_once) { load(out, x, left, at_once, -INFINITY); }
+__device__ void load_keys(float (&out)[8], const f16* x, int left, bool at_once) { load(out, x, left, at_once, -INFINITY); }
+__device__ void load_keys(float (&out)[8], const bf16* x, int left, bool at_once) { load(out, x, left, at_once, -INFINITY); }
 __device__ void load_keys(int (&out)[4], const i32* x, int left, bool) {
 #pragma unroll
   for (int i = 0; i < 4; i++) out[i] = i < left ? x[i] : 0;
 }
 
-template <typename Key, typename T>
-__device__ void top_k(const T* x, int64_t stride, T* values, i32* indices, int columns, int k,
-                      Candidate<Key> (&of_warps)[16][BEST], Candidate<Key>& handed_on) {
-  const Count row = blockIdx.x;
-  x += row * stride;
-  const bool at_once = aligned(x);
-  Candidate<Key> last = first(Key());
-  for (int done = 0; done < k; done += BEST) {
-    Best<Key> best;
-    for (int start = 0; start < columns; start += blockDim.x * PACK<T>) {
-      const int column = start + threadIdx.x * PACK<T>;
-      Key part[PACK<T>];
-      load_keys(part, x + column, columns - column, at_once);
-      unsigned open = 0;
+// What is added to a pack, of the row's type or of f32.
+template <typename T> __device__ void load_bias(float (&out)[PACK<T>], const T* x, int left, bool at_once) {
+  load(out, x, left, at_once, 0.f);
+}
+template <int N> __device__ void load_bias(float (&out)[N], const f32* x, int left, bool at_once) {
 #pragma unroll
-      for (int i = 0; i < PACK<T>; i++) {
-        part[i] = ranked(part[i]);
-        const Candidate<Key> here = {part[i], column + i};
-        open |= (unsigned)(i < columns - column && (done == 0 || last.beats(here))) << i;
-      }
-      best.offer(part, column, open);
-    }
-    const int wanted = min(BEST, k - done);
-    const Candidate<Key> mine = choose(best, wanted, of_warps);
-    if (threadIdx.x < wanted) {
-      values[(int64_t)row * k + done + threadIdx.x] = x[mine.id];
-      indices[(int64_t)row * k + done + threadIdx.x] = mine.id;
-    }
-    if (threadIdx.x == wanted - 1) handed_on = mine;
-    __syncthreads();
-    last = handed_on;
-    // The memory may be used again.
-    __syncthreads();
+  for (int i = 0; i < N; i += 4) {
+    float four[4];
+    load(four, x + i, left - i, at_once, 0.f);
+#pragma unroll
+    for (int j = 0; j < 4; j++) out[i + j] = four[j];
   }
 }
 
-template <typename T>
-__device__ void top_log_probabilities(const T* x, int64_t stride, const T* bias, T* values, i32* ids, int columns, int k,
-                                      Shared& shared, Candidate<float> (&of_warps)[16][BEST],
-                                      Candidate<float>& handed_on) {
-  const Count row = blockIdx.x;
-  x += row * stride;
-  const bool at_once = aligned(x), bias_at_once = aligned(bias);
-  Exponentials all = {-INFINITY, 0.f};
+// A row that is compared as it is.
+template <typename T, typename Key> struct Plain {
+  typedef Key Compared;
+  static constexpr int N = PACK<T>;
+  const T* x;
+  int columns;
+  bool at_once;
+  __device__ Plain(const T* row, int n) : x(row), columns(n), at_once(aligned(row)) {}
+  __device__ void read(Key (&keys)[N], int column, bool) {
+    load_keys(keys, x + column, columns - column, at_once);
+#pragma unroll
+    for (int i = 0; i < N; i++) keys[i] = ranked(keys[i]);
+  }
+};
+
+// A row with a bias, and of the row without it, if it is LOG, what its softmax needs.
+template <typename T, typename Bias, bool LOG> struct Biased {
+  typedef float Compared;
+  static constexpr int N = PACK<T>;
+  const T* x;
+  const Bias* bias;
+  int columns;
+  bool at_once, bias_at_once;
+  Exponentials all;
+  __device__ Biased(const T* row, const Bias* added, int n)
+      : x(row), bias(added), columns(n), at_once(aligned(row)), bias_at_once(aligned(added)), all({-INFINITY, 0.f}) {}
+  __device__ void read(float (&keys)[N], int column, bool counts) {
+    float more[N];
+    load_keys(keys, x + column, columns - column, at_once);
+    load_bias(more, bias + column, columns - column, bias_at_once);
+    if (LOG && counts) all = joined(all, exponentials(keys));
+#pragma unroll
+    for (int i = 0; i < N; i++) keys[i] = ranked(keys[i] + more[i]);
+  }
+};
+
+// The `wanted` best of a row behind `last`, or, before any is found, of all: lane j of the first warp gets the j-th.
+template <typename Row, typename Key = typename Row::Compared>
+__device__ Candidate<Key> best_behind(Row& row, Candidate<Key> last, bool none_yet, int wanted,
+                                      Candidate<Key> (&of_warps)[16][BEST], Candidate<Key>& handed_on) {
+  constexpr int N = Row::N;
+  const int step = blockDim.x * N;
+  Key most = lowest(Key());
+  for (int column = threadIdx.x * N; column < row.columns; column += step) {
+    Key keys[N];
+    row.read(keys, column, none_yet);
+#pragma unroll
+    for (int i = 0; i < N; i++) {
+      const bool open = i < row.columns - column && (none_yet || last.beats({keys[i], column + i}));
+      most = open && keys[i] > most ? keys[i] : most;
+    }
+  }
+  Best<Key> largest;
+  largest.list[0] = {most, (int)threadIdx.x};
+  const Candidate<Key> one = choose(largest, wanted, of_warps);
+  if (threadIdx.x == wanted - 1) handed_on = one;
+  __syncthreads();
+  const Key bound = handed_on.key;
+  Best<Key> found;
+  if (most >= bound) {
+    for (int column = threadIdx.x * N; column < row.columns; column += step) {
+      Key keys[N];
+      row.read(keys, column, false);
+#pragma unroll
+      for (int i = 0; i < N; i++) {
+        const Candidate<Key> here = {keys[i], column + i};
+        const bool open = i < row.columns - column && (none_yet || last.beats(here));
+        if (open && keys[i] >= bound) found.take(here);
+      }
+    }
+  }
+  __syncwarp();
+  return choose(found, wanted, of_warps);
+}
+
+// Hands the last of the chosen to all.
+template <typename Key>
+__device__ Candidate<Key> hand_on(Candidate<Key> mine, int wanted, Candidate<Key>& handed_on) {
+  if (threadIdx.x == wanted - 1) handed_on = mine;
+  __syncthreads();
+  const Candidate<Key> last = handed_on;
+  // The memory may be used again.
+  __syncthreads();
+  return last;
+}
+
+// The k best of a row: as `put` has them.
+template <typename Row, typename Put, typename Key = typename Row::Compared>
+__device__ void top(Row row, int k, Candidate<Key> (&of_warps)[16][BEST], Candidate<Key>& handed_on, Put put) {
+  Candidate<Key> last = first(Key());
+  for (int done = 0; done < k; done += BEST) {
+    const int wanted = min(BEST, k - done);
+    const Candidate<Key> mine = best_behind(row, last, done == 0, wanted, of_warps, handed_on);
+    if (threadIdx.x < wanted) put((int64_t)blockIdx.x * k + done + threadIdx.x, mine);
+    last = hand_on(mine, wanted, handed_on);
+  }
+}
+
+template <typename T, typename Bias>
+__device__ void top_log_probabilities(Biased<T, Bias, true> row, Bias* values, i32* ids, int k, Shared& shared,
+                                      Candidate<float> (&of_warps)[16][BEST], Candidate<float>& handed_on) {
+  Exponentials all;
   Candidate<float> last = first(0.f);
   for (int done = 0; done < k; done += BEST) {
-    Best<float> best;
-    for (int start = 0; start < columns; start += blockDim.x * PACK<T>) {
-      const int column = start + threadIdx.x * PACK<T>;
-      float part[PACK<T>], more[PACK<T>];
-      load(part, x + column, columns - column, at_once, -INFINITY);
-      load(more, bias + column, columns - column, bias_at_once, 0.f);
-      if (done == 0) all = joined(all, exponentials(part));
-      unsigned open = 0;
-#pragma unroll
-      for (int i = 0; i < PACK<T>; i++) {
-        part[i] = ranked(part[i] + more[i]);
-        const Candidate<float> here = {part[i], column + i};
-        open |= (unsigned)(i < columns - column && (done == 0 || last.beats(here))) << i;
-      }
-      best.offer(part, column, open);
-    }
-    if (done == 0) all = join(all, Exponentials{-INFINITY, 0.f}, shared);
     const int wanted = min(BEST, k - done);
-    const Candidate<float> mine = choose(best, wanted, of_warps);
+    const Candidate<float> mine = best_behind(row, last, done == 0, wanted, of_warps, handed_on);
+    if (done == 0) all = join(row.all, Exponentials{-INFINITY, 0.f}, shared);
     if (threadIdx.x < 32) {
       // As the log softmax rounds; two that differed by less than that go by their ids.
       const bool has = threadIdx.x < wanted;
       float value = -INFINITY;
-      if (has) value = number(x[mine.id]) - all.max - logf(all.sum) + number(bias[mine.id]);
+      if (has) value = number(row.x[mine.id]) - all.max - logf(all.sum) + number(row.bias[mine.id]);
       const Candidate<float> own = {ranked(value), mine.id};
       int rank = 0;
 #pragma unroll
@@ -200,15 +232,12 @@ __device__ void top_log_probabilities(const T* x, int64_t stride, const T* bias,
         rank += lane < wanted && other.beats(own);
       }
       if (has) {
-        values[(int64_t)row * k + done + rank] = convert<T>(value);
-        ids[(int64_t)row * k + done + rank] = mine.id;
+        const int64_t at = (int64_t)blockIdx.x * k + done + rank;
+        values[at] = convert<Bias>(value);
+        ids[at] = mine.id;
       }
     }
-    if (threadIdx.x == wanted - 1) handed_on = mine;
-    __syncthreads();
-    last = handed_on;
-    // The memory may be used again.
-    __syncthreads();
+    last = hand_on(mine, wanted, handed_on);
   }
 }
 
@@ -219,7 +248,11 @@ __device__ void top_log_probabilities(const T* x, int64_t stride, const T* bias,
       top_k_##T(const T* x, int64_t stride, T* values, i32* indices, Count columns, Count k) { \
     __shared__ Candidate<KEY> of_warps[16][BEST]; \
     __shared__ Candidate<KEY> handed_on; \
-    top_k<KEY, T>(x, stride, values, indices, columns, k, of_warps, handed_on); \
+    const T* row = x + blockIdx.x * stride; \
+    top(Plain<T, KEY>(row, columns), k, of_warps, handed_on, [=](int64_t at, Candidate<KEY> one) { \
+      values[at] = row[one.id]; \
+      indices[at] = one.id; \
+    }); \
   }
 
 TOP_K(f32, float)
@@ -227,15 +260,35 @@ TOP_K(f16, float)
 TOP_K(bf16, float)
 TOP_K(i32, int)
 
-#define TOP_LOG_PROBABILITIES(T) \
+// The bias and the values have the type BIAS.
+#define TOP_LOG_PROBABILITIES(NAME, T, BIAS) \
   KERNEL __launch_bounds__(512) \
-      top_log_probabilities_##T(const T* x, int64_t stride, const T* bias, T* values, i32* ids, Count columns, Count k) { \
+      NAME(const T* x, int64_t stride, const BIAS* bias, BIAS* values, i32* ids, Count columns, Count k) { \
     __shared__ Shared shared; \
     __shared__ Candidate<float> of_warps[16][BEST]; \
     __shared__ Candidate<float> handed_on; \
-    top_log_probabilities<T>(x, stride, bias, values, ids, columns, k, shared, of_warps, handed_on); \
+    const Biased<T, BIAS, true> row(x + blockIdx.x * stride, bias, columns); \
+    top_log_probabilities(row, values, ids, k, shared, of_warps, handed_on); \
   }
 
-TOP_LOG_PROBABILITIES(f32)
-TOP_LOG_PROBABILITIES(f16)
-TOP_LOG_PROBABILITIES(bf16)
+TOP_LOG_PROBABILITIES(top_log_probabilities_f32, f32, f32)
+TOP_LOG_PROBABILITIES(top_log_probabilities_f16, f16, f16)
+TOP_LOG_PROBABILITIES(top_log_probabilities_bf16, bf16, bf16)
+TOP_LOG_PROBABILITIES(top_of_linear_f16, f16, f32)
+TOP_LOG_PROBABILITIES(top_of_linear_bf16, bf16, f32)
+
+#define TOP_LOGITS(T) \
+  KERNEL __launch_bounds__(512) \
+      top_logits_##T(const T* x, int64_t stride, const f32* bans, f32* values, i32* ids, Count columns, Count k) { \
+    __shared__ Candidate<float> of_warps[16][BEST]; \
+    __shared__ Candidate<float> handed_on; \
+    const T* row = x + blockIdx.x * stride; \
+    top(Biased<T, f32, false>(row, bans, columns), k, of_warps, handed_on, [=](int64_t at, Candidate<float> one) { \
+      values[at] = number(row[one.id]) + bans[one.id]; \
+      ids[at] = one.id; \
+    }); \
+  }
+
+TOP_LOGITS(f32)
+TOP_LOGITS(f16)
+TOP_LOGITS(bf16)

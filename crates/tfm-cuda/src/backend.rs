@@ -286,7 +286,7 @@ impl Backend for CudaBackend {
         let n = dst.layout.shape().elements();
         let width = table.layout.shape()[1..].iter().product();
         let call = self.primitive(format!("gather_{}", bits(dst.dtype)));
-        call.strided(&table).strided(&ids).target(&mut dst).count(width).each(n)
+        call.strided_rows(&table).strided(&ids).target(&mut dst).count(width).each(n)
     }
 
     fn scatter_add(
@@ -307,7 +307,7 @@ impl Backend for CudaBackend {
         let n = src.layout.shape().elements();
         let width = src.layout.shape()[1..].iter().product();
         let call = self.primitive(format!("write_rows_{}", bits(dst.dtype)));
-        call.strided(&src).strided(&ids).strided_target(&mut dst).count(width).each(n)
+        call.strided(&src).strided(&ids).strided_target_rows(&mut dst).count(width).each(n)
     }
 
     fn top_k(

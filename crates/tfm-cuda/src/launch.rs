@@ -95,14 +95,21 @@ impl<'a> Call<'a> {
     pub(crate) fn strided(self, view: &View<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at(0, self.stream);
-        self.add(Argument::Pointer(at)).layout(view.layout)
+        self.add(Argument::Pointer(at)).layout(view.layout, 0)
+    }
+
+    /// A source whose rows are named by ids, and where its elements lie.
+    pub(crate) fn strided_rows(self, view: &View<'_, Buffer>) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at(0, self.stream);
+        self.add(Argument::Pointer(at)).layout(view.layout, 1)
     }
 
     /// A source, and another layout than its own; the kernel stays within its own.
     pub(crate) fn strided_as(self, view: &View<'_, Buffer>, layout: &Layout) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at(0, self.stream);
-        self.add(Argument::Pointer(at)).layout(layout)
+        self.add(Argument::Pointer(at)).layout(layout, 0)
     }
 
     /// A source that this call does without.
@@ -135,7 +142,14 @@ impl<'a> Call<'a> {
     pub(crate) fn strided_target(self, view: &mut ViewMut<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at_mut(0, self.stream);
-        self.add(Argument::Pointer(at)).layout(view.layout)
+        self.add(Argument::Pointer(at)).layout(view.layout, 0)
+    }
+
+    /// A destination whose rows are named by ids, and where its elements lie.
+    pub(crate) fn strided_target_rows(self, view: &mut ViewMut<'_, Buffer>) -> Self {
+        view.buffer.expect_inside(view.layout);
+        let at = view.buffer.at_mut(0, self.stream);
+        self.add(Argument::Pointer(at)).layout(view.layout, 1)
     }
 
     /// Memory of the backend's own, of at least `elements` elements.
@@ -145,20 +159,22 @@ impl<'a> Call<'a> {
         self.add(Argument::Pointer(at))
     }
 
-    fn layout(mut self, layout: &Layout) -> Self {
-        let (axes, shape) = (layout.shape().len(), layout.shape());
+    /// Where elements lie, with the first `kept` axes as they are and as few of the others as strides allow: a thread divides
+    /// once for each.
+    fn layout(mut self, layout: &Layout, kept: usize) -> Self {
+        let axes = merged(layout, kept);
         let mut view = Strided {
-            axes: axes as i32,
+            axes: axes.len() as i32,
             shape: [1; AXES],
             strides: [0; AXES],
             offset: layout.offset() as i64,
         };
-        if axes > AXES || shape.iter().any(|extent| i32::try_from(*extent).is_err()) {
-            self.refuse(format!("an operand of shape {shape} is too large"));
+        if axes.len() > AXES || axes.iter().any(|(extent, _)| i32::try_from(*extent).is_err()) {
+            self.refuse(format!("an operand of shape {} is too large", layout.shape()));
         } else {
-            for axis in 0..axes {
-                view.shape[axis] = shape[axis] as i32;
-                view.strides[axis] = layout.strides()[axis] as i64;
+            for (axis, (extent, stride)) in axes.into_iter().enumerate() {
+                view.shape[axis] = extent as i32;
+                view.strides[axis] = stride as i64;
             }
         }
         self.add(Argument::Strided(view))
@@ -259,6 +275,26 @@ impl<'a> Call<'a> {
     }
 }
 
+/// Extents and strides of the axes, but those of one element, and joined where one goes on where the next ends; the first `kept`
+/// stay.
+fn merged(layout: &Layout, kept: usize) -> SmallVec<[(usize, usize); AXES]> {
+    let mut axes: SmallVec<[(usize, usize); AXES]> = SmallVec::new();
+    let all = layout.shape().iter().copied().zip(layout.strides().iter().copied());
+    for (axis, (extent, stride)) in all.enumerate() {
+        if axis >= kept && extent == 1 {
+            continue;
+        }
+        let joined = axes.len() > kept;
+        match axes.last_mut().filter(|_| joined) {
+            Some(last) if last.1 == stride * extent && i32::try_from(last.0 * extent).is_ok() => {
+                *last = (last.0 * extent, stride);
+            }
+            _ => axes.push((extent, stride)),
+        }
+    }
+    axes
+}
+
 /// Asks for the dynamic shared memory that a kernel does not get by itself.
 fn allow_shared(function: &CudaFunction, bytes: u32) -> Result<(), cudarc::driver::DriverError> {
     if bytes <= FREE_SHARED_BYTES {
@@ -266,4 +302,27 @@ fn allow_shared(function: &CudaFunction, bytes: u32) -> Result<(), cudarc::drive
     }
     let most = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
     function.set_attribute(most, bytes as i32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::merged;
+    use tfm_core::{Layout, Shape};
+
+    fn of(shape: &[usize], strides: &[usize], kept: usize) -> Vec<(usize, usize)> {
+        merged(&Layout::from_parts(Shape::new(shape), strides, 3), kept).to_vec()
+    }
+
+    #[test]
+    fn axes_are_joined_where_strides_allow() {
+        assert_eq!(of(&[2, 3, 4], &[12, 4, 1], 0), [(24, 1)]);
+        assert_eq!(of(&[2, 3, 4], &[24, 4, 1], 0), [(2, 24), (12, 1)]);
+        assert_eq!(of(&[2, 3, 4], &[12, 4, 1], 1), [(2, 12), (12, 1)]);
+        assert_eq!(of(&[2, 3, 4], &[1, 2, 6], 0), [(2, 1), (3, 2), (4, 6)]);
+        assert_eq!(of(&[5, 1, 7], &[0, 9, 0], 0), [(35, 0)]);
+        assert_eq!(of(&[1, 1], &[4, 1], 1), [(1, 4)]);
+        assert_eq!(of(&[], &[], 0), []);
+        // Not beyond what an extent of the kernels holds.
+        assert_eq!(of(&[4, 1 << 30], &[0, 0], 0), [(4, 0), (1 << 30, 0)]);
+    }
 }

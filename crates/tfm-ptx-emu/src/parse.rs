@@ -33,6 +33,8 @@ pub(crate) struct Parser<'a> {
     at: usize,
     scopes: Vec<HashMap<&'a str, Name>>,
     variables: Vec<Variable>,
+    /// Bytes of shared memory that the module declares.
+    shared: usize,
 }
 
 type Result<T, E = ParseError> = std::result::Result<T, E>;
@@ -40,7 +42,7 @@ type Result<T, E = ParseError> = std::result::Result<T, E>;
 impl<'a> Parser<'a> {
     pub(crate) fn new(text: &'a str) -> Result<Self> {
         let tokens = tokens(text)?;
-        Ok(Parser { tokens, at: 0, scopes: vec![HashMap::new()], variables: Vec::new() })
+        Ok(Parser { tokens, at: 0, scopes: vec![HashMap::new()], variables: Vec::new(), shared: 0 })
     }
 
     fn line(&self) -> u32 {
@@ -130,15 +132,21 @@ impl<'a> Parser<'a> {
                 }
                 ".global" | ".const" => self.variable()?,
                 ".shared" => {
-                    // Of the module: `extern` memory whose size the launch says.
-                    let (name, _, size) = self.declaration()?;
-                    if size != Some(0) {
-                        return self.error(
-                            "shared variables of the module must be `extern` and without size",
-                        );
-                    }
-                    let start = Name::Is(Operand::Special(Special::DynamicShared));
-                    self.scopes[0].insert(name, start);
+                    let (name, align, size) = self.declaration()?;
+                    let start = match size {
+                        // `extern` memory whose size the launch says.
+                        Some(0) => Operand::Special(Special::DynamicShared),
+                        // What every kernel of the module has.
+                        _ => {
+                            let start = self.shared.next_multiple_of(align);
+                            self.shared = start + size.unwrap_or(0);
+                            if self.shared > MOST_LOCAL {
+                                return self.error("the variable is too large");
+                            }
+                            Operand::Immediate(start as u64)
+                        }
+                    };
+                    self.scopes[0].insert(name, Name::Is(start));
                     self.expect(';')?;
                 }
                 _ => return self.error(format!("`{word}` is not understood")),
@@ -256,7 +264,7 @@ impl<'a> Parser<'a> {
             kernel: Kernel {
                 name,
                 parameters,
-                shared: 0,
+                shared: self.shared,
                 local: 0,
                 registers: Vec::new(),
                 instructions: Vec::new(),

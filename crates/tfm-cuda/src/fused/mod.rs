@@ -17,6 +17,7 @@ pub(crate) use relative_bias::Buckets;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::quantized;
+use smallvec::SmallVec;
 use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
 use tfm_core::fused::{Embedding, Fused, Linear, Precision};
 use tfm_core::{DType, Layout};
@@ -38,6 +39,11 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
     match op {
         Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
         Fused::Embedding(_) => Wanted::Contiguous,
+        Fused::TopOfLinear(_) | Fused::TopLogits(_) if operand == 0 => Wanted::Rows,
+        // Weights.
+        Fused::TopOfLinear(_) if operand == 1 => Wanted::Any,
+        Fused::TopLogits(op) if operand == 1 || (op.screened && operand == 2) => Wanted::Any,
+        Fused::TopOfLinear(_) | Fused::TopLogits(_) => Wanted::Contiguous,
         Fused::Linear(_) if operand == 1 => Wanted::Any,
         Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
         Fused::Linear(_) => Wanted::Rows,
@@ -64,8 +70,6 @@ fn wanted(op: &Fused, operand: usize) -> Wanted {
         | Fused::Dropout(_)
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
-        | Fused::TopOfLinear(_)
-        | Fused::TopLogits(_)
         | Fused::TopOfShortlist(_)
         | Fused::Adam(_) => Wanted::Contiguous,
         Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
@@ -94,8 +98,12 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
                 }
             }
         }
-        // Their decompositions begin with the kernel of a linear layer.
-        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) => false,
+        // The decompositions of what is not here begin with the kernel of a linear layer, and lose nothing.
+        Fused::TopOfLinear(op) => {
+            op.precision == Precision::Full && signature.inputs[0].0 != DType::F32
+        }
+        Fused::TopLogits(op) => op.precision == Precision::Full,
+        Fused::TopOfShortlist(_) => false,
         Fused::LayerNorm(_)
         | Fused::LayerNormGradient(_)
         | Fused::RmsNorm(_)
@@ -162,9 +170,18 @@ pub(crate) fn run(
             cross_entropy::run_gradient(cuda, op, inputs, &mut outputs[0])
         }
         Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
-        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) => {
-            unreachable!("`supports` refuses it")
+        Fused::TopOfLinear(op) => {
+            search::of_linear(cuda, "top_of_linear", op.k, op.bias, inputs, outputs)
         }
+        Fused::TopLogits(op) => {
+            // What it may be screened by is not needed.
+            let mut inputs: SmallVec<[View<'_, Buffer>; 5]> = inputs.into();
+            if op.screened {
+                inputs.remove(2);
+            }
+            search::of_linear(cuda, "top_logits", op.k, op.bias, &inputs, outputs)
+        }
+        Fused::TopOfShortlist(_) => unreachable!("`supports` refuses it"),
         Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
         Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),
