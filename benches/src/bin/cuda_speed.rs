@@ -13,10 +13,12 @@ use tfm_core::fused::{
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
 
-/// How often a kernel runs before it is timed, in a timing, and how many timings there are.
+/// How often a kernel runs before it is timed, how many timings there are, and how often it runs in one: so many times at most,
+/// for about so many seconds.
 const WARM: usize = 3;
-const CALLS: usize = 20;
 const TIMINGS: usize = 9;
+const CALLS: usize = 20;
+const SECONDS: f64 = 0.01;
 /// Bytes of the copy that says how fast memory is.
 const COPIED: usize = 512 << 20;
 
@@ -88,14 +90,18 @@ fn median(cuda: &CudaBackend, mut call: impl FnMut() -> Outcome) -> Outcome<f64>
         call()?;
     }
     cuda.settle()?;
+    let start = Instant::now();
+    call()?;
+    cuda.settle()?;
+    let calls = ((SECONDS / start.elapsed().as_secs_f64()) as usize).clamp(1, CALLS);
     let mut times = Vec::with_capacity(TIMINGS);
     for _ in 0..TIMINGS {
         let start = Instant::now();
-        for _ in 0..CALLS {
+        for _ in 0..calls {
             call()?;
         }
         cuda.settle()?;
-        times.push(start.elapsed().as_secs_f64() / CALLS as f64);
+        times.push(start.elapsed().as_secs_f64() / calls as f64);
     }
     times.sort_by(f64::total_cmp);
     Ok(times[TIMINGS / 2])
@@ -307,6 +313,14 @@ fn main() -> Outcome {
             bench.linear(dtype, m, n, k)?;
         }
     }
+    for width in [32, 128, 512] {
+        for dtype in [DType::F32, DType::F16] {
+            bench.decode(dtype, width)?;
+        }
+    }
+    for biased in [false, true] {
+        bench.attention(DType::F32, 64, (32, 512), false, biased)?;
+    }
     for size in [64, 128] {
         for (batch, length) in [(32, 512), (4, 4096)] {
             for causal in [false, true] {
@@ -315,14 +329,6 @@ fn main() -> Outcome {
                 }
                 bench.attention(DType::BF16, size, (batch, length), causal, true)?;
             }
-        }
-    }
-    for biased in [false, true] {
-        bench.attention(DType::F32, 64, (32, 512), false, biased)?;
-    }
-    for width in [32, 128, 512] {
-        for dtype in [DType::F32, DType::F16] {
-            bench.decode(dtype, width)?;
         }
     }
     Ok(())

@@ -50,7 +50,7 @@ enum Numbers {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Device {
     Cpu,
-    /// The first CUDA device: one worker, f32 between the layers of an int8 model.
+    /// The first CUDA device, which the workers share; f32 between the layers of an int8 model.
     Cuda,
 }
 
@@ -148,11 +148,11 @@ impl Program {
         let parameters = Parameters::of_type(model.checkpoint().clone(), dtype);
         let parameters = Arc::new(parameters);
         let threads = arguments.workers * arguments.threads;
-        let (session, workers) = match arguments.device {
-            Device::Cpu => (Session::new(CpuBackend::new(threads)?, parameters), arguments.workers),
-            Device::Cuda => (Session::new(CudaBackend::new(0)?, parameters), 1),
+        let session = match arguments.device {
+            Device::Cpu => Session::new(CpuBackend::new(threads)?, parameters),
+            Device::Cuda => Session::new(CudaBackend::new(0)?, parameters),
         };
-        let generator = Generator::new(&session, &config, workers, arguments.threads)?;
+        let generator = Generator::new(&session, &config, arguments.workers, arguments.threads)?;
         Ok(Program { model, generator, options: Arc::new(options), limits, text: arguments.text })
     }
 

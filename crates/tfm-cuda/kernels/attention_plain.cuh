@@ -253,59 +253,63 @@ __device__ void key_gradient(const Rows<T>& query, const Rows<T>& key, const Row
                              const float2* sums, T* d_key, T* d_value) {
   const int head = blockIdx.y, heads = gridDim.y, row = threadIdx.x / LANES, lane = threadIdx.x % LANES, all = wide(size);
   float *const keys = memory, *const values = keys + TILE * all, *const passing = values + TILE * all;
-  const int first = blockIdx.x * TILE, rows = min(TILE, batch.rows - first);
+  const int first = blockIdx.x * TILE;
 
-  copy_rows(keys, key.at(first, head), key.row, rows, size);
-  copy_rows(values, value.at(first, head), value.row, rows, size);
+  copy_rows(keys, key.at(first, head), key.row, batch.rows - first, size);
+  copy_rows(values, value.at(first, head), value.row, batch.rows - first, size);
   bias.prepare(passing + TILE * all, head, heads);
   float4 out_key[PARTS] = {}, out_value[PARTS] = {};
-  for (int base = 0; base < batch.sequences; base += THREADS) {
-    bool hit = false;
-    if (base + (int)threadIdx.x < batch.sequences) {
-      const Sequence mine = sequence_of(batch, base + threadIdx.x);
-      hit = mine.length > 0 && mine.start < first + rows && mine.start + mine.count > first && mine.count > 0;
-    }
-    const uint32_t of_warp = __ballot_sync(0xffffffffu, hit);
-    if (threadIdx.x % 32 == 0) sequences_here[threadIdx.x / 32] = of_warp;
-    __syncthreads();
-    for (int w = 0; w < THREADS / 32; w++)
-      for (uint32_t left = sequences_here[w]; left; left &= left - 1) {
-        const Sequence sequence = sequence_of(batch, base + w * 32 + __ffs(left) - 1);
-        const int offset = first - sequence.start;
-        // No query sees what is not among the keys.
-        const int j = offset + row >= 0 ? offset + row : INT32_MAX;
-        // Key j is seen by the queries from j - lead on.
-        int at = batch.causal ? max(0, max(0, offset) - sequence.lead) : 0;
-        for (; at < sequence.length; at += TILE) {
-          const int count = sequence.length - at, begin = sequence.first + at;
-          float p[N], d[N];
-          copy_rows(passing, query.at(begin, head), query.row, count, size);
-          __syncthreads();
-          products(p, keys + row * all, passing, size);
-          __syncthreads();
-          copy_rows(passing, d_context.at(begin, head), d_context.row, count, size);
-          __syncthreads();
-          products(d, values + row * all, passing, size);
-          const int64_t number = (int64_t)head * batch.queries + begin;
-          const uint32_t kept = kept_of(dropout, (number + lane) * batch.rows + first + row, batch.rows);
-#pragma unroll
-          for (int c = 0; c < N; c++) {
-            const int i = lane + LANES * c;
-            const bool visible = i < count && j < sequence.visible(at + i);
-            const float2 mine = sums[number + min(i, count - 1)];
-            weigh(p[c], d[c], visible, kept >> c & 1, scale, bias, offset + row - sequence.position(at + i), dropout.factor, mine);
-          }
-          accumulate(out_value, p, passing, size);
-          __syncthreads();
-          copy_rows(passing, query.at(begin, head), query.row, count, size);
-          __syncthreads();
-          accumulate(out_key, d, passing, size);
-          __syncthreads();
-        }
+  for (int s = 0; s < batch.sequences;) {
+    if (s % THREADS == 0) {
+      __syncthreads();
+      bool hit = false;
+      if (s + (int)threadIdx.x < batch.sequences) {
+        const Sequence mine = sequence_of(batch, s + threadIdx.x);
+        hit = mine.length > 0 && mine.start < first + TILE && mine.start + mine.count > first && mine.count > 0;
       }
-    __syncthreads();
+      const uint32_t of_warp = __ballot_sync(0xffffffffu, hit);
+      if (threadIdx.x % 32 == 0) sequences_here[threadIdx.x / 32] = of_warp;
+      __syncthreads();
+    }
+    const uint32_t left = sequences_here[s % THREADS / 32] >> s % 32;
+    if (left == 0) {
+      s = (s | 31) + 1;
+      continue;
+    }
+    s += __ffs(left) - 1;
+    const Sequence sequence = sequence_of(batch, s++);
+    const int offset = first - sequence.start;
+    // Key j is seen by the queries from j - lead on, and what is not among the keys by none.
+    const int j = offset + row, from = j >= 0 && j < sequence.count ? j - sequence.lead : INT32_MAX;
+    int at = batch.causal ? max(0, max(0, offset) - sequence.lead) : 0;
+    for (; at < sequence.length; at += TILE) {
+      const int count = sequence.length - at, begin = sequence.first + at;
+      float p[N], d[N];
+      copy_rows(passing, query.at(begin, head), query.row, count, size);
+      __syncthreads();
+      products(p, keys + row * all, passing, size);
+      __syncthreads();
+      copy_rows(passing, d_context.at(begin, head), d_context.row, count, size);
+      __syncthreads();
+      products(d, values + row * all, passing, size);
+      const int64_t number = (int64_t)head * batch.queries + begin;
+      const uint32_t kept = kept_of(dropout, (number + lane) * batch.rows + first + row, batch.rows);
+#pragma unroll
+      for (int c = 0; c < N; c++) {
+        const int i = lane + LANES * c;
+        const bool visible = i < count && at + i >= from;
+        const float2 mine = sums[number + min(i, count - 1)];
+        weigh(p[c], d[c], visible, kept >> c & 1, scale, bias, j - sequence.position(at + i), dropout.factor, mine);
+      }
+      accumulate(out_value, p, passing, size);
+      __syncthreads();
+      copy_rows(passing, query.at(begin, head), query.row, count, size);
+      __syncthreads();
+      accumulate(out_key, d, passing, size);
+      __syncthreads();
+    }
   }
-  if (row >= rows) return;
+  if (first + row >= batch.rows) return;
   const int64_t to = ((int64_t)(first + row) * heads + head) * size;
   store_row(d_key + to, out_key, scale, size);
   store_row(d_value + to, out_value, dropout.factor, size);
@@ -327,7 +331,8 @@ __device__ void key_gradient(const Rows<T>& query, const Rows<T>& key, const Row
     if (threadIdx.x % 32 == 0) sums[(int64_t)(i % heads) * queries + i / heads] = make_float2(log_sum_exp[i], sum);   \
   }
 
-// With biases the gradients need more registers than two blocks have; the assembler would spill for them.
+// With biases the gradients need more registers than two blocks have; the assembler
+// would spill for them.
 #define UNBIASED_BLOCKS
 #define BIASED_BLOCKS , 1
 
