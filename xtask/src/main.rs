@@ -4,6 +4,7 @@ mod bench;
 mod export;
 mod golden;
 mod gpu_bundle;
+mod neon;
 mod parity;
 mod project;
 mod ptx;

@@ -1,5 +1,6 @@
 //! `cargo xtask test`: everything a change must pass. All checks are made, also after a failure.
 
+use crate::neon;
 use crate::project::{self, Outcome, cargo};
 use crate::ptx;
 use crate::report::{Counts, Report, Verdict};
@@ -23,6 +24,7 @@ pub(crate) fn run() -> Outcome {
     });
     report.check("tidy", || tidy::run().into());
     report.check("ptx", ptx::check);
+    report.check("neon", neon::check);
     report.check("deny", deny);
     report.finish()
 }

@@ -24,7 +24,8 @@ const MAX_NEW_TOKENS: usize = 127;
 const WARM_BATCH: usize = 64;
 const WARM_SINGLE: usize = 5;
 /// What the library gives a GPU.
-const CUDA_LIMITS: Limits = Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384 };
+const CUDA_LIMITS: Limits =
+    Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384, memory: 8 << 30 };
 /// Ticks of `/proc` in a second, on every Linux that a processor of today runs.
 const TICKS: f64 = 100.0;
 

@@ -25,3 +25,8 @@ fn avx2() {
 fn avx512() {
     check("avx512");
 }
+
+#[test]
+fn neon() {
+    check("neon");
+}

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::decoding::{Arrival, Limits, Programs, Request, ThreadShare, Worker};
 use crate::error::Result;
 use crate::search::{Hypothesis, SearchOptions};
+use core_affinity::CoreId;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,8 @@ use tfm_text::Shortlist;
 /// Generates targets for sources of one model, on one device.
 pub struct Generator {
     workers: Vec<Worker>,
+    /// Where workers run, one after the other; empty: wherever the system puts them.
+    processors: Vec<CoreId>,
 }
 
 impl Generator {
@@ -32,7 +35,14 @@ impl Generator {
         let workers = (0..workers.max(1)).map(|_| {
             Worker::new(session.fork(threads)?, config.clone(), share.clone(), programs.clone())
         });
-        Ok(Generator { workers: workers.collect::<Result<_>>()? })
+        Ok(Generator { workers: workers.collect::<Result<_>>()?, processors: Vec::new() })
+    }
+
+    /// Whether each worker is bound to a processor of its own, of those that this process may use; where there are fewer, some
+    /// share one. Where the system binds no threads, this does nothing.
+    pub fn pin(&mut self, pinned: bool) {
+        let processors = pinned.then(core_affinity::get_core_ids).flatten();
+        self.processors = processors.unwrap_or_default();
     }
 
     /// Lets each sentence choose among the tokens that `shortlist` has for its source; with `None`, among all. The
@@ -61,7 +71,8 @@ impl Generator {
         requests: impl Fn(bool) -> Arrival + Sync,
         mut done: impl FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
-        if let [worker] = &mut self.workers[..] {
+        // The caller's thread is left where it is.
+        if let ([worker], true) = (&mut self.workers[..], self.processors.is_empty()) {
             return worker.generate(
                 options,
                 limits,
@@ -72,12 +83,18 @@ impl Generator {
         let stopped = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let (send, results) = mpsc::channel();
+            let processors = self.processors.iter().copied().map(Some).cycle();
+            let processors = processors.chain(std::iter::repeat(None));
             let workers: Vec<_> = self
                 .workers
                 .iter_mut()
-                .map(|worker| {
+                .zip(processors)
+                .map(|(worker, processor)| {
                     let (send, requests, stopped) = (send.clone(), &requests, &stopped);
                     scope.spawn(move || {
+                        if let Some(processor) = processor {
+                            core_affinity::set_for_current(processor);
+                        }
                         let mut next = |wait| ask(requests, wait, Some(stopped));
                         let mut done = |id, hypotheses| {
                             // The receiver outlives the workers; a send can't fail.

@@ -276,6 +276,7 @@ mod tests {
         saturate: false,
         nan: false,
         relu: false,
+        flat: false,
     };
 
     #[test]

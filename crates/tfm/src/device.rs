@@ -41,7 +41,8 @@ enum Backend {
 
 /// Sentences that a GPU decodes together: it needs many rows to be busy.
 #[cfg(feature = "cuda")]
-const CUDA_LIMITS: Limits = Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384 };
+const CUDA_LIMITS: Limits =
+    Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384, memory: 8 << 30 };
 
 /// The types that a model is computed with.
 pub(crate) struct Numbers {

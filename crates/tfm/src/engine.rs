@@ -43,6 +43,7 @@ impl Engine {
         if let Some(tokens) = options.batch_tokens {
             limits.source_tokens = tokens;
         }
+        limits.memory = options.memory.unwrap_or(limits.memory);
         let Numbers { dtype, precision, key_dtype } = device.numbers(options.dtype)?;
         let parameters = Parameters::of_type(model.checkpoint.clone(), dtype);
         let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
@@ -50,6 +51,7 @@ impl Engine {
             Arc::new(Config { dtype, precision, key_dtype, ..Config::clone(&model.config) });
         let mut generator = Generator::new(&session, &config, device.workers(), 1)?;
         generator.set_shortlist(options.shortlist.clone());
+        generator.pin(options.pin);
         let forced = Forced::new(session, config);
         Ok(Engine {
             model: model.clone(),

@@ -57,6 +57,11 @@ pub struct Options {
     pub target_language: Option<String>,
     /// Source tokens encoded together: more is faster, less takes less memory.
     pub batch_tokens: Option<usize>,
+    /// Bytes of keys and values up to which a worker takes on another sentence: what long sources may take. Without it, 512 MiB
+    /// on the processor and 8 GiB on a CUDA device.
+    pub memory: Option<usize>,
+    /// Whether each worker is bound to a processor of its own, where the system can.
+    pub pin: bool,
     /// The numbers in which the model is computed: shorter ones are faster and take less memory. Scores are in 32 bits always.
     pub dtype: ComputeType,
     /// Let each translation choose among the tokens that a shortlist of this model has for its source: faster, and a little less exact.
@@ -78,6 +83,8 @@ impl Default for Options {
             min_new_tokens: None,
             target_language: None,
             batch_tokens: None,
+            memory: None,
+            pin: false,
             dtype: ComputeType::F32,
             shortlist: None,
             scores: true,

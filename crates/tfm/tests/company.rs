@@ -4,9 +4,9 @@
 mod common;
 
 use common::{cpu, fixture, open, root};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use tfm_core::fused::Precision;
-use tfm_model::decoding::Limits;
+use tfm_model::decoding::{Arrival, Limits, Request};
 use tfm_model::search::{Hypothesis, SearchOptions};
 use tfm_model::{Checkpoint, Config, Forced, Generator, Pair};
 
@@ -79,6 +79,48 @@ fn translations_have_the_same_bits_in_any_company() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn sentences_wait_for_memory() {
+    let checkpoint = open(root().join(BUNDLED));
+    let config = config(&checkpoint, Precision::Full);
+    let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
+    let options = Arc::new(SearchOptions { beams: 4, n_best: 1, max_length: 60, ..defaults });
+    let sources = sources();
+    // As `Limits::memory` counts a sentence of which nothing is found yet.
+    let row = 2 * config.decoder.layers * config.d_model * 4;
+    let bytes = |source: &[u32]| row * (source.len() + 4 * (2 * source.len()).min(60));
+    let largest = sources.iter().map(|source| bytes(source)).max().unwrap();
+    let mut expected: Option<Vec<_>> = None;
+    for (memory, workers) in [(usize::MAX, 1), (3 * largest, 1), (1, 1), (2 * largest, 2)] {
+        let mut generator = Generator::new(&cpu(&checkpoint, 2), &config, workers, 1).unwrap();
+        generator.pin(workers == 2);
+        // Sentences that are being decoded, and the most bytes that they were.
+        let state = Mutex::new((0, 0, 0));
+        let mut found = vec![Vec::new(); sources.len()];
+        let requests = |_| {
+            let mut state = state.lock().unwrap();
+            let Some(source) = sources.get(state.0) else { return Arrival::End };
+            state.1 += bytes(source);
+            state.2 = state.1.max(state.2);
+            state.0 += 1;
+            Arrival::Request(Request { id: state.0 - 1, source: source.clone() })
+        };
+        let limits = Limits { memory, ..Limits::default() };
+        generator
+            .generate(&options, limits, requests, |id, hypotheses| {
+                state.lock().unwrap().1 -= bytes(&sources[id]);
+                found[id] = bits(&hypotheses);
+            })
+            .unwrap();
+        let most = state.into_inner().unwrap().2;
+        // One is always decoded, and one more is in the worker's hand. What several workers are done with is heard of later.
+        let bound = memory.max(largest).saturating_add(largest);
+        assert!(workers > 1 || most <= bound, "{memory}: {most}");
+        assert!(memory < usize::MAX || most > 4 * largest, "{most} of {largest}");
+        assert_eq!(expected.get_or_insert_with(|| found.clone()), &found, "{memory}");
     }
 }
 

@@ -43,12 +43,24 @@ pub struct Limits {
     pub sentences: usize,
     /// Source tokens encoded together.
     pub source_tokens: usize,
+    /// Bytes of keys and values up to which another sentence is taken on. A sentence counts with its source and, for each beam, with
+    /// as many tokens as it has or, while that is more, as its source is long twice over; one alone is always taken on.
+    pub memory: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Limits { hypotheses: 128, sentences: 64, source_tokens: 1024 }
+        Limits { hypotheses: 128, sentences: 64, source_tokens: 1024, memory: 512 << 20 }
     }
+}
+
+/// Target tokens that a sentence is taken to have, for each token of its source.
+const EXPECTED: usize = 2;
+
+/// Rows of keys and values of a sentence that has found `found` tokens.
+fn rows(options: &SearchOptions, source: usize, found: usize) -> usize {
+    let expected = (EXPECTED * source).min(options.max_length);
+    source + options.beams * found.max(expected)
 }
 
 /// Decodes sentences on one session.
@@ -59,6 +71,8 @@ pub struct Worker {
     memory: Memory,
     inputs: StepInputs,
     sentences: Vec<Sentence>,
+    /// A request for which there was no memory yet.
+    waiting: Option<Request>,
     shortlists: Option<Shortlists>,
     share: Arc<ThreadShare>,
     /// While there are sentences.
@@ -85,6 +99,7 @@ impl Worker {
             memory,
             inputs: StepInputs::default(),
             sentences: Vec::new(),
+            waiting: None,
             shortlists: None,
             share,
             busy: None,
@@ -115,7 +130,7 @@ impl Worker {
         for mut sentence in self.sentences.drain(..) {
             sentence.release(&mut self.memory, &mut self.shortlists); // there are some only after an error
         }
-        self.busy = None;
+        (self.busy, self.waiting) = (None, None);
         outcome
     }
 
@@ -140,7 +155,7 @@ impl Worker {
             // Room is let gather to a quarter before it is filled, so that the encoder sees many rows.
             let room = capacity - self.sentences.len();
             if !exhausted && (room >= capacity.div_ceil(4) || self.sentences.is_empty()) {
-                exhausted = self.admit(options, room, limits.source_tokens, next)?;
+                exhausted = self.admit(options, room, limits, next)?;
             }
             if self.sentences.is_empty() {
                 return Ok(());
@@ -154,7 +169,7 @@ impl Worker {
         &mut self,
         options: &Arc<SearchOptions>,
         room: usize,
-        source_tokens: usize,
+        limits: Limits,
         next: &mut dyn FnMut(bool) -> Arrival,
     ) -> Result<bool> {
         let mut tokens: Vec<i32> = Vec::new();
@@ -164,8 +179,14 @@ impl Worker {
         let mut cross_rows: Vec<i32> = Vec::new();
         let mut exhausted = false;
         let first = self.sentences.len();
-        while self.sentences.len() - first < room && tokens.len() < source_tokens {
-            let request = match next(self.sentences.is_empty()) {
+        let in_use = self.sentences.iter().map(|x| rows(options, x.cross.1, x.position));
+        let (mut in_use, most) = (in_use.sum::<usize>(), limits.memory / self.row_bytes());
+        if self.waiting.is_some() && first > 0 && in_use > most - most / 4 {
+            return Ok(false); // let room gather here too
+        }
+        while self.sentences.len() - first < room && tokens.len() < limits.source_tokens {
+            let waiting = self.waiting.take().map(Arrival::Request);
+            let request = match waiting.unwrap_or_else(|| next(self.sentences.is_empty())) {
                 Arrival::Request(request) => request,
                 Arrival::NothingYet => break,
                 Arrival::End => {
@@ -175,6 +196,11 @@ impl Worker {
             };
             self.check(&request)?;
             let length = request.source.len();
+            in_use += rows(options, length, 0);
+            if in_use > most && !self.sentences.is_empty() {
+                self.waiting = Some(request);
+                break;
+            }
             let start = self.memory.take_range(&mut self.session, &self.config, length)?;
             ranges.extend([tokens.len() as i32, length as i32]);
             tokens.extend(request.source.iter().map(|&token| token as i32));
@@ -218,6 +244,12 @@ impl Worker {
         ];
         self.session.run(&program, &inputs, &mut self.memory.states())?;
         Ok(exhausted)
+    }
+
+    /// Bytes of a token's keys and values in all layers.
+    fn row_bytes(&self) -> usize {
+        let config = &self.config;
+        (2 * config.decoder.layers * config.d_model * config.key_dtype.size()).max(1)
     }
 
     fn check(&self, request: &Request) -> Result<()> {

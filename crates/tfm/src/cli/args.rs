@@ -338,6 +338,12 @@ pub(crate) struct Search {
     /// Source tokens encoded together: more is faster, less takes less memory
     #[arg(long, value_name = "N")]
     pub(crate) batch_tokens: Option<NonZeroUsize>,
+    /// MiB of keys and values up to which a worker takes on another sentence; without it, 512, on a CUDA device 8192
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory: Option<NonZeroUsize>,
+    /// Bind each worker to a processor of its own
+    #[arg(long)]
+    pub(crate) pin: bool,
     /// Choose among the tokens that this file of `tfm shortlist` has for each source: faster, a little less exact
     #[arg(long, value_name = "FILE")]
     pub(crate) shortlist: Option<PathBuf>,

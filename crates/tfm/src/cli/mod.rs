@@ -86,6 +86,8 @@ impl Search {
             min_new_tokens: self.min_new_tokens,
             target_language: self.target_lang.clone(),
             batch_tokens: self.batch_tokens.map(NonZeroUsize::get),
+            memory: self.memory.map(|mib| mib.get().saturating_mul(1 << 20)),
+            pin: self.pin,
             shortlist: shortlist.map_err(tfm::Error::from)?.map(Arc::new),
             ..Options::default()
         })

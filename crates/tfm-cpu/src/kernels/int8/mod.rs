@@ -12,6 +12,8 @@ mod avx512_vnni;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
 pub mod gemm;
+#[cfg(target_arch = "aarch64")]
+mod neon_dot;
 pub mod pack;
 mod portable;
 pub mod quantize;
@@ -112,6 +114,8 @@ enum Set {
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    #[cfg(target_arch = "aarch64")]
+    NeonDot,
 }
 
 /// A set of instructions for dot products of integers that the running CPU has.
@@ -143,6 +147,10 @@ impl DotIsa {
                 all.push(DotIsa(Set::Avx512Vnni));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if neon_dot::detected() {
+            all.push(DotIsa(Set::NeonDot));
+        }
         all
     }
 
@@ -169,6 +177,8 @@ impl DotIsa {
             Set::AvxVnni => 2,
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => 3,
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDot => 1,
         }
     }
 
@@ -184,6 +194,8 @@ impl DotIsa {
             Set::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDot => "neon-dot",
         }
     }
 
@@ -203,6 +215,9 @@ impl DotIsa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => unsafe { avx512_vnni::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Set::NeonDot => unsafe { neon_dot::enter(kernel) },
         }
     }
 

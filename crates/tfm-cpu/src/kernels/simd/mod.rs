@@ -13,12 +13,16 @@ use half::bf16;
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::Avx2 as Avx2Floats;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx512::Avx512 as Avx512Floats;
+#[cfg(target_arch = "aarch64")]
+pub(super) use neon::Neon as NeonFloats;
 pub(super) use portable::Portable as PortableFloats;
 
 /// The vector operations of one instruction set.
@@ -142,6 +146,8 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
 }
 
 /// An instruction set that the running CPU has.
@@ -150,7 +156,7 @@ pub struct Isa(Set);
 
 impl Isa {
     /// The names that [`Isa::by_name`] knows.
-    pub const NAMES: [&'static str; 3] = ["portable", "avx2", "avx512"];
+    pub const NAMES: [&'static str; 4] = ["portable", "avx2", "avx512", "neon"];
 
     /// Every set that this CPU has, the slowest first.
     pub fn available() -> Vec<Isa> {
@@ -164,6 +170,10 @@ impl Isa {
             if avx512::detected() {
                 all.push(Isa(Set::Avx512));
             }
+        }
+        #[cfg(target_arch = "aarch64")]
+        if neon::detected() {
+            all.push(Isa(Set::Neon));
         }
         all
     }
@@ -186,6 +196,8 @@ impl Isa {
             Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => "neon",
         }
     }
 
@@ -200,6 +212,9 @@ impl Isa {
             // SAFETY: as above.
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => unsafe { avx512::enter(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Set::Neon => unsafe { neon::enter(kernel) },
         }
     }
 
