@@ -1,11 +1,17 @@
 //! The linear layer with a packed weight in every precision, and the same product by `faer`, by rows of input: GFLOP/s are
-//! elements per second (2·m·n·k elements a call).
+//! elements per second (2·m·n·k elements a call). Behind each stands its best time's share of the CPU's peak in that kind of
+//! operation, on as many threads.
 
+use std::cell::Cell;
 use std::hint::black_box;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{
+    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
+};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
+use tfm_benches::peaks;
 use tfm_cpu::kernels::epilogue::Epilogue;
 use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::int8::pack::QuantizedWeight;
@@ -21,8 +27,56 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5).collect()
 }
 
+/// The peaks of a kind of operation, on one thread and on all.
+struct Peaks {
+    kind: &'static str,
+    one: f64,
+    all: f64,
+}
+
+impl Peaks {
+    fn new(kind: &'static str, cores: usize) -> Self {
+        let [one, all] = [1, cores].map(|threads| peaks::of_kind(kind, threads));
+        println!(
+            "peak of {kind}: {:.1} and {:.1} GOP/s on 1 and {cores} threads",
+            one / 1e9,
+            all / 1e9
+        );
+        Peaks { kind, one, all }
+    }
+
+    /// Measures `run`, of so many operations, and prints the share of the peak that the best of it had.
+    fn bench(
+        &self,
+        group: &mut BenchmarkGroup<'_, WallTime>,
+        id: BenchmarkId,
+        (operations, threads): (usize, usize),
+        mut run: impl FnMut(),
+    ) {
+        let best = Cell::new(f64::INFINITY);
+        group.bench_function(id, |b| {
+            b.iter_custom(|count| {
+                let start = Instant::now();
+                for _ in 0..count {
+                    run();
+                }
+                let time = start.elapsed();
+                best.set(best.get().min(time.as_secs_f64() / count as f64));
+                time
+            });
+        });
+        let peak = if threads == 1 { self.one } else { self.all };
+        // Left out by a filter, it has no time.
+        if best.get().is_finite() && peak > 0.0 {
+            let share = 100.0 * operations as f64 / best.get() / peak;
+            println!("{:24}{share:.0}% of the peak of {}", "", self.kind);
+        }
+    }
+}
+
 fn bench(c: &mut Criterion) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let [f32, bf16, int8] = ["f32", "bf16", "int8"].map(|kind| Peaks::new(kind, cores));
     for (k, n) in [(512, 512), (512, 2048), (2048, 512)] {
         let mut group = c.benchmark_group(format!("linear {k}x{n}"));
         group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
@@ -32,17 +86,16 @@ fn bench(c: &mut Criterion) {
         let one = Threads::new(1).expect("one thread needs nothing");
         for m in [1, 8, 32, 128, 1024] {
             let (x, mut y) = (numbers(m * k), vec![0.0; m * n]);
-            group.throughput(Throughput::Elements((2 * m * n * k) as u64));
+            let operations = 2 * m * n * k;
+            group.throughput(Throughput::Elements(operations as u64));
             for isa in Isa::available() {
                 let packed = PackedWeight::new(isa, &one, whole).expect("memory");
                 for count in [1, cores] {
                     let threads = Threads::new(count).expect("threads start");
                     let name = format!("tfm {} {count} threads", isa.name());
-                    group.bench_function(BenchmarkId::new(name, m), |b| {
-                        let x = Rows::contiguous(&x, k);
-                        b.iter(|| {
-                            linear(&threads, x, &packed, Epilogue::default(), black_box(&mut y), n)
-                        });
+                    let x = Rows::contiguous(&x, k);
+                    f32.bench(&mut group, BenchmarkId::new(name, m), (operations, count), || {
+                        linear(&threads, x, &packed, Epilogue::default(), black_box(&mut y), n);
                     });
                 }
             }
@@ -51,42 +104,35 @@ fn bench(c: &mut Criterion) {
             let short = PackedWeight::rounded(isa, &one, whole).expect("memory");
             for count in [1, cores] {
                 let threads = Threads::new(count).expect("threads start");
-                group.bench_function(
-                    BenchmarkId::new(format!("tfm bf16 {count} threads"), m),
-                    |b| {
-                        let mut pairs = vec![0.0; m * floats(isa, k)];
-                        b.iter(|| {
-                            pair_rows(isa, &threads, Rows::contiguous(&x, k), &mut pairs);
-                            let x = Rows::contiguous(&pairs, floats(isa, k));
-                            let (epilogue, y) = (Epilogue::default(), black_box(&mut y));
-                            match at_once(&short.panels()) {
-                                Some(weight) => linear(&threads, x, weight, epilogue, y, n),
-                                None => linear(&threads, x, &short, epilogue, y, n),
-                            }
-                        });
-                    },
-                );
+                let id = BenchmarkId::new(format!("tfm bf16 {count} threads"), m);
+                let mut pairs = vec![0.0; m * floats(isa, k)];
+                bf16.bench(&mut group, id, (operations, count), || {
+                    pair_rows(isa, &threads, Rows::contiguous(&x, k), &mut pairs);
+                    let x = Rows::contiguous(&pairs, floats(isa, k));
+                    let (epilogue, y) = (Epilogue::default(), black_box(&mut y));
+                    match at_once(&short.panels()) {
+                        Some(weight) => linear(&threads, x, weight, epilogue, y, n),
+                        None => linear(&threads, x, &short, epilogue, y, n),
+                    }
+                });
                 for isa in DotIsa::available() {
                     let packed = QuantizedWeight::new(isa, &threads, whole).expect("memory");
                     let name = format!("tfm int8 {} {count} threads", isa.name());
-                    group.bench_function(BenchmarkId::new(name, m), |b| {
-                        let x = Rows::contiguous(&x, k);
-                        b.iter(|| {
-                            let (out, epilogue) = (black_box(&mut y[..]), Epilogue::default());
-                            int8::gemm::linear(&threads, &scratch, x, &packed, epilogue, out, n)
-                                .expect("memory");
-                        });
+                    let x = Rows::contiguous(&x, k);
+                    int8.bench(&mut group, BenchmarkId::new(name, m), (operations, count), || {
+                        let (out, epilogue) = (black_box(&mut y[..]), Epilogue::default());
+                        int8::gemm::linear(&threads, &scratch, x, &packed, epilogue, out, n)
+                            .expect("memory");
                     });
                 }
             }
             for (count, par) in [(1, Par::Seq), (cores, Par::rayon(cores))] {
-                group.bench_function(BenchmarkId::new(format!("faer {count} threads"), m), |b| {
-                    b.iter(|| {
-                        let out = MatMut::from_row_major_slice_mut(black_box(&mut y[..]), m, n);
-                        let x = MatRef::from_row_major_slice(&x, m, k);
-                        let weight = MatRef::from_row_major_slice(&weight, n, k);
-                        matmul(out, Accum::Replace, x, weight.transpose(), 1.0, par);
-                    });
+                let id = BenchmarkId::new(format!("faer {count} threads"), m);
+                f32.bench(&mut group, id, (operations, count), || {
+                    let out = MatMut::from_row_major_slice_mut(black_box(&mut y[..]), m, n);
+                    let x = MatRef::from_row_major_slice(&x, m, k);
+                    let weight = MatRef::from_row_major_slice(&weight, n, k);
+                    matmul(out, Accum::Replace, x, weight.transpose(), 1.0, par);
                 });
             }
         }

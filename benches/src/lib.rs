@@ -1,1 +1,3 @@
-//! Criterion benchmarks; see the `benches` folder.
+//! Criterion benchmarks (see the `benches` folder), and what they are held against.
+
+pub mod peaks;

@@ -9,7 +9,7 @@ const MOST_LINES: usize = 500;
 /// Where `unsafe` may stand: kernels, what calls the CUDA driver or is one, and the mapping of weight files.
 const UNSAFE_MAY_STAND_IN: &[&str] = &[
     // Instructions by name, to measure how many a second the CPU takes.
-    "benches/src/bin/peaks/kernels.rs",
+    "benches/src/peaks/kernels.rs",
     "crates/tfm-cpu/src/kernels/",
     "crates/tfm-cuda/src/",
     "crates/tfm-cuda/tests/instructions.rs",

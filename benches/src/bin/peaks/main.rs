@@ -2,14 +2,12 @@
 //!
 //! Each figure is the best of many short repeats, for other programs and the clock's ups and downs take away and never add.
 
-mod kernels;
 mod memory;
 mod products;
 
 use clap::Parser;
 use serde_json::{Value, json};
-use std::sync::{Barrier, Mutex, PoisonError};
-use std::time::Instant;
+use tfm_benches::peaks::{best, kernels};
 
 /// Measures the peaks.
 #[derive(Parser)]
@@ -26,36 +24,6 @@ struct Arguments {
     /// Bytes of the cache that all share, for what is read from within it
     #[arg(long)]
     cache: Option<usize>,
-}
-
-/// The most that `threads` did in a second together, in the units that each call of `work` says it has done. Every thread makes a
-/// state of its own first.
-fn best<T>(
-    threads: usize,
-    repeats: usize,
-    prepare: impl Fn() -> T + Sync,
-    work: impl Fn(&mut T) -> f64 + Sync,
-) -> f64 {
-    let barrier = Barrier::new(threads);
-    // For each repeat what was done, and the time of the slowest.
-    let all = Mutex::new(vec![(0.0, 0.0f64); repeats]);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                let mut state = prepare();
-                for repeat in 0..repeats {
-                    barrier.wait();
-                    let start = Instant::now();
-                    let done = work(&mut state);
-                    let seconds = start.elapsed().as_secs_f64();
-                    let mut all = all.lock().unwrap_or_else(PoisonError::into_inner);
-                    all[repeat] = (all[repeat].0 + done, all[repeat].1.max(seconds));
-                }
-            });
-        }
-    });
-    let all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
-    all.iter().map(|(done, seconds)| done / seconds).fold(0.0, f64::max)
 }
 
 fn main() {

@@ -1,7 +1,7 @@
 //! How fast memory is read and copied.
 
-use crate::best;
 use std::hint::black_box;
+use tfm_benches::peaks::best;
 
 /// Bytes that each thread goes through in a repeat: about a millisecond.
 const PIECE: usize = 8 << 20;

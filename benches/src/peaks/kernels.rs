@@ -3,16 +3,17 @@
 //! They are written in assembly, for a compiler finds out that such a loop does nothing.
 
 /// A kind of instruction.
-pub(super) struct Kernel {
-    pub(super) name: &'static str,
+pub struct Kernel {
+    /// Its name.
+    pub name: &'static str,
     /// What it computes: `f32`, `bf16` or `int8`.
-    pub(super) kind: &'static str,
+    pub kind: &'static str,
     /// Runs for about a millisecond; how many operations it did (a product and its addition are two).
-    pub(super) run: fn() -> u64,
+    pub run: fn() -> u64,
 }
 
 /// Those that the CPU has.
-pub(super) fn available() -> Vec<Kernel> {
+pub fn available() -> Vec<Kernel> {
     #[cfg(target_arch = "x86_64")]
     let kernels = x86::available();
     #[cfg(not(target_arch = "x86_64"))]
