@@ -1,9 +1,13 @@
-//! Attention with 8 heads of 64: a batch of sentences, and decoding steps. FLOP/s are elements per second.
+//! Attention with 8 heads of 64: a batch of sentences, and decoding steps. FLOP/s are elements per second; behind each stands
+//! the share of the CPU's peak. (Steps wait for keys and values, whose bytes are 4 for 2 operations.)
+
+mod common;
 
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use common::Peak;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tfm_cpu::kernels::aligned::Aligned;
 use tfm_cpu::kernels::attention::{KeyRows, attention};
 use tfm_cpu::kernels::heads::Heads;
@@ -18,6 +22,7 @@ fn heads(data: &[f32]) -> Heads<'_> {
 }
 
 fn bench(c: &mut Criterion) {
+    let peak = Peak::of_operations("f32", 1);
     let mut group = c.benchmark_group("attention");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
     group.sample_size(20);
@@ -35,17 +40,17 @@ fn bench(c: &mut Criterion) {
         let key_ranges: Vec<i32> =
             (0..sequences).flat_map(|s| [(s * length) as i32, length as i32]).collect();
         let mut out = vec![0.0; q.len()];
-        group.throughput(Throughput::Elements((4 * sequences * queries * length * D) as u64));
-        group.bench_function(format!("{sequences} sequences, {queries} on {length}"), |b| {
-            b.iter(|| {
-                let rows = KeyRows::Ragged {
-                    query_offsets: &query_offsets,
-                    key_ranges: &key_ranges,
-                    causal: false,
-                };
-                let [q, kv] = [heads(&q), heads(&kv)];
-                attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
-            });
+        let operations = 4 * sequences * queries * length * D;
+        group.throughput(Throughput::Elements(operations as u64));
+        let id = BenchmarkId::new(format!("{sequences} sequences, {queries} on"), length);
+        peak.bench(&mut group, id, (operations, 1), || {
+            let rows = KeyRows::Ragged {
+                query_offsets: &query_offsets,
+                key_ranges: &key_ranges,
+                causal: false,
+            };
+            let [q, kv] = [heads(&q), heads(&kv)];
+            attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
         });
     }
     let (n, length, width) = (32, 15, 64);
@@ -53,13 +58,13 @@ fn bench(c: &mut Criterion) {
     let row_table: Vec<i32> = (0..n * width).map(|i| (i * 37 % (n * width)) as i32).collect();
     let lengths = vec![length as i32; n];
     let mut out = vec![0.0; q.len()];
-    group.throughput(Throughput::Elements((4 * n * length * D) as u64));
-    group.bench_function(format!("row table, {n} on {length}"), |b| {
-        b.iter(|| {
-            let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
-            let [q, kv] = [heads(&q), heads(&pool)];
-            attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
-        });
+    let operations = 4 * n * length * D;
+    group.throughput(Throughput::Elements(operations as u64));
+    let id = BenchmarkId::new(format!("row table, {n} on"), length);
+    peak.bench(&mut group, id, (operations, 1), || {
+        let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
+        let [q, kv] = [heads(&q), heads(&pool)];
+        attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
     });
 }
 

@@ -2,16 +2,14 @@
 //! elements per second (2·m·n·k elements a call). Behind each stands its best time's share of the CPU's peak in that kind of
 //! operation, on as many threads.
 
-use std::cell::Cell;
-use std::hint::black_box;
-use std::time::{Duration, Instant};
+mod common;
 
-use criterion::measurement::WallTime;
-use criterion::{
-    BenchmarkGroup, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main,
-};
+use std::hint::black_box;
+use std::time::Duration;
+
+use common::Peak;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use faer::{Accum, MatMut, MatRef, Par, linalg::matmul::matmul};
-use tfm_benches::peaks;
 use tfm_cpu::kernels::epilogue::Epilogue;
 use tfm_cpu::kernels::gemm::linear;
 use tfm_cpu::kernels::int8::pack::QuantizedWeight;
@@ -27,56 +25,9 @@ fn numbers(n: usize) -> Vec<f32> {
     (0..n).map(|i| (i * 7919 % 1000) as f32 / 1000.0 - 0.5).collect()
 }
 
-/// The peaks of a kind of operation, on one thread and on all.
-struct Peaks {
-    kind: &'static str,
-    one: f64,
-    all: f64,
-}
-
-impl Peaks {
-    fn new(kind: &'static str, cores: usize) -> Self {
-        let [one, all] = [1, cores].map(|threads| peaks::of_kind(kind, threads));
-        println!(
-            "peak of {kind}: {:.1} and {:.1} GOP/s on 1 and {cores} threads",
-            one / 1e9,
-            all / 1e9
-        );
-        Peaks { kind, one, all }
-    }
-
-    /// Measures `run`, of so many operations, and prints the share of the peak that the best of it had.
-    fn bench(
-        &self,
-        group: &mut BenchmarkGroup<'_, WallTime>,
-        id: BenchmarkId,
-        (operations, threads): (usize, usize),
-        mut run: impl FnMut(),
-    ) {
-        let best = Cell::new(f64::INFINITY);
-        group.bench_function(id, |b| {
-            b.iter_custom(|count| {
-                let start = Instant::now();
-                for _ in 0..count {
-                    run();
-                }
-                let time = start.elapsed();
-                best.set(best.get().min(time.as_secs_f64() / count as f64));
-                time
-            });
-        });
-        let peak = if threads == 1 { self.one } else { self.all };
-        // Left out by a filter, it has no time.
-        if best.get().is_finite() && peak > 0.0 {
-            let share = 100.0 * operations as f64 / best.get() / peak;
-            println!("{:24}{share:.0}% of the peak of {}", "", self.kind);
-        }
-    }
-}
-
 fn bench(c: &mut Criterion) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let [f32, bf16, int8] = ["f32", "bf16", "int8"].map(|kind| Peaks::new(kind, cores));
+    let [f32, bf16, int8] = ["f32", "bf16", "int8"].map(|kind| Peak::of_operations(kind, cores));
     for (k, n) in [(512, 512), (512, 2048), (2048, 512)] {
         let mut group = c.benchmark_group(format!("linear {k}x{n}"));
         group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));

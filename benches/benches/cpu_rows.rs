@@ -1,9 +1,13 @@
-//! Kernels over rows: layer norm, softmax, and the search's choice of candidates, on one thread.
+//! Kernels over rows: layer norm, softmax, and the search's choice of candidates, on one thread. Behind each stands the bandwidth
+//! of what it reads and writes as a share of a copy's beyond the caches; what lies in a cache may have more.
+
+mod common;
 
 use std::hint::black_box;
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use common::Peak;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tfm_cpu::kernels::norm::layer_norm;
 use tfm_cpu::kernels::rows::Rows;
 use tfm_cpu::kernels::simd::Isa;
@@ -12,6 +16,7 @@ use tfm_cpu::kernels::threads::Threads;
 use tfm_cpu::kernels::top_k::top_log_probabilities;
 
 fn bench(c: &mut Criterion) {
+    let peak = Peak::of_copies();
     let mut group = c.benchmark_group("rows");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_millis(600));
     group.sample_size(20);
@@ -24,29 +29,26 @@ fn bench(c: &mut Criterion) {
     let (rows, d) = (32, 512);
     let (x, weight, mut out) = (numbers(rows * d), numbers(d), vec![0.0; rows * d]);
     group.throughput(Throughput::Elements((rows * d) as u64));
-    group.bench_function(format!("layer norm {rows}x{d}"), |b| {
-        b.iter(|| {
-            let x = Rows::contiguous(&x, d);
-            layer_norm(isa, &threads, x, &weight, &weight, 1e-5, black_box(&mut out));
-        });
+    let id = BenchmarkId::new("layer norm", format!("{rows}x{d}"));
+    peak.bench(&mut group, id, (8 * rows * d, 1), || {
+        let x = Rows::contiguous(&x, d);
+        layer_norm(isa, &threads, x, &weight, &weight, 1e-5, black_box(&mut out));
     });
 
     for v in [8_000, 58_101] {
         let (logits, bias, mut out) = (numbers(rows * v), vec![0.0; v], vec![0.0; rows * v]);
         group.throughput(Throughput::Elements((rows * v) as u64));
-        group.bench_function(format!("log softmax {rows}x{v}"), |b| {
-            b.iter(|| {
-                softmax(isa, &threads, Rows::contiguous(&logits, v), true, black_box(&mut out));
-            });
+        let id = BenchmarkId::new("log softmax", format!("{rows}x{v}"));
+        peak.bench(&mut group, id, (8 * rows * v, 1), || {
+            softmax(isa, &threads, Rows::contiguous(&logits, v), true, black_box(&mut out));
         });
         for k in [8, 64] {
             let (mut values, mut ids) = (vec![0.0; rows * k], vec![0; rows * k]);
-            group.bench_function(format!("top {k} log-probabilities {rows}x{v}"), |b| {
-                b.iter(|| {
-                    let logits = Rows::contiguous(&logits, v);
-                    let out = black_box((&mut values, &mut ids));
-                    top_log_probabilities(isa, &threads, logits, &bias, k, out.0, out.1);
-                });
+            let id = BenchmarkId::new(format!("top {k} log-probabilities"), format!("{rows}x{v}"));
+            peak.bench(&mut group, id, (4 * rows * v, 1), || {
+                let logits = Rows::contiguous(&logits, v);
+                let out = black_box((&mut values, &mut ids));
+                top_log_probabilities(isa, &threads, logits, &bias, k, out.0, out.1);
             });
         }
     }

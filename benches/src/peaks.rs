@@ -1,12 +1,18 @@
 //! What the CPU can do at most, to hold kernels against.
 
 pub mod kernels;
+pub mod memory;
 
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Repeats, of about a millisecond each, after which the peak of a kind has been seen.
+/// Repeats, of about a millisecond each, after which a peak has been seen.
 const REPEATS: usize = 100;
+
+/// The most bytes a second that one thread reads and writes in copying from beyond the caches.
+pub fn copy() -> f64 {
+    memory::copy(1, REPEATS)
+}
 
 /// The most operations a second of this kind (`f32`, `bf16` or `int8`) on so many threads; 0 where the CPU has none.
 pub fn of_kind(kind: &str, threads: usize) -> f64 {

@@ -2,12 +2,11 @@
 //!
 //! Each figure is the best of many short repeats, for other programs and the clock's ups and downs take away and never add.
 
-mod memory;
 mod products;
 
 use clap::Parser;
 use serde_json::{Value, json};
-use tfm_benches::peaks::{best, kernels};
+use tfm_benches::peaks::{best, kernels, memory};
 
 /// Measures the peaks.
 #[derive(Parser)]

@@ -1,7 +1,7 @@
 //! How fast memory is read and copied.
 
+use super::best;
 use std::hint::black_box;
-use tfm_benches::peaks::best;
 
 /// Bytes that each thread goes through in a repeat: about a millisecond.
 const PIECE: usize = 8 << 20;
@@ -34,7 +34,7 @@ impl Place {
 }
 
 /// Bytes a second that `threads` read from beyond the caches.
-pub(super) fn read(threads: usize, repeats: usize) -> f64 {
+pub fn read(threads: usize, repeats: usize) -> f64 {
     best(
         threads,
         repeats,
@@ -48,7 +48,7 @@ pub(super) fn read(threads: usize, repeats: usize) -> f64 {
 }
 
 /// Bytes a second that `threads` read and write, copying from beyond the caches to there.
-pub(super) fn copy(threads: usize, repeats: usize) -> f64 {
+pub fn copy(threads: usize, repeats: usize) -> f64 {
     best(
         threads,
         repeats,
@@ -63,7 +63,7 @@ pub(super) fn copy(threads: usize, repeats: usize) -> f64 {
 }
 
 /// Bytes a second that `threads` read again and again, `bytes` in all.
-pub(super) fn read_within(threads: usize, repeats: usize, bytes: usize) -> f64 {
+pub fn read_within(threads: usize, repeats: usize, bytes: usize) -> f64 {
     let each = (bytes / threads).max(NUMBER);
     let times = (2 * PIECE).div_ceil(each);
     best(
