@@ -10,7 +10,7 @@ use super::dropout::Dropout;
 use super::heads::{Heads, Kept};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
-use vectors::{SCORED, add_values, dot4, softmax};
+use vectors::{SCORED, add_values, dots, softmax};
 
 mod vectors;
 
@@ -173,6 +173,8 @@ const FEW_QUERIES: usize = 8;
 
 /// Queries or heads whose scores are made weights together.
 const TOGETHER: usize = 4;
+/// From so many lanes on there are registers for the sums of [`TOGETHER`] queries; below, of two.
+const WIDE: usize = 16;
 /// Keys whose values are added together.
 const ADDED: usize = 8;
 /// How many rows beforehand rows are asked for.
@@ -251,11 +253,28 @@ impl<K: Kept> Attend<'_, K> {
         row: impl Fn(usize) -> usize,
         (scores, stride): (&mut [f32], usize),
     ) {
+        let mut most = 0;
         for r in 0..N {
-            let (count, _) = keys(first + r);
-            let scores = &mut scores[r * stride..][..stride];
-            for key in (0..count).step_by(SCORED) {
-                self.score(s, (first + r, head), (key, count), &row, scores);
+            most = most.max(keys(first + r).0);
+        }
+        for key in (0..most).step_by(SCORED) {
+            let mut of_keys = [&[][..]; SCORED];
+            for (j, of_key) in of_keys.iter_mut().enumerate() {
+                // What is computed beyond the last is of no use.
+                *of_key = self.key.head(row((key + j).min(most - 1)), head);
+            }
+            if N == TOGETHER && S::LANES >= WIDE {
+                self.score::<S, TOGETHER>(s, (first, head), of_keys, &mut scores[key..], stride);
+            } else if N == TOGETHER {
+                for r in [0, 2] {
+                    let scores = &mut scores[r * stride + key..];
+                    self.score::<S, 2>(s, (first + r, head), of_keys, scores, stride);
+                }
+            } else {
+                for r in 0..N {
+                    let scores = &mut scores[r * stride + key..];
+                    self.score::<S, 1>(s, (first + r, head), of_keys, scores, stride);
+                }
             }
         }
         let mut of = [(first, head); N];
@@ -263,13 +282,66 @@ impl<K: Kept> Attend<'_, K> {
             *query += r;
         }
         self.weigh(s, of, &keys, &row, (scores, stride));
-        let (heads, size, values) = (self.query.heads(), self.query.size(), self.value);
-        for r in 0..N {
-            let weights = &scores[r * stride..][..keys(first + r).0];
-            let at = ((first + r - self.range.start) * heads + head) * size;
-            let out = &mut self.out[at..][..size];
-            add_values(s, weights, |j| values.head(row(j), head), out);
+        let (values, counts) = (self.value, |r: usize| keys(first + r).0);
+        let value = |j: usize| values.head(row(j), head);
+        // What all see together, then what some see.
+        let mut least = counts(0);
+        for r in 1..N {
+            least = least.min(counts(r));
         }
+        let least = if N == TOGETHER { least } else { 0 };
+        if N == TOGETHER && S::LANES >= WIDE {
+            self.add::<S, TOGETHER>(s, (first, head), (scores, stride), 0..least, value);
+        } else if N == TOGETHER {
+            for r in [0, 2] {
+                let scores = (&scores[r * stride..], stride);
+                self.add::<S, 2>(s, (first + r, head), scores, 0..least, value);
+            }
+        }
+        for r in 0..N {
+            let scores = (&scores[r * stride..], stride);
+            self.add::<S, 1>(s, (first + r, head), scores, least..counts(r), value);
+        }
+    }
+
+    /// The dot products of one head of `N` queries from `first` on with four keys, into `scores`, `stride` apart.
+    #[inline(always)]
+    fn score<S: Simd, const N: usize>(
+        &self,
+        s: S,
+        (first, head): (usize, usize),
+        keys: [&[K]; SCORED],
+        scores: &mut [f32],
+        stride: usize,
+    ) {
+        let mut queries = [&[][..]; N];
+        for (r, query) in queries.iter_mut().enumerate() {
+            *query = self.query.head(first + r, head);
+        }
+        let found = dots(s, queries, keys);
+        for (r, found) in found.iter().enumerate() {
+            scores[r * stride..][..SCORED].copy_from_slice(found);
+        }
+    }
+
+    /// Adds the values of some keys to the results of one head of `N` queries from `first` on, by weights `stride` apart.
+    #[inline(always)]
+    fn add<'v, S: Simd, const N: usize>(
+        &mut self,
+        s: S,
+        (first, head): (usize, usize),
+        (weights, stride): (&[f32], usize),
+        keys: Range<usize>,
+        value: impl Fn(usize) -> &'v [K] + Copy,
+    ) {
+        let (heads, size) = (self.query.heads(), self.query.size());
+        let (mut of, mut places) = ([&[][..]; N], [0; N]);
+        for r in 0..N {
+            of[r] = &weights[r * stride..][keys.clone()];
+            places[r] = ((first + r - self.range.start) * heads + head) * size;
+        }
+        let value = |j: usize| value(keys.start + j);
+        add_values(s, of, value, (self.out, places), size);
     }
 
     /// As [`Attend::head_by_head`], with the same bits. What is read soon is asked for, at the end the first keys of those
@@ -310,18 +382,26 @@ impl<K: Kept> Attend<'_, K> {
                 soon.rows[j] = read(first + AHEAD + j);
             }
             let share = (SCORED * size_of_val(rows[0])).div_ceil(heads * LINE);
-            for i in queries.clone().filter(|&i| first < keys(i).0) {
-                for head in 0..heads {
-                    let at = head * key.head_stride();
-                    if i == queries.start {
-                        soon.prefetch(s, share);
+            for head in 0..heads {
+                soon.prefetch(s, share);
+                let (at, mut of_keys) = (head * key.head_stride(), [&[][..]; SCORED]);
+                for (key, row) in of_keys.iter_mut().zip(rows) {
+                    *key = &row[at..][..size];
+                }
+                let mut i = queries.start;
+                while i < queries.end {
+                    let scores = &mut scores[place(i, head) + first..];
+                    let left = queries.end - i;
+                    if left >= TOGETHER && S::LANES >= WIDE {
+                        self.score::<S, TOGETHER>(s, (i, head), of_keys, scores, heads * stride);
+                        i += TOGETHER;
+                    } else if left >= 2 {
+                        self.score::<S, 2>(s, (i, head), of_keys, scores, heads * stride);
+                        i += 2;
+                    } else {
+                        self.score::<S, 1>(s, (i, head), of_keys, scores, heads * stride);
+                        i += 1;
                     }
-                    let mut keys = [&[][..]; SCORED];
-                    for (key, row) in keys.iter_mut().zip(rows) {
-                        *key = &row[at..][..size];
-                    }
-                    let scores = &mut scores[place(i, head) + first..][..SCORED];
-                    scores.copy_from_slice(&dot4(s, self.query.head(i, head), keys));
                 }
             }
         }
@@ -343,38 +423,32 @@ impl<K: Kept> Attend<'_, K> {
                 soon.rows[j] = read(most + first + AHEAD + j);
             }
             let share = (ADDED * size_of_val(rows[0])).div_ceil(heads * LINE);
-            for i in queries.clone().filter(|&i| first < keys(i).0) {
-                let count = ADDED.min(keys(i).0 - first);
-                for head in 0..heads {
-                    let out = &mut self.out[((i - self.range.start) * heads + head) * size..];
-                    let weights = &scores[place(i, head) + first..][..count];
-                    let at = head * value.head_stride();
-                    if i == queries.start {
-                        soon.prefetch(s, share);
+            // How many of them a query sees.
+            let counts = |i: usize| ADDED.min(keys(i).0.saturating_sub(first));
+            for head in 0..heads {
+                soon.prefetch(s, share);
+                let at = head * value.head_stride();
+                let of = |j: usize| &rows[j][at..][..size];
+                let mut i = queries.start;
+                while i < queries.end {
+                    let weights = (&scores[place(i, head) + first..], heads * stride);
+                    let all = 0..counts(i);
+                    // Only queries that see as many go together; where some see less, each goes alone.
+                    let alike =
+                        |n: usize| i + n <= queries.end && (1..n).all(|r| counts(i + r) == all.end);
+                    if S::LANES >= WIDE && alike(TOGETHER) {
+                        self.add::<S, TOGETHER>(s, (i, head), weights, all, of);
+                        i += TOGETHER;
+                    } else if alike(2) {
+                        self.add::<S, 2>(s, (i, head), weights, all, of);
+                        i += 2;
+                    } else {
+                        self.add::<S, 1>(s, (i, head), weights, all, of);
+                        i += 1;
                     }
-                    add_values(s, weights, |j| &rows[j][at..][..size], &mut out[..size]);
                 }
             }
         }
-    }
-
-    /// The dot products of a query with the [`SCORED`] keys from `first` on. There are `count`; what is computed
-    /// beyond the last is of no use.
-    #[inline(always)]
-    fn score<S: Simd>(
-        &self,
-        s: S,
-        (i, head): (usize, usize),
-        (first, count): (usize, usize),
-        row: impl Fn(usize) -> usize,
-        scores: &mut [f32],
-    ) {
-        let query = self.query.head(i, head);
-        let mut keys = [&[][..]; SCORED];
-        for (j, key) in keys.iter_mut().enumerate() {
-            *key = self.key.head(row((first + j).min(count - 1)), head);
-        }
-        scores[first..first + SCORED].copy_from_slice(&dot4(s, query, keys));
     }
 
     /// Makes weights of the scores of some queries and heads, of `counts` keys from `distances` on, `stride` apart:

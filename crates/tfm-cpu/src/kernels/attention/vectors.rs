@@ -1,5 +1,10 @@
 //! What attention does with the vectors of one head: products with keys, the softmax, sums of values.
 
+#![expect(
+    clippy::needless_range_loop,
+    reason = "loops over ranges are unrolled, those over arrays may not be"
+)]
+
 use super::super::heads::Kept;
 use super::super::math::exp_of_negative;
 use super::super::simd::Simd;
@@ -9,53 +14,82 @@ pub(super) const SCORED: usize = 4;
 /// Vectors of a head whose products are written out one after the other.
 const UNROLLED: usize = 4;
 
-/// Adds `Σ_j weights[j]·value(j)` to `out`.
+/// Adds for each of `N` queries r `Σ_j weights[r][j]·value(j)` to the `size` elements from `places[r]` on. All have as many
+/// weights. The sums of a query are the same whatever `N` is: together, each value is loaded once.
 #[inline(always)]
-pub(super) fn add_values<'v, S: Simd, K: Kept>(
+pub(super) fn add_values<'v, S: Simd, K: Kept, const N: usize>(
     s: S,
-    weights: &[f32],
+    weights: [&[f32]; N],
     value: impl Fn(usize) -> &'v [K] + Copy,
-    out: &mut [f32],
+    (out, places): (&mut [f32], [usize; N]),
+    size: usize,
 ) {
-    let size = out.len();
     let mut at = 0;
     while at + 4 * S::LANES <= size {
-        weighted_sum::<S, K, 4>(s, weights, value, &mut out[at..at + 4 * S::LANES], at);
+        weighted_sums::<S, K, N, 4>(s, weights, value, (out, places), at);
         at += 4 * S::LANES;
     }
-    while at < size {
-        let end = (at + S::LANES).min(size);
-        weighted_sum::<S, K, 1>(s, weights, value, &mut out[at..end], at);
-        at = end;
+    while at + S::LANES <= size {
+        weighted_sums::<S, K, N, 1>(s, weights, value, (out, places), at);
+        at += S::LANES;
+    }
+    if at < size {
+        for (weights, place) in weights.into_iter().zip(places) {
+            last_sum(s, weights, value, &mut out[place + at..place + size], at);
+        }
     }
 }
 
-/// The dot products of a query and four keys.
+/// The dot products of `N` queries and four keys. Those of a query are the same whatever `N` is.
 #[inline(always)]
-pub(super) fn dot4<S: Simd, K: Kept>(s: S, query: &[f32], keys: [&[K]; SCORED]) -> [f32; SCORED] {
-    let mut sums = [s.splat(0.0); SCORED];
-    let (size, mut at) = (query.len(), 0);
+pub(super) fn dots<S: Simd, K: Kept, const N: usize>(
+    s: S,
+    queries: [&[f32]; N],
+    keys: [&[K]; SCORED],
+) -> [[f32; SCORED]; N] {
+    let mut sums = [[s.splat(0.0); SCORED]; N];
+    let (size, mut at) = (queries[0].len(), 0);
     while at + UNROLLED * S::LANES <= size {
-        let block = at..at + UNROLLED * S::LANES;
-        let query = &query[block.clone()];
-        for (sum, key) in sums.iter_mut().zip(keys) {
-            let key = &key[block.clone()];
-            for v in 0..UNROLLED {
-                let lanes = v * S::LANES..(v + 1) * S::LANES;
-                *sum = s.fma(s.load(&query[lanes.clone()]), K::load(s, &key[lanes]), *sum);
+        let (mut q, mut k) = ([&[][..]; N], [&[][..]; SCORED]);
+        for r in 0..N {
+            q[r] = &queries[r][at..at + UNROLLED * S::LANES];
+        }
+        for j in 0..SCORED {
+            k[j] = &keys[j][at..at + UNROLLED * S::LANES];
+        }
+        for v in 0..UNROLLED {
+            let mut key = [s.splat(0.0); SCORED];
+            for j in 0..SCORED {
+                key[j] = K::load(s, &k[j][v * S::LANES..(v + 1) * S::LANES]);
+            }
+            for r in 0..N {
+                let query = s.load(&q[r][v * S::LANES..(v + 1) * S::LANES]);
+                for j in 0..SCORED {
+                    sums[r][j] = s.fma(query, key[j], sums[r][j]);
+                }
             }
         }
-        at = block.end;
+        at += UNROLLED * S::LANES;
     }
     while at < size {
-        let lanes = at..(at + S::LANES).min(size);
-        let q = s.load_partial(&query[lanes.clone()]);
-        for (sum, key) in sums.iter_mut().zip(keys) {
-            *sum = s.fma(q, K::load_partial(s, &key[lanes.clone()]), *sum);
+        let end = (at + S::LANES).min(size);
+        let mut key = [s.splat(0.0); SCORED];
+        for j in 0..SCORED {
+            key[j] = K::load_partial(s, &keys[j][at..end]);
         }
-        at = lanes.end;
+        for r in 0..N {
+            let query = s.load_partial(&queries[r][at..end]);
+            for j in 0..SCORED {
+                sums[r][j] = s.fma(query, key[j], sums[r][j]);
+            }
+        }
+        at = end;
     }
-    s.sum4(sums)
+    let mut out = [[0.0; SCORED]; N];
+    for r in 0..N {
+        out[r] = s.sum4(sums[r]);
+    }
+    out
 }
 
 /// Replaces the scores x of `N` queries and heads, `counts[r]` of them from `r·stride` on, by `softmax(scale·x)`, and returns
@@ -153,35 +187,58 @@ fn sums_of<S: Simd, const N: usize>(s: S, v: [S::F; N]) -> [f32; N] {
     out
 }
 
-/// `out += Σ_j weights[j]·value(j)[at..]`, for `VECTORS` whole vectors, or a part of one vector.
+/// `out[places[r] + at..] += Σ_j weights[r][j]·value(j)[at..]`, for `VECTORS` whole vectors.
 #[inline(always)]
-fn weighted_sum<'v, S: Simd, K: Kept, const VECTORS: usize>(
+fn weighted_sums<'v, S: Simd, K: Kept, const N: usize, const VECTORS: usize>(
+    s: S,
+    weights: [&[f32]; N],
+    value: impl Fn(usize) -> &'v [K],
+    (out, places): (&mut [f32], [usize; N]),
+    at: usize,
+) {
+    let count = weights[0].len();
+    let (mut acc, mut w) = ([[s.splat(0.0); VECTORS]; N], [&[][..]; N]);
+    for r in 0..N {
+        w[r] = &weights[r][..count];
+        let out = &out[places[r] + at..][..VECTORS * S::LANES];
+        for v in 0..VECTORS {
+            acc[r][v] = s.load(&out[v * S::LANES..(v + 1) * S::LANES]);
+        }
+    }
+    for j in 0..count {
+        let value = &value(j)[at..at + VECTORS * S::LANES];
+        let mut loaded = [s.splat(0.0); VECTORS];
+        for v in 0..VECTORS {
+            loaded[v] = K::load(s, &value[v * S::LANES..(v + 1) * S::LANES]);
+        }
+        for r in 0..N {
+            let weight = s.splat(w[r][j]);
+            for v in 0..VECTORS {
+                acc[r][v] = s.fma(weight, loaded[v], acc[r][v]);
+            }
+        }
+    }
+    for r in 0..N {
+        let out = &mut out[places[r] + at..][..VECTORS * S::LANES];
+        for v in 0..VECTORS {
+            s.store(acc[r][v], &mut out[v * S::LANES..(v + 1) * S::LANES]);
+        }
+    }
+}
+
+/// The same for one query's part of a vector, which is all of `out`.
+#[inline(always)]
+fn last_sum<'v, S: Simd, K: Kept>(
     s: S,
     weights: &[f32],
     value: impl Fn(usize) -> &'v [K],
     out: &mut [f32],
     at: usize,
 ) {
-    if out.len() == VECTORS * S::LANES {
-        let mut acc = [s.splat(0.0); VECTORS];
-        for (acc, out) in acc.iter_mut().zip(out.chunks_exact(S::LANES)) {
-            *acc = s.load(out);
-        }
-        for (j, &weight) in weights.iter().enumerate() {
-            let (weight, value) = (s.splat(weight), &value(j)[at..at + VECTORS * S::LANES]);
-            for (acc, value) in acc.iter_mut().zip(value.chunks_exact(S::LANES)) {
-                *acc = s.fma(weight, K::load(s, value), *acc);
-            }
-        }
-        for (acc, out) in acc.into_iter().zip(out.chunks_exact_mut(S::LANES)) {
-            s.store(acc, out);
-        }
-    } else {
-        let mut acc = s.load_partial(out);
-        for (j, &weight) in weights.iter().enumerate() {
-            let value = K::load_partial(s, &value(j)[at..at + out.len()]);
-            acc = s.fma(s.splat(weight), value, acc);
-        }
-        s.store_partial(acc, out);
+    let mut acc = s.load_partial(out);
+    for (j, &weight) in weights.iter().enumerate() {
+        let value = K::load_partial(s, &value(j)[at..at + out.len()]);
+        acc = s.fma(s.splat(weight), value, acc);
     }
+    s.store_partial(acc, out);
 }
