@@ -10,8 +10,10 @@ use super::dropout::Dropout;
 use super::heads::{Heads, Kept};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
+use soon::{LINE, Soon};
 use vectors::{SCORED, add_values, dots, softmax};
 
+mod soon;
 mod vectors;
 
 /// Where the keys of a query lie.
@@ -179,8 +181,6 @@ const WIDE: usize = 16;
 const ADDED: usize = 8;
 /// How many rows beforehand rows are asked for.
 const AHEAD: usize = 8;
-/// Bytes of a cache line.
-const LINE: usize = 64;
 
 impl<K: Kept> Attend<'_, K> {
     /// Every head of every query in the range, sequence by sequence.
@@ -484,42 +484,6 @@ impl<K: Kept> Attend<'_, K> {
             if let Some(dropout) = self.dropout {
                 let position = (head * self.query.rows() + i) * self.key.rows() + row(0);
                 dropout.apply(s, position as u64, &mut scores[r * stride..][..counts[r]]);
-            }
-        }
-    }
-}
-
-/// Rows that are asked for, some lines at a time, one after the other.
-struct Soon<'a, K> {
-    rows: [&'a [K]; ADDED],
-    row: usize,
-    at: usize,
-}
-
-impl<K> Default for Soon<'_, K> {
-    fn default() -> Self {
-        Soon { rows: [&[]; ADDED], row: 0, at: 0 }
-    }
-}
-
-impl<K> Soon<'_, K> {
-    #[inline(always)]
-    fn prefetch<S: Simd>(&mut self, s: S, lines: usize) {
-        let line = LINE / size_of::<K>();
-        let mut left = lines * line;
-        while left > 0
-            && let Some(row) = self.rows.get(self.row)
-        {
-            let end = (self.at + left).min(row.len());
-            let mut at = self.at;
-            while at < end {
-                s.prefetch(row.as_ptr().wrapping_add(at).cast());
-                at += line;
-            }
-            left = left.saturating_sub(at - self.at);
-            self.at = at;
-            if at >= row.len() {
-                (self.row, self.at) = (self.row + 1, 0);
             }
         }
     }

@@ -1,0 +1,43 @@
+//! Rows of keys and values that attention reads soon, asked for beforehand.
+
+use super::super::simd::Simd;
+use super::ADDED;
+
+/// Bytes of a cache line.
+pub(super) const LINE: usize = 64;
+
+/// Rows that are asked for, some lines at a time, one after the other.
+pub(super) struct Soon<'a, K> {
+    pub(super) rows: [&'a [K]; ADDED],
+    row: usize,
+    at: usize,
+}
+
+impl<K> Default for Soon<'_, K> {
+    fn default() -> Self {
+        Soon { rows: [&[]; ADDED], row: 0, at: 0 }
+    }
+}
+
+impl<K> Soon<'_, K> {
+    #[inline(always)]
+    pub(super) fn prefetch<S: Simd>(&mut self, s: S, lines: usize) {
+        let line = LINE / size_of::<K>();
+        let mut left = lines * line;
+        while left > 0
+            && let Some(row) = self.rows.get(self.row)
+        {
+            let end = (self.at + left).min(row.len());
+            let mut at = self.at;
+            while at < end {
+                s.prefetch(row.as_ptr().wrapping_add(at).cast());
+                at += line;
+            }
+            left = left.saturating_sub(at - self.at);
+            self.at = at;
+            if at >= row.len() {
+                (self.row, self.at) = (self.row + 1, 0);
+            }
+        }
+    }
+}
