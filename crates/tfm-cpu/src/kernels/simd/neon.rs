@@ -74,7 +74,6 @@ fn pow2(n: float32x4_t) -> float32x4_t {
 /// One operation on both halves.
 macro_rules! both {
     (|$($x:ident),+| $body:expr) => {{
-        $(let [$x, ..] = [$x];)+
         let low = { $(let $x = $x.0;)+ has_neon!($body) };
         let high = { $(let $x = $x.1;)+ has_neon!($body) };
         float32x4x2_t(low, high)
