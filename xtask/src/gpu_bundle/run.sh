@@ -69,7 +69,7 @@ translation() {
   echo "== translation"
   [ -e "$work/base/config.json" ] || python3 peers_base.py --spm base.spm --out "$work/base" ||
     { echo "skipped: no numpy, safetensors and sentencepiece to make a model with"; return; }
-  all="--model $work/base --output $work/out"
+  all="--model $work/base --output $work/out --workers 1"
   batch="$all --input $work/base/sources.txt --length 32"
   single="$all --input $work/base/single.txt --length 24 --mode latency --limit 40"
   for dtype in f16 f32 int8; do

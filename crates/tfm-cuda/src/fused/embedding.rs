@@ -1,6 +1,6 @@
 //! The kernels of token embeddings.
 
-use super::{rows, typed};
+use super::{pack, rows, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use tfm_core::backend::{Outcome, View, ViewMut};
@@ -29,6 +29,6 @@ pub(super) fn run(
         call.nothing().nothing().stride(0).count(0)
     };
     let tokens = out.layout.shape().elements() / width.max(1);
-    let pack = 16 / out.dtype.size();
-    call.target(out).count(width).each(tokens * width.div_ceil(pack))
+    let packs = tokens * width.div_ceil(pack(out.dtype));
+    call.target(out).count(width).each(packs)
 }
