@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tfm_core::{CompileOptions, DType, DeviceTensor, Graph, HostSlice, Program, Session};
 use tfm_cpu::CpuBackend;
 use tfm_model::transformer::{DecoderKeys, Network, Pools, Sequences};
-use tfm_model::{Checkpoint, Config, Parameters};
+use tfm_model::{Checkpoint, Config, Numerics, Parameters};
 
 const HYPOTHESES: usize = 32;
 const WIDTH: usize = 16;
@@ -18,7 +18,7 @@ const LENGTH: usize = 8;
 
 fn graph(config: &Config) -> Graph {
     let (n, v) = (HYPOTHESES, config.target_vocabulary);
-    let mut net = Network::new(config);
+    let mut net = Network::new(config, Numerics::default());
     let tokens = net.graph.indices("tokens", v, [n]);
     let positions = net.graph.indices("positions", config.max_positions, [n]);
     let keys = DecoderKeys::Step {

@@ -14,7 +14,7 @@ use tfm_core::{ParameterSource, Session};
 use tfm_cpu::CpuBackend;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
-use tfm_model::{Forced, Generator, Pair, Parameters};
+use tfm_model::{Forced, Generator, Numerics, Pair, Parameters};
 
 const SCRIPT: &str = "xtask/python/compare_export.py";
 const ANSWERS: &str = "target/export.safetensors";
@@ -74,9 +74,9 @@ fn write(
         .iter()
         .map(|text| model.tokenizer().encode_source(text))
         .collect::<Result<_, _>>()?;
-    let mut generator = Generator::new(&session, &config, 1, 1)?;
+    let mut generator = Generator::new(&session, &config, Numerics::default(), 1, 1)?;
     let found = generator.generate_all(&Arc::new(options), Limits::default(), &sources)?;
-    let mut forced = Forced::new(session, config.clone());
+    let mut forced = Forced::new(session, config.clone(), Numerics::default());
 
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut texts = HashMap::new();

@@ -13,7 +13,7 @@ use tfm_cpu::CpuBackend;
 use tfm_cuda::CudaBackend;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
-use tfm_model::{Config, Generator, Parameters};
+use tfm_model::{Generator, Numerics, Parameters};
 use tfm_train::report::peak_memory;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -56,8 +56,7 @@ enum Device {
 }
 
 impl Numbers {
-    /// The precision of products, the types of values and of keys that are kept.
-    fn on(self, device: Device) -> Outcome<(Precision, DType, DType)> {
+    fn on(self, device: Device) -> Outcome<Numerics> {
         let dtype = match (device, self) {
             (Device::Cuda, Numbers::F16) => DType::F16,
             (Device::Cuda, Numbers::Bf16) => DType::BF16,
@@ -73,7 +72,7 @@ impl Numbers {
             Device::Cpu => tfm_cpu::key_dtype(precision),
             Device::Cuda => dtype,
         };
-        Ok((precision, dtype, key_dtype))
+        Ok(Numerics { dtype, precision, key_dtype })
     }
 }
 
@@ -128,9 +127,9 @@ struct Program {
 
 impl Program {
     fn load(arguments: &Arguments) -> Outcome<Program> {
-        let (precision, dtype, key_dtype) = arguments.dtype.on(arguments.device)?;
+        let numerics = arguments.dtype.on(arguments.device)?;
         let model = Model::open(&arguments.model)?;
-        let config = Arc::new(Config { precision, dtype, key_dtype, ..model.config().clone() });
+        let config = Arc::new(model.config().clone());
         let mut options = SearchOptions::from_generation(model.generation(), &config);
         options.beams = arguments.beam;
         options.scores = false; // nor do the peers return any
@@ -146,14 +145,15 @@ impl Program {
             limits.hypotheses = hypotheses;
             limits.sentences = hypotheses;
         }
-        let parameters = Parameters::of_type(model.checkpoint().clone(), dtype);
+        let parameters = Parameters::of_type(model.checkpoint().clone(), numerics.dtype);
         let parameters = Arc::new(parameters);
         let threads = arguments.workers * arguments.threads;
         let session = match arguments.device {
             Device::Cpu => Session::new(CpuBackend::new(threads)?, parameters),
             Device::Cuda => Session::new(CudaBackend::new(0)?, parameters),
         };
-        let generator = Generator::new(&session, &config, arguments.workers, arguments.threads)?;
+        let generator =
+            Generator::new(&session, &config, numerics, arguments.workers, arguments.threads)?;
         Ok(Program { model, generator, options: Arc::new(options), limits, text: arguments.text })
     }
 

@@ -2,6 +2,7 @@
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::numerics::Numerics;
 use crate::pairs::{Pair, Pairs, check};
 use crate::transformer::Network;
 use std::sync::Arc;
@@ -12,12 +13,13 @@ use tfm_core::{CompileOptions, DType, Graph, HostSlice, Session, Tensor};
 pub struct Forced {
     session: Session,
     config: Arc<Config>,
+    numerics: Numerics,
 }
 
 impl Forced {
     /// For the model of `config`, whose parameters the session has.
-    pub fn new(session: Session, config: Arc<Config>) -> Self {
-        Forced { session, config }
+    pub fn new(session: Session, config: Arc<Config>, numerics: Numerics) -> Self {
+        Forced { session, config, numerics }
     }
 
     /// The encoder's outputs, the sources one after the other: `[t, d_model]`.
@@ -28,7 +30,7 @@ impl Forced {
         let pairs: Vec<_> = sources.iter().map(|source| Pair { source, target: &[] }).collect();
         let batch = Pairs::new(&self.config, &pairs)?;
         let config = self.config.clone();
-        let mut net = Network::new(&config);
+        let mut net = Network::new(&config, self.numerics);
         let memory = batch.encoder(&mut net);
         let memory = net.graph.cast(memory, DType::F32);
         net.graph.output(memory);
@@ -42,7 +44,7 @@ impl Forced {
     pub fn logits(&mut self, pairs: &[Pair<'_>]) -> Result<Tensor> {
         let batch = Pairs::new(&self.config, pairs)?;
         let config = self.config.clone();
-        let mut net = Network::new(&config);
+        let mut net = Network::new(&config, self.numerics);
         let logits = batch.decoder(&mut net);
         net.graph.output(logits);
         self.run(&net.graph, &batch, &[], Vec::new()).map(|mut outputs| outputs.remove(0))
@@ -59,7 +61,7 @@ impl Forced {
         assert_eq!(next.len(), t, "one next token for each target token");
         check(next, v)?;
         let config = self.config.clone();
-        let mut net = Network::new(&config);
+        let mut net = Network::new(&config, self.numerics);
         let logits = batch.decoder(&mut net);
         let g = &mut net.graph;
         // The element of each row that belongs to the next token, by its number.
@@ -87,7 +89,7 @@ impl Forced {
     pub fn alignment(&mut self, pair: Pair<'_>, layer: usize) -> Result<Vec<f32>> {
         let batch = Pairs::new(&self.config, &[pair])?;
         let config = self.config.clone();
-        let mut net = Network::new(&config);
+        let mut net = Network::new(&config, self.numerics);
         batch.decoder(&mut net);
         let tap = format!("decoder.layers.{layer}.cross_attention.weights");
         let outputs = self.run(&net.graph, &batch, &[], vec![tap])?;

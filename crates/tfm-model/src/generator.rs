@@ -3,6 +3,7 @@
 use crate::config::Config;
 use crate::decoding::{Arrival, Limits, Programs, Request, ThreadShare, Worker};
 use crate::error::Result;
+use crate::numerics::Numerics;
 use crate::search::{Hypothesis, SearchOptions};
 use core_affinity::CoreId;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -27,13 +28,15 @@ impl Generator {
     pub fn new(
         session: &Session,
         config: &Arc<Config>,
+        numerics: Numerics,
         workers: usize,
         threads: usize,
     ) -> Result<Self> {
         let share = Arc::new(ThreadShare::new(workers.max(1) * threads.max(1)));
         let programs = Arc::new(Programs::default());
         let workers = (0..workers.max(1)).map(|_| {
-            Worker::new(session.fork(threads)?, config.clone(), share.clone(), programs.clone())
+            let (config, share, programs) = (config.clone(), share.clone(), programs.clone());
+            Worker::new(session.fork(threads)?, config, numerics, share, programs)
         });
         Ok(Generator { workers: workers.collect::<Result<_>>()?, processors: Vec::new() })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use tfm_core::fused::{Adam, Precision};
+use tfm_core::fused::Adam;
 use tfm_core::philox::philox4x32;
 use tfm_core::{ParameterSource, Session, Tensor};
 use tfm_model::Config;
@@ -35,9 +35,6 @@ fn config(norm_placement: NormPlacement) -> Config {
         tied_output: true,
         output_bias: false,
         special: SpecialTokens { bos: Some(2), eos: vec![0], pad: Some(1), decoder_start: 2 },
-        dtype: tfm_core::DType::F32,
-        precision: Precision::Full,
-        key_dtype: tfm_core::DType::F32,
     }
 }
 

@@ -8,6 +8,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use tfm_core::fused::Precision;
 use tfm_core::{DType, ParameterSource, Session};
+use tfm_model::Numerics;
 use tfm_model::decoding::Limits;
 
 #[cfg(not(any(feature = "cpu", feature = "cuda")))]
@@ -43,16 +44,6 @@ enum Backend {
 #[cfg(feature = "cuda")]
 const CUDA_LIMITS: Limits =
     Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384, memory: 8 << 30 };
-
-/// The types that a model is computed with.
-pub(crate) struct Numbers {
-    /// Of values.
-    pub(crate) dtype: DType,
-    /// Of products with weights.
-    pub(crate) precision: Precision,
-    /// Of keys and values that are kept from step to step.
-    pub(crate) key_dtype: DType,
-}
 
 impl Device {
     fn new(backend: Backend) -> Self {
@@ -133,14 +124,14 @@ impl Device {
     ///
     /// # Errors
     /// [`Error::Option`]: not at a reasonable speed.
-    pub(crate) fn numbers(&self, numbers: ComputeType) -> Result<Numbers> {
+    pub(crate) fn numerics(&self, numbers: ComputeType) -> Result<Numerics> {
         #[cfg(feature = "cpu")]
         let on_cpu = |precision| {
             let key_dtype = tfm_cpu::key_dtype(precision);
-            Numbers { dtype: DType::F32, precision, key_dtype }
+            Numerics { dtype: DType::F32, precision, key_dtype }
         };
         #[cfg(feature = "cuda")]
-        let of = |dtype, precision| Numbers { dtype, precision, key_dtype: dtype };
+        let of = |dtype, precision| Numerics { dtype, precision, key_dtype: dtype };
         match (self.backend, numbers) {
             #[cfg(feature = "cpu")]
             (Backend::Cpu, ComputeType::F32) => Ok(on_cpu(Precision::Full)),

@@ -1,12 +1,11 @@
 //! A model on a device: tokens in, hypotheses out, and the way from text to tokens and back.
 
-use crate::device::Numbers;
 use crate::translation::{Alignment, Alternative};
 use crate::{Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tfm_model::decoding::{Arrival, Limits};
 use tfm_model::search::{Hypothesis, SearchOptions};
-use tfm_model::{Config, Forced, Generator, Pair, Parameters};
+use tfm_model::{Forced, Generator, Pair, Parameters};
 
 /// What a translator shares with its streams.
 pub(crate) struct Engine {
@@ -44,15 +43,14 @@ impl Engine {
             limits.source_tokens = tokens;
         }
         limits.memory = options.memory.unwrap_or(limits.memory);
-        let Numbers { dtype, precision, key_dtype } = device.numbers(options.dtype)?;
-        let parameters = Parameters::of_type(model.checkpoint.clone(), dtype);
+        let numerics = device.numerics(options.dtype)?;
+        let parameters = Parameters::of_type(model.checkpoint.clone(), numerics.dtype);
         let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
-        let config =
-            Arc::new(Config { dtype, precision, key_dtype, ..Config::clone(&model.config) });
-        let mut generator = Generator::new(&session, &config, device.workers(), 1)?;
+        let config = &model.config;
+        let mut generator = Generator::new(&session, config, numerics, device.workers(), 1)?;
         generator.set_shortlist(options.shortlist.clone());
         generator.pin(options.pin);
-        let forced = Forced::new(session, config);
+        let forced = Forced::new(session, config.clone(), numerics);
         Ok(Engine {
             model: model.clone(),
             search,

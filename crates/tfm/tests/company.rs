@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use tfm_core::fused::Precision;
 use tfm_model::decoding::{Arrival, Limits, Request};
 use tfm_model::search::{Hypothesis, SearchOptions};
-use tfm_model::{Checkpoint, Config, Forced, Generator, Pair};
+use tfm_model::{Forced, Generator, Numerics, Pair};
 
 const BUNDLED: &str = "models/marian-tatoeba-en-fr";
 
@@ -31,25 +31,26 @@ fn bits(results: &[Hypothesis]) -> Vec<(Vec<u32>, u32, Vec<u32>)> {
     results.iter().map(|h| (h.tokens.clone(), h.score.to_bits(), probabilities(h))).collect()
 }
 
-/// The model's shape, computed in a precision, with keys and values kept as that wants them.
-fn config(checkpoint: &Checkpoint, precision: Precision) -> Arc<Config> {
+/// Computed in a precision, with keys and values kept as that wants them.
+fn numerics(precision: Precision) -> Numerics {
     let key_dtype = tfm_cpu::key_dtype(precision);
-    Arc::new(Config { precision, key_dtype, ..checkpoint.config().clone() })
+    Numerics { precision, key_dtype, ..Numerics::default() }
 }
 
 #[test]
 fn translations_have_the_same_bits_in_any_company() {
     let checkpoint = open(root().join(BUNDLED));
     let sources = sources();
+    let config = Arc::new(checkpoint.config().clone());
     for precision in Precision::ALL {
-        let config = config(&checkpoint, precision);
+        let numerics = numerics(precision);
         let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
         let beams = SearchOptions { n_best: 4, ..defaults.clone() };
         let greedy = SearchOptions { beams: 1, scores: false, ..defaults };
         for options in [beams, greedy] {
             let options = Arc::new(options);
             let session = cpu(&checkpoint, 1);
-            let mut alone = Generator::new(&session, &config, 1, 1).unwrap();
+            let mut alone = Generator::new(&session, &config, numerics, 1, 1).unwrap();
             let mut one = |source| {
                 let results =
                     alone.generate_all(&options, Limits::default(), std::slice::from_ref(source));
@@ -60,7 +61,8 @@ fn translations_have_the_same_bits_in_any_company() {
             for (hypotheses, workers, threads) in
                 [(128, 1, 1), (128, 1, 2), (12, 1, 1), (20, 2, 1), (8, 1, 3)]
             {
-                let mut generator = Generator::new(&session, &config, workers, threads).unwrap();
+                let mut generator =
+                    Generator::new(&session, &config, numerics, workers, threads).unwrap();
                 let limits = Limits { hypotheses, ..Limits::default() };
                 for reversed in [false, true] {
                     let mut order: Vec<usize> = (0..sources.len()).collect();
@@ -85,7 +87,7 @@ fn translations_have_the_same_bits_in_any_company() {
 #[test]
 fn sentences_wait_for_memory() {
     let checkpoint = open(root().join(BUNDLED));
-    let config = config(&checkpoint, Precision::Full);
+    let config = Arc::new(checkpoint.config().clone());
     let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
     let options = Arc::new(SearchOptions { beams: 4, n_best: 1, max_length: 60, ..defaults });
     let sources = sources();
@@ -95,7 +97,8 @@ fn sentences_wait_for_memory() {
     let largest = sources.iter().map(|source| bytes(source)).max().unwrap();
     let mut expected: Option<Vec<_>> = None;
     for (memory, workers) in [(usize::MAX, 1), (3 * largest, 1), (1, 1), (2 * largest, 2)] {
-        let mut generator = Generator::new(&cpu(&checkpoint, 2), &config, workers, 1).unwrap();
+        let mut generator =
+            Generator::new(&cpu(&checkpoint, 2), &config, Numerics::default(), workers, 1).unwrap();
         generator.pin(workers == 2);
         // Sentences that are being decoded, and the most bytes that they were.
         let state = Mutex::new((0, 0, 0));
@@ -128,10 +131,11 @@ fn sentences_wait_for_memory() {
 fn greedy_search_finds_the_same_tokens_without_scores() {
     let checkpoint = open(root().join(BUNDLED));
     let sources = sources();
+    let config = Arc::new(checkpoint.config().clone());
     for precision in Precision::ALL {
-        let config = config(&checkpoint, precision);
+        let numerics = numerics(precision);
         let session = cpu(&checkpoint, 2);
-        let mut generator = Generator::new(&session, &config, 1, 2).unwrap();
+        let mut generator = Generator::new(&session, &config, numerics, 1, 2).unwrap();
         let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
         let greedy = SearchOptions { beams: 1, ..defaults };
         for options in [
@@ -158,7 +162,7 @@ fn logits_have_the_same_bits_alone_and_in_a_batch() {
     let target = [config.special.decoder_start, 13, 63, 988];
     let pairs: Vec<Pair<'_>> =
         sources.iter().map(|source| Pair { source, target: &target }).collect();
-    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone());
+    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
     let together = forced.logits(&pairs).unwrap();
     let size = target.len() * config.target_vocabulary;
     for (pair, together) in pairs.iter().zip(together.as_f32().unwrap().chunks(size)) {
@@ -178,8 +182,8 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
     let options = Arc::new(SearchOptions { n_best: 4, ..defaults });
     let session = cpu(&checkpoint, 1);
-    let mut generator = Generator::new(&session, &config, 1, 1).unwrap();
-    let mut forced = Forced::new(session.fork(1).unwrap(), config.clone());
+    let mut generator = Generator::new(&session, &config, Numerics::default(), 1, 1).unwrap();
+    let mut forced = Forced::new(session.fork(1).unwrap(), config.clone(), Numerics::default());
     let sources = sources();
     let results = generator.generate_all(&options, Limits::default(), &sources).unwrap();
     for (source, results) in sources.iter().zip(&results) {

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use tfm_model::decoding::Limits;
 use tfm_model::search::{EarlyStopping, SearchOptions};
-use tfm_model::{Config, Forced, GenerationDefaults, Generator, Pair};
+use tfm_model::{Config, Forced, GenerationDefaults, Generator, Numerics, Pair};
 
 const CHECKPOINTS: [&str; 7] = [
     "marian_swish_tied",
@@ -54,7 +54,7 @@ fn encoder_outputs_and_logits_agree_on_every_backend() {
         for (backend, session) in
             [("cpu", cpu(&checkpoint, 2)), ("reference", reference(&checkpoint))]
         {
-            let mut forced = Forced::new(session, config.clone());
+            let mut forced = Forced::new(session, config.clone(), Numerics::default());
             for i in 0..sentences {
                 let source = u32s(&file, &format!("{i}.source_ids"));
                 let target = u32s(&file, &format!("{i}.decoder_ids"));
@@ -115,7 +115,8 @@ fn generations_are_token_for_token_those_of_transformers() {
     for name in CHECKPOINTS {
         let checkpoint = open(fixture(name));
         let config = Arc::new(checkpoint.config().clone());
-        let mut generator = Generator::new(&cpu(&checkpoint, 1), &config, 1, 1).unwrap();
+        let mut generator =
+            Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 1, 1).unwrap();
         let golden = golden(name);
         let cases = golden["generations"].as_array().unwrap();
         assert!(cases.len() >= 5, "{name} has {} generations", cases.len());
@@ -148,7 +149,8 @@ fn a_models_own_settings_rule_where_no_others_are_given() {
     for name in CHECKPOINTS {
         let checkpoint = open(fixture(name));
         let config = Arc::new(checkpoint.config().clone());
-        let mut generator = Generator::new(&cpu(&checkpoint, 1), &config, 1, 1).unwrap();
+        let mut generator =
+            Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 1, 1).unwrap();
         let options = Arc::new(SearchOptions::from_generation(checkpoint.generation(), &config));
         let golden = golden(name);
         let cases = golden["defaults"].as_array().unwrap();
@@ -171,7 +173,7 @@ fn the_bundled_model_computes_what_it_does_in_transformers() {
     let stride = golden["logits_stride"].as_u64().unwrap() as usize;
     let sentences = golden["teacher_forced"].as_array().unwrap();
     assert!(sentences.len() >= 5 && sentences.iter().any(|sentence| sentence["aligned"] == true));
-    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone());
+    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
     for (i, sentence) in sentences.iter().enumerate() {
         let source = u32s(&file, &format!("{i}.source_ids"));
         let target = u32s(&file, &format!("{i}.decoder_ids"));

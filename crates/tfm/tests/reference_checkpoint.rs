@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
-use tfm_model::{Forced, Generator, Pair};
+use tfm_model::{Forced, Generator, Numerics, Pair};
 
 const MODEL: &str = "models/marian-tatoeba-en-fr";
 
@@ -28,7 +28,7 @@ fn encoder_outputs_and_logits_are_those_of_transformers() {
     let Some(directory) = test_data(MODEL) else { return };
     let checkpoint = open(directory.clone());
     let config = Arc::new(checkpoint.config().clone());
-    let mut forced = Forced::new(cpu(&checkpoint, 1), config.clone());
+    let mut forced = Forced::new(cpu(&checkpoint, 1), config.clone(), Numerics::default());
     let bytes = std::fs::read(directory.join("reference/teacher_forced.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let lines = file.names().iter().filter(|name| name.ends_with(".line")).count();
@@ -64,7 +64,8 @@ fn translations_of_the_test_set_are_those_of_transformers() {
     let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 951);
     let sources: Vec<Vec<u32>> = lines.iter().map(|line| line.source.clone()).collect();
-    let mut generator = Generator::new(&cpu(&checkpoint, 1), &config, 2, 1).unwrap();
+    let mut generator =
+        Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 2, 1).unwrap();
     for beams in [1, 4] {
         let options = SearchOptions {
             beams,

@@ -10,7 +10,7 @@ use tfm_core::fused::Precision;
 use tfm_cpu::CpuBackend;
 use tfm_model::decoding::Limits;
 use tfm_model::search::{Hypothesis, SearchOptions};
-use tfm_model::{Checkpoint, Config, Generator, Parameters};
+use tfm_model::{Checkpoint, Generator, Numerics, Parameters};
 use tfm_text::{Shortlist, Tokenizer};
 
 const BUNDLED: &str = "models/marian-tatoeba-en-fr";
@@ -67,9 +67,9 @@ impl Bundled {
         let parameters = Parameters::new(self.checkpoint.clone());
         let session = Session::new(backend, Arc::new(parameters));
         let key_dtype = tfm_cpu::key_dtype(precision);
-        let config = Config { precision, key_dtype, ..self.checkpoint.config().clone() };
-        let config = Arc::new(config);
-        let mut generator = Generator::new(&session, &config, workers, threads).unwrap();
+        let numerics = Numerics { precision, key_dtype, ..Numerics::default() };
+        let config = Arc::new(self.checkpoint.config().clone());
+        let mut generator = Generator::new(&session, &config, numerics, workers, threads).unwrap();
         generator.set_shortlist(shortlist.cloned());
         let limits = Limits { hypotheses, ..Limits::default() };
         generator.generate_all(&Arc::new(options.clone()), limits, &self.sources).unwrap()

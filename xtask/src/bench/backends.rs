@@ -11,7 +11,7 @@ use tfm_cpu::CpuBackend;
 use tfm_cpu::kernels::simd::Isa;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
-use tfm_model::{Generator, Parameters};
+use tfm_model::{Generator, Numerics, Parameters};
 
 const TEXT: &str = "crates/tfm/tests/fixtures/bundled.en";
 /// Few, for the reference is slow.
@@ -59,7 +59,7 @@ fn measure(
 ) -> tfm_model::Result<(f64, usize)> {
     let config = Arc::new(model.config().clone());
     let options = Arc::new(SearchOptions::from_generation(model.generation(), &config));
-    let mut generator = Generator::new(session, &config, 1, 1)?;
+    let mut generator = Generator::new(session, &config, Numerics::default(), 1, 1)?;
     let mut tokens = 0;
     let mut seconds = Vec::new();
     for round in 0..=ROUNDS {

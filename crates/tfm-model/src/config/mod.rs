@@ -10,8 +10,6 @@ pub use generation::GenerationDefaults;
 pub use tfm_core::fused::Activation;
 
 use crate::checkpoint::Fault;
-use tfm_core::DType;
-use tfm_core::fused::Precision;
 
 /// The description of an encoder-decoder Transformer. Families differ in this data, and in how files name
 /// the weights; not in code.
@@ -53,13 +51,6 @@ pub struct Config {
     pub output_bias: bool,
     /// The tokens with a role.
     pub special: SpecialTokens,
-    /// The type in which weights are kept and values computed; logits are `F32` whatever it is. Files have no say in it: `F32`
-    /// where nothing else is asked for.
-    pub dtype: DType,
-    /// The precision of products with weights and of the embeddings. Files have no say in it either.
-    pub precision: Precision,
-    /// The type in which a decoder keeps keys and values from step to step. Nor in this.
-    pub key_dtype: DType,
 }
 
 /// Who defined the names in the files.

@@ -7,8 +7,6 @@ use super::{
     SpecialTokens, Stack,
 };
 use crate::checkpoint::{Fault, shortened};
-use tfm_core::DType;
-use tfm_core::fused::Precision;
 
 const GENERATION_FILE: &str = "generation_config.json";
 
@@ -111,9 +109,6 @@ fn read_family(fields: &mut Fields, family: Family, special: SpecialTokens) -> C
         tied_output: fields.flag("tie_word_embeddings").unwrap_or(true),
         output_bias: true,
         special,
-        dtype: DType::F32,
-        precision: Precision::Full,
-        key_dtype: DType::F32,
     };
     match family {
         Family::Marian => common,

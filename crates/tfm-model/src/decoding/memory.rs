@@ -34,7 +34,7 @@ pub(super) struct Memory {
 }
 
 impl Memory {
-    pub(super) fn new(session: &mut Session, config: &Config) -> Result<Self> {
+    pub(super) fn new(session: &mut Session, config: &Config, key_dtype: DType) -> Result<Self> {
         let pools = Pools { own: FIRST_ROWS, cross: FIRST_ROWS };
         let mut ranges = FreeRanges::default();
         ranges.grow_to(pools.cross);
@@ -43,8 +43,8 @@ impl Memory {
             rows: FreeRows::default(),
             ranges,
             pools,
-            own: allocate(session, config, "self", pools.own)?,
-            cross: allocate(session, config, "cross", pools.cross)?,
+            own: allocate(session, config, key_dtype, "self", pools.own)?,
+            cross: allocate(session, config, key_dtype, "cross", pools.cross)?,
             bans: session.allocate(DType::F32, [1, config.target_vocabulary])?,
             spare,
         };
@@ -122,6 +122,7 @@ impl Memory {
 fn allocate(
     session: &Session,
     config: &Config,
+    key_dtype: DType,
     kind: &str,
     rows: usize,
 ) -> Result<Vec<(String, DeviceTensor)>> {
@@ -129,7 +130,7 @@ fn allocate(
     let shape = [rows, heads, config.d_model / heads];
     let names = (0..config.decoder.layers)
         .flat_map(|layer| ["key", "value"].map(|what| Network::pool_name(kind, layer, what)));
-    names.map(|name| Ok((name, session.allocate(config.key_dtype, shape)?))).collect()
+    names.map(|name| Ok((name, session.allocate(key_dtype, shape)?))).collect()
 }
 
 /// Replaces pools by larger ones with the same first rows, one pool at a time.
@@ -142,7 +143,7 @@ fn grow(
 ) -> Result<()> {
     let heads = config.decoder.heads;
     let shape = [rows, heads, config.d_model / heads];
-    let old_shape = pools[0].1.shape().clone();
+    let (old_shape, key_dtype) = (pools[0].1.shape().clone(), pools[0].1.dtype());
     let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
     let mut copy = None;
     for (name, old) in pools {
@@ -152,9 +153,9 @@ fn grow(
         }
         let program = match &copy {
             Some(program) => program,
-            None => copy.insert(copy_rows(session, config.key_dtype, &old_shape, &shape.into())?),
+            None => copy.insert(copy_rows(session, key_dtype, &old_shape, &shape.into())?),
         };
-        let mut new = session.allocate(config.key_dtype, shape)?;
+        let mut new = session.allocate(key_dtype, shape)?;
         session.run(
             program,
             &[("ids", HostSlice::I32(&ids))],

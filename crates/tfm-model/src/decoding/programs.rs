@@ -2,6 +2,7 @@
 
 use super::shortlists::ShortlistShape;
 use crate::config::Config;
+use crate::numerics::Numerics;
 use crate::transformer::{DecoderKeys, Listed, Network, Pools, Sequences};
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -75,11 +76,12 @@ impl Programs {
         &self,
         session: &mut Session,
         config: &Config,
+        numerics: Numerics,
         shape: EncodeShape,
     ) -> Result<Program> {
         cached(&self.encode, shape, || {
             let EncodeShape { tokens: t, sequences, pools } = shape;
-            let mut net = Network::new(config);
+            let mut net = Network::new(config, numerics);
             let tokens = net.graph.indices("tokens", config.source_vocabulary, [t]);
             let positions = net.graph.indices("positions", config.max_positions, [t]);
             let sources = Sequences::input(&mut net.graph, "source", sequences, t, t);
@@ -97,12 +99,13 @@ impl Programs {
         &self,
         session: &mut Session,
         config: &Config,
+        numerics: Numerics,
         shape: StepShape,
     ) -> Result<Program> {
         cached(&self.step, shape, || {
             let StepShape { hypotheses: n, width, candidates, pools, .. } = shape;
             let vocabulary = config.target_vocabulary;
-            let mut net = Network::new(config);
+            let mut net = Network::new(config, numerics);
             let tokens = net.graph.indices("tokens", vocabulary, [n]);
             let positions = net.graph.indices("positions", config.max_positions, [n]);
             let keys = DecoderKeys::Step {

@@ -8,6 +8,7 @@ use super::share::{Busy, ThreadShare};
 use super::shortlists::Shortlists;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::numerics::Numerics;
 use crate::search::{Advance, Hypothesis, Search, SearchOptions, static_bans};
 use std::sync::Arc;
 use tfm_core::{HostSlice, Session};
@@ -67,6 +68,7 @@ fn rows(options: &SearchOptions, source: usize, found: usize) -> usize {
 pub struct Worker {
     session: Session,
     config: Arc<Config>,
+    numerics: Numerics,
     programs: Arc<Programs>,
     memory: Memory,
     inputs: StepInputs,
@@ -88,13 +90,15 @@ impl Worker {
     pub fn new(
         mut session: Session,
         config: Arc<Config>,
+        numerics: Numerics,
         share: Arc<ThreadShare>,
         programs: Arc<Programs>,
     ) -> Result<Self> {
-        let memory = Memory::new(&mut session, &config)?;
+        let memory = Memory::new(&mut session, &config, numerics.key_dtype)?;
         Ok(Worker {
             session,
             config,
+            numerics,
             programs,
             memory,
             inputs: StepInputs::default(),
@@ -234,7 +238,8 @@ impl Worker {
         offsets.resize(sequences + 1, all as i32);
         ranges.resize(2 * sequences, 0);
         let shape = EncodeShape { tokens: all, sequences, pools: self.memory.pools() };
-        let program = self.programs.encode(&mut self.session, &self.config, shape)?;
+        let program =
+            self.programs.encode(&mut self.session, &self.config, self.numerics, shape)?;
         let inputs = [
             ("tokens", HostSlice::I32(&tokens)),
             ("positions", HostSlice::I32(&positions)),
@@ -249,7 +254,8 @@ impl Worker {
     /// Bytes of a token's keys and values in all layers.
     fn row_bytes(&self) -> usize {
         let config = &self.config;
-        (2 * config.decoder.layers * config.d_model * config.key_dtype.size()).max(1)
+        let size = self.numerics.key_dtype.size();
+        (2 * config.decoder.layers * config.d_model * size).max(1)
     }
 
     fn check(&self, request: &Request) -> Result<()> {
@@ -294,7 +300,7 @@ impl Worker {
             shortlist,
             pools: self.memory.pools(),
         };
-        let program = self.programs.step(&mut self.session, &self.config, shape)?;
+        let program = self.programs.step(&mut self.session, &self.config, self.numerics, shape)?;
         let mut bindings = vec![
             ("tokens", HostSlice::I32(&inputs.tokens)),
             ("positions", HostSlice::I32(&inputs.positions)),

@@ -104,7 +104,7 @@ impl Network<'_> {
         let x = self.decoder_states(tokens, positions, keys);
         self.scoped("output", |net| {
             let (weight, bias) = net.output_projection();
-            let op = TopOfLinear { bias: bias.is_some(), k, precision: net.config.precision };
+            let op = TopOfLinear { bias: bias.is_some(), k, precision: net.numerics.precision };
             let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).chain([bans]).collect();
             let found = net.graph.fused_all(op, &inputs);
             [found[0], found[1]]
@@ -124,7 +124,7 @@ impl Network<'_> {
         let x = self.decoder_states(tokens, positions, keys);
         self.scoped("output", |net| {
             let (weight, bias) = net.output_projection();
-            let precision = net.config.precision;
+            let precision = net.numerics.precision;
             let screened = precision == Precision::Full;
             let op = TopLogits { bias: bias.is_some(), k, precision, screened };
             let screen = screened.then_some(weight);
@@ -148,7 +148,7 @@ impl Network<'_> {
         let x = self.decoder_states(tokens, positions, keys);
         self.scoped("output", |net| {
             let (weight, bias) = net.output_projection();
-            let op = TopOfShortlist { bias: bias.is_some(), k, precision: net.config.precision };
+            let op = TopOfShortlist { bias: bias.is_some(), k, precision: net.numerics.precision };
             let Listed { columns, lists, lengths, list_of } = listed;
             let mut inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
             inputs.extend([bans, columns, lists, lengths, list_of]);
@@ -234,7 +234,7 @@ impl Network<'_> {
     /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.
     fn pool(&mut self, kind: &str, layer: usize, rows: usize) -> [Value; 2] {
         let heads = self.config.decoder.heads;
-        let (shape, dtype) = ([rows, heads, self.config.d_model / heads], self.config.key_dtype);
+        let (shape, dtype) = ([rows, heads, self.config.d_model / heads], self.numerics.key_dtype);
         ["key", "value"]
             .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), dtype, shape))
     }

@@ -4,6 +4,7 @@
 use super::learning::{Learning, Pupil};
 use crate::config::{Config, Family, NormPlacement};
 use crate::names::canonical;
+use crate::numerics::Numerics;
 use tfm_core::fused::{Embedding, Linear};
 use tfm_core::{Graph, Value};
 
@@ -13,19 +14,22 @@ pub struct Network<'a> {
     pub graph: Graph,
     /// The model's description.
     pub config: &'a Config,
+    /// How it is computed.
+    pub numerics: Numerics,
     /// What it learns, while it is trained.
     pub(super) pupil: Option<Pupil<'a>>,
 }
 
 impl<'a> Network<'a> {
-    /// An empty graph for the model that `config` describes.
-    pub fn new(config: &'a Config) -> Self {
-        Network { graph: Graph::new(), config, pupil: None }
+    /// An empty graph for the model that `config` describes, computed with these types of numbers.
+    pub fn new(config: &'a Config, numerics: Numerics) -> Self {
+        Network { graph: Graph::new(), config, numerics, pupil: None }
     }
 
-    /// An empty graph for that model in training.
+    /// An empty graph for that model in training, which is computed in `F32`.
     pub fn learning(config: &'a Config, learning: &'a Learning) -> Self {
-        Network { pupil: Some(Pupil::new(learning)), ..Network::new(config) }
+        let pupil = Some(Pupil::new(learning));
+        Network { pupil, ..Network::new(config, Numerics::default()) }
     }
 
     /// Runs `build` inside the scope `name`.
@@ -56,7 +60,7 @@ impl<'a> Network<'a> {
 
     /// `x·Wᵀ + b` in the model's precision.
     pub(crate) fn product(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
-        let precision = self.config.precision;
+        let precision = self.numerics.precision;
         let op = Linear { bias: bias.is_some(), precision, ..Linear::default() };
         let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
         self.graph.fused(op, &inputs)
@@ -121,7 +125,7 @@ impl<'a> Network<'a> {
             scale: config.embedding_scale,
             positions: true,
             unlearnt,
-            precision: config.precision,
+            precision: self.numerics.precision,
         };
         let x = self.graph.fused(op, &[tokens, table, positions, encoding]);
         self.dropped(x, |rates| rates.residual)

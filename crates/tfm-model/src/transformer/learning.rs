@@ -87,7 +87,7 @@ impl Network<'_> {
                 let new = || graph.state(name, DType::F32, shape);
                 *pupil.parameters.entry(name.into()).or_insert_with(new)
             }
-            _ => self.graph.parameter(name, self.config.dtype, shape),
+            _ => self.graph.parameter(name, self.numerics.dtype, shape),
         }
     }
 

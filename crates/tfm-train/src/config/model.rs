@@ -3,8 +3,6 @@
 use super::Places;
 use super::table::Table;
 use std::path::PathBuf;
-use tfm_core::DType;
-use tfm_core::fused::Precision;
 use tfm_model::config::{
     Activation, Config, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
 };
@@ -216,9 +214,6 @@ impl Architecture {
             tied_output: self.tie_output,
             output_bias: self.output_bias,
             special,
-            dtype: DType::F32,
-            precision: Precision::Full,
-            key_dtype: DType::F32,
         }
     }
 }

@@ -9,9 +9,9 @@ use crate::initial::{Overlay, Weights, merge};
 use crate::learner::{Example, Learner, Outcome};
 use std::sync::Arc;
 use tfm_core::{ParameterSource, Session};
-use tfm_model::Generator;
 use tfm_model::decoding::Limits;
 use tfm_model::search::SearchOptions;
+use tfm_model::{Generator, Numerics};
 use tfm_text::{Bleu, Chrf};
 
 /// The measurements after an update.
@@ -116,7 +116,7 @@ pub(super) fn measure(
 fn generator(weights: Weights, prepared: &Prepared, device: Device<'_>) -> Result<Generator> {
     let source: Arc<dyn ParameterSource> = Arc::new(trained(weights, prepared));
     let session: Session = (device.session)(source)?;
-    Ok(Generator::new(&session, &prepared.config, device.workers, 1)?)
+    Ok(Generator::new(&session, &prepared.config, Numerics::default(), device.workers, 1)?)
 }
 
 /// All parameters of the trained model, low-rank changes merged in.

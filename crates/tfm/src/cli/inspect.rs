@@ -8,6 +8,7 @@ use std::fmt::Write;
 use std::path::Path;
 use tfm::Model;
 use tfm_core::Graph;
+use tfm_model::Numerics;
 use tfm_model::transformer::{DecoderKeys, Network, Sequences};
 
 /// Does what the arguments say.
@@ -118,7 +119,7 @@ fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
             format!("--length is {length}, but the model has {} positions", config.max_positions);
         return Err(Failure::Usage(problem));
     }
-    let mut net = Network::new(config);
+    let mut net = Network::new(config, Numerics::default());
     let positions = net.graph.indices("positions", config.max_positions, [length]);
     let sentence = Sequences::input(&mut net.graph, "sentence", 1, length, length);
     let output = match part {
@@ -128,7 +129,7 @@ fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
         }
         Part::Decoder => {
             let tokens = net.graph.indices("tokens", config.target_vocabulary, [length]);
-            let memory = net.graph.input("memory", config.dtype, [length, config.d_model]);
+            let memory = net.graph.input("memory", net.numerics.dtype, [length, config.d_model]);
             let cross = Sequences::input(&mut net.graph, "cross", 1, length, length);
             net.decoder(tokens, positions, DecoderKeys::Whole { targets: sentence, memory, cross })
         }
