@@ -94,7 +94,8 @@ impl Step {
 }
 
 fn decode_step(criterion: &mut Criterion) {
-    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/marian-tatoeba-en-fr");
+    let model =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/tfm/models/marian-tatoeba-en-fr");
     let checkpoint = Arc::new(Checkpoint::open(model).unwrap());
     let config = checkpoint.config().clone();
     let backend = CpuBackend::new(1).unwrap();

@@ -20,7 +20,7 @@ import golden_paper
 import golden_training
 
 ROOT = Path(__file__).resolve().parents[2]
-MODELS = ROOT / "models"
+MODELS = ROOT / "crates/tfm/models"
 TRAINING = ROOT / "crates/tfm-train/tests/fixtures"
 
 

@@ -40,8 +40,8 @@ pub(crate) fn run(arguments: &GpuBundle) -> Outcome {
             programs.push((name, program));
         }
     }
-    let commands = ["build", "--bins", "--package", "tfm", "--package", "tfm-benches"];
-    let commands = built(&[&commands[..], &["--features", "tfm/cuda"]].concat())?;
+    let commands = ["build", "--bins", "--package", "tfm-cli", "--package", "tfm-benches"];
+    let commands = built(&[&commands[..], &["--features", "tfm-cli/cuda"]].concat())?;
     programs.extend(commands.into_iter().filter(|(name, _)| PROGRAMS.contains(&name.as_str())));
 
     let folder = root().join(&arguments.output);

@@ -8,18 +8,20 @@ use crate::tidy;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
+/// What is checked: the workspace with all backends, by the one profile.
+const ALL: [&str; 5] = ["--workspace", "--features", "tfm-cli/cuda", "--release", "--locked"];
+
 /// Makes every check and prints the summary.
 pub(crate) fn run() -> Outcome {
     let mut report = Report::default();
     report.check("format", || run_cargo(&["fmt", "--all", "--check"]));
     report.check("clippy", || {
-        let lint = ["clippy", "--workspace", "--all-targets", "--release", "--locked"];
-        run_cargo(&[&lint[..], &["--", "-D", "warnings"]].concat())
+        run_cargo(&[&["clippy", "--all-targets"], &ALL[..], &["--", "-D", "warnings"]].concat())
     });
     report.counted("tests", tests);
     report.check("docs", || {
         let mut doc = cargo();
-        doc.args(["doc", "--workspace", "--no-deps", "--release", "--locked"]);
+        doc.args(["doc", "--no-deps"]).args(ALL);
         project::run(doc.env("RUSTDOCFLAGS", "-D warnings")).into()
     });
     report.check("tidy", || tidy::run().into());
@@ -36,7 +38,7 @@ fn run_cargo(arguments: &[&str]) -> Verdict {
 /// All unit, property, integration and documentation tests, counted.
 fn tests() -> (Verdict, Counts) {
     let mut test = cargo();
-    test.args(["test", "--workspace", "--release", "--locked", "--no-fail-fast"]);
+    test.args(["test", "--no-fail-fast"]).args(ALL);
     // The tests that pass are silent, but for what they say they skipped.
     test.args(["--", "--show-output"]).stdout(Stdio::piped());
     let mut child = match test.spawn() {

@@ -3,6 +3,7 @@
 mod crates;
 mod documents;
 mod licences;
+mod packages;
 mod sources;
 
 use crate::project::{self, Outcome};
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Outcome {
     for rule in [crates::check(&metadata)?, licences::check(&metadata)?] {
         faults.extend(rule);
     }
+    faults.extend(packages::check(&metadata, &files)?);
     faults.extend(sources::check(&files)?);
     faults.extend(documents::check(&files)?);
     faults.extend(ptx::stale()?);

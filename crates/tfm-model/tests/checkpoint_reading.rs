@@ -18,7 +18,7 @@ fn fixture(name: &str) -> Checkpoint {
 }
 
 fn bundled() -> PathBuf {
-    repository().join("models/marian-tatoeba-en-fr")
+    repository().join("crates/tfm/models/marian-tatoeba-en-fr")
 }
 
 const FIXTURES: [&str; 7] = [

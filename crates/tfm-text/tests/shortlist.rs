@@ -10,7 +10,7 @@ mod entry;
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::from_dir(
-        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/marian-tatoeba-en-fr"),
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../tfm/models/marian-tatoeba-en-fr"),
     )
     .unwrap()
 }

@@ -43,6 +43,7 @@ pub enum Error {
         limit: usize,
     },
     /// A training that cannot begin, go on or end.
+    #[cfg(feature = "training")]
     #[error(transparent)]
     Training(#[from] tfm_train::Error),
     /// A sentence could not be read from where it was to come from.

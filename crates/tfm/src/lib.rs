@@ -1,24 +1,6 @@
-//! The engine for encoder-decoder Transformers ("Attention is all you need"): models in Hugging Face's
-//! layout are loaded and translate.
-//!
-//! ```
-//! use tfm::{Device, Model, Options, Translator};
-//!
-//! # fn main() -> Result<(), tfm::Error> {
-//! let model = Model::bundled()?; // or Model::open("opus-mt-en-de")?
-//! let translator = Translator::new(&model, Device::auto(), &Options::default())?;
-//!
-//! let translation = translator.translate("The cat is sleeping.")?;
-//! assert_eq!(translation.text, "Le chat dort.");
-//!
-//! let lines = ["Thank you.", "", "See you tomorrow."].map(|line| Ok(line.to_owned()));
-//! for translation in translator.translate_lines(lines) {
-//!     println!("{}", translation?.text);
-//! }
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../README.md")]
 
+#[cfg(feature = "bundled")]
 mod bundled;
 mod convert;
 mod device;
@@ -27,6 +9,7 @@ mod error;
 mod model;
 mod options;
 mod stream;
+#[cfg(feature = "training")]
 pub mod training;
 mod translation;
 mod translator;
@@ -37,8 +20,9 @@ pub use error::{Error, Result};
 pub use model::Model;
 pub use options::{ComputeType, Options};
 pub use stream::Translations;
-pub use tfm_model::checkpoint::ElementType;
-pub use tfm_text::{Shortlist, ShortlistLearner, ShortlistOptions};
+pub use tfm_model::checkpoint::{Checkpoint, ElementType};
+pub use tfm_model::config::{Config, GenerationDefaults};
+pub use tfm_text::{Shortlist, ShortlistLearner, ShortlistOptions, Tokenizer};
 pub use translation::{Alignment, Alternative, Score, Translation};
 pub use translator::Translator;
 
@@ -46,8 +30,3 @@ pub use translator::Translator;
 pub mod metrics {
     pub use tfm_text::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
 }
-
-/// The example in the README is compiled and run as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;

@@ -1,11 +1,15 @@
 //! A model: its checkpoint and its tokeniser.
 
-use crate::{Error, Result, bundled};
+#[cfg(feature = "bundled")]
+use crate::bundled;
+use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 use tfm_model::Checkpoint;
 use tfm_model::config::{Config, GenerationDefaults};
-use tfm_text::{Files, Tokenizer};
+#[cfg(feature = "bundled")]
+use tfm_text::Files;
+use tfm_text::Tokenizer;
 
 /// A model that has been loaded. Cheap to clone; the weights are read when a device first needs them.
 #[derive(Clone)]
@@ -33,6 +37,7 @@ impl Model {
     ///
     /// # Errors
     /// None, unless this library was built wrong.
+    #[cfg(feature = "bundled")]
     pub fn bundled() -> Result<Self> {
         let [config, generation, weights] =
             ["config.json", "generation_config.json", "model.safetensors"].map(bundled::file);

@@ -10,7 +10,7 @@ use tfm_model::decoding::{Arrival, Limits, Request};
 use tfm_model::search::{Hypothesis, SearchOptions};
 use tfm_model::{Forced, Generator, Numerics, Pair};
 
-const BUNDLED: &str = "models/marian-tatoeba-en-fr";
+const BUNDLED: &str = "crates/tfm/models/marian-tatoeba-en-fr";
 
 /// The 24 sentences of the bundled golden, as token ids.
 fn sources() -> Vec<Vec<u32>> {

@@ -164,7 +164,7 @@ fn a_models_own_settings_rule_where_no_others_are_given() {
 
 #[test]
 fn the_bundled_model_computes_what_it_does_in_transformers() {
-    let checkpoint = open(root().join("models/marian-tatoeba-en-fr"));
+    let checkpoint = open(root().join("crates/tfm/models/marian-tatoeba-en-fr"));
     let config = Arc::new(checkpoint.config().clone());
     let text = std::fs::read_to_string(fixture("bundled.json")).unwrap();
     let golden: Value = serde_json::from_str(&text).unwrap();

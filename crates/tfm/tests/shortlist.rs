@@ -13,7 +13,7 @@ use tfm_model::search::{Hypothesis, SearchOptions};
 use tfm_model::{Checkpoint, Generator, Numerics, Parameters};
 use tfm_text::{Shortlist, Tokenizer};
 
-const BUNDLED: &str = "models/marian-tatoeba-en-fr";
+const BUNDLED: &str = "crates/tfm/models/marian-tatoeba-en-fr";
 
 /// The bundled model, and the sentences of its golden as token ids.
 struct Bundled {

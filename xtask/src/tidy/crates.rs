@@ -4,7 +4,7 @@ use super::members;
 use crate::project::{self, Outcome};
 use serde_json::Value;
 
-/// The crates of the house that a crate may depend on. `tfm` and the tools of development know all.
+/// The crates of this workspace that a crate may depend on.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-core", &[]),
     ("tfm-text", &[]),
@@ -15,10 +15,12 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-fake-cublaslt", &[]),
     ("tfm-model", &["tfm-core", "tfm-text"]),
     ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
-    ("tfm", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"]),
+    ("tfm-engine", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"]),
+    // Only the library chooses a backend.
+    ("tfm-cli", &["tfm-core", "tfm-text", "tfm-model", "tfm-engine"]),
     (
         "tfm-benches",
-        &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train", "tfm"],
+        &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train", "tfm-engine"],
     ),
     (
         "xtask",
@@ -30,7 +32,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "tfm-fake-driver",
             "tfm-model",
             "tfm-train",
-            "tfm",
+            "tfm-engine",
         ],
     ),
 ];

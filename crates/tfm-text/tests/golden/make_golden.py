@@ -28,7 +28,7 @@ from transformers import MarianTokenizer
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[3]
-BUNDLED = ROOT / "models/marian-tatoeba-en-fr"
+BUNDLED = ROOT / "crates/tfm/models/marian-tatoeba-en-fr"
 VERSIONS = {p: importlib.metadata.version(p) for p in ("sentencepiece", "tokenizers", "transformers", "sacrebleu")}
 
 SNIPPETS = [
@@ -222,7 +222,7 @@ def learn_models(shared):
         "learnt-bpe": ["--kind=bpe", "--vocabulary=400"],
     }
     for name, recipe in recipes.items():
-        tfm = ["cargo", "run", "--release", "--quiet", "--package", "tfm", "--", "tokenizer", "train", "--quiet"]
+        tfm = ["cargo", "run", "--release", "--quiet", "--package", "tfm-cli", "--", "tokenizer", "train", "--quiet"]
         subprocess.run([*tfm, f"--input={text}", f"--output={HERE / name}", "--character-coverage=0.999", *recipe],
                        cwd=ROOT, check=True)
     return list(recipes)

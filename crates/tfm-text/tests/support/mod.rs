@@ -21,7 +21,7 @@ pub(crate) fn json(name: &str) -> Value {
 
 /// The directory of the bundled model.
 pub(crate) fn bundled() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/marian-tatoeba-en-fr")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tfm/models/marian-tatoeba-en-fr")
 }
 
 /// A path in the folder of large reference data: `TFM_TEST_DATA`, else `shared` beside the

@@ -4,11 +4,12 @@ mod chart;
 mod curves;
 mod memory;
 mod metrics;
-mod progress;
+mod status;
 mod tensorboard;
 
 pub use curves::{LossAxis, curves, write_curves};
 pub use memory::peak_memory;
 pub use metrics::{Metrics, Record};
-pub use progress::{Progress, Status};
+pub(crate) use status::Speed;
+pub use status::{Observer, Status};
 pub use tensorboard::EventFile;

@@ -7,14 +7,15 @@ mod reporter;
 
 pub use measure::Measured;
 pub use prepare::Prepared;
-pub use reporter::Reporter;
 
 use crate::checkpoint::{self, Score, State, TrainingTensor};
 use crate::config::TrainConfig;
 use crate::data::{Loader, Position, Stream};
 use crate::error::{Error, Result};
 use crate::learner::{Learner, Outcome};
+use crate::report::Observer;
 use measure::{borrowed, examples};
+use reporter::Reporter;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -80,7 +81,7 @@ pub struct Finished {
 
 /// Trains as `config` says. With `resume` it goes on from the last whole checkpoint in the output folder, bit
 /// for bit as if it had not stopped. When `stop` becomes true the update under way is finished, a checkpoint
-/// written, and the training ends.
+/// written, and the training ends. The training tells `observer` how far it is.
 ///
 /// # Errors
 /// What is wrong with configuration, data or model, before any work; [`Error::NotFinite`]; a checkpoint that
@@ -90,7 +91,7 @@ pub fn train(
     resume: bool,
     device: Device<'_>,
     stop: &AtomicBool,
-    reporter: &mut Reporter,
+    observer: &mut dyn Observer,
 ) -> Result<Finished> {
     let before = checkpoint::steps(&config.run.output)?;
     if !resume && let Some((_, folder)) = before.last() {
@@ -102,15 +103,14 @@ pub fn train(
         path: output.clone(),
         source,
     })?;
+    let mut reporter = Reporter::new(config, observer);
     let prepared = Prepared::new(config, &mut |text| reporter.note(&text))?;
     let session = (device.session)(prepared.fixed.clone())?;
     let mut training = Training::new(config, &prepared, session)?;
     if resume {
-        training.resume(reporter)?;
+        training.resume(&mut reporter)?;
     }
-    let finished = training.run(device, stop, reporter);
-    reporter.finish();
-    finished
+    training.run(device, stop, &mut reporter)
 }
 
 /// A training under way.
@@ -147,7 +147,7 @@ impl<'a> Training<'a> {
     }
 
     /// Goes to the last whole checkpoint, if there is one.
-    fn resume(&mut self, reporter: &mut Reporter) -> Result<()> {
+    fn resume(&mut self, reporter: &mut Reporter<'_>) -> Result<()> {
         let output = &self.config.run.output;
         let latest = checkpoint::latest_good(output)?;
         for refused in &latest.refused {
@@ -200,7 +200,7 @@ impl<'a> Training<'a> {
         mut self,
         device: Device<'_>,
         stop: &AtomicBool,
-        reporter: &mut Reporter,
+        reporter: &mut Reporter<'_>,
     ) -> Result<Finished> {
         let (config, run) = (self.config, &self.config.run);
         let stream = Stream::new(
@@ -242,7 +242,7 @@ impl<'a> Training<'a> {
         Ok(Finished { ended, updates: self.state.step, checkpoint, model })
     }
 
-    fn update(&mut self, loader: &mut Loader, reporter: &mut Reporter) -> Result<()> {
+    fn update(&mut self, loader: &mut Loader, reporter: &mut Reporter<'_>) -> Result<()> {
         let started = Instant::now();
         let mut batches = Vec::new();
         let mut epoch = self.state.position.epoch;
@@ -273,7 +273,7 @@ impl<'a> Training<'a> {
         })
     }
 
-    fn measure(&mut self, device: Device<'_>, reporter: &mut Reporter) -> Result<()> {
+    fn measure(&mut self, device: Device<'_>, reporter: &mut Reporter<'_>) -> Result<()> {
         let Some(pairs) = &self.prepared.validation else { return Ok(()) };
         let (wanted, tokens) = (&self.config.validation, self.config.batch.tokens);
         let measured =
@@ -309,7 +309,7 @@ impl<'a> Training<'a> {
 
     /// Writes the model: after an early stop that of the best checkpoint, if it is kept; else the mean of the
     /// last checkpoints, where that is asked for.
-    fn export(&mut self, ended: Ended, reporter: &mut Reporter) -> Result<PathBuf> {
+    fn export(&mut self, ended: Ended, reporter: &mut Reporter<'_>) -> Result<PathBuf> {
         let output = &self.config.run.output;
         let folder = output.join(MODEL);
         let count = self.config.checkpoint.average;

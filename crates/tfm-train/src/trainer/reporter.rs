@@ -3,17 +3,16 @@
 use super::{Measured, Update};
 use crate::config::{Metric, TrainConfig};
 use crate::error::Result;
-use crate::report::{EventFile, LossAxis, Metrics, Progress, Record, Status, write_curves};
+use crate::report::{
+    EventFile, LossAxis, Metrics, Observer, Record, Speed, Status, peak_memory, write_curves,
+};
 use std::path::PathBuf;
-use std::time::Duration;
 
-/// Where standard error is no terminal, a line comes this often.
-const LINE_EVERY: Duration = Duration::from_secs(20);
-
-/// Writes `metrics.jsonl`, TensorBoard's files and `curves.svg`, and shows a line of progress.
-pub struct Reporter {
+/// Writes `metrics.jsonl`, TensorBoard's files and `curves.svg`, and tells the observer.
+pub(super) struct Reporter<'a> {
     output: PathBuf,
-    progress: Progress,
+    observer: &'a mut dyn Observer,
+    speed: Speed,
     /// Opened with the first update, when nothing can refuse the training any more.
     files: Option<(Metrics, EventFile)>,
     /// The update that the training goes on after.
@@ -21,24 +20,27 @@ pub struct Reporter {
     /// Seconds of work so far.
     seconds: f64,
     every: u64,
+    updates: Option<u64>,
 }
 
-impl Reporter {
-    /// For a training of this configuration. A quiet one writes files alone.
-    pub fn new(config: &TrainConfig, quiet: bool) -> Self {
+impl<'a> Reporter<'a> {
+    /// For a training of this configuration.
+    pub(super) fn new(config: &TrainConfig, observer: &'a mut dyn Observer) -> Self {
         Reporter {
             output: config.run.output.clone(),
-            progress: Progress::new(config.run.updates, LINE_EVERY, quiet),
+            observer,
+            speed: Speed::default(),
             files: None,
             begin: 0,
             seconds: 0.0,
             every: config.run.report_every,
+            updates: config.run.updates,
         }
     }
 
-    /// Something that a person should know.
-    pub fn note(&self, text: &str) {
-        self.progress.note(text);
+    /// Tells something that a person should know.
+    pub(super) fn note(&mut self, text: &str) {
+        self.observer.note(text);
     }
 
     /// The training goes on after this update, and so many seconds of work.
@@ -49,12 +51,16 @@ impl Reporter {
     /// An update was made.
     pub(super) fn updated(&mut self, update: &Update) -> Result<()> {
         self.seconds += update.seconds;
-        self.progress.update(&Status {
+        self.speed.update(update.number, update.tokens);
+        self.observer.updated(&Status {
             step: update.number,
+            updates: self.updates,
             epoch: update.epoch,
             loss: update.outcome.mean_loss(),
             learning_rate: update.learning_rate,
-            tokens: update.tokens,
+            tokens_per_second: self.speed.tokens_per_second(),
+            seconds_left: self.speed.seconds_left(self.updates),
+            peak_memory: peak_memory(),
         });
         if !update.number.is_multiple_of(self.every) {
             return Ok(());
@@ -69,7 +75,7 @@ impl Reporter {
             tokens_per_second: update.outcome.tokens as f64 / update.seconds.max(1e-9),
             seconds: self.seconds,
         };
-        let speed = self.progress.tokens_per_second();
+        let speed = self.speed.tokens_per_second();
         let (metrics, events) = self.files()?;
         metrics.add(&record)?;
         events.scalar(update.number, "loss/train", update.outcome.mean_loss())?;
@@ -100,13 +106,8 @@ impl Reporter {
             self.note(&format!("  {source}\n    {translation}\n    ({reference})"));
         }
         write_curves(&self.output, &Metrics::read(&self.output)?, LossAxis::Linear)?;
-        self.progress.resume();
+        self.speed.restart();
         Ok(())
-    }
-
-    /// Takes the line of progress away.
-    pub(super) fn finish(&self) {
-        self.progress.finish();
     }
 
     fn files(&mut self) -> Result<&mut (Metrics, EventFile)> {

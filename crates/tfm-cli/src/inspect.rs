@@ -1,0 +1,168 @@
+//! `tfm inspect`: what a model is made of.
+
+use crate::failure::{Failure, Outcome};
+use crate::options;
+use crate::output::Sink;
+use clap::{Args, ValueEnum};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use tfm::Model;
+use tfm_core::Graph;
+use tfm_model::Numerics;
+use tfm_model::transformer::{DecoderKeys, Network, Sequences};
+
+/// What a model is made of: configuration, vocabulary, parameters, graphs.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// The model's folder; without it, the bundled model
+    #[arg(short, long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// List every parameter with its shape, type and size
+    #[arg(long)]
+    parameters: bool,
+    /// Print the graph of what is computed, for sentences of --length tokens
+    #[arg(long, value_enum, value_name = "PART", conflicts_with = "parameters")]
+    graph: Option<Part>,
+    /// Tokens of the sentences that the graph is for
+    #[arg(long, value_name = "N", default_value = "8", requires = "graph")]
+    length: NonZeroUsize,
+    /// Print the graph in Graphviz's language
+    #[arg(long, requires = "graph")]
+    dot: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Encoder,
+    Decoder,
+}
+
+/// Does what the arguments say.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let model = options::open(arguments.model.as_deref())?;
+    let page = match arguments.graph {
+        Some(part) => {
+            let graph = graph(&model, part, arguments.length.get())?;
+            if arguments.dot { graph.to_dot() } else { graph.to_string() }
+        }
+        None if arguments.parameters => parameters(&model),
+        None => summary(&model),
+    };
+    let mut sink = Sink::open(Path::new("-"))?;
+    sink.write(&page).map_err(|error| Failure::writing(&error))
+}
+
+/// The page about a model.
+fn summary(model: &Model) -> String {
+    let (config, own, tokenizer) = (model.config(), model.generation(), model.tokenizer());
+    let mut page = format!("{}\n", model.name());
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(page, "  {name:<18}{value}");
+    };
+    row("family", config.family.model_type().into());
+    row("d_model", config.d_model.to_string());
+    for (name, stack) in [("encoder", config.encoder), ("decoder", config.decoder)] {
+        let (layers, heads, ffn) = (stack.layers, stack.heads, stack.ffn_dim);
+        row(name, format!("{layers} layers, {heads} heads, feed-forward {ffn}"));
+    }
+    let last = if config.final_norm { ", one after the last layer" } else { "" };
+    row("norm", format!("{:?}{last}, epsilon {:e}", config.norm_placement, config.norm_epsilon));
+    row("activation", format!("{:?}", config.activation));
+    row("positions", format!("{:?}, {} at most", config.positions, config.max_positions));
+    row("embedding scale", config.embedding_scale.to_string());
+    let tied = [
+        (config.shared_embeddings, "source and target embeddings"),
+        (config.tied_output, "target embeddings and output"),
+    ];
+    let tied: Vec<&str> = tied.iter().filter(|(is, _)| *is).map(|(_, what)| *what).collect();
+    row("tied", if tied.is_empty() { "nothing".into() } else { tied.join("; ") });
+    row(
+        "source vocabulary",
+        format!(
+            "{} ({} in the tokeniser)",
+            config.source_vocabulary,
+            tokenizer.source_vocab_size()
+        ),
+    );
+    row(
+        "target vocabulary",
+        format!(
+            "{} ({} in the tokeniser)",
+            config.target_vocabulary,
+            tokenizer.target_vocab_size()
+        ),
+    );
+    let special = &config.special;
+    let (start, eos) = (special.decoder_start, &special.eos);
+    row("special tokens", format!("decoder start {start}, end {eos:?}, padding {:?}", special.pad));
+    if !model.languages().is_empty() {
+        row("target languages", model.languages().join(" "));
+    }
+    let most = own.max_new_tokens.or(own.max_length);
+    let most = most.map_or("the model's positions".to_owned(), |most| most.to_string());
+    row(
+        "generation",
+        format!("beams {}, length penalty {}, length {most}", own.num_beams, own.length_penalty),
+    );
+    let (count, stored) = stored(model);
+    let stored: Vec<String> = stored.iter().map(|(kind, n)| format!("{n} in {kind}")).collect();
+    row("parameters", format!("{count} ({})", stored.join(", ")));
+    for note in model.checkpoint().notes() {
+        row("note", note.clone());
+    }
+    page
+}
+
+/// How many numbers the parameters have, in all and by the type they are stored in.
+fn stored(model: &Model) -> (usize, BTreeMap<String, usize>) {
+    let mut by_type = BTreeMap::new();
+    for parameter in model.checkpoint().parameters() {
+        let kind = parameter.stored.map_or("no file".to_owned(), |(_, kind)| format!("{kind:?}"));
+        *by_type.entry(kind).or_default() += parameter.shape.elements();
+    }
+    (by_type.values().sum(), by_type)
+}
+
+/// The table of parameters.
+fn parameters(model: &Model) -> String {
+    let mut page = String::from("parameter\tshape\telements\tstored as\tin\n");
+    for parameter in model.checkpoint().parameters() {
+        let (tensor, kind) = match parameter.stored {
+            Some((tensor, kind)) => (tensor, format!("{kind:?}")),
+            None => ("none: it is zero", String::new()),
+        };
+        let (name, shape) = (parameter.name, parameter.shape);
+        let _ = writeln!(page, "{name}\t{shape}\t{}\t{kind}\t{tensor}", shape.elements());
+    }
+    page
+}
+
+/// What is computed for one sentence of `length` tokens, and for the decoder, a translation as long.
+fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
+    let config = model.config();
+    if length > config.max_positions {
+        let problem =
+            format!("--length is {length}, but the model has {} positions", config.max_positions);
+        return Err(Failure::Usage(problem));
+    }
+    let mut net = Network::new(config, Numerics::default());
+    let positions = net.graph.indices("positions", config.max_positions, [length]);
+    let sentence = Sequences::input(&mut net.graph, "sentence", 1, length, length);
+    let output = match part {
+        Part::Encoder => {
+            let tokens = net.graph.indices("tokens", config.source_vocabulary, [length]);
+            net.encoder(tokens, positions, sentence)
+        }
+        Part::Decoder => {
+            let tokens = net.graph.indices("tokens", config.target_vocabulary, [length]);
+            let memory = net.graph.input("memory", net.numerics.dtype, [length, config.d_model]);
+            let cross = Sequences::input(&mut net.graph, "cross", 1, length, length);
+            net.decoder(tokens, positions, DecoderKeys::Whole { targets: sentence, memory, cross })
+        }
+    };
+    net.graph.output(output);
+    net.graph.check().map_err(|error| Failure::Work(error.to_string()))?;
+    Ok(net.graph)
+}

@@ -1,0 +1,166 @@
+//! Options that several commands share, and what they mean to the library.
+
+use crate::failure::Outcome;
+use clap::{Args, ValueEnum};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use tfm::{ComputeType, Device, ElementType, Model, Options, Shortlist};
+
+/// Where results go, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Output {
+    /// Write results to this file, which takes its name when all are there; - is standard output
+    #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
+    pub(crate) path: PathBuf,
+    /// One line of text, or one JSON object, a result
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Jsonl,
+}
+
+/// Which model, where it runs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Model and device")]
+pub(crate) struct ModelChoice {
+    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
+    #[arg(short = 'm', long = "model", value_name = "DIR")]
+    pub(crate) folder: Option<PathBuf>,
+    /// Where to compute: auto (the default), cpu, or in a build with the feature `cuda` also cuda or cuda:N
+    #[arg(long, value_name = "DEVICE")]
+    pub(crate) device: Option<tfm::Device>,
+    /// Numeric type to compute in: int8 and bf16 are faster and take less memory; f16 is for CUDA devices
+    #[arg(long, value_enum, value_name = "TYPE", default_value_t = NumericType::F32)]
+    pub(crate) dtype: NumericType,
+    /// How many threads compute; without it, as many as there are processors
+    #[arg(long, value_name = "N")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NumericType {
+    F32,
+    F16,
+    Bf16,
+    Int8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum WeightType {
+    F32,
+    F16,
+    Bf16,
+    Int8,
+}
+
+/// How translations are searched for.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Search")]
+pub(crate) struct Search {
+    /// Hypotheses kept at each step; 1 is greedy search. Without it, the model's own setting
+    #[arg(long, value_name = "N")]
+    pub(crate) beam: Option<NonZeroUsize>,
+    /// Scores are divided by length to this power: more than 0 favours long translations
+    #[arg(long, value_name = "A", allow_negative_numbers = true)]
+    pub(crate) length_penalty: Option<f32>,
+    /// End a translation at this many tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) max_new_tokens: Option<NonZeroUsize>,
+    /// Don't end a translation before this many tokens
+    #[arg(long, value_name = "N")]
+    pub(crate) min_new_tokens: Option<usize>,
+    /// The language to translate to, for models that know several (such as fra)
+    #[arg(long, value_name = "LANG")]
+    pub(crate) target_lang: Option<String>,
+    /// Source tokens encoded together: more is faster, less takes less memory
+    #[arg(long, value_name = "N")]
+    pub(crate) batch_tokens: Option<NonZeroUsize>,
+    /// MiB of keys and values up to which a worker takes on another sentence; without it, 512, on a CUDA device 8192
+    #[arg(long, value_name = "MIB")]
+    pub(crate) memory: Option<NonZeroUsize>,
+    /// Bind each worker to a processor of its own
+    #[arg(long)]
+    pub(crate) pin: bool,
+    /// Choose among the tokens that this file of `tfm shortlist` has for each source: faster, a little less exact
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shortlist: Option<PathBuf>,
+}
+
+impl Format {
+    /// Whether results are JSON objects.
+    pub(crate) fn is_json(self) -> bool {
+        self == Format::Jsonl
+    }
+}
+
+impl ModelChoice {
+    pub(crate) fn model(&self) -> Outcome<Model> {
+        open(self.folder.as_deref())
+    }
+
+    pub(crate) fn device(&self, quiet: bool) -> Device {
+        let device = chosen(self.device, quiet);
+        self.threads.map_or(device, |threads| device.with_threads(threads))
+    }
+}
+
+/// The model of a folder, or the bundled one.
+pub(crate) fn open(folder: Option<&Path>) -> Outcome<Model> {
+    Ok(folder.map_or_else(Model::bundled, Model::open)?)
+}
+
+/// The device that was asked for, or else the best one. Says which device that is, where the user
+/// asked for a choice or the choice is not the processor.
+pub(crate) fn chosen(asked: Option<Device>, quiet: bool) -> Device {
+    let device = asked.unwrap_or_default();
+    let expected = asked.is_none() && device.is_cpu();
+    if let Some(choice) = device.choice().filter(|_| !quiet && !expected) {
+        eprintln!("note: {choice}");
+    }
+    device
+}
+
+impl From<NumericType> for ComputeType {
+    fn from(numbers: NumericType) -> Self {
+        match numbers {
+            NumericType::F32 => ComputeType::F32,
+            NumericType::F16 => ComputeType::F16,
+            NumericType::Bf16 => ComputeType::BF16,
+            NumericType::Int8 => ComputeType::Int8,
+        }
+    }
+}
+
+impl From<WeightType> for ElementType {
+    fn from(weights: WeightType) -> Self {
+        match weights {
+            WeightType::F32 => ElementType::F32,
+            WeightType::F16 => ElementType::F16,
+            WeightType::Bf16 => ElementType::BF16,
+            WeightType::Int8 => ElementType::I8,
+        }
+    }
+}
+
+impl Search {
+    pub(crate) fn options(&self) -> Outcome<Options> {
+        let shortlist = self.shortlist.as_deref().map(Shortlist::read).transpose();
+        Ok(Options {
+            beams: self.beam.map(NonZeroUsize::get),
+            length_penalty: self.length_penalty,
+            max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
+            min_new_tokens: self.min_new_tokens,
+            target_language: self.target_lang.clone(),
+            batch_tokens: self.batch_tokens.map(NonZeroUsize::get),
+            memory: self.memory.map(|mib| mib.get().saturating_mul(1 << 20)),
+            pin: self.pin,
+            shortlist: shortlist.map_err(tfm::Error::from)?.map(Arc::new),
+            ..Options::default()
+        })
+    }
+}

@@ -1,0 +1,181 @@
+//! `tfm shortlist`: parallel text in, a shortlist of a model's vocabulary out.
+
+use crate::failure::{Failure, Outcome};
+use crate::lines;
+use crate::options;
+use crate::progress::Progress;
+use crate::tokenizer::no_tab;
+use clap::Args;
+use std::io::{self, BufRead};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use tfm::{ShortlistLearner, ShortlistOptions};
+
+/// How many pairs are tokenised together, by all threads.
+const PORTION: usize = 1 << 13;
+/// Their bytes, but for the last pair: lines may be long.
+const PORTION_BYTES: usize = 16 << 20;
+
+/// Learn which target tokens the source tokens are translated by, for --shortlist.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Source text, a sentence a line; - is standard input. Files that end in .gz are unpacked
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "target", required_unless_present = "tsv")]
+    source: Vec<PathBuf>,
+    /// Its translation, line by line: as many files
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
+    target: Vec<PathBuf>,
+    /// Lines of `source TAB target`; what follows another tab is left out
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    tsv: Vec<PathBuf>,
+    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
+    #[arg(short, long, value_name = "DIR")]
+    model: Option<PathBuf>,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// The most translations of a source token
+    #[arg(long, value_name = "N", default_value = "50")]
+    best: usize,
+    /// The least probability of a translation
+    #[arg(long, value_name = "P", default_value = "0.001")]
+    threshold: f32,
+    /// How many of the most frequent target tokens are always at hand
+    #[arg(long, value_name = "N", default_value = "100")]
+    frequent: usize,
+    /// Iterations of expectation maximisation (IBM Model 1)
+    #[arg(long, value_name = "N", default_value = "5")]
+    iterations: NonZeroUsize,
+    /// Learn from the first N pairs; they are kept in memory
+    #[arg(long, value_name = "N", default_value = "1000000")]
+    pairs: NonZeroUsize,
+    /// How many threads learn; without it, as many as there are processors
+    #[arg(long, value_name = "N")]
+    threads: Option<NonZeroUsize>,
+    /// Neither progress nor notes on standard error
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+/// Does what the arguments say.
+pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    let progress = Progress::new(None, Path::new(""), arguments.quiet);
+    let outcome = learn(arguments, &progress);
+    progress.finish();
+    outcome
+}
+
+fn learn(arguments: &Arguments, progress: &Progress) -> Outcome {
+    let (sources, targets) = (arguments.source.len(), arguments.target.len());
+    if sources != targets {
+        let problem =
+            format!("--source names {sources} files and --target {targets}: give as many of each");
+        return Err(Failure::Usage(problem));
+    }
+    // A file that cannot be is known before the work.
+    if arguments.output.is_dir() {
+        let problem = format!("{} is a folder: name a file", arguments.output.display());
+        return Err(Failure::Work(problem));
+    }
+    let model = options::open(arguments.model.as_deref())?;
+    let options = ShortlistOptions {
+        iterations: arguments.iterations.get(),
+        best: arguments.best,
+        threshold: arguments.threshold,
+        frequent: arguments.frequent,
+        pairs: arguments.pairs.get(),
+        threads: arguments.threads.map_or(0, NonZeroUsize::get),
+        ..ShortlistOptions::default()
+    };
+    let learner = ShortlistLearner::new(model.tokenizer(), options).map_err(failed)?;
+    let mut text = Text { learner, portion: Vec::new(), bytes: 0, progress };
+    for path in &arguments.tsv {
+        text.read_columns(path)?;
+    }
+    for (source, target) in arguments.source.iter().zip(&arguments.target) {
+        text.read_files(source, target)?;
+    }
+    text.flush()?;
+    let learner = text.learner;
+    let (pairs, skipped) = (learner.pairs(), learner.skipped());
+    if skipped > 0 {
+        progress.note(&format!(
+            "pairs left out, of more than {} tokens on a side or beyond --pairs: {skipped}",
+            ShortlistOptions::default().longest
+        ));
+    }
+    progress.say(format!("{pairs} pairs"));
+    let iterations = arguments.iterations;
+    let shortlist = learner
+        .learn(|done| progress.say(format!("{pairs} pairs, iteration {done} of {iterations}")))
+        .map_err(failed)?;
+    shortlist.write(&arguments.output).map_err(failed)
+}
+
+/// Pairs on their way to the learner.
+struct Text<'a> {
+    learner: ShortlistLearner<'a>,
+    portion: Vec<(String, String)>,
+    bytes: usize,
+    progress: &'a Progress,
+}
+
+impl Text<'_> {
+    /// Reads `source TAB target` lines.
+    fn read_columns(&mut self, path: &Path) -> Outcome {
+        for (number, line) in lines::open(path)?.enumerate() {
+            let line = line?;
+            let mut columns = line.split('\t');
+            let (Some(source), Some(target)) = (columns.next(), columns.next()) else {
+                return Err(no_tab(path, number + 1));
+            };
+            self.add(source.into(), target.into())?;
+        }
+        Ok(())
+    }
+
+    /// Reads two files, line by line.
+    fn read_files(&mut self, source: &Path, target: &Path) -> Outcome {
+        let (mut sources, mut targets) = (lines::open(source)?, lines::open(target)?);
+        let mut number = 0;
+        loop {
+            match (next(&mut sources)?, next(&mut targets)?) {
+                (Some(source), Some(target)) => self.add(source, target)?,
+                (None, None) => return Ok(()),
+                (left, _) => {
+                    let (longer, shorter) =
+                        if left.is_some() { (source, target) } else { (target, source) };
+                    return Err(Failure::Work(format!(
+                        "{} has {number} lines, {} has more: line n of one must be the translation of line n of the other",
+                        shorter.display(),
+                        longer.display()
+                    )));
+                }
+            }
+            number += 1;
+        }
+    }
+
+    fn add(&mut self, source: String, target: String) -> Outcome {
+        self.bytes += source.len() + target.len();
+        self.portion.push((source, target));
+        let is_full = self.portion.len() >= PORTION || self.bytes >= PORTION_BYTES;
+        if is_full { self.flush() } else { Ok(()) }
+    }
+
+    fn flush(&mut self) -> Outcome {
+        self.learner.add(&self.portion).map_err(failed)?;
+        self.portion.clear();
+        self.bytes = 0;
+        self.progress.say(format!("{} pairs", self.learner.pairs()));
+        Ok(())
+    }
+}
+
+fn next<R: BufRead>(lines: &mut lines::Lines<R>) -> io::Result<Option<String>> {
+    lines.next().transpose()
+}
+
+fn failed(error: tfm_text::Error) -> Failure {
+    tfm::Error::from(error).into()
+}

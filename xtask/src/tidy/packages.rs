@@ -1,0 +1,123 @@
+//! That every published crate can be packaged as it stands: described, with its licences, complete,
+//! and no larger than crates.io takes.
+
+use super::members;
+use crate::project::{self, Outcome, cargo, root};
+use serde_json::Value;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+
+/// The most bytes that crates.io takes.
+const MOST_BYTES: u64 = 10 << 20;
+/// Folders of a crate that stay out of its package.
+const LEFT_OUT: &[&str] = &["tests"];
+/// Files that every package has.
+const ALWAYS: &[&str] = &["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
+
+/// The faults.
+pub(super) fn check(metadata: &Value, files: &[PathBuf]) -> Outcome<Vec<String>> {
+    let published: Vec<&Value> =
+        members(metadata).filter(|member| member["publish"].is_null()).collect();
+    let mut faults = Vec::new();
+    let mut package = cargo();
+    package.args(["package", "--quiet", "--no-verify", "--allow-dirty", "--offline"]);
+    for member in &published {
+        let name = member["name"].as_str().unwrap_or_default();
+        package.args(["--package", name]);
+        faults.extend(undescribed(name, member));
+    }
+    project::output(&mut package)?;
+    for member in published {
+        let name = member["name"].as_str().unwrap_or_default();
+        let version = member["version"].as_str().unwrap_or_default();
+        let manifest = Path::new(member["manifest_path"].as_str().unwrap_or_default());
+        let folder = manifest.parent().and_then(|folder| folder.strip_prefix(root()).ok());
+        let folder = folder.ok_or_else(|| format!("{name}: not in the workspace"))?;
+        let archive = root().join(format!("target/package/{name}-{version}.crate"));
+        let size =
+            std::fs::metadata(&archive).map_err(|e| format!("{}: {e}", archive.display()))?;
+        if size.len() > MOST_BYTES {
+            faults.push(format!("{name}: {} bytes packaged, at most {MOST_BYTES}", size.len()));
+        }
+        let own: Vec<&Path> =
+            files.iter().filter_map(|file| file.strip_prefix(folder).ok()).collect();
+        faults.extend(missing(name, version, &archive, &own)?);
+        faults.extend(outside(folder, &own)?);
+    }
+    Ok(faults)
+}
+
+/// What a manifest should say and does not.
+fn undescribed(name: &str, member: &Value) -> Vec<String> {
+    let is_empty = |field: &&&str| match &member[**field] {
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => true,
+    };
+    let fields = ["description", "license", "repository", "readme", "keywords", "categories"];
+    let empty = fields.iter().filter(is_empty);
+    empty.map(|field| format!("{name}: Cargo.toml does not say its {field}")).collect()
+}
+
+/// The crate's files that its package lacks.
+fn missing(name: &str, version: &str, archive: &Path, own: &[&Path]) -> Outcome<Vec<String>> {
+    let listed = project::output(Command::new("tar").arg("-tzf").arg(archive))?;
+    let prefix = format!("{name}-{version}");
+    let packed: Vec<&Path> =
+        listed.lines().filter_map(|line| Path::new(line).strip_prefix(&prefix).ok()).collect();
+    let kept = own.iter().filter(|file| !LEFT_OUT.iter().any(|folder| file.starts_with(folder)));
+    let wanted = kept.copied().chain(ALWAYS.iter().map(Path::new));
+    let lacks = wanted.filter(|file| !packed.contains(file));
+    Ok(lacks.map(|file| format!("{name}: its package lacks {}", file.display())).collect())
+}
+
+/// The files beyond the crate's folder that its sources include: no package has them.
+fn outside(folder: &Path, own: &[&Path]) -> Outcome<Vec<String>> {
+    let mut faults = Vec::new();
+    for file in own.iter().filter(|file| file.starts_with("src")) {
+        if file.extension().is_none_or(|extension| extension != "rs") {
+            continue;
+        }
+        let source = project::read(folder.join(file))?;
+        for target in included(&source).filter(|target| leaves(file, target)) {
+            let file = folder.join(file);
+            faults.push(format!("{}: includes {target}, beyond its crate", file.display()));
+        }
+    }
+    Ok(faults)
+}
+
+/// The paths that a source gives to `include!`, `include_str!` and `include_bytes!`.
+fn included(source: &str) -> impl Iterator<Item = &str> {
+    source.split("include").skip(1).filter_map(|rest| {
+        let rest = ["_str!(", "_bytes!(", "!("].iter().find_map(|form| rest.strip_prefix(form))?;
+        rest.trim_start().trim_start_matches("concat!(").strip_prefix('"')?.split('"').next()
+    })
+}
+
+/// Whether a path, relative to a file of a crate, leads out of the crate.
+fn leaves(file: &Path, target: &str) -> bool {
+    let mut depth = file.components().count() - 1;
+    Path::new(target).components().any(|component| {
+        match component {
+            Component::ParentDir if depth == 0 => return true,
+            Component::ParentDir => depth -= 1,
+            _ => depth += 1,
+        }
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_lies_beyond_a_crate() {
+        let source = r#"a(include_str!("../README.md")); include_bytes!(concat!("../../m/", $n))"#;
+        assert_eq!(included(source).collect::<Vec<_>>(), ["../README.md", "../../m/"]);
+        assert!(!leaves(Path::new("src/lib.rs"), "../README.md"));
+        assert!(leaves(Path::new("src/lib.rs"), "../../m/"));
+        assert!(!leaves(Path::new("src/report/a.rs"), "../../m/"));
+    }
+}
