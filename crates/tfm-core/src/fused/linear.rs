@@ -2,14 +2,13 @@
 
 use super::{
     Activation, Differentiated, FusedOp, Gradients, Operand, Precision, Results, Values,
-    expect_floats, expect_shape, result, value,
+    expect_floats, expect_rank, expect_shape, operands, result, value,
 };
 use crate::passes::vjp::sum_to;
 use crate::{Graph, Value};
 
 /// `y = f(x·Wᵀ + b) + r`: a product with a weight, then, as chosen, bias, activation f, residual.
 ///
-/// Inputs: `x [.., k]`, `weight [n, k]`, then `bias [n]` if any, then `residual [.., n]` if any.
 /// Output: `[.., n]`. With a lower precision the product is that of `x` and `weight` as [`Precision`] makes
 /// them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -24,20 +23,30 @@ pub struct Linear {
     pub precision: Precision,
 }
 
+operands! {
+    /// The operands of [`Linear`].
+    LinearOperands<T> of (op: Linear) {
+        /// `[.., k]`.
+        x: T,
+        /// W: `[n, k]`.
+        weight: T,
+        /// b: `[n]`.
+        bias: Option<T> where op.bias,
+        /// r: `[.., n]`.
+        residual: Option<T> where op.residual,
+    }
+}
+
 impl FusedOp for Linear {
     fn name(&self) -> &'static str {
         "linear"
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let mut names = vec!["x", "weight"];
-        names.extend(self.bias.then_some("bias"));
-        names.extend(self.residual.then_some("residual"));
-        super::expect_inputs(inputs, &names)?;
-        let named: Vec<_> = names.iter().copied().zip(inputs.iter().copied()).collect();
+        let LinearOperands { x, weight, bias, residual } = self.expect(inputs)?;
+        let named: Vec<_> = self.operand_names().into_iter().zip(inputs.iter().copied()).collect();
         let dtype = expect_floats(&named)?;
-        let (x, weight) = (inputs[0], inputs[1]);
-        super::expect_rank("weight", weight, 2)?;
+        expect_rank("weight", weight, 2)?;
         let (n, k) = (weight.shape[0], weight.shape[1]);
         if x.shape.last() != Some(&k) {
             return Err(format!(
@@ -46,32 +55,33 @@ impl FusedOp for Linear {
             ));
         }
         let shape = x.shape.with_extent(x.shape.len() - 1, n);
-        if self.bias {
-            expect_shape("bias", inputs[2], &[n])?;
+        if let Some(bias) = bias {
+            expect_shape("bias", bias, &[n])?;
         }
-        if self.residual {
-            expect_shape("residual", inputs[inputs.len() - 1], &shape)?;
+        if let Some(residual) = residual {
+            expect_shape("residual", residual, &shape)?;
         }
         Ok(result(shape, dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let x_shape = graph.shape(inputs[0]).clone();
-        let (n, k) = (graph.shape(inputs[1])[0], graph.shape(inputs[1])[1]);
-        let x = self.precision.rounded(graph, inputs[0]);
-        let weight = self.precision.rounded_weight(graph, inputs[1]);
+        let LinearOperands { x, weight, bias, residual } = self.operands(inputs);
+        let x_shape = graph.shape(x).clone();
+        let (n, k) = (graph.shape(weight)[0], graph.shape(weight)[1]);
+        let x = self.precision.rounded(graph, x);
+        let weight = self.precision.rounded_weight(graph, weight);
         let rows = graph.reshape(x, [x_shape.rows(), k]);
         let transposed = graph.permute(weight, &[1, 0]);
         let product = graph.matmul(rows, transposed);
         let mut y = graph.reshape(product, x_shape.with_extent(x_shape.len() - 1, n));
-        if self.bias {
-            y = graph.add(y, inputs[2]);
+        if let Some(bias) = bias {
+            y = graph.add(y, bias);
         }
         if let Some(activation) = self.activation {
             y = graph.activate(activation, y);
         }
-        if self.residual {
-            y = graph.add(y, inputs[inputs.len() - 1]);
+        if let Some(residual) = residual {
+            y = graph.add(y, residual);
         }
         value(y)
     }
@@ -83,30 +93,33 @@ impl FusedOp for Linear {
             return None;
         }
         let dy = node.gradients[0]?;
-        let (x, weight) = (node.inputs[0], node.inputs[1]);
+        let LinearOperands { x, weight, bias, residual } = self.operands(node.inputs);
+        let wanted = self.operands(node.wanted);
         let (n, k) = (graph.shape(weight)[0], graph.shape(weight)[1]);
         let rows = graph.shape(x).rows();
-        let x_gradient = node.wanted[0].then(|| {
+        let x_gradient = wanted.x.then(|| {
             let transposed = graph.permute(weight, &[1, 0]);
             graph.linear(dy, transposed, None)
         });
-        let weight_gradient = node.wanted[1].then(|| {
+        let weight_gradient = wanted.weight.then(|| {
             let dy = graph.reshape(dy, [rows, n]);
             let dy = graph.permute(dy, &[1, 0]);
             let x = graph.reshape(x, [rows, k]);
             graph.matmul(dy, x)
         });
-        let mut gradients = Gradients::from_iter([x_gradient, weight_gradient]);
-        if self.bias {
-            let bias = graph.shape(node.inputs[2]).clone();
-            gradients.push(node.wanted[2].then(|| {
+        let bias_gradient = bias.map(|bias| {
+            (wanted.bias == Some(true)).then(|| {
+                let shape = graph.shape(bias).clone();
                 let dy = graph.reshape(dy, [rows, n]);
-                sum_to(graph, dy, &bias)
-            }));
-        }
-        if self.residual {
-            gradients.push(Some(dy));
-        }
-        Some(gradients)
+                sum_to(graph, dy, &shape)
+            })
+        });
+        let gradients = LinearOperands {
+            x: x_gradient,
+            weight: weight_gradient,
+            bias: bias_gradient,
+            residual: residual.map(|_| Some(dy)),
+        };
+        Some(gradients.list())
     }
 }

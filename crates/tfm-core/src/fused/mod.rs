@@ -10,6 +10,7 @@ mod dropout;
 mod embedding;
 mod layer_norm;
 mod linear;
+mod operands;
 mod precision;
 pub mod quantized;
 mod relative_bias;
@@ -30,7 +31,8 @@ pub use cross_entropy::{CrossEntropy, CrossEntropyGradient};
 pub use dropout::{Dropout, DropoutMask};
 pub use embedding::Embedding;
 pub use layer_norm::{LayerNorm, LayerNormGradient};
-pub use linear::Linear;
+pub use linear::{Linear, LinearOperands};
+pub use operands::List;
 pub use precision::Precision;
 pub use relative_bias::RelativeBias;
 pub use rms_norm::{RmsNorm, RmsNormGradient};
@@ -43,6 +45,7 @@ pub use top_of_linear::TopOfLinear;
 pub use top_of_shortlist::TopOfShortlist;
 
 use crate::{DType, Graph, Shape, Value};
+use operands::operands;
 use smallvec::SmallVec;
 
 /// Shape and type of an operand.
@@ -61,7 +64,7 @@ pub type Results = SmallVec<[(Shape, DType); 2]>;
 pub type Values = SmallVec<[Value; 2]>;
 
 /// The gradient of each operand, or `None` where it is zero throughout.
-pub type Gradients = SmallVec<[Option<Value>; 5]>;
+pub type Gradients = List<Option<Value>>;
 
 /// A node whose gradient is wanted.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::{Graph, Value};
 use crate::fused::{
     Activate, Activation, Adam, Attention, CrossEntropy, Dropout, DropoutMask, Embedding, Fused,
-    LayerNorm, Linear, Results, RmsNorm, RowTableAttention, Softmax, SumOfSquares,
+    LayerNorm, Linear, LinearOperands, Results, RmsNorm, RowTableAttention, Softmax, SumOfSquares,
     TopLogProbabilities,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
@@ -214,8 +214,7 @@ impl Graph {
     /// [`Linear`] with bias alone, or without.
     pub fn linear(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
         let op = Linear { bias: bias.is_some(), ..Linear::default() };
-        let inputs: SmallVec<[Value; 3]> = [x, weight].into_iter().chain(bias).collect();
-        self.fused(op, &inputs)
+        self.fused(op, &LinearOperands { x, weight, bias, residual: None }.list())
     }
 
     /// [`Activate`].

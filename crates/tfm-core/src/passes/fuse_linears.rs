@@ -1,7 +1,7 @@
 //! Moves what follows a linear layer into it: an activation, then a residual. Model code then reads
 //! `x + sublayer(x)`, and no backend writes the product twice.
 
-use crate::fused::{Activate, Fused, Linear};
+use crate::fused::{Activate, Fused, Linear, LinearOperands};
 use crate::graph::{Node, ValueInfo};
 use crate::op::{BinaryOp, Op};
 use crate::{Graph, Value};
@@ -19,41 +19,45 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
     let overwritten = overwritten(graph);
 
     // Forwards: `fused[v]` is the linear layer, with its operands, that computes v entirely.
-    let mut fused: Vec<Option<(Linear, SmallVec<[Value; 5]>)>> = vec![None; graph.values.len()];
+    let mut fused: Vec<Option<(Linear, LinearOperands<Value>)>> = vec![None; graph.values.len()];
     let mut is_absorbed = vec![false; graph.values.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
         let output = node.outputs[0].index();
         // The layer moves to this node, and reads its operands here.
+        let is_intact = |operands: LinearOperands<Value>| {
+            operands.list().iter().all(|operand| overwritten[operand.index()] > index)
+        };
         let single = |value: Value| {
-            (uses[value.index()] == 1)
-                .then(|| fused[value.index()].clone())
-                .flatten()
-                .filter(|(_, inputs)| inputs.iter().all(|input| overwritten[input.index()] > index))
+            let layer = (uses[value.index()] == 1).then_some(fused[value.index()]).flatten();
+            layer.filter(|(_, operands)| is_intact(*operands))
         };
         let found = match &node.op {
-            Op::Fused(Fused::Linear(linear)) => Some((None, *linear, node.inputs.clone())),
+            Op::Fused(Fused::Linear(linear)) => {
+                Some((None, *linear, linear.operands(&node.inputs)))
+            }
             Op::Fused(Fused::Activate(Activate(activation))) => single(node.inputs[0])
                 .filter(|(linear, _)| linear.activation.is_none() && !linear.residual)
-                .map(|(linear, inputs)| {
+                .map(|(linear, operands)| {
                     let linear = Linear { activation: Some(*activation), ..linear };
-                    (Some(node.inputs[0]), linear, inputs)
+                    (Some(node.inputs[0]), linear, operands)
                 }),
             Op::Binary(BinaryOp::Add) => {
                 let pairs = [(node.inputs[0], node.inputs[1]), (node.inputs[1], node.inputs[0])];
                 pairs.into_iter().find_map(|(product, residual)| {
-                    let (linear, mut inputs) =
+                    let (linear, operands) =
                         single(product).filter(|(linear, _)| !linear.residual)?;
-                    inputs.push(residual);
-                    Some((Some(product), Linear { residual: true, ..linear }, inputs))
+                    let linear = Linear { residual: true, ..linear };
+                    let operands = LinearOperands { residual: Some(residual), ..operands };
+                    Some((Some(product), linear, operands))
                 })
             }
             _ => None,
         };
-        if let Some((part, linear, inputs)) = found {
+        if let Some((part, linear, operands)) = found {
             if let Some(part) = part {
                 is_absorbed[part.index()] = true;
             }
-            fused[output] = Some((linear, inputs));
+            fused[output] = Some((linear, operands));
         }
     }
 
@@ -65,10 +69,10 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
             continue;
         }
         let outputs = match fused[output].take() {
-            Some((linear, inputs)) => {
+            Some((linear, operands)) => {
                 let whole = Node {
                     op: Op::Fused(linear.into()),
-                    inputs,
+                    inputs: SmallVec::from_slice(&operands.list()),
                     outputs: node.outputs.clone(),
                     scope: node.scope.clone(),
                 };

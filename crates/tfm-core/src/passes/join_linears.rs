@@ -5,7 +5,7 @@
 //! the same dot product as before; the layers' results are views of the joined one.
 
 use super::is_static;
-use crate::fused::{Fused, Linear, Precision};
+use crate::fused::{Fused, Linear, LinearOperands, Precision};
 use crate::graph::Node;
 use crate::op::Op;
 use crate::{Graph, Value};
@@ -23,16 +23,12 @@ pub fn join_linears(graph: &Graph) -> Graph {
 
     let mut groups: HashMap<(Value, bool, Precision), Vec<usize>> = HashMap::new();
     for (index, node) in graph.nodes.iter().enumerate() {
-        if let Op::Fused(Fused::Linear(Linear {
-            bias,
-            activation: None,
-            residual: false,
-            precision,
-        })) = node.op
-            && node.inputs[1..].iter().all(|input| statics[input.index()])
-            && !statics[node.inputs[0].index()]
-        {
-            groups.entry((node.inputs[0], bias, precision)).or_default().push(index);
+        let Op::Fused(Fused::Linear(op)) = node.op else { continue };
+        let Linear { activation: None, residual: false, precision, .. } = op else { continue };
+        let LinearOperands { x, weight, bias, .. } = op.operands(&node.inputs);
+        let is_static = |value: Value| statics[value.index()];
+        if is_static(weight) && bias.is_none_or(is_static) && !is_static(x) {
+            groups.entry((x, bias.is_some(), precision)).or_default().push(index);
         }
     }
     groups.retain(|_, members| members.len() > 1);
@@ -87,20 +83,17 @@ impl Rebuild<'_> {
     fn join(&mut self, members: &[usize]) {
         let old = self.old;
         let nodes: Vec<&Node> = members.iter().map(|&member| &old.nodes[member]).collect();
-        let operand = |rebuild: &mut Self, position: usize| {
-            let parts: Vec<Value> =
-                nodes.iter().map(|node| rebuild.value(node.inputs[position])).collect();
-            rebuild.new.concat(0, &parts)
-        };
-        let x = self.value(nodes[0].inputs[0]);
         let Op::Fused(Fused::Linear(op)) = nodes[0].op else {
             unreachable!("only linear layers are joined")
         };
+        let layers: Vec<_> = nodes.iter().map(|node| op.operands(&node.inputs)).collect();
+        let x = self.value(layers[0].x);
         self.new.set_scope(nodes[0].scope.clone());
-        let weight = operand(self, 1);
-        let bias = op.bias.then(|| operand(self, 2));
-        let inputs: SmallVec<[Value; 3]> = [x, weight].into_iter().chain(bias).collect();
-        let joined = self.new.fused(op, &inputs);
+        let weight = self.one_below_the_other(layers.iter().map(|layer| layer.weight));
+        let bias =
+            op.bias.then(|| self.one_below_the_other(layers.iter().filter_map(|layer| layer.bias)));
+        let operands = LinearOperands { x, weight, bias, residual: None };
+        let joined = self.new.fused(op, &operands.list());
         let axis = self.new.shape(joined).len() - 1;
         let mut start = 0;
         for node in nodes {
@@ -108,6 +101,12 @@ impl Rebuild<'_> {
             self.map[node.outputs[0].index()] = Some(self.new.slice(joined, axis, start, length));
             start += length;
         }
+    }
+
+    /// Weights or biases along their first axis.
+    fn one_below_the_other(&mut self, parts: impl Iterator<Item = Value>) -> Value {
+        let parts: Vec<Value> = parts.map(|part| self.value(part)).collect();
+        self.new.concat(0, &parts)
     }
 
     fn finish(self) -> Graph {

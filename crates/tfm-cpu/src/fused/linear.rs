@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use tfm_core::BackendError;
 use tfm_core::backend::{Outcome, View};
-use tfm_core::fused::{Embedding, Linear, Precision, TopLogits, TopOfLinear};
+use tfm_core::fused::{Embedding, Linear, LinearOperands, Precision, TopLogits, TopOfLinear};
 
 use super::rows;
 use crate::CpuBackend;
@@ -57,20 +57,20 @@ pub(super) fn run(
     out: &mut [f32],
 ) -> Outcome {
     let threads = &cpu.threads;
-    let x = rows(&inputs[0]);
-    let n = inputs[1].layout.shape()[0];
-    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
-    let residual = op.residual.then(|| rows(&inputs[inputs.len() - 1]));
+    let LinearOperands { x, weight, bias, residual } = op.operands(inputs);
+    let (x, n) = (rows(&x), weight.layout.shape()[0]);
+    let bias: Option<Cow<'_, [f32]>> = bias.as_ref().map(in_order);
+    let residual = residual.as_ref().map(rows);
     let epilogue = Epilogue { bias: bias.as_deref(), activation: op.activation, residual };
     let memory = |elements| cpu.scratch.take(elements).map_err(|_| no_memory(elements));
-    if op.precision == Precision::Full && !matches!(inputs[1].buffer, Buffer::Packed(_)) {
-        let weight = strided(&inputs[1]);
+    if op.precision == Precision::Full && !matches!(weight.buffer, Buffer::Packed(_)) {
+        let weight = strided(&weight);
         let mut memory = memory(Panels::elements(cpu.isa, weight.n, weight.k))?;
         let weight = Panels::pack(cpu.isa, threads, weight, &mut memory);
         linear(threads, x, weight, epilogue, out, n);
         return Ok(());
     }
-    product(cpu, x, Weight::new(cpu, op.precision, &inputs[1])?.buffer(), epilogue, out, n)
+    product(cpu, x, Weight::new(cpu, op.precision, &weight)?.buffer(), epilogue, out, n)
 }
 
 /// The product with a packed weight of `n` columns, and what follows it.

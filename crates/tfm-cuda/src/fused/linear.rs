@@ -7,7 +7,7 @@ use crate::launch::Grid;
 use crate::product::{self, Following, Product};
 use tfm_core::Layout;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{Linear, Precision};
+use tfm_core::fused::{Linear, LinearOperands, Precision};
 
 pub(super) fn run(
     cuda: &CudaBackend,
@@ -15,10 +15,10 @@ pub(super) fn run(
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let residual = op.residual.then(|| inputs[inputs.len() - 1]);
+    let LinearOperands { x, weight, bias, residual } = op.operands(inputs);
     let residual_rows = residual.map(|residual| matrix(residual.layout));
     let following = Following {
-        bias: op.bias.then(|| inputs[2]),
+        bias,
         activation: op.activation,
         residual: residual
             .zip(residual_rows.as_ref())
@@ -27,12 +27,12 @@ pub(super) fn run(
     let result = matrix(out.layout);
     let mut out = ViewMut { buffer: &mut *out.buffer, dtype: out.dtype, layout: &result };
     if op.precision == Precision::Int8 {
-        return run_int8(cuda, &inputs[0], &inputs[1], &following, &mut out);
+        return run_int8(cuda, &x, &weight, &following, &mut out);
     }
-    let (x, weight) = (matrix(inputs[0].layout), inputs[1].layout.permute(&[1, 0]));
+    let (x_matrix, transposed) = (matrix(x.layout), weight.layout.permute(&[1, 0]));
     let product = Product {
-        a: View { layout: &x, ..inputs[0] },
-        b: View { layout: &weight, ..inputs[1] },
+        a: View { layout: &x_matrix, ..x },
+        b: View { layout: &transposed, ..weight },
         following,
     };
     product::run(cuda, &product, &mut out)

@@ -5,7 +5,7 @@ use super::learning::{Learning, Pupil};
 use crate::config::{Config, Family, NormPlacement};
 use crate::names::canonical;
 use crate::numerics::Numerics;
-use tfm_core::fused::{Embedding, Linear};
+use tfm_core::fused::{Embedding, Linear, LinearOperands};
 use tfm_core::{Graph, Value};
 
 /// A graph of the model under construction.
@@ -62,8 +62,8 @@ impl<'a> Network<'a> {
     pub(crate) fn product(&mut self, x: Value, weight: Value, bias: Option<Value>) -> Value {
         let precision = self.numerics.precision;
         let op = Linear { bias: bias.is_some(), precision, ..Linear::default() };
-        let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
-        self.graph.fused(op, &inputs)
+        let operands = LinearOperands { x, weight, bias, residual: None };
+        self.graph.fused(op, &operands.list())
     }
 
     /// Layer normalisation over the last axis.

@@ -5,7 +5,8 @@ use super::harness::Check;
 use super::single_ops::{compare, same_bits};
 use super::{Config, Failure, Report};
 use crate::fused::{
-    Activation, Attention, Embedding, Linear, Precision, RowTableAttention, TopOfShortlist,
+    Activation, Attention, Embedding, Linear, LinearOperands, Precision, RowTableAttention,
+    TopOfShortlist,
 };
 use crate::testing::recipe::pick;
 use crate::testing::recipes::{Lists, Ragged, bias_table, heads, list, relative_bias, row_tables};
@@ -163,14 +164,13 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
     let x = some_rows(b, all, &[k], rows, 1.0);
     let results = match op {
         RowOp::Linear(linear) => {
-            let mut inputs = vec![x, b.weight([n, k], 0.2)];
-            if linear.bias {
-                inputs.push(b.weight([n], 1.0));
-            }
-            if linear.residual {
-                inputs.push(some_rows(b, all, &[n], rows, 1.0));
-            }
-            vec![b.graph.fused(linear, &inputs)]
+            let operands = LinearOperands {
+                x,
+                weight: b.weight([n, k], 0.2),
+                bias: linear.bias.then(|| b.weight([n], 1.0)),
+                residual: linear.residual.then(|| some_rows(b, all, &[n], rows, 1.0)),
+            };
+            vec![b.graph.fused(linear, &operands.list())]
         }
         RowOp::Joined => (0..3)
             .map(|_| {

@@ -1,7 +1,9 @@
 //! The row-wise fused ops.
 
 use super::{Family, Range, Sameness, basics, extent, shape, tensor};
-use crate::fused::{Activate, Activation, Embedding, Linear, Precision, TopLogits, TopOfLinear};
+use crate::fused::{
+    Activate, Activation, Embedding, Linear, LinearOperands, Precision, TopLogits, TopOfLinear,
+};
 use crate::testing::{Builder, Recipe};
 use crate::{DType, Value};
 use proptest::prelude::*;
@@ -33,14 +35,13 @@ fn linear(range: &Range) -> BoxedStrategy<Recipe> {
                 let outer: Vec<usize> = if deep { vec![2, m / 2] } else { vec![m] };
                 let with = |n: usize| -> Vec<usize> { outer.iter().copied().chain([n]).collect() };
                 let scale = 1.0 / (k.max(1) as f64).sqrt();
-                let mut inputs = vec![b.floats(&with(k)[..], 1.0), b.weight([n, k], 2.0 * scale)];
-                if bias {
-                    inputs.push(b.weight([n], 1.0));
-                }
-                if residual {
-                    inputs.push(b.floats(&with(n)[..], 1.0));
-                }
-                let y = b.graph.fused(op, &inputs);
+                let operands = LinearOperands {
+                    x: b.floats(&with(k)[..], 1.0),
+                    weight: b.weight([n, k], 2.0 * scale),
+                    bias: bias.then(|| b.weight([n], 1.0)),
+                    residual: residual.then(|| b.floats(&with(n)[..], 1.0)),
+                };
+                let y = b.graph.fused(op, &operands.list());
                 b.graph.output(y);
             })
         })
