@@ -13,7 +13,6 @@ use tfm::Model;
 use tfm_core::{ParameterSource, Session};
 use tfm_cpu::CpuBackend;
 use tfm_model::decoding::Limits;
-use tfm_model::search::SearchOptions;
 use tfm_model::{Forced, Generator, Numerics, Pair, Parameters};
 
 const SCRIPT: &str = "xtask/python/compare_export.py";
@@ -66,10 +65,10 @@ fn write(
     let config = Arc::new(model.config().clone());
     let source: Arc<dyn ParameterSource> = Arc::new(Parameters::new(model.checkpoint().clone()));
     let session = Session::new(CpuBackend::new(1)?, source);
-    let mut options = SearchOptions::from_generation(model.generation(), &config);
-    options.beams = 1;
-    options.max_length = MOST_TOKENS;
-    options.min_length = 0;
+    let mut options = model.generation().clone();
+    options.num_beams = 1;
+    options.max_new_tokens = Some(MOST_TOKENS);
+    options.min_new_tokens = Some(0);
     let sources: Vec<Vec<u32>> = sentences
         .iter()
         .map(|text| model.tokenizer().encode_source(text))

@@ -12,7 +12,7 @@ use tfm_core::{DType, Session};
 use tfm_cpu::CpuBackend;
 use tfm_cuda::CudaBackend;
 use tfm_model::decoding::Limits;
-use tfm_model::search::SearchOptions;
+use tfm_model::generation::GenerationOptions;
 use tfm_model::{Generator, Numerics, Parameters};
 use tfm_train::report::peak_memory;
 
@@ -120,7 +120,7 @@ struct Arguments {
 struct Program {
     model: Model,
     generator: Generator,
-    options: Arc<SearchOptions>,
+    options: Arc<GenerationOptions>,
     limits: Limits,
     text: bool,
 }
@@ -130,13 +130,13 @@ impl Program {
         let numerics = arguments.dtype.on(arguments.device)?;
         let model = Model::open(&arguments.model)?;
         let config = Arc::new(model.config().clone());
-        let mut options = SearchOptions::from_generation(model.generation(), &config);
-        options.beams = arguments.beam;
+        let mut options = model.generation().clone();
+        options.num_beams = arguments.beam;
         options.scores = false; // nor do the peers return any
         // The peers take no notice of what a model's makers would force at the limit.
-        options.forced_eos.clear();
-        options.max_length = arguments.length.unwrap_or(MAX_NEW_TOKENS);
-        options.min_length = arguments.length.unwrap_or(0);
+        options.forced_eos_token_id.clear();
+        options.max_new_tokens = Some(arguments.length.unwrap_or(MAX_NEW_TOKENS));
+        options.min_new_tokens = Some(arguments.length.unwrap_or(0));
         let mut limits = match arguments.device {
             Device::Cpu => Limits::default(),
             Device::Cuda => CUDA_LIMITS,
@@ -167,7 +167,7 @@ impl Program {
         for hypotheses in &found {
             let mut tokens = hypotheses.first().map_or(&[][..], |best| &best.tokens);
             if let [before @ .., last] = tokens
-                && self.options.eos.contains(last)
+                && self.options.eos_token_id.contains(last)
             {
                 tokens = before;
             }

@@ -43,7 +43,7 @@ impl From<tfm::Error> for Failure {
     fn from(error: tfm::Error) -> Self {
         match error {
             tfm::Error::Option { .. }
-            | tfm::Error::Search(_)
+            | tfm::Error::Generation(_)
             | tfm::Error::Text(tfm_text::Error::Option { .. }) => Failure::Usage(error.to_string()),
             _ => Failure::Work(error.to_string()),
         }

@@ -67,7 +67,7 @@ pub(crate) struct Search {
     pub(crate) beam: Option<NonZeroUsize>,
     /// Scores are divided by length to this power: more than 0 favours long translations
     #[arg(long, value_name = "A", allow_negative_numbers = true)]
-    pub(crate) length_penalty: Option<f32>,
+    pub(crate) length_penalty: Option<f64>,
     /// End a translation at this many tokens
     #[arg(long, value_name = "N")]
     pub(crate) max_new_tokens: Option<NonZeroUsize>,

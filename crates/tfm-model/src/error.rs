@@ -60,9 +60,12 @@ pub enum Error {
         /// The size of the vocabulary.
         vocabulary: usize,
     },
-    /// Search options that make no sense.
+    /// Options of generation that make no sense.
     #[error(transparent)]
-    Search(#[from] crate::search::SearchError),
+    Generation(#[from] crate::generation::OptionsError),
+    /// The model computes numbers that are none.
+    #[error(transparent)]
+    NotFinite(#[from] crate::generation::NotFinite),
     /// A parameter that the model does not have.
     #[error("the model has no parameter `{name}`")]
     UnknownParameter {

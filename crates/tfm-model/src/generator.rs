@@ -3,8 +3,8 @@
 use crate::config::Config;
 use crate::decoding::{Arrival, Limits, Programs, Request, ThreadShare, Worker};
 use crate::error::Result;
+use crate::generation::{GenerationOptions, Hypothesis};
 use crate::numerics::Numerics;
-use crate::search::{Hypothesis, SearchOptions};
 use core_affinity::CoreId;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -69,7 +69,7 @@ impl Generator {
     /// As [`Worker::generate`]; the first one. What was done before it has been handed over.
     pub fn generate(
         &mut self,
-        options: &Arc<SearchOptions>,
+        options: &Arc<GenerationOptions>,
         limits: Limits,
         requests: impl Fn(bool) -> Arrival + Sync,
         mut done: impl FnMut(usize, Vec<Hypothesis>),
@@ -128,7 +128,7 @@ impl Generator {
     /// As [`Generator::generate`].
     pub fn generate_all(
         &mut self,
-        options: &Arc<SearchOptions>,
+        options: &Arc<GenerationOptions>,
         limits: Limits,
         sources: &[Vec<u32>],
     ) -> Result<Vec<Vec<Hypothesis>>> {

@@ -49,8 +49,8 @@ fn the_bundled_model_is_described() {
     assert_eq!((config.special.decoder_start, &config.special.eos[..]), (3999, &[0][..]));
     let generation = checkpoint.generation();
     assert_eq!((generation.num_beams, generation.max_length), (4, Some(512)));
-    assert_eq!(generation.bad_words, [[3999]]);
-    assert_eq!(generation.forced_eos, [0]);
+    assert_eq!(generation.bad_words_ids, [[3999]]);
+    assert_eq!(generation.forced_eos_token_id, [0]);
     // One table, 16 tensors in each encoder layer and 26 in each decoder layer, one bias.
     assert_eq!(checkpoint.parameters().count(), 1 + 3 * 16 + 3 * 26 + 1);
     let [note] = checkpoint.notes() else { panic!("{:?}", checkpoint.notes()) };

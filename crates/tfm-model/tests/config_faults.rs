@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use tfm_model::checkpoint::Fault;
 use tfm_model::config::{Activation, NormPlacement, Positions, SinusoidLayout};
-use tfm_model::search::EarlyStopping;
-use tfm_model::{Config, GenerationDefaults};
+use tfm_model::generation::EarlyStopping;
+use tfm_model::{Config, GenerationOptions};
 
 fn marian() -> Value {
     json!({
@@ -25,7 +25,7 @@ fn with(mut config: Value, changes: Value) -> Value {
 fn read(
     config: &Value,
     generation: Option<&Value>,
-) -> Result<(Config, GenerationDefaults), Vec<Fault>> {
+) -> Result<(Config, GenerationOptions), Vec<Fault>> {
     let generation = generation.map(Value::to_string);
     Config::from_json(config.to_string().as_bytes(), generation.as_deref().map(str::as_bytes))
 }
@@ -56,7 +56,7 @@ fn fields_that_are_left_out_have_the_defaults_of_transformers() {
             && config.linear_biases
     );
     assert_eq!(config.target_vocabulary, 20);
-    assert_eq!(generation, GenerationDefaults::default());
+    assert_eq!(generation, GenerationOptions::new(19, vec![0]));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn generation_settings_come_from_their_file_or_else_from_the_configuration() {
         with(marian(), json!({ "num_beams": 6, "max_length": 512, "bad_words_ids": [[19]] }));
     let (_, old) = read(&config, None).unwrap();
     assert_eq!((old.num_beams, old.max_length), (6, Some(512)));
-    assert_eq!(old.bad_words, [[19]]);
+    assert_eq!(old.bad_words_ids, [[19]]);
 
     let settings = json!({
         "num_beams": 4, "max_new_tokens": 7, "early_stopping": "never", "length_penalty": 0.6,
@@ -96,8 +96,8 @@ fn generation_settings_come_from_their_file_or_else_from_the_configuration() {
     let (config, new) = read(&config, Some(&settings)).unwrap();
     assert_eq!((new.num_beams, new.max_length, new.max_new_tokens), (4, None, Some(7)));
     assert_eq!((new.early_stopping, new.length_penalty), (EarlyStopping::Never, 0.6));
-    assert_eq!((new.forced_eos, new.no_repeat_ngram), (vec![5], 3));
-    assert!(new.renormalize_logits && new.bad_words.is_empty());
+    assert_eq!((new.forced_eos_token_id, new.no_repeat_ngram_size), (vec![5], 3));
+    assert!(new.renormalize_logits && new.bad_words_ids.is_empty());
     assert_eq!(config.special.eos, [5, 0]);
     assert_eq!(config.special.decoder_start, 19);
 }

@@ -3,7 +3,9 @@
 
 use serde::Deserialize;
 use std::sync::Arc;
-use tfm_model::search::{Advance, EarlyStopping, Hypothesis, Search, SearchOptions, static_bans};
+use tfm_model::generation::{
+    Advance, EarlyStopping, GenerationOptions, Hypothesis, Rows, Search, SearchInput, static_bans,
+};
 
 #[derive(Deserialize)]
 struct Fixture {
@@ -43,7 +45,7 @@ struct Options {
     bad_words_ids: Vec<Vec<u32>>,
     #[serde(default)]
     no_repeat_ngram_size: usize,
-    repetition_penalty: Option<f32>,
+    repetition_penalty: Option<f64>,
     eos_token_id: Option<Vec<u32>>,
     #[serde(default)]
     prefix: Vec<u32>,
@@ -77,10 +79,11 @@ const START: u32 = 1;
 const EOS: u32 = 2;
 
 impl Options {
-    fn search_options(&self) -> SearchOptions {
-        SearchOptions {
-            beams: self.num_beams,
-            n_best: self.num_return_sequences.unwrap_or(1),
+    fn generation_options(&self) -> GenerationOptions {
+        let eos = self.eos_token_id.clone().unwrap_or_else(|| vec![EOS]);
+        GenerationOptions {
+            num_beams: self.num_beams,
+            num_return_sequences: self.num_return_sequences.unwrap_or(1),
             length_penalty: self.length_penalty.unwrap_or(1.0),
             early_stopping: match &self.early_stopping {
                 None | Some(Stopping::Bool(false)) => EarlyStopping::No,
@@ -90,24 +93,20 @@ impl Options {
                     EarlyStopping::Never
                 }
             },
-            min_length: self.min_length.saturating_sub(1),
+            max_length: Some(self.max_length),
+            min_length: self.min_length,
             prefix: self.prefix.clone(),
-            forced_bos: self.forced_bos_token_id,
-            forced_eos: match &self.forced_eos_token_id {
+            forced_bos_token_id: self.forced_bos_token_id,
+            forced_eos_token_id: match &self.forced_eos_token_id {
                 None => Vec::new(),
                 Some(Ids::One(token)) => vec![*token],
                 Some(Ids::Several(tokens)) => tokens.clone(),
             },
-            banned: self.bad_words_ids.clone(),
-            no_repeat_ngram: self.no_repeat_ngram_size,
+            bad_words_ids: self.bad_words_ids.clone(),
+            no_repeat_ngram_size: self.no_repeat_ngram_size,
             repetition_penalty: self.repetition_penalty.unwrap_or(1.0),
-            renormalize: self.renormalize_logits,
-            scores: true,
-            ..SearchOptions::new(
-                START,
-                self.eos_token_id.clone().unwrap_or_else(|| vec![EOS]),
-                self.max_length - 1,
-            )
+            renormalize_logits: self.renormalize_logits,
+            ..GenerationOptions::new(START, eos)
         }
     }
 }
@@ -121,12 +120,12 @@ impl Table {
     }
 
     /// The best `width` candidates of a row, best first, as a model would offer them to a search.
-    fn top(&self, row: usize, options: &SearchOptions, width: usize) -> Vec<(f32, i32)> {
+    fn top(&self, row: usize, options: &GenerationOptions, width: usize) -> Vec<(f32, i32)> {
         let bans = static_bans(options);
         let banned = |id: usize| bans.contains(&(id as u32));
         let row = &self.log_probabilities[row * self.vocabulary..][..self.vocabulary];
         let left = row.iter().enumerate().filter(|&(id, _)| !banned(id));
-        let normalizer = match options.renormalize && !bans.is_empty() {
+        let normalizer = match options.renormalize_logits && !bans.is_empty() {
             true => left.map(|(_, &value)| f64::from(value).exp()).sum::<f64>().ln() as f32,
             false => 0.0,
         };
@@ -140,16 +139,23 @@ impl Table {
     }
 
     /// Runs a search that sees `extra` candidates more than it needs.
-    fn search(&self, options: &Arc<SearchOptions>, source: u64, extra: usize) -> Vec<Hypothesis> {
-        let mut search = Search::new(options);
+    fn search(
+        &self,
+        options: &Arc<GenerationOptions>,
+        source: u64,
+        extra: usize,
+    ) -> Vec<Hypothesis> {
+        let mut search =
+            Search::new(options, SearchInput { source: &[], number: 0, positions: usize::MAX });
         let mut live = vec![vec![START]];
         loop {
-            let width = (search.candidates_needed() + extra).min(self.vocabulary);
+            let width = (search.needs().candidates + extra).min(self.vocabulary);
             let rows: Vec<_> = live.iter().map(|tokens| self.row(tokens, source)).collect();
             let (values, ids): (Vec<f32>, Vec<i32>) =
                 rows.iter().flat_map(|&row| self.top(row, options, width)).unzip();
             let sums: Vec<f32> = rows.iter().map(|&row| self.log_sum_exps[row]).collect();
-            match search.advance_with_normalizers(&values, &ids, width, &sums) {
+            let rows = Rows { values: &values, ids: &ids, width, normalizers: &sums };
+            match search.advance(rows).expect("finite rows") {
                 Advance::Finished => return search.finish(),
                 Advance::Continue => {}
             }
@@ -169,8 +175,8 @@ fn equal_to_transformers() {
     let mut cases = 0;
     for table in &fixture().tables {
         for case in &table.cases {
-            let options = case.options.search_options();
-            options.validate(table.vocabulary).expect("valid options");
+            let options = case.options.generation_options();
+            options.validate(table.vocabulary, usize::MAX).expect("valid options");
             let options = Arc::new(options);
             for (&source, expected) in case.sources.iter().zip(&case.results) {
                 cases += 1;
@@ -188,7 +194,8 @@ fn equal_to_transformers() {
                             assert_eq!(got.tokens, *tokens, "{place}");
                             assert_eq!(got.beam_indices[options.prefix.len()..], *beams, "{place}");
                             // Normalising again is done in one go here, in two there.
-                            let slack = if options.renormalize { 2e-6 * score.abs() } else { 0.0 };
+                            let slack =
+                                if options.renormalize_logits { 2e-6 * score.abs() } else { 0.0 };
                             let difference = (got.score - score).abs();
                             assert!(difference <= slack, "{}, not {score}: {place}", got.score);
                         }
@@ -204,7 +211,7 @@ fn equal_to_transformers() {
 fn more_candidates_change_nothing() {
     for table in &fixture().tables {
         for case in &table.cases {
-            let options = Arc::new(case.options.search_options());
+            let options = Arc::new(case.options.generation_options());
             for &source in &case.sources {
                 let least = table.search(&options, source, 0);
                 for extra in [1, 3, table.vocabulary] {

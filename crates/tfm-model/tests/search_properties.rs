@@ -2,41 +2,47 @@
 
 use proptest::prelude::*;
 use std::sync::Arc;
-use tfm_model::search::{
-    Advance, EarlyStopping, Hypothesis, Search, SearchError, SearchOptions, static_bans,
+use tfm_model::generation::{
+    Advance, EarlyStopping, GenerationOptions, Hypothesis, NotFinite, OptionsError, Rows, Search,
+    SearchInput, Settled, static_bans,
 };
 
 const VOCABULARY: u32 = 12;
+const POSITIONS: usize = 1000;
+
+fn search(options: &Arc<GenerationOptions>) -> Search {
+    Search::new(options, SearchInput { source: &[], number: 0, positions: POSITIONS })
+}
 
 fn tokens(most: usize) -> impl Strategy<Value = Vec<u32>> {
     prop::collection::vec(0..VOCABULARY, 0..=most)
 }
 
-fn options() -> impl Strategy<Value = SearchOptions> {
+fn options() -> impl Strategy<Value = GenerationOptions> {
     let stopping =
         prop::sample::select(vec![EarlyStopping::No, EarlyStopping::Yes, EarlyStopping::Never]);
     let shape = (1..6usize, 0..5usize, -2.0..2.0f64, stopping, 1..12usize, 0..12usize);
     let banned = prop::collection::vec(prop::collection::vec(0..VOCABULARY, 1..4), 0..4);
     let forced = (prop::option::of(0..VOCABULARY), tokens(2), tokens(3));
-    let history = (0..4usize, prop_oneof![Just(1.0f32), 1.0..3.0f32], any::<bool>());
+    let history = (0..4usize, prop_oneof![Just(1.0), 1.0..3.0f64], any::<bool>());
     (shape, tokens(3), banned, forced, history).prop_map(
         |((beams, n_best, penalty, stopping, max, min), eos, banned, forced, history)| {
-            let max_length = max + forced.2.len();
-            SearchOptions {
-                beams,
-                n_best: 1 + n_best % beams,
+            GenerationOptions {
+                num_beams: beams,
+                num_return_sequences: 1 + n_best % beams,
                 length_penalty: penalty,
                 early_stopping: stopping,
-                min_length: min.min(max_length),
-                forced_bos: forced.0,
-                forced_eos: forced.1,
+                max_new_tokens: Some(max),
+                min_length: (min + 1).min(max + forced.2.len() + 1),
+                forced_bos_token_id: forced.0,
+                forced_eos_token_id: forced.1,
                 prefix: forced.2,
-                banned,
-                no_repeat_ngram: history.0,
+                bad_words_ids: banned,
+                no_repeat_ngram_size: history.0,
                 repetition_penalty: history.1,
-                renormalize: history.2,
+                renormalize_logits: history.2,
                 scores: true,
-                ..SearchOptions::new(0, eos, max_length)
+                ..GenerationOptions::new(0, eos)
             }
         },
     )
@@ -46,15 +52,21 @@ fn odd_values() -> impl Strategy<Value = f32> {
     prop_oneof![any::<f32>(), Just(f32::NEG_INFINITY), Just(f32::NAN)]
 }
 
-/// Runs a search on a stream of log-probabilities. Returns the result and the number of steps.
-fn run(options: &SearchOptions, stream: &[f32], sorted: bool) -> (Vec<Hypothesis>, usize) {
+/// Runs a search on a stream of log-probabilities. Returns the result and the number of steps. What
+/// was settled on the way is the beginning of the result, and in the end all of it.
+fn run(
+    options: &GenerationOptions,
+    stream: &[f32],
+    sorted: bool,
+) -> Result<(Vec<Hypothesis>, usize), NotFinite> {
     let options = Arc::new(options.clone());
     let bans = static_bans(&options);
-    let mut search = Search::new(&options);
+    let mut search = search(&options);
+    let mut settled: Vec<Settled> = Vec::new();
     let mut values = stream.iter().cycle().copied();
     for step in 1.. {
         let (mut log_probabilities, mut ids) = (Vec::new(), Vec::new());
-        let width = search.candidates_needed().min(VOCABULARY as usize);
+        let width = search.needs().candidates.min(VOCABULARY as usize);
         for _ in 0..search.live() {
             let mut row: Vec<(f32, i32)> = (0..VOCABULARY)
                 .map(|id| (values.next().expect("endless"), id as i32))
@@ -70,10 +82,20 @@ fn run(options: &SearchOptions, stream: &[f32], sorted: bool) -> (Vec<Hypothesis
             ids.extend(row[..width].iter().map(|candidate| candidate.1));
         }
         let live = search.live();
-        match search.advance(&log_probabilities, &ids, width) {
-            Advance::Finished => return (search.finish(), step),
+        let rows = Rows { values: &log_probabilities, ids: &ids, width, normalizers: &[] };
+        let advance = search.advance(rows)?;
+        settled.extend(search.settled());
+        match advance {
+            Advance::Finished => {
+                let found = search.finish();
+                let told = settled.iter().map(|settled| (settled.token, settled.log_probability));
+                let best = found[0].tokens.iter().zip(&found[0].token_log_probabilities);
+                assert!(told.eq(best.map(|(&token, &probability)| (token, probability))));
+                assert!(search.settled().is_empty());
+                return Ok((found, step));
+            }
             Advance::Continue => {
-                assert!((1..=options.beams).contains(&search.live()));
+                assert!((1..=options.num_beams).contains(&search.live()));
                 assert_eq!(search.parents().len(), search.live());
                 assert_eq!(search.last_tokens().len(), search.live());
                 assert!(search.parents().iter().all(|&parent| parent < live));
@@ -97,46 +119,47 @@ proptest! {
 
     #[test]
     fn invariants(options in options(), stream in prop::collection::vec(-8.0..-0.01f32, 40..200)) {
-        prop_assert_eq!(options.validate(VOCABULARY as usize), Ok(()));
-        let (hypotheses, steps) = run(&options, &stream, true);
+        prop_assert_eq!(options.validate(VOCABULARY as usize, POSITIONS), Ok(()));
+        let (hypotheses, steps) = run(&options, &stream, true).expect("finite rows");
+        let longest = options.longest(POSITIONS);
         let prefix = options.prefix.len();
-        prop_assert!((1..=options.n_best).contains(&hypotheses.len()));
-        prop_assert!(steps <= options.max_length);
+        prop_assert!((1..=options.num_return_sequences).contains(&hypotheses.len()));
+        prop_assert!(steps <= longest);
         prop_assert!(hypotheses.windows(2).all(|pair| pair[0].score >= pair[1].score));
         for hypothesis in &hypotheses {
             let tokens = &hypothesis.tokens;
             let length = tokens.len();
-            prop_assert!(length <= options.max_length);
+            prop_assert!(length <= longest);
             prop_assert_eq!(hypothesis.token_log_probabilities.len(), length);
             prop_assert_eq!(hypothesis.beam_indices.len(), length);
             let sum: f32 = hypothesis.token_log_probabilities.iter().sum();
             prop_assert_eq!(hypothesis.log_probability, sum);
             prop_assert!(tokens.starts_with(&options.prefix[..prefix.min(length)]));
 
-            let ends = |token: &u32| options.eos.contains(token);
+            let ends = |token: &u32| options.eos_token_id.contains(token);
             let generated = &tokens[prefix.min(length)..];
             prop_assert_eq!(hypothesis.finished, generated.last().is_some_and(ends));
             prop_assert!(generated.iter().rev().skip(1).all(|token| !ends(token)));
 
             // What was freely chosen: neither prefix, nor forced first, nor forced last.
-            let forced_first = options.forced_bos.is_some() && prefix == 0;
-            let forced_last = !options.forced_eos.is_empty() && length == options.max_length;
+            let forced_first = options.forced_bos_token_id.is_some() && prefix == 0;
+            let forced_last = !options.forced_eos_token_id.is_empty() && length == longest;
             let first = prefix + usize::from(forced_first);
             let free = first..length - usize::from(forced_last && length > first);
-            if forced_first && options.max_length > 1 && length > 0 {
-                prop_assert_eq!(Some(tokens[0]), options.forced_bos);
+            if forced_first && longest > 1 && length > 0 {
+                prop_assert_eq!(Some(tokens[0]), options.forced_bos_token_id);
             }
             if forced_last {
-                prop_assert!(options.forced_eos.contains(&tokens[length - 1]));
+                prop_assert!(options.forced_eos_token_id.contains(&tokens[length - 1]));
             }
-            for sequence in &options.banned {
+            for sequence in &options.bad_words_ids {
                 let ends_sentence = sequence.len() == 1 && ends(&sequence[0]);
                 prop_assert!(ends_sentence || !occurs(tokens, sequence, free.clone()));
             }
             for at in free {
                 let token = tokens[at];
-                prop_assert!(!ends(&token) || at >= options.min_length);
-                let size = options.no_repeat_ngram;
+                prop_assert!(!ends(&token) || at >= options.shortest());
+                let size = options.no_repeat_ngram_size;
                 let with_start = [&[0], &tokens[..=at]].concat();
                 if size > 0 && with_start.len() >= size {
                     let ngram = &with_start[with_start.len() - size..];
@@ -153,9 +176,10 @@ proptest! {
         stream in prop::collection::vec(odd_values(), 40..200),
         sorted in any::<bool>(),
     ) {
-        let (hypotheses, steps) = run(&options, &stream, sorted);
-        prop_assert!((1..=options.n_best).contains(&hypotheses.len()));
-        prop_assert!(steps <= options.max_length);
+        let Ok((hypotheses, steps)) = run(&options, &stream, sorted) else { return Ok(()) };
+        let longest = options.longest(POSITIONS);
+        prop_assert!((1..=options.num_return_sequences).contains(&hypotheses.len()));
+        prop_assert!(steps <= longest);
     }
 
     #[test]
@@ -164,24 +188,26 @@ proptest! {
         beams in 0..3usize,
         n_best in 0..9usize,
         max_length in 0..3usize,
-        penalties in (any::<f64>(), any::<f32>()),
+        penalties in (any::<f64>(), any::<f64>()),
         values in prop::collection::vec(any::<f32>(), 0..30),
         ids in prop::collection::vec(any::<i32>(), 0..30),
         width in 0..9usize,
     ) {
         let (length_penalty, repetition_penalty) = penalties;
-        let odd = SearchOptions {
-            beams,
-            n_best,
-            max_length,
+        let odd = GenerationOptions {
+            num_beams: beams,
+            num_return_sequences: n_best,
+            max_length: Some(max_length),
+            max_new_tokens: None,
             length_penalty,
             repetition_penalty,
             ..options
         };
-        let mut search = Search::new(&Arc::new(odd));
+        let mut search = search(&Arc::new(odd));
         for _ in 0..20 {
-            prop_assert!(search.candidates_needed() > 0);
-            if search.advance(&values, &ids, width) == Advance::Finished {
+            prop_assert!(search.needs().candidates > 0);
+            let rows = Rows { values: &values, ids: &ids, width, normalizers: &[] };
+            if search.advance(rows) != Ok(Advance::Continue) {
                 break;
             }
         }
@@ -197,9 +223,10 @@ fn wide_beams_find_the_best_of_all() {
         let hash = before.iter().fold(7u32, |hash, &id| hash.wrapping_mul(31).wrapping_add(id + 1));
         -(((hash ^ token.wrapping_mul(0x9e37)).wrapping_mul(0x85eb_ca6b) >> 20) as f32) / 512.0
     };
-    let mut options = SearchOptions::new(0, vec![eos], 4);
-    options.beams = 81;
-    options.n_best = 40;
+    let mut options = GenerationOptions::new(0, vec![eos]);
+    options.max_new_tokens = Some(4);
+    options.num_beams = 81;
+    options.num_return_sequences = 40;
     options.length_penalty = 0.0;
     options.early_stopping = EarlyStopping::Never;
 
@@ -214,7 +241,7 @@ fn wide_beams_find_the_best_of_all() {
     }
     all.sort_by(|a, b| b.0.total_cmp(&a.0));
 
-    let mut search = Search::new(&Arc::new(options));
+    let mut search = search(&Arc::new(options));
     let mut live: Vec<Vec<u32>> = vec![Vec::new()];
     loop {
         let (mut values, mut ids) = (Vec::new(), Vec::new());
@@ -225,7 +252,8 @@ fn wide_beams_find_the_best_of_all() {
             values.extend(row.iter().map(|candidate| candidate.0));
             ids.extend(row.iter().map(|candidate| candidate.1));
         }
-        if search.advance(&values, &ids, 4) == Advance::Finished {
+        let rows = Rows { values: &values, ids: &ids, width: 4, normalizers: &[] };
+        if search.advance(rows) == Ok(Advance::Finished) {
             break;
         }
         let continued = search.parents().iter().zip(search.last_tokens());
@@ -238,21 +266,34 @@ fn wide_beams_find_the_best_of_all() {
     }
 }
 
+fn advance(
+    search: &mut Search,
+    values: &[f32],
+    ids: &[i32],
+    width: usize,
+) -> Result<Advance, NotFinite> {
+    search.advance(Rows { values, ids, width, normalizers: &[] })
+}
+
 /// Equal scores: the earlier hypothesis, then the more probable token, then the lower id.
 #[test]
 fn ties_are_settled_the_same_way_always() {
-    let mut options = SearchOptions::new(0, vec![1], 3);
-    (options.beams, options.n_best, options.length_penalty) = (2, 2, 0.0);
-    let mut search = Search::new(&Arc::new(options));
-    assert_eq!(search.advance(&[-0.5, -1.0, -1.0], &[3, 1, 4], 3), Advance::Continue);
+    let mut options = GenerationOptions::new(0, vec![1]);
+    options.max_new_tokens = Some(3);
+    (options.num_beams, options.num_return_sequences, options.length_penalty) = (2, 2, 0.0);
+    let mut search = search(&Arc::new(options));
+    assert_eq!(advance(&mut search, &[-0.5, -1.0, -1.0], &[3, 1, 4], 3), Ok(Advance::Continue));
     assert_eq!(search.parents(), [0, 0]);
     assert!(search.last_tokens().eq([3, 4]));
     // Sums of -1 all: two for the first hypothesis, one for the second.
     let (values, ids) = ([-0.5, -0.5, -9.0, 0.0, -9.0, -9.0], [2, 5, 6, 7, 8, 9]);
-    assert_eq!(search.advance(&values, &ids, 3), Advance::Continue);
+    assert_eq!(advance(&mut search, &values, &ids, 3), Ok(Advance::Continue));
     assert_eq!(search.parents(), [0, 0]);
     assert!(search.last_tokens().eq([2, 5]));
-    assert_eq!(search.advance(&[0.0, -1.0, 0.0, -1.0], &[1, 2, 1, 2], 2), Advance::Finished);
+    assert_eq!(
+        advance(&mut search, &[0.0, -1.0, 0.0, -1.0], &[1, 2, 1, 2], 2),
+        Ok(Advance::Finished)
+    );
     let tokens: Vec<_> =
         search.finish().into_iter().map(|best| (best.tokens, best.score)).collect();
     assert_eq!(tokens, [(vec![1], -1.0), (vec![3, 2, 1], -1.0)]);
@@ -260,35 +301,56 @@ fn ties_are_settled_the_same_way_always() {
 
 #[test]
 fn options_that_make_no_sense_are_named() {
-    let good = SearchOptions { beams: 4, ..SearchOptions::new(0, vec![1], 10) };
-    let check = |change: fn(&mut SearchOptions)| {
+    let good = GenerationOptions {
+        num_beams: 4,
+        max_length: Some(11),
+        ..GenerationOptions::new(0, vec![1])
+    };
+    let check = |change: fn(&mut GenerationOptions)| {
         let mut options = good.clone();
         change(&mut options);
-        options.validate(100)
+        options.validate(100, POSITIONS)
     };
     assert_eq!(check(|_| ()), Ok(()));
-    assert_eq!(check(|options| options.beams = 0), Err(SearchError::NoBeams));
-    let n_best = |n_best| Err(SearchError::NBest { n_best, beams: 4 });
-    assert_eq!(check(|options| options.n_best = 5), n_best(5));
-    assert_eq!(check(|options| options.n_best = 0), n_best(0));
-    let infinite = Err(SearchError::LengthPenalty(f64::INFINITY));
+    assert_eq!(check(|options| options.num_beams = 0), Err(OptionsError::NoBeams));
+    let n_best = |n_best| Err(OptionsError::NBest { n_best, beams: 4 });
+    assert_eq!(check(|options| options.num_return_sequences = 5), n_best(5));
+    assert_eq!(check(|options| options.num_return_sequences = 0), n_best(0));
+    let infinite = Err(OptionsError::LengthPenalty(f64::INFINITY));
     assert_eq!(check(|options| options.length_penalty = f64::INFINITY), infinite);
-    let too_small = Err(SearchError::RepetitionPenalty(0.5));
+    let too_small = Err(OptionsError::RepetitionPenalty(0.5));
     assert_eq!(check(|options| options.repetition_penalty = 0.5), too_small);
-    let no_room = Err(SearchError::MaxLength { max: 10, prefix: 10 });
+    let no_room = Err(OptionsError::MaxLength { max: 10, prefix: 10 });
     assert_eq!(check(|options| options.prefix = vec![3; 10]), no_room);
-    let crossed = Err(SearchError::MinLength { min: 11, max: 10 });
-    assert_eq!(check(|options| options.min_length = 11), crossed);
-    let empty = Err(SearchError::EmptyBan { index: 1 });
-    assert_eq!(check(|options| options.banned = vec![vec![1], vec![]]), empty);
-    let unknown = |role| Err(SearchError::OutOfVocabulary { role, token: 100, vocabulary: 100 });
-    assert_eq!(check(|options| options.forced_bos = Some(100)), unknown("forced first"));
-    assert_eq!(check(|options| options.banned = vec![vec![1, 100]]), unknown("banned"));
+    let crossed = Err(OptionsError::MinLength { min: 11, max: 10 });
+    assert_eq!(check(|options| options.min_length = 12), crossed);
+    let empty = Err(OptionsError::EmptyBan { index: 1 });
+    assert_eq!(check(|options| options.bad_words_ids = vec![vec![1], vec![]]), empty);
+    let unknown = |role| Err(OptionsError::OutOfVocabulary { role, token: 100, vocabulary: 100 });
+    assert_eq!(check(|options| options.forced_bos_token_id = Some(100)), unknown("forced first"));
+    assert_eq!(check(|options| options.bad_words_ids = vec![vec![1, 100]]), unknown("banned"));
 }
 
 #[test]
 fn ends_of_sentence_are_not_banned_statically() {
-    let mut options = SearchOptions::new(0, vec![1, 2], 10);
-    options.banned = vec![vec![5], vec![1], vec![6, 7], vec![2, 1]];
+    let mut options = GenerationOptions::new(0, vec![1, 2]);
+    options.bad_words_ids = vec![vec![5], vec![1], vec![6, 7], vec![2, 1]];
     assert_eq!(static_bans(&options), [5]);
+}
+
+/// Numbers that no model should compute end a search with an error, and bans do not.
+#[test]
+fn rows_of_no_numbers_are_errors() {
+    let mut options = GenerationOptions::new(0, vec![1]);
+    options.bad_words_ids = vec![vec![3], vec![4]];
+    let options = Arc::new(options);
+    let first =
+        |values: &[f32], ids: &[i32]| advance(&mut search(&options), values, ids, values.len());
+    const BANNED: f32 = f32::NEG_INFINITY;
+    assert_eq!(first(&[-1.0, -2.0, BANNED], &[5, 6, 3]), Ok(Advance::Continue));
+    assert_eq!(first(&[f32::NAN, f32::NAN], &[5, 6]), Err(NotFinite));
+    assert_eq!(first(&[-1.0, f32::NAN], &[5, 6]), Err(NotFinite));
+    assert_eq!(first(&[f32::INFINITY, -1.0], &[5, 6]), Err(NotFinite));
+    assert_eq!(first(&[BANNED, BANNED], &[2, 3]), Err(NotFinite));
+    assert_eq!(first(&[BANNED, BANNED], &[3, 4]), Ok(Advance::Finished));
 }

@@ -4,13 +4,13 @@ use crate::translation::{Alignment, Alternative};
 use crate::{Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tfm_model::decoding::{Arrival, Limits};
-use tfm_model::search::{Hypothesis, SearchOptions};
+use tfm_model::generation::{GenerationOptions, Hypothesis};
 use tfm_model::{Forced, Generator, Pair, Parameters};
 
 /// What a translator shares with its streams.
 pub(crate) struct Engine {
     model: Model,
-    search: Arc<SearchOptions>,
+    search: Arc<GenerationOptions>,
     limits: Limits,
     alignments: bool,
     /// The token that asks for the target language, before every source.
@@ -137,7 +137,7 @@ impl Engine {
     /// What the decoder reads to write `target`: the start token, and each token but the last.
     fn decoder_input(&self, target: &[u32]) -> Vec<u32> {
         let written = &target[..target.len().saturating_sub(1)];
-        std::iter::once(self.search.decoder_start).chain(written.iter().copied()).collect()
+        std::iter::once(self.search.decoder_start_token_id).chain(written.iter().copied()).collect()
     }
 
     /// How probable each second text is as a translation of the first.

@@ -23,9 +23,9 @@ pub enum Error {
         /// What is wrong with it, and what would be right.
         problem: String,
     },
-    /// A search that makes no sense.
+    /// Options of generation that make no sense with this model.
     #[error(transparent)]
-    Search(#[from] tfm_model::search::SearchError),
+    Generation(#[from] tfm_model::generation::OptionsError),
     /// The tokeniser and the configuration of a model directory belong to different models.
     #[error("{problem}")]
     Mismatch {

@@ -6,7 +6,8 @@ use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 use tfm_model::Checkpoint;
-use tfm_model::config::{Config, GenerationDefaults};
+use tfm_model::config::Config;
+use tfm_model::generation::GenerationOptions;
 #[cfg(feature = "bundled")]
 use tfm_text::Files;
 use tfm_text::Tokenizer;
@@ -79,7 +80,7 @@ impl Model {
     }
 
     /// How its makers generate with it; what [`Options`](crate::Options) leave open follows these.
-    pub fn generation(&self) -> &GenerationDefaults {
+    pub fn generation(&self) -> &GenerationOptions {
         self.checkpoint.generation()
     }
 

@@ -3,7 +3,7 @@
 use crate::{Error, Model, Result};
 use std::fmt;
 use std::sync::Arc;
-use tfm_model::search::SearchOptions;
+use tfm_model::generation::GenerationOptions;
 use tfm_text::Shortlist;
 
 /// More beams than this are a mistake, and their memory is not there.
@@ -47,7 +47,7 @@ pub struct Options {
     /// How many translations to return for each sentence, the best first; at most as many as beams.
     pub n_best: usize,
     /// Scores are divided by length to this power: more than 0 favours long translations.
-    pub length_penalty: Option<f32>,
+    pub length_penalty: Option<f64>,
     /// A translation ends at this many tokens, its end token among them.
     pub max_new_tokens: Option<usize>,
     /// A translation does not end before this many tokens.
@@ -98,20 +98,20 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Option`], for what makes no sense with this model.
-    pub(crate) fn search(&self, model: &Model) -> Result<SearchOptions> {
+    pub(crate) fn search(&self, model: &Model) -> Result<GenerationOptions> {
         let config = model.config();
-        let mut options = SearchOptions::from_generation(model.generation(), config);
+        let mut options = model.generation().clone();
         if let Some(beams) = self.beams {
-            options.beams = beams;
+            options.num_beams = beams;
         }
-        if options.beams > MOST_BEAMS {
-            let problem = format!("{} are too many: at most {MOST_BEAMS}", options.beams);
+        if options.num_beams > MOST_BEAMS {
+            let problem = format!("{} are too many: at most {MOST_BEAMS}", options.num_beams);
             return Err(Error::Option { option: "beams", problem });
         }
-        options.n_best = self.n_best;
+        options.num_return_sequences = self.n_best;
         options.scores = self.scores;
         if let Some(penalty) = self.length_penalty {
-            options.length_penalty = f64::from(penalty);
+            options.length_penalty = penalty;
         }
         if let Some(most) = self.max_new_tokens {
             if most > config.max_positions {
@@ -119,13 +119,12 @@ impl Options {
                     format!("{most}, but the model has {} positions", config.max_positions);
                 return Err(Error::Option { option: "max_new_tokens", problem });
             }
-            options.max_length = most;
-            options.min_length = options.min_length.min(most);
+            options.max_new_tokens = Some(most);
         }
-        if let Some(least) = self.min_new_tokens {
-            options.min_length = least;
-        }
-        options.validate(config.target_vocabulary)?;
+        // Whoever asks for less than the model's own minimum has the say.
+        let own = options.shortest().min(options.longest(config.max_positions));
+        options.min_new_tokens = Some(self.min_new_tokens.unwrap_or(own));
+        options.validate(config.target_vocabulary, config.max_positions)?;
         Ok(options)
     }
 }

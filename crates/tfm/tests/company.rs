@@ -7,7 +7,7 @@ use common::{cpu, fixture, open, root};
 use std::sync::{Arc, Mutex};
 use tfm_core::fused::Precision;
 use tfm_model::decoding::{Arrival, Limits, Request};
-use tfm_model::search::{Hypothesis, SearchOptions};
+use tfm_model::generation::{GenerationOptions, Hypothesis};
 use tfm_model::{Forced, Generator, Numerics, Pair};
 
 const BUNDLED: &str = "crates/tfm/models/marian-tatoeba-en-fr";
@@ -44,9 +44,9 @@ fn translations_have_the_same_bits_in_any_company() {
     let config = Arc::new(checkpoint.config().clone());
     for precision in Precision::ALL {
         let numerics = numerics(precision);
-        let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
-        let beams = SearchOptions { n_best: 4, ..defaults.clone() };
-        let greedy = SearchOptions { beams: 1, scores: false, ..defaults };
+        let defaults = checkpoint.generation().clone();
+        let beams = GenerationOptions { num_return_sequences: 4, ..defaults.clone() };
+        let greedy = GenerationOptions { num_beams: 1, scores: false, ..defaults };
         for options in [beams, greedy] {
             let options = Arc::new(options);
             let session = cpu(&checkpoint, 1);
@@ -88,8 +88,13 @@ fn translations_have_the_same_bits_in_any_company() {
 fn sentences_wait_for_memory() {
     let checkpoint = open(root().join(BUNDLED));
     let config = Arc::new(checkpoint.config().clone());
-    let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
-    let options = Arc::new(SearchOptions { beams: 4, n_best: 1, max_length: 60, ..defaults });
+    let defaults = checkpoint.generation().clone();
+    let options = Arc::new(GenerationOptions {
+        num_beams: 4,
+        num_return_sequences: 1,
+        max_new_tokens: Some(60),
+        ..defaults
+    });
     let sources = sources();
     // As `Limits::memory` counts a sentence of which nothing is found yet.
     let row = 2 * config.decoder.layers * config.d_model * 4;
@@ -136,16 +141,24 @@ fn greedy_search_finds_the_same_tokens_without_scores() {
         let numerics = numerics(precision);
         let session = cpu(&checkpoint, 2);
         let mut generator = Generator::new(&session, &config, numerics, 1, 2).unwrap();
-        let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
-        let greedy = SearchOptions { beams: 1, ..defaults };
+        let defaults = checkpoint.generation().clone();
+        let greedy = GenerationOptions { num_beams: 1, ..defaults };
         for options in [
             greedy.clone(),
-            SearchOptions { no_repeat_ngram: 1, min_length: 9, ..greedy.clone() },
-            SearchOptions { repetition_penalty: 1.3, ..greedy.clone() },
-            SearchOptions { renormalize: true, banned: vec![vec![5], vec![8, 9]], ..greedy },
+            GenerationOptions {
+                no_repeat_ngram_size: 1,
+                min_new_tokens: Some(9),
+                ..greedy.clone()
+            },
+            GenerationOptions { repetition_penalty: 1.3, ..greedy.clone() },
+            GenerationOptions {
+                renormalize_logits: true,
+                bad_words_ids: vec![vec![5], vec![8, 9]],
+                ..greedy
+            },
         ] {
             let mut tokens = |scores| -> Vec<Vec<u32>> {
-                let options = Arc::new(SearchOptions { scores, ..options.clone() });
+                let options = Arc::new(GenerationOptions { scores, ..options.clone() });
                 let found = generator.generate_all(&options, Limits::default(), &sources).unwrap();
                 found.into_iter().flatten().map(|hypothesis| hypothesis.tokens).collect()
             };
@@ -179,16 +192,17 @@ fn logits_have_the_same_bits_alone_and_in_a_batch() {
 fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     let checkpoint = open(root().join(BUNDLED));
     let config = Arc::new(checkpoint.config().clone());
-    let defaults = SearchOptions::from_generation(checkpoint.generation(), &config);
-    let options = Arc::new(SearchOptions { n_best: 4, ..defaults });
+    let defaults = checkpoint.generation().clone();
+    let options = Arc::new(GenerationOptions { num_return_sequences: 4, ..defaults });
     let session = cpu(&checkpoint, 1);
     let mut generator = Generator::new(&session, &config, Numerics::default(), 1, 1).unwrap();
     let mut forced = Forced::new(session.fork(1).unwrap(), config.clone(), Numerics::default());
     let sources = sources();
     let results = generator.generate_all(&options, Limits::default(), &sources).unwrap();
     for (source, results) in sources.iter().zip(&results) {
-        for hypothesis in
-            results.iter().filter(|hypothesis| hypothesis.tokens.len() < options.max_length)
+        for hypothesis in results
+            .iter()
+            .filter(|hypothesis| hypothesis.tokens.len() < options.longest(config.max_positions))
         {
             let start = std::iter::once(config.special.decoder_start);
             let target: Vec<u32> = start.chain(hypothesis.tokens.iter().copied()).collect();

@@ -8,8 +8,8 @@ use safetensors::SafeTensors;
 use serde_json::Value;
 use std::sync::Arc;
 use tfm_model::decoding::Limits;
-use tfm_model::search::{EarlyStopping, SearchOptions};
-use tfm_model::{Config, Forced, GenerationDefaults, Generator, Numerics, Pair};
+use tfm_model::generation::{EarlyStopping, GenerationOptions};
+use tfm_model::{Config, Forced, Generator, Numerics, Pair};
 
 const CHECKPOINTS: [&str; 7] = [
     "marian_swish_tied",
@@ -72,41 +72,39 @@ fn encoder_outputs_and_logits_agree_on_every_backend() {
 }
 
 /// The search that `generate` does with these keyword arguments and nothing else.
-fn options(arguments: &Value, config: &Config) -> SearchOptions {
-    let mut generation = GenerationDefaults::default();
+fn options(arguments: &Value, config: &Config) -> GenerationOptions {
+    let special = &config.special;
+    let mut options = GenerationOptions::new(special.decoder_start, special.eos.clone());
     for (argument, value) in arguments.as_object().unwrap() {
         let count = || value.as_u64().unwrap() as usize;
         let tokens =
             || if value.is_array() { ids(value) } else { vec![value.as_u64().unwrap() as u32] };
         match argument.as_str() {
-            "num_beams" => generation.num_beams = count(),
-            "num_return_sequences" => {}
-            "max_length" => generation.max_length = Some(count()),
-            "max_new_tokens" => generation.max_new_tokens = Some(count()),
-            "min_length" => generation.min_length = count(),
-            "min_new_tokens" => generation.min_new_tokens = Some(count()),
-            "length_penalty" => generation.length_penalty = value.as_f64().unwrap(),
+            "num_beams" => options.num_beams = count(),
+            "num_return_sequences" => options.num_return_sequences = count(),
+            "max_length" => options.max_length = Some(count()),
+            "max_new_tokens" => options.max_new_tokens = Some(count()),
+            "min_length" => options.min_length = count(),
+            "min_new_tokens" => options.min_new_tokens = Some(count()),
+            "length_penalty" => options.length_penalty = value.as_f64().unwrap(),
             "early_stopping" => {
-                generation.early_stopping = match value {
+                options.early_stopping = match value {
                     Value::Bool(true) => EarlyStopping::Yes,
                     Value::Bool(false) => EarlyStopping::No,
                     _ => EarlyStopping::Never,
                 }
             }
             "bad_words_ids" => {
-                generation.bad_words = value.as_array().unwrap().iter().map(ids).collect()
+                options.bad_words_ids = value.as_array().unwrap().iter().map(ids).collect()
             }
-            "forced_bos_token_id" => generation.forced_bos = Some(count() as u32),
-            "forced_eos_token_id" => generation.forced_eos = tokens(),
-            "no_repeat_ngram_size" => generation.no_repeat_ngram = count(),
-            "repetition_penalty" => generation.repetition_penalty = value.as_f64().unwrap(),
-            "renormalize_logits" => generation.renormalize_logits = value.as_bool().unwrap(),
+            "forced_bos_token_id" => options.forced_bos_token_id = Some(count() as u32),
+            "forced_eos_token_id" => options.forced_eos_token_id = tokens(),
+            "no_repeat_ngram_size" => options.no_repeat_ngram_size = count(),
+            "repetition_penalty" => options.repetition_penalty = value.as_f64().unwrap(),
+            "renormalize_logits" => options.renormalize_logits = value.as_bool().unwrap(),
             other => panic!("the golden file has an option this test does not know: {other}"),
         }
     }
-    let mut options = SearchOptions::from_generation(&generation, config);
-    options.n_best =
-        arguments.get("num_return_sequences").map_or(1, |n| n.as_u64().unwrap() as usize);
     options
 }
 
@@ -151,7 +149,7 @@ fn a_models_own_settings_rule_where_no_others_are_given() {
         let config = Arc::new(checkpoint.config().clone());
         let mut generator =
             Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 1, 1).unwrap();
-        let options = Arc::new(SearchOptions::from_generation(checkpoint.generation(), &config));
+        let options = Arc::new(checkpoint.generation().clone());
         let golden = golden(name);
         let cases = golden["defaults"].as_array().unwrap();
         let sources: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["source"])).collect();

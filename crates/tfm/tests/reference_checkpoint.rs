@@ -8,7 +8,7 @@ use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::sync::Arc;
 use tfm_model::decoding::Limits;
-use tfm_model::search::SearchOptions;
+use tfm_model::generation::GenerationOptions;
 use tfm_model::{Forced, Generator, Numerics, Pair};
 
 const MODEL: &str = "models/marian-tatoeba-en-fr";
@@ -67,10 +67,7 @@ fn translations_of_the_test_set_are_those_of_transformers() {
     let mut generator =
         Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 2, 1).unwrap();
     for beams in [1, 4] {
-        let options = SearchOptions {
-            beams,
-            ..SearchOptions::from_generation(checkpoint.generation(), &config)
-        };
+        let options = GenerationOptions { num_beams: beams, ..checkpoint.generation().clone() };
         let results =
             generator.generate_all(&Arc::new(options), Limits::default(), &sources).unwrap();
         let mut different = 0;

@@ -9,7 +9,7 @@ use tfm_core::Session;
 use tfm_core::fused::Precision;
 use tfm_cpu::CpuBackend;
 use tfm_model::decoding::Limits;
-use tfm_model::search::{Hypothesis, SearchOptions};
+use tfm_model::generation::{GenerationOptions, Hypothesis};
 use tfm_model::{Checkpoint, Generator, Numerics, Parameters};
 use tfm_text::{Shortlist, Tokenizer};
 
@@ -40,10 +40,9 @@ impl Bundled {
         }
     }
 
-    fn options(&self, beams: usize) -> SearchOptions {
-        let config = self.checkpoint.config();
-        let defaults = SearchOptions::from_generation(self.checkpoint.generation(), config);
-        SearchOptions { beams, n_best: beams, ..defaults }
+    fn options(&self, beams: usize) -> GenerationOptions {
+        let defaults = self.checkpoint.generation().clone();
+        GenerationOptions { num_beams: beams, num_return_sequences: beams, ..defaults }
     }
 
     /// `size` tokens of each source token, which differ from token to token, and the first `frequent` of all.
@@ -59,7 +58,7 @@ impl Bundled {
     fn translate(
         &self,
         precision: Precision,
-        options: &SearchOptions,
+        options: &GenerationOptions,
         shortlist: Option<&Arc<Shortlist>>,
         (hypotheses, workers, threads): Company,
     ) -> Vec<Vec<Hypothesis>> {
@@ -103,7 +102,7 @@ fn a_list_too_short_to_be_exact_is_the_whole_vocabulary() {
     let bundled = Bundled::new();
     let none = bundled.lists(0, 0);
     for beams in [1, 4] {
-        let options = SearchOptions { no_repeat_ngram: 2, ..bundled.options(beams) };
+        let options = GenerationOptions { no_repeat_ngram_size: 2, ..bundled.options(beams) };
         let translate =
             |list| bits(&bundled.translate(Precision::Full, &options, list, (16, 1, 2)));
         let found = translate(Some(&none));
@@ -112,7 +111,7 @@ fn a_list_too_short_to_be_exact_is_the_whole_vocabulary() {
             assert_eq!(found, translate(None));
         } else {
             // Greedy search needs one token, and has it.
-            assert!(found.iter().all(|(tokens, ..)| *tokens == options.eos));
+            assert!(found.iter().all(|(tokens, ..)| *tokens == options.eos_token_id));
         }
     }
 }
@@ -137,14 +136,15 @@ fn nothing_comes_out_that_is_not_in_the_list() {
     let bundled = Bundled::new();
     let shortlist = bundled.lists(30, 5);
     let forced =
-        SearchOptions { prefix: vec![3000], repetition_penalty: 1.3, ..bundled.options(1) };
-    let renormalized = SearchOptions { renormalize: true, ..bundled.options(3) };
+        GenerationOptions { prefix: vec![3000], repetition_penalty: 1.3, ..bundled.options(1) };
+    let renormalized = GenerationOptions { renormalize_logits: true, ..bundled.options(3) };
     for options in [bundled.options(4), bundled.options(1), forced, renormalized] {
         let free = bundled.translate(Precision::Full, &options, None, (64, 1, 2));
         let found = bundled.translate(Precision::Full, &options, Some(&shortlist), (64, 1, 2));
         let outside = |results: &[Vec<Hypothesis>]| {
             let of_source = results.iter().zip(&bundled.sources).map(|(results, source)| {
-                let list = shortlist.tokens(source, &[&options.eos[..], &options.prefix].concat());
+                let list = shortlist
+                    .tokens(source, &[&options.eos_token_id[..], &options.prefix].concat());
                 let tokens = results.iter().flat_map(|hypothesis| hypothesis.tokens.clone());
                 tokens.filter(|token| list.binary_search(token).is_err()).count()
             });

@@ -10,7 +10,6 @@ use tfm_core::reference::Reference;
 use tfm_cpu::CpuBackend;
 use tfm_cpu::kernels::simd::Isa;
 use tfm_model::decoding::Limits;
-use tfm_model::search::SearchOptions;
 use tfm_model::{Generator, Numerics, Parameters};
 
 const TEXT: &str = "crates/tfm/tests/fixtures/bundled.en";
@@ -58,7 +57,7 @@ fn measure(
     sources: &[Vec<u32>],
 ) -> tfm_model::Result<(f64, usize)> {
     let config = Arc::new(model.config().clone());
-    let options = Arc::new(SearchOptions::from_generation(model.generation(), &config));
+    let options = Arc::new(model.generation().clone());
     let mut generator = Generator::new(session, &config, Numerics::default(), 1, 1)?;
     let mut tokens = 0;
     let mut seconds = Vec::new();

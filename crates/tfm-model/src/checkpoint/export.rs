@@ -4,8 +4,9 @@ use super::elements::ElementType;
 use super::fault::Fault;
 use super::files::{CONFIG, GENERATION, WEIGHTS};
 use super::weights;
-use crate::config::{Config, GenerationDefaults};
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::generation::GenerationOptions;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -27,7 +28,7 @@ use tfm_core::ParameterSource;
 pub fn export(
     folder: impl AsRef<Path>,
     config: &Config,
-    generation: &GenerationDefaults,
+    generation: &GenerationOptions,
     source: &dyn ParameterSource,
     element_type: ElementType,
 ) -> Result<()> {
@@ -79,7 +80,7 @@ fn write_files(
 /// The files of a family have no field for some things; what is read back must be what was written.
 fn check_says_all(
     config: &Config,
-    generation: &GenerationDefaults,
+    generation: &GenerationOptions,
     config_json: &str,
     generation_json: &str,
 ) -> Result<(), Vec<Fault>> {

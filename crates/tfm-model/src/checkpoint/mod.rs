@@ -23,8 +23,9 @@ pub use mean::Mean;
 
 pub(crate) use fault::shortened;
 
-use crate::config::{Config, GenerationDefaults};
+use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::generation::GenerationOptions;
 use crate::names::canonical;
 use bind::{Bound, Place};
 use files::Tensors;
@@ -37,7 +38,7 @@ use tfm_core::{ParameterSource, RowSource, Shape, Tensor};
 #[derive(Debug)]
 pub struct Checkpoint {
     config: Config,
-    generation: GenerationDefaults,
+    generation: GenerationOptions,
     parameters: Vec<Bound>,
     by_name: HashMap<String, usize>,
     tensors: Tensors,
@@ -130,7 +131,7 @@ impl Checkpoint {
     }
 
     /// How the model's makers generate with it.
-    pub fn generation(&self) -> &GenerationDefaults {
+    pub fn generation(&self) -> &GenerationOptions {
         &self.generation
     }
 

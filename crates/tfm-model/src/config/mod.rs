@@ -6,10 +6,10 @@ mod generation;
 mod read;
 mod write;
 
-pub use generation::GenerationDefaults;
 pub use tfm_core::fused::Activation;
 
 use crate::checkpoint::Fault;
+use crate::generation::GenerationOptions;
 
 /// The description of an encoder-decoder Transformer. Families differ in this data, and in how files name
 /// the weights; not in code.
@@ -137,12 +137,12 @@ impl Config {
     pub fn from_json(
         config: &[u8],
         generation: Option<&[u8]>,
-    ) -> Result<(Config, GenerationDefaults), Vec<Fault>> {
+    ) -> Result<(Config, GenerationOptions), Vec<Fault>> {
         read::read(config, generation)
     }
 
     /// The two files: `config.json` and `generation_config.json`.
-    pub fn to_json(&self, generation: &GenerationDefaults) -> [String; 2] {
+    pub fn to_json(&self, generation: &GenerationOptions) -> [String; 2] {
         write::write(self, generation)
     }
 

@@ -3,10 +3,10 @@
 use super::check::CONFIG_FILE;
 use super::fields::Fields;
 use super::{
-    Activation, Config, Family, GenerationDefaults, NormPlacement, Positions, SinusoidLayout,
-    SpecialTokens, Stack,
+    Activation, Config, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
 };
 use crate::checkpoint::{Fault, shortened};
+use crate::generation::GenerationOptions;
 
 const GENERATION_FILE: &str = "generation_config.json";
 
@@ -35,7 +35,7 @@ const TORCH_EPSILON: f64 = 1e-5;
 pub(super) fn read(
     config: &[u8],
     generation: Option<&[u8]>,
-) -> Result<(Config, GenerationDefaults), Vec<Fault>> {
+) -> Result<(Config, GenerationOptions), Vec<Fault>> {
     let mut fields = Fields::parse(CONFIG_FILE, config);
     let mut generation = generation.map(|json| Fields::parse(GENERATION_FILE, json));
     let mut result = None;
@@ -45,7 +45,7 @@ pub(super) fn read(
         let special = special_tokens(&mut fields, generation.as_mut(), family);
         let config = read_family(&mut fields, family, special);
         let from = generation.as_mut().unwrap_or(&mut fields);
-        let defaults = GenerationDefaults::read(from, config.target_vocabulary);
+        let defaults = GenerationOptions::read(from, &config.special, config.target_vocabulary);
         result = Some((config, defaults));
     }
     let mut faults = fields.faults;

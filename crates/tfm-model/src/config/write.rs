@@ -2,11 +2,12 @@
 
 use super::generation::one_or_list;
 use super::read::{ACTIVATIONS, POSITIONS};
-use super::{Config, Family, GenerationDefaults, NormPlacement, Positions, Stack};
+use super::{Config, Family, NormPlacement, Positions, Stack};
+use crate::generation::GenerationOptions;
 use serde_json::{Map, Value, json};
 use std::mem::discriminant;
 
-pub(super) fn write(config: &Config, generation: &GenerationDefaults) -> [String; 2] {
+pub(super) fn write(config: &Config, generation: &GenerationOptions) -> [String; 2] {
     let mut object = Map::new();
     object.insert("model_type".into(), json!(config.family.model_type()));
     common(config, &mut object);
@@ -53,11 +54,11 @@ fn special(config: &Config, object: &mut Map<String, Value>) {
 }
 
 /// What `transformers` expects beside the common fields.
-fn marian(generation: &GenerationDefaults, object: &mut Map<String, Value>) {
+fn marian(generation: &GenerationOptions, object: &mut Map<String, Value>) {
     object.insert("architectures".into(), json!(["MarianMTModel"]));
     object.insert("static_position_embeddings".into(), json!(true));
     // Without it, its configuration says 0.
-    let forced_eos = &generation.forced_eos;
+    let forced_eos = &generation.forced_eos_token_id;
     let forced_eos = if forced_eos.is_empty() { Value::Null } else { one_or_list(forced_eos) };
     object.insert("forced_eos_token_id".into(), forced_eos);
 }

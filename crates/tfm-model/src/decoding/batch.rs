@@ -2,7 +2,7 @@
 
 use super::memory::Memory;
 use super::shortlists::Shortlists;
-use crate::search::Search;
+use crate::generation::Search;
 
 /// A sentence being decoded.
 pub(super) struct Sentence {

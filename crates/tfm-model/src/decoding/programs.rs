@@ -2,6 +2,7 @@
 
 use super::shortlists::ShortlistShape;
 use crate::config::Config;
+use crate::generation::Output;
 use crate::numerics::Numerics;
 use crate::transformer::{DecoderKeys, Listed, Network, Pools, Sequences};
 use std::collections::HashMap;
@@ -24,14 +25,9 @@ pub(super) struct StepShape {
     pub(super) hypotheses: usize,
     /// The width of the row table.
     pub(super) width: usize,
-    /// Candidates wanted of each hypothesis.
+    /// What is wanted of each hypothesis, and of how many candidates.
+    pub(super) output: Output,
     pub(super) candidates: usize,
-    /// Whether the bans go before the softmax.
-    pub(super) renormalize: bool,
-    /// Whether candidates come with logits instead of log-probabilities.
-    pub(super) logits: bool,
-    /// Whether the softmax's normalisers are wanted too.
-    pub(super) normalizers: bool,
     /// Where hypotheses choose among lists.
     pub(super) shortlist: Option<ShortlistShape>,
     pub(super) pools: Pools,
@@ -103,7 +99,13 @@ impl Programs {
         shape: StepShape,
     ) -> Result<Program> {
         cached(&self.step, shape, || {
-            let StepShape { hypotheses: n, width, candidates, pools, .. } = shape;
+            let StepShape { hypotheses: n, width, output, candidates, pools, .. } = shape;
+            let (logits_alone, renormalized, normalizers) = match output {
+                Output::Logits => (true, false, false),
+                Output::LogProbabilities { renormalized, normalizers } => {
+                    (false, renormalized, normalizers)
+                }
+            };
             let vocabulary = config.target_vocabulary;
             let mut net = Network::new(config, numerics);
             let tokens = net.graph.indices("tokens", vocabulary, [n]);
@@ -128,12 +130,12 @@ impl Programs {
                 };
                 let found = net
                     .decoder_listed_candidates(tokens, positions, keys, bans, listed, candidates);
-                let wanted = if shape.normalizers { 3 } else { 2 };
+                let wanted = if normalizers { 3 } else { 2 };
                 found.into_iter().take(wanted).for_each(|value| net.graph.output(value));
                 return session.compile(&net.graph, &CompileOptions::default());
             }
-            if !shape.renormalize && !shape.normalizers {
-                let found = if shape.logits {
+            if !renormalized && !normalizers {
+                let found = if logits_alone {
                     net.decoder_greatest(tokens, positions, keys, bans, candidates)
                 } else {
                     net.decoder_candidates(tokens, positions, keys, bans, candidates)
@@ -144,7 +146,7 @@ impl Programs {
             let mut logits = net.decoder(tokens, positions, keys);
             let graph = &mut net.graph;
             let mut bias = bans;
-            if shape.renormalize {
+            if renormalized {
                 logits = graph.add(logits, bias);
                 bias = graph.constant(0.0, DType::F32);
                 bias = graph.broadcast(bias, [vocabulary]);
@@ -152,7 +154,7 @@ impl Programs {
             let (values, ids) = graph.top_log_probabilities(logits, bias, candidates);
             graph.output(values);
             graph.output(ids);
-            if shape.normalizers {
+            if normalizers {
                 // log Σ exp x = x₀ − log softmax(x)₀
                 let log_probabilities = graph.log_softmax(logits);
                 let firsts = [logits, log_probabilities].map(|x| graph.slice(x, 1, 0, 1));

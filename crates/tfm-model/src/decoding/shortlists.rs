@@ -5,7 +5,7 @@
 //! change; which column a token has does not matter to results.
 
 use super::batch::Sentence;
-use crate::search::{SearchOptions, static_bans};
+use crate::generation::{GenerationOptions, static_bans};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use tfm_core::HostSlice;
@@ -59,12 +59,12 @@ impl Shortlists {
     }
 
     /// Prepares for searches with these options.
-    pub(super) fn begin(&mut self, options: &SearchOptions) {
-        let lists = [&options.eos[..], &options.prefix, &options.forced_eos];
+    pub(super) fn begin(&mut self, options: &GenerationOptions) {
+        let lists = [&options.eos_token_id[..], &options.prefix, &options.forced_eos_token_id];
         self.always = lists.concat();
-        self.always.extend(options.forced_bos);
+        self.always.extend(options.forced_bos_token_id);
         // The softmax is over a list: what shall have no part in it is left out.
-        self.never = if options.renormalize { static_bans(options) } else { Vec::new() };
+        self.never = if options.renormalize_logits { static_bans(options) } else { Vec::new() };
         self.never.sort_unstable();
         self.never.dedup();
     }
@@ -98,7 +98,7 @@ impl Shortlists {
         candidates: usize,
     ) -> ShortlistShape {
         for sentence in &mut *sentences {
-            let too_short = sentence.list.len() < sentence.search.candidates_needed();
+            let too_short = sentence.list.len() < sentence.search.needs().candidates;
             if too_short && sentence.list.len() + self.never.len() < self.vocabulary {
                 self.columns.give_back(&sentence.list);
                 sentence.list = self.permitted((0..self.vocabulary as u32).collect());

@@ -8,8 +8,10 @@ use super::share::{Busy, ThreadShare};
 use super::shortlists::Shortlists;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::generation::{
+    Advance, GenerationOptions, Hypothesis, Needs, Rows, Search, SearchInput, static_bans,
+};
 use crate::numerics::Numerics;
-use crate::search::{Advance, Hypothesis, Search, SearchOptions, static_bans};
 use std::sync::Arc;
 use tfm_core::{HostSlice, Session};
 use tfm_text::Shortlist;
@@ -59,9 +61,9 @@ impl Default for Limits {
 const EXPECTED: usize = 2;
 
 /// Rows of keys and values of a sentence that has found `found` tokens.
-fn rows(options: &SearchOptions, source: usize, found: usize) -> usize {
-    let expected = (EXPECTED * source).min(options.max_length);
-    source + options.beams * found.max(expected)
+fn rows(options: &GenerationOptions, source: usize, found: usize, positions: usize) -> usize {
+    let expected = (EXPECTED * source).min(options.longest(positions));
+    source + options.num_beams * found.max(expected)
 }
 
 /// Decodes sentences on one session.
@@ -125,7 +127,7 @@ impl Worker {
     /// A source longer than the model's positions or with a token outside its vocabulary; the backend's.
     pub fn generate(
         &mut self,
-        options: &Arc<SearchOptions>,
+        options: &Arc<GenerationOptions>,
         limits: Limits,
         next: &mut dyn FnMut(bool) -> Arrival,
         done: &mut dyn FnMut(usize, Vec<Hypothesis>),
@@ -140,13 +142,13 @@ impl Worker {
 
     fn decode(
         &mut self,
-        options: &Arc<SearchOptions>,
+        options: &Arc<GenerationOptions>,
         limits: Limits,
         next: &mut dyn FnMut(bool) -> Arrival,
         done: &mut dyn FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
-        options.validate(self.config.target_vocabulary)?;
-        let capacity = (limits.hypotheses / options.beams).min(limits.sentences).max(1);
+        options.validate(self.config.target_vocabulary, self.config.max_positions)?;
+        let capacity = (limits.hypotheses / options.num_beams).min(limits.sentences).max(1);
         self.memory.ban(&mut self.session, &static_bans(options))?;
         if let Some(shortlists) = &mut self.shortlists {
             shortlists.begin(options);
@@ -164,14 +166,14 @@ impl Worker {
             if self.sentences.is_empty() {
                 return Ok(());
             }
-            self.step(options, done)?;
+            self.step(done)?;
         }
     }
 
     /// Admits up to `room` sentences: encodes them and opens their searches. Whether no more are to come.
     fn admit(
         &mut self,
-        options: &Arc<SearchOptions>,
+        options: &Arc<GenerationOptions>,
         room: usize,
         limits: Limits,
         next: &mut dyn FnMut(bool) -> Arrival,
@@ -183,7 +185,8 @@ impl Worker {
         let mut cross_rows: Vec<i32> = Vec::new();
         let mut exhausted = false;
         let first = self.sentences.len();
-        let in_use = self.sentences.iter().map(|x| rows(options, x.cross.1, x.position));
+        let limit = self.config.max_positions;
+        let in_use = self.sentences.iter().map(|x| rows(options, x.cross.1, x.position, limit));
         let (mut in_use, most) = (in_use.sum::<usize>(), limits.memory / self.row_bytes());
         if self.waiting.is_some() && first > 0 && in_use > most - most / 4 {
             return Ok(false); // let room gather here too
@@ -200,7 +203,7 @@ impl Worker {
             };
             self.check(&request)?;
             let length = request.source.len();
-            in_use += rows(options, length, 0);
+            in_use += rows(options, length, 0, limit);
             if in_use > most && !self.sentences.is_empty() {
                 self.waiting = Some(request);
                 break;
@@ -214,7 +217,14 @@ impl Worker {
             let list = self.shortlists.as_mut().map(|lists| lists.admit(&request.source));
             self.sentences.push(Sentence {
                 id: request.id,
-                search: Search::new(options),
+                search: Search::new(
+                    options,
+                    SearchInput {
+                        source: &request.source,
+                        number: request.id as u64,
+                        positions: limit,
+                    },
+                ),
                 list: list.unwrap_or_default(),
                 cross: (start, length),
                 rows: vec![Vec::new()],
@@ -271,20 +281,17 @@ impl Worker {
     }
 
     /// One step of all sentences; those that end are handed over and leave.
-    fn step(
-        &mut self,
-        options: &SearchOptions,
-        done: &mut dyn FnMut(usize, Vec<Hypothesis>),
-    ) -> Result<()> {
+    fn step(&mut self, done: &mut dyn FnMut(usize, Vec<Hypothesis>)) -> Result<()> {
         if let Some(busy) = &self.busy {
             self.session.limit_threads(busy.threads());
         }
         let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
         self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)?;
-        let needed =
-            self.sentences.iter().map(|sentence| sentence.search.candidates_needed()).max();
+        let needs = self.sentences.iter().map(|sentence| sentence.search.needs());
+        // The options are the same for all sentences, so the output is.
+        let Some(Needs { output, candidates }) = needs.max() else { return Ok(()) };
         // Few different numbers, so that programs are found again.
-        let candidates = needed.unwrap_or(1).next_power_of_two().min(self.config.target_vocabulary);
+        let candidates = candidates.next_power_of_two().min(self.config.target_vocabulary);
         let shortlists = self.shortlists.as_mut();
         let shortlist = shortlists.map(|lists| lists.gather(&mut self.sentences, candidates));
         self.inputs.gather(&mut self.sentences, &mut self.memory);
@@ -292,11 +299,8 @@ impl Worker {
         let shape = StepShape {
             hypotheses,
             width: inputs.width,
+            output,
             candidates,
-            renormalize: options.renormalize,
-            logits: !options.needs_probabilities(),
-            // Greedy search penalises logits, as `transformers` does there.
-            normalizers: options.beams <= 1 && options.repetition_penalty != 1.0,
             shortlist,
             pools: self.memory.pools(),
         };
@@ -318,6 +322,7 @@ impl Worker {
 
         let normalizers = outputs.get(2).and_then(tfm_core::Tensor::as_f32);
         let mut row = 0;
+        let mut fault = None;
         let (memory, shortlists) = (&mut self.memory, &mut self.shortlists);
         self.sentences.retain_mut(|sentence| {
             let live = sentence.rows.len();
@@ -326,20 +331,26 @@ impl Worker {
             row += live;
             let (values, ids) = (&values[range.clone()], &ids[range]);
             let normalizers = normalizers.map_or(&[][..], |normalizers| &normalizers[rows]);
-            match sentence.search.advance_with_normalizers(values, ids, candidates, normalizers) {
-                Advance::Continue => {
+            let rows = Rows { values, ids, width: candidates, normalizers };
+            match sentence.search.advance(rows) {
+                Ok(Advance::Continue) => {
                     reorder(&mut sentence.rows, sentence.search.parents());
                     sentence.prune(memory);
                     sentence.position += 1;
                     true
                 }
-                Advance::Finished => {
+                Ok(Advance::Finished) => {
                     sentence.release(memory, shortlists);
                     done(sentence.id, sentence.search.finish());
                     false
                 }
+                Err(not_finite) => {
+                    sentence.release(memory, shortlists);
+                    fault.get_or_insert(not_finite);
+                    false
+                }
             }
         });
-        Ok(())
+        fault.map_or(Ok(()), |fault| Err(fault.into()))
     }
 }

@@ -10,7 +10,6 @@ use crate::learner::{Example, Learner, Outcome};
 use std::sync::Arc;
 use tfm_core::{ParameterSource, Session};
 use tfm_model::decoding::Limits;
-use tfm_model::search::SearchOptions;
 use tfm_model::{Generator, Numerics};
 use tfm_text::{Bleu, Chrf};
 
@@ -79,9 +78,9 @@ pub(super) fn measure(
             sources.push(ids);
             references.push(reference.to_owned());
         }
-        let mut options = SearchOptions::from_generation(&prepared.generation, &prepared.config);
-        options.beams = wanted.beams;
-        options.n_best = 1;
+        let mut options = prepared.generation.clone();
+        options.num_beams = wanted.beams;
+        options.num_return_sequences = 1;
         let options = Arc::new(options);
         let found = generator.generate_all(&options, Limits::default(), &sources)?;
         for best in found {

@@ -15,7 +15,7 @@ use tfm_core::fused::Adam;
 use tfm_core::{ParameterSource, Tensor};
 use tfm_model::config::SpecialTokens;
 use tfm_model::transformer::{Adapters, DropoutRates, Learning};
-use tfm_model::{Checkpoint, Config, GenerationDefaults, Parameters, computed, learnable};
+use tfm_model::{Checkpoint, Config, GenerationOptions, Parameters, computed, learnable};
 use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
 use tfm_text::{Sampling, Tokenizer};
 
@@ -27,7 +27,7 @@ pub struct Prepared {
     /// The model's description.
     pub config: Arc<Config>,
     /// How it generates.
-    pub generation: GenerationDefaults,
+    pub generation: GenerationOptions,
     /// The tokeniser.
     pub tokenizer: Arc<Tokenizer>,
     /// Where its files lie.
@@ -211,13 +211,13 @@ fn special_tokens(tokenizer: &Tokenizer) -> Result<SpecialTokens> {
 }
 
 /// How a model from nothing generates: beam 4, its padding banned.
-fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationDefaults {
-    GenerationDefaults {
+fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationOptions {
+    GenerationOptions {
         num_beams: 4,
         max_length: Some(max_positions),
-        bad_words: special.pad.into_iter().map(|pad| vec![pad]).collect(),
-        forced_eos: special.eos.clone(),
-        ..GenerationDefaults::default()
+        bad_words_ids: special.pad.into_iter().map(|pad| vec![pad]).collect(),
+        forced_eos_token_id: special.eos.clone(),
+        ..GenerationOptions::new(special.decoder_start, special.eos.clone())
     }
 }
 

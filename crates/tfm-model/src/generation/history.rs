@@ -44,6 +44,10 @@ impl History {
         self.entries[node as usize].token
     }
 
+    pub(super) fn parent(&self, node: Node) -> Node {
+        self.entries[node as usize].parent
+    }
+
     /// The entries from `node` back to the first after the root.
     pub(super) fn back(&self, node: Node) -> impl Iterator<Item = &Entry> {
         let mut node = node;

@@ -1,9 +1,11 @@
-//! The search of one sentence, step by step.
+//! The search of one sequence, step by step.
 
 use super::history::{History, Node};
-use super::options::{EarlyStopping, SearchOptions};
+use super::needs::{Needs, NotFinite, Output, Rows};
+use super::options::{EarlyStopping, GenerationOptions, static_bans};
 use super::processors::{RENORMALISING_MARGIN, RowEdits, RowRules};
 use super::ranking::{Candidate, Ranking};
+use super::settled::{Settled, Settling};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
@@ -20,11 +22,11 @@ pub enum Advance {
 /// A generated sequence.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hypothesis {
-    /// Its tokens, without the decoder's start; the end of sentence included if it was generated.
+    /// Its tokens, without the decoder's start; the end of sequence included if it was generated.
     pub tokens: Vec<u32>,
-    /// The sum of log-probabilities divided by the number of generated tokens (the end of sentence
-    /// counts, the prefix does not) to the power of the length penalty. This and the probabilities are 0 in a search that
-    /// does not need them; see [`SearchOptions::scores`].
+    /// The sum of log-probabilities divided by the number of generated tokens (the end of sequence
+    /// counts, the prefix does not) to the power of the length penalty. This and the probabilities
+    /// are 0 in a search that does not need them; see [`GenerationOptions::scores`].
     pub score: f32,
     /// The sum of log-probabilities.
     pub log_probability: f32,
@@ -33,7 +35,7 @@ pub struct Hypothesis {
     /// For each token the live hypothesis, as numbered at its step, whose row predicted it. Whoever
     /// keeps what a step computed (attention weights, say) finds it by this.
     pub beam_indices: Vec<u32>,
-    /// Whether it came to an end of sentence; if not, it was cut off.
+    /// Whether it came to an end of sequence; if not, it was cut off.
     pub finished: bool,
 }
 
@@ -41,6 +43,8 @@ pub struct Hypothesis {
 #[derive(Debug, Clone, Copy)]
 struct Beam {
     last: Node,
+    /// Its tokens after the start token.
+    length: usize,
     /// The sum of log-probabilities.
     sum: f32,
     /// The sum divided by the length divisor; of finished ones only.
@@ -48,10 +52,26 @@ struct Beam {
     ended: bool,
 }
 
-/// The search of one sentence.
+/// What a search is for.
+#[derive(Debug, Clone, Copy)]
+pub struct SearchInput<'a> {
+    /// The source's tokens.
+    pub source: &'a [u32],
+    /// Which of the sequences of its seed this is: with the seed, it decides what is drawn.
+    pub number: u64,
+    /// How many positions the model has.
+    pub positions: usize,
+}
+
+/// The search of one sequence.
 #[derive(Debug, Clone)]
 pub struct Search {
-    options: Arc<SearchOptions>,
+    options: Arc<GenerationOptions>,
+    /// The most tokens of a hypothesis, and those that precede its end, after the start token.
+    longest: usize,
+    shortest: usize,
+    /// The tokens of [`static_bans`], ascending.
+    banned: Vec<u32>,
     history: History,
     /// Best first; never more than there are beams.
     live: Vec<Beam>,
@@ -63,33 +83,43 @@ pub struct Search {
     finished: Vec<Beam>,
     /// The tokens of live hypotheses after the start token.
     length: usize,
+    /// Whether no step follows.
+    done: bool,
     /// For each live hypothesis; empty where history does not matter.
     edits: Vec<RowEdits>,
     ranking: Ranking,
+    settling: Settling,
     /// Scratch: one hypothesis's tokens.
     tokens: Vec<u32>,
 }
 
 impl Search {
     /// A search with the start token alone. The options are expected to be valid
-    /// ([`SearchOptions::validate`]); others give odd results, but no panic.
-    pub fn new(options: &Arc<SearchOptions>) -> Self {
-        // Where every beam's best continuation is an end of sentence, the next best must carry on.
-        let kept = match options.beams {
+    /// ([`GenerationOptions::validate`]); others give odd results, but no panic.
+    pub fn new(options: &Arc<GenerationOptions>, input: SearchInput<'_>) -> Self {
+        // Where every beam's best continuation is an end of sequence, the next best must carry on.
+        let kept = match options.num_beams {
             0 | 1 => 1,
-            beams => beams.saturating_mul(1 + options.eos.len()),
+            beams => beams.saturating_mul(1 + options.eos_token_id.len()),
         };
-        let start = Beam { last: History::ROOT, sum: 0.0, score: 0.0, ended: false };
+        let start = Beam { last: History::ROOT, length: 0, sum: 0.0, score: 0.0, ended: false };
+        let mut banned = static_bans(options);
+        banned.sort_unstable();
         let mut search = Search {
+            longest: options.longest(input.positions),
+            shortest: options.shortest(),
+            banned,
             options: options.clone(),
-            history: History::new(options.decoder_start),
+            history: History::new(options.decoder_start_token_id),
             live: vec![start],
             previous: Vec::new(),
             parents: Vec::new(),
             finished: Vec::new(),
             length: 0,
+            done: false,
             edits: Vec::new(),
             ranking: Ranking::new(kept),
+            settling: Settling::new(),
             tokens: Vec::new(),
         };
         search.find_edits();
@@ -120,66 +150,106 @@ impl Search {
         &self.parents
     }
 
-    /// How many of the most probable tokens of each row [`Search::advance`] has to see to be exact:
-    /// at least 1; more change nothing, and more than the vocabulary has are never needed. The
-    /// beams and every end of sentence, and as many as history can take away.
-    pub fn candidates_needed(&self) -> usize {
-        if self.options.forced(self.length).is_some() {
+    /// What [`Search::advance`] has to be shown to be exact.
+    pub fn needs(&self) -> Needs {
+        let options = &*self.options;
+        let output = if options.needs_probabilities() {
+            Output::LogProbabilities {
+                renormalized: options.renormalize_logits,
+                // Greedy search penalises logits, as `transformers` does there.
+                normalizers: options.num_beams <= 1 && options.repetition_penalty != 1.0,
+            }
+        } else {
+            Output::Logits
+        };
+        Needs { output, candidates: self.candidates() }
+    }
+
+    /// The beams and every end of sequence, and as many as history can take away.
+    fn candidates(&self) -> usize {
+        if self.forced().is_some() {
             return 1;
         }
-        let eos = self.options.eos.len();
-        let eos = if self.options.beams > 1 || self.eos_banned() { eos } else { 0 };
+        let (beams, eos) = (self.options.num_beams, self.options.eos_token_id.len());
+        let eos = if beams > 1 || self.eos_banned() { eos } else { 0 };
         let edits = self.edits.iter().map(RowEdits::len).max().unwrap_or(0);
         let edited = edits > 0 || self.eos_banned();
-        let margin = if self.options.renormalize && edited { RENORMALISING_MARGIN } else { 0 };
-        self.options.beams.max(1) + eos + edits + margin
+        let renormalize = self.options.renormalize_logits && edited;
+        let margin = if renormalize { RENORMALISING_MARGIN } else { 0 };
+        beams.max(1) + eos + edits + margin
     }
 
-    /// Takes a step. `log_probabilities` and `ids` have a row of `width` candidates for each live
-    /// hypothesis: its most probable next tokens after a softmax and the bans of
-    /// [`static_bans`](super::static_bans), most probable first, of equals the lower id first.
-    /// Candidates that are not finite are passed over; where there are no others, the search ends.
-    pub fn advance(&mut self, log_probabilities: &[f32], ids: &[i32], width: usize) -> Advance {
-        self.advance_with_normalizers(log_probabilities, ids, width, &[])
-    }
-
-    /// As [`Search::advance`], with the logarithm of the sum of each row's exponentiated logits.
-    /// They matter to greedy search with a repetition penalty: there `transformers` changes the
-    /// logits, in beam search the log-probabilities. Without them the log-probabilities are changed
-    /// in greedy search too.
-    pub fn advance_with_normalizers(
-        &mut self,
-        log_probabilities: &[f32],
-        ids: &[i32],
-        width: usize,
-        log_sum_exps: &[f32],
-    ) -> Advance {
+    /// Takes a step. `rows` are of the kind that [`Search::needs`] names, and have at least as many
+    /// candidates. Where none of them may come next, the search ends.
+    ///
+    /// # Errors
+    /// A row holds NaN, +∞, or −∞ alone where not everything is banned.
+    pub fn advance(&mut self, rows: Rows<'_>) -> Result<Advance, NotFinite> {
+        self.check(rows)?;
         self.ranking.clear();
-        if self.options.forced(self.length).is_some() {
+        if self.forced().is_some() {
             self.rank_forced();
         } else {
-            let width = width.max(1);
-            let rows = log_probabilities.chunks_exact(width).zip(ids.chunks_exact(width));
-            for (beam, (log_probabilities, ids)) in rows.enumerate().take(self.live.len()) {
-                let greedy = self.options.beams <= 1;
-                let log_sum_exp = if greedy { log_sum_exps.get(beam) } else { None };
-                self.rank(beam, log_probabilities, ids, log_sum_exp.copied().unwrap_or(0.0));
+            let (width, needed) = (rows.width.max(1), self.candidates());
+            let lines = rows.values.chunks_exact(width).zip(rows.ids.chunks_exact(width));
+            for (beam, (log_probabilities, ids)) in lines.enumerate().take(self.live.len()) {
+                // In beam search it is log-probabilities that are penalised.
+                let greedy = self.options.num_beams <= 1;
+                let log_sum_exp = if greedy { rows.normalizers.get(beam) } else { None };
+                let log_sum_exp = log_sum_exp.copied().unwrap_or(0.0);
+                self.rank(beam, log_probabilities, ids, needed, log_sum_exp);
             }
         }
-        self.choose()
+        Ok(self.choose())
+    }
+
+    fn check(&self, rows: Rows<'_>) -> Result<(), NotFinite> {
+        let width = rows.width.max(1);
+        let normal = |value: &f32| *value < f32::INFINITY; // nor is NaN
+        if !rows.values.iter().fold(true, |all, value| all & normal(value)) {
+            return Err(NotFinite);
+        }
+        for (values, ids) in rows.values.chunks_exact(width).zip(rows.ids.chunks_exact(width)) {
+            let nothing = values.iter().all(|&value| value == f32::NEG_INFINITY);
+            let banned = |id: &i32| self.banned.binary_search(&(*id as u32)).is_ok();
+            if nothing && !ids.iter().take(self.candidates()).all(banned) {
+                return Err(NotFinite);
+            }
+        }
+        Ok(())
+    }
+
+    /// The tokens that no later step can change and that were not told before: those that all
+    /// hypotheses have in common which may yet be the best in the end, and of a search that is at its
+    /// end, those of the best. Together, from call to call, they are the beginning of the best
+    /// hypothesis of [`Search::finish`]; after the end, all of it.
+    pub fn settled(&mut self) -> &[Settled] {
+        let best = if self.done { self.results(1) } else { Vec::new() };
+        // A finished hypothesis that is not the best can't become it.
+        let open = self.finished.iter().take(1).chain(&self.live);
+        let open = open.take(if self.done { 0 } else { usize::MAX });
+        let hypotheses = best.iter().chain(open);
+        self.settling.settle(&self.history, hypotheses.map(|beam| (beam.length, beam.last)))
     }
 
     /// The result, best first: as many hypotheses as asked for, or fewer if there are not so many.
     /// Before the end live hypotheses count as if cut off here. There is always one, even if
     /// without tokens.
     pub fn finish(&self) -> Vec<Hypothesis> {
+        let results = self.results(self.options.num_return_sequences.max(1));
+        results.iter().map(|beam| self.hypothesis(beam)).collect()
+    }
+
+    /// The best hypotheses as they stand, best first.
+    fn results(&self, count: usize) -> Vec<Beam> {
         let cut_off = self
             .live
             .iter()
             .map(|beam| Beam { score: self.options.score(beam.sum, self.length), ..*beam });
         let mut beams: Vec<Beam> = self.finished.iter().copied().chain(cut_off).collect();
         beams.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
-        beams.iter().take(self.options.n_best.max(1)).map(|beam| self.hypothesis(beam)).collect()
+        beams.truncate(count);
+        beams
     }
 
     fn hypothesis(&self, beam: &Beam) -> Hypothesis {
@@ -195,13 +265,18 @@ impl Search {
         }
     }
 
+    /// The tokens that are the only choice at the next step.
+    fn forced(&self) -> Option<&[u32]> {
+        self.options.forced(self.length, self.longest)
+    }
+
     fn eos_banned(&self) -> bool {
-        self.length < self.options.min_length
+        self.length < self.shortest
     }
 
     /// Offers the tokens that are the only choice.
     fn rank_forced(&mut self) {
-        let tokens = self.options.forced(self.length).unwrap_or_default();
+        let tokens = self.options.forced(self.length, self.longest).unwrap_or_default();
         for (beam, &Beam { sum, .. }) in self.live.iter().enumerate() {
             for &token in tokens {
                 self.ranking.offer(Candidate {
@@ -214,16 +289,23 @@ impl Search {
         }
     }
 
-    /// Offers the candidates of one row.
-    fn rank(&mut self, beam: usize, log_probabilities: &[f32], ids: &[i32], log_sum_exp: f32) {
+    /// Offers the candidates of one row, of which so many are `needed`.
+    fn rank(
+        &mut self,
+        beam: usize,
+        log_probabilities: &[f32],
+        ids: &[i32],
+        needed: usize,
+        log_sum_exp: f32,
+    ) {
         let base = self.live[beam].sum;
-        let seen = self.candidates_needed().min(log_probabilities.len());
         let row = RowRules {
             options: &self.options,
             edits: self.edits.get(beam),
-            eos_banned: self.eos_banned(),
+            eos_banned: self.length < self.shortest,
             log_sum_exp,
         };
+        let seen = needed.min(log_probabilities.len());
         let shift = row.normalizer(&log_probabilities[..seen], ids);
         for (&log_probability, &id) in log_probabilities.iter().zip(ids) {
             if !log_probability.is_finite() {
@@ -253,23 +335,23 @@ impl Search {
             return self.stop();
         }
         let in_prefix = self.length < self.options.prefix.len();
-        let beams = self.options.beams.max(1);
+        let beams = self.options.num_beams.max(1);
         self.length += 1;
-        let at_limit = self.length >= self.options.max_length;
+        let at_limit = self.length >= self.longest;
         std::mem::swap(&mut self.live, &mut self.previous);
         self.live.clear();
         self.parents.clear();
         for rank in 0..self.ranking.best().len() {
             let candidate = self.ranking.best()[rank];
-            let ended = self.options.eos.contains(&candidate.token) && !in_prefix;
+            let ended = self.options.eos_token_id.contains(&candidate.token) && !in_prefix;
             if ended || at_limit {
                 // Those further down are only there to carry on in the place of others.
                 if rank < beams {
                     self.end(&candidate, ended);
                 }
             } else if self.live.len() < beams {
-                let last = self.extend(&candidate);
-                self.live.push(Beam { last, sum: candidate.sum, score: 0.0, ended: false });
+                let continued = self.extend(&candidate);
+                self.live.push(continued);
                 self.parents.push(candidate.beam as usize);
             }
         }
@@ -281,20 +363,22 @@ impl Search {
     }
 
     /// Adds a candidate to the history.
-    fn extend(&mut self, candidate: &Candidate) -> Node {
+    fn extend(&mut self, candidate: &Candidate) -> Beam {
         let parent = self.previous[candidate.beam as usize].last;
-        self.history.push(parent, candidate.token, candidate.beam, candidate.log_probability)
+        let &Candidate { token, beam, log_probability, sum } = candidate;
+        let last = self.history.push(parent, token, beam, log_probability);
+        Beam { last, length: self.length, sum, score: 0.0, ended: false }
     }
 
     /// Adds a candidate to the finished hypotheses, if it is one of the best.
     fn end(&mut self, candidate: &Candidate, ended: bool) {
         let score = self.options.score(candidate.sum, self.length);
         let place = self.finished.partition_point(|better| better.score >= score);
-        let beams = self.options.beams.max(1);
+        let beams = self.options.num_beams.max(1);
         if place < beams {
-            let last = self.extend(candidate);
+            let continued = self.extend(candidate);
             self.finished.truncate(beams - 1);
-            self.finished.insert(place, Beam { last, sum: candidate.sum, score, ended });
+            self.finished.insert(place, Beam { score, ended, ..continued });
         }
     }
 
@@ -302,12 +386,12 @@ impl Search {
     fn worth_continuing(&self) -> bool {
         let options = &*self.options;
         let [.., worst] = &self.finished[..] else { return true };
-        if self.finished.len() < options.beams {
+        if self.finished.len() < options.num_beams {
             return true;
         }
         let length = match options.early_stopping {
             EarlyStopping::Yes => return false,
-            EarlyStopping::Never if options.length_penalty > 0.0 => options.max_length,
+            EarlyStopping::Never if options.length_penalty > 0.0 => self.longest,
             EarlyStopping::Never | EarlyStopping::No => self.length,
         };
         options.score(self.live[0].sum, length) > worst.score
@@ -315,6 +399,7 @@ impl Search {
 
     /// Ends the search. Live hypotheses count only if there is no finished one.
     fn stop(&mut self) -> Advance {
+        self.done = true;
         if !self.finished.is_empty() {
             self.live.clear();
         }

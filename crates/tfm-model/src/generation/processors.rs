@@ -1,6 +1,6 @@
 //! What the past of a hypothesis does to the log-probabilities of its next token.
 
-use super::options::SearchOptions;
+use super::options::GenerationOptions;
 
 /// The tokens of one row whose log-probabilities are changed. Sorted.
 #[derive(Debug, Clone, Default)]
@@ -13,15 +13,15 @@ pub(super) struct RowEdits {
 
 impl RowEdits {
     /// Finds the edits for what follows `tokens`, the start token included.
-    pub(super) fn find(&mut self, options: &SearchOptions, tokens: &[u32]) {
+    pub(super) fn find(&mut self, options: &GenerationOptions, tokens: &[u32]) {
         self.banned.clear();
-        let size = options.no_repeat_ngram;
+        let size = options.no_repeat_ngram_size;
         if size > 0 && tokens.len() >= size {
             let suffix = &tokens[tokens.len() + 1 - size..];
             let repeats = tokens.windows(size).filter(|ngram| ngram[..size - 1] == *suffix);
             self.banned.extend(repeats.map(|ngram| ngram[size - 1]));
         }
-        for sequence in &options.banned {
+        for sequence in &options.bad_words_ids {
             if let [before @ .., last] = &sequence[..]
                 && !before.is_empty()
                 && tokens.ends_with(before)
@@ -60,7 +60,7 @@ pub(super) const RENORMALISING_MARGIN: usize = 64;
 /// What holds of one row of log-probabilities.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowRules<'a> {
-    pub(super) options: &'a SearchOptions,
+    pub(super) options: &'a GenerationOptions,
     pub(super) edits: Option<&'a RowEdits>,
     pub(super) eos_banned: bool,
     /// What the logits are more than the log-probabilities, where they are what is penalised; else 0.
@@ -70,7 +70,7 @@ pub(super) struct RowRules<'a> {
 impl RowRules<'_> {
     /// A token's log-probability after the edits: never more than before, −∞ if it is banned.
     pub(super) fn edit(&self, token: u32, log_probability: f32) -> f32 {
-        if self.eos_banned && self.options.eos.contains(&token) {
+        if self.eos_banned && self.options.eos_token_id.contains(&token) {
             return f32::NEG_INFINITY;
         }
         match self.edits {
@@ -83,7 +83,7 @@ impl RowRules<'_> {
     /// A repeated token's log-probability: the penalty makes logits smaller, whatever their sign.
     fn penalise(&self, log_probability: f32) -> f32 {
         let (logit, penalty) =
-            (log_probability + self.log_sum_exp, self.options.repetition_penalty);
+            (log_probability + self.log_sum_exp, self.options.repetition_penalty as f32);
         let penalised = if logit < 0.0 { logit * penalty } else { logit / penalty };
         penalised - self.log_sum_exp
     }
@@ -91,7 +91,7 @@ impl RowRules<'_> {
     /// The logarithm of the probability that is left after the edits, where log-probabilities are to
     /// be normalised again; else 0.
     pub(super) fn normalizer(&self, log_probabilities: &[f32], ids: &[i32]) -> f32 {
-        if !self.options.renormalize || !(self.eos_banned || self.edits.is_some()) {
+        if !self.options.renormalize_logits || !(self.eos_banned || self.edits.is_some()) {
             return 0.0;
         }
         let (mut seen, mut lost) = (0.0, 0.0);

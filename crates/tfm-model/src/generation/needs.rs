@@ -1,0 +1,48 @@
+//! What a search has to be shown before its next step.
+
+/// What a step's program makes of a hypothesis's row of logits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Output {
+    /// The greatest logits.
+    Logits,
+    /// The log-probabilities of the most probable tokens.
+    LogProbabilities {
+        /// Whether the bans of [`static_bans`](super::static_bans) go before the softmax.
+        renormalized: bool,
+        /// Whether the logarithm of the sum of the row's exponentiated logits comes with them.
+        normalizers: bool,
+    },
+}
+
+/// What a search has to be shown of each live hypothesis before its next step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Needs {
+    /// Of which kind.
+    pub output: Output,
+    /// Of how many tokens, the best of the row: at least 1. More change nothing, and more than the
+    /// vocabulary has are never needed.
+    pub candidates: usize,
+}
+
+/// What a step's program found for the live hypotheses of a search, in their order.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Rows<'a> {
+    /// `[live, width]`: logits or log-probabilities of the best tokens of each row, best first, of
+    /// equals the lower id first; −∞ for those of [`static_bans`](super::static_bans).
+    pub values: &'a [f32],
+    /// `[live, width]`: the tokens.
+    pub ids: &'a [i32],
+    /// Candidates of each row.
+    pub width: usize,
+    /// `[live]`: the logarithms of the sums of the rows' exponentiated logits, where they were asked
+    /// for; else empty.
+    pub normalizers: &'a [f32],
+}
+
+/// A row holds what no model should compute: NaN, or infinities that are no bans.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a row of the output holds numbers that are not finite: the weights, or what is computed \
+         with them, overflow"
+)]
+pub struct NotFinite;
