@@ -17,10 +17,10 @@ const POOLS: Pools = Pools { own: 512, cross: 512 };
 const LENGTH: usize = 8;
 
 fn graph(config: &Config) -> Graph {
-    let (n, v) = (HYPOTHESES, config.target_vocabulary);
+    let (n, v) = (HYPOTHESES, config.target.vocabulary);
     let mut net = Network::new(config, Numerics::default());
     let tokens = net.graph.indices("tokens", v, [n]);
-    let positions = net.graph.indices("positions", config.max_positions, [n]);
+    let positions = net.graph.indices("positions", config.target.longest_sequence(), [n]);
     let keys = DecoderKeys::Step {
         pools: POOLS,
         new_rows: net.graph.indices("new_rows", POOLS.own, [n]),
@@ -51,7 +51,7 @@ struct Step {
 impl Step {
     fn new(session: &Session, config: &Config) -> Self {
         let n = HYPOTHESES as i32;
-        let shape = |rows| [rows, config.decoder.heads, config.d_model / config.decoder.heads];
+        let shape = |rows| [rows, config.decoder.attention.count, config.decoder.attention.size];
         let mut pools = Vec::new();
         for (kind, rows) in [("self", POOLS.own), ("cross", POOLS.cross)] {
             for layer in 0..config.decoder.layers {
@@ -71,7 +71,7 @@ impl Step {
             lengths: vec![LENGTH as i32; HYPOTHESES],
             offsets: (0..=n).map(|i| (i * 4).min(n)).collect(),
             ranges: (0..n).flat_map(sentence).collect(),
-            bias: vec![0.0; config.target_vocabulary],
+            bias: vec![0.0; config.target.vocabulary],
             pools,
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! Shared by the fuzz target and by the property tests of tfm-model.
 
-use tfm_model::Config;
+use tfm_model::Description;
 
 const CONFIG: &[u8] = include_bytes!("../corpus/config/tiny_marian.json");
 
@@ -14,12 +14,12 @@ pub(crate) fn run(bytes: &[u8]) {
 }
 
 fn read(config: &[u8], generation: Option<&[u8]>) {
-    match Config::from_json(config, generation) {
-        Ok((config, generation)) => {
-            config.check().expect("what was read makes sense");
-            let [config_json, generation_json] = config.to_json(&generation);
-            let again = Config::from_json(config_json.as_bytes(), Some(generation_json.as_bytes()));
-            assert_eq!(again, Ok((config, generation)));
+    match Description::from_json(config, generation) {
+        Ok(description) => {
+            description.config.check().expect("what was read makes sense");
+            let [config, generation] = description.to_json();
+            let again = Description::from_json(config.as_bytes(), Some(generation.as_bytes()));
+            assert_eq!(again, Ok(description));
         }
         Err(faults) => assert!(!faults.is_empty()),
     }

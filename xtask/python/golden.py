@@ -3,7 +3,7 @@
     pip install -r xtask/python/requirements.txt
     python xtask/python/golden.py --out crates/tfm/tests/fixtures [--only NAME…]
 
-Marian fixtures and `bundled` are answered by Hugging Face `transformers`, `nn_transformer_*` by `torch.nn.Transformer`.
+Marian fixtures, `parts` and `bundled` are answered by Hugging Face `transformers`, `nn_transformer_*` by `torch.nn.Transformer`.
 What each file holds is written in crates/tfm/tests/fixtures/README.md; `training`, made from the tiny checkpoints, is
 described in crates/tfm-train/tests/fixtures/README.md. The same versions on the same kind of machine give the same
 files: every random number comes from a seed that the fixture's name fixes.
@@ -17,6 +17,7 @@ import torch
 import golden_bundled
 import golden_marian
 import golden_paper
+import golden_parts
 import golden_training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,6 +36,7 @@ def main() -> None:
     torch.set_num_threads(1)
     makers = {name: lambda out, spec=spec: golden_marian.make(spec, out) for name, spec in golden_marian.SPECS.items()}
     makers |= {name: lambda out, spec=spec: golden_paper.make(spec, out) for name, spec in golden_paper.SPECS.items()}
+    makers |= {f"parts/{kind}.safetensors": lambda out, kind=kind: golden_parts.make(kind, out) for kind in golden_parts.MODELS}
     makers["bundled"] = lambda out: golden_bundled.make(options.bundled, out)
     makers["training"] = lambda out: golden_training.make(out.parent, options.training)
     unknown = set(options.only) - set(makers)

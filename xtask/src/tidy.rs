@@ -2,6 +2,7 @@
 
 mod crates;
 mod documents;
+mod families;
 mod licences;
 mod packages;
 mod sources;
@@ -20,6 +21,7 @@ pub(crate) fn run() -> Outcome {
     faults.extend(packages::check(&metadata, &files)?);
     faults.extend(sources::check(&files)?);
     faults.extend(documents::check(&files)?);
+    faults.extend(families::check(&files)?);
     faults.extend(ptx::stale()?);
     if faults.is_empty() {
         println!("{} files are tidy", files.len());

@@ -11,7 +11,7 @@ use std::time::Instant;
 use tfm_core::fused::Adam;
 use tfm_core::{ParameterSource, Session, Tensor};
 use tfm_model::transformer::{DropoutRates, Learning};
-use tfm_model::{Config, computed, learnable};
+use tfm_model::{Config, Description, computed, learnable};
 use tfm_train::initial::{Initial, Weights};
 use tfm_train::learner::Rule;
 use tfm_train::report::peak_memory;
@@ -40,7 +40,7 @@ struct Fixed(Config);
 impl ParameterSource for Fixed {
     fn load(&self, name: &str) -> Result<Tensor, String> {
         let zeros =
-            || Tensor::from_f32([self.0.target_vocabulary], vec![0.0; self.0.target_vocabulary]);
+            || Tensor::from_f32([self.0.target.vocabulary], vec![0.0; self.0.target.vocabulary]);
         computed(&self.0, name).map_or_else(zeros, Ok).map_err(|error| error.to_string())
     }
 }
@@ -62,7 +62,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             _ => return Err(format!("unknown option {option}").into()),
         }
     }
-    let (config, _) = Config::from_json(&std::fs::read(&config)?, None)
+    let Description { config, .. } = Description::from_json(&std::fs::read(&config)?, None)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     let batches: Vec<Batch> = std::fs::read_to_string(&batches)?
         .lines()

@@ -10,8 +10,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tfm::Model;
 use tfm_core::Graph;
-use tfm_model::Numerics;
+use tfm_model::config::{
+    Norm, NormKind, NormPlacement, Position, PositionKind, PositionTable, SinusoidLayout, Stack,
+};
 use tfm_model::transformer::{DecoderKeys, Network, Sequences};
+use tfm_model::{Config, Numerics};
 
 /// What a model is made of: configuration, vocabulary, parameters, graphs.
 #[derive(Debug, Args)]
@@ -61,20 +64,17 @@ fn summary(model: &Model) -> String {
     let mut row = |name: &str, value: String| {
         let _ = writeln!(page, "  {name:<18}{value}");
     };
-    row("family", config.family.model_type().into());
+    row("family", model.checkpoint().description().family.model_type().into());
     row("d_model", config.d_model.to_string());
-    for (name, stack) in [("encoder", config.encoder), ("decoder", config.decoder)] {
-        let (layers, heads, ffn) = (stack.layers, stack.heads, stack.ffn_dim);
-        row(name, format!("{layers} layers, {heads} heads, feed-forward {ffn}"));
-    }
-    let last = if config.final_norm { ", one after the last layer" } else { "" };
-    row("norm", format!("{:?}{last}, epsilon {:e}", config.norm_placement, config.norm_epsilon));
-    row("activation", format!("{:?}", config.activation));
-    row("positions", format!("{:?}, {} at most", config.positions, config.max_positions));
-    row("embedding scale", config.embedding_scale.to_string());
+    row("encoder", stack(&config.encoder));
+    row("decoder", stack(&config.decoder));
+    row("norm", norm(&config.encoder.norm));
+    row("activation", format!("{:?}", config.encoder.feed_forward.activation));
+    row("positions", positions(config));
+    row("embedding scale", config.source.scale.to_string());
     let tied = [
         (config.shared_embeddings, "source and target embeddings"),
-        (config.tied_output, "target embeddings and output"),
+        (config.output.tied, "target embeddings and output"),
     ];
     let tied: Vec<&str> = tied.iter().filter(|(is, _)| *is).map(|(_, what)| *what).collect();
     row("tied", if tied.is_empty() { "nothing".into() } else { tied.join("; ") });
@@ -82,7 +82,7 @@ fn summary(model: &Model) -> String {
         "source vocabulary",
         format!(
             "{} ({} in the tokeniser)",
-            config.source_vocabulary,
+            config.source.vocabulary,
             tokenizer.source_vocab_size()
         ),
     );
@@ -90,7 +90,7 @@ fn summary(model: &Model) -> String {
         "target vocabulary",
         format!(
             "{} ({} in the tokeniser)",
-            config.target_vocabulary,
+            config.target.vocabulary,
             tokenizer.target_vocab_size()
         ),
     );
@@ -113,6 +113,47 @@ fn summary(model: &Model) -> String {
         row("note", note.clone());
     }
     page
+}
+
+fn stack(stack: &Stack) -> String {
+    let Stack { layers, attention, feed_forward, .. } = stack;
+    let (heads, size, inner) = (attention.count, attention.size, feed_forward.inner);
+    let gated = if feed_forward.gated { "gated " } else { "" };
+    format!("{layers} layers, {heads} heads of {size}, {gated}feed-forward {inner}")
+}
+
+fn norm(norm: &Norm) -> String {
+    let kind = match norm.kind {
+        NormKind::Layer => "layer norm",
+        NormKind::RootMeanSquare => "root mean square",
+    };
+    let place = match norm.placement {
+        NormPlacement::Post => "after each residual sum",
+        NormPlacement::Pre => "before each sublayer",
+    };
+    let first = if norm.after_embedding { ", one after the embeddings" } else { "" };
+    let last = if norm.after_last_layer { ", one after the last layer" } else { "" };
+    format!("{kind} {place}{first}{last}, epsilon {:e}", norm.epsilon)
+}
+
+fn positions(config: &Config) -> String {
+    let table = match config.source.positions {
+        None => "no table".to_owned(),
+        Some(PositionTable { rows, kind }) => {
+            let kind = match kind {
+                PositionKind::Sinusoidal(SinusoidLayout::Interleaved) => "sinusoids, interleaved",
+                PositionKind::Sinusoidal(SinusoidLayout::Halves) => "sinusoids, sines first",
+                PositionKind::Learned { .. } => "learned",
+            };
+            format!("{kind}, {rows} at most")
+        }
+    };
+    match config.encoder.position {
+        Position::None => table,
+        Position::Relative(relative) => {
+            format!("{table}, biases by distance in {} buckets", relative.buckets)
+        }
+    }
 }
 
 /// How many numbers the parameters have, in all and by the type they are stored in.
@@ -142,21 +183,24 @@ fn parameters(model: &Model) -> String {
 /// What is computed for one sentence of `length` tokens, and for the decoder, a translation as long.
 fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
     let config = model.config();
-    if length > config.max_positions {
-        let problem =
-            format!("--length is {length}, but the model has {} positions", config.max_positions);
+    let most = match part {
+        Part::Encoder => config.source.longest_sequence(),
+        Part::Decoder => config.target.longest_sequence(),
+    };
+    if length > most {
+        let problem = format!("--length is {length}, but the model has {most} positions");
         return Err(Failure::Usage(problem));
     }
     let mut net = Network::new(config, Numerics::default());
-    let positions = net.graph.indices("positions", config.max_positions, [length]);
+    let positions = net.graph.indices("positions", most, [length]);
     let sentence = Sequences::input(&mut net.graph, "sentence", 1, length, length);
     let output = match part {
         Part::Encoder => {
-            let tokens = net.graph.indices("tokens", config.source_vocabulary, [length]);
+            let tokens = net.graph.indices("tokens", config.source.vocabulary, [length]);
             net.encoder(tokens, positions, sentence)
         }
         Part::Decoder => {
-            let tokens = net.graph.indices("tokens", config.target_vocabulary, [length]);
+            let tokens = net.graph.indices("tokens", config.target.vocabulary, [length]);
             let memory = net.graph.input("memory", net.numerics.dtype, [length, config.d_model]);
             let cross = Sequences::input(&mut net.graph, "cross", 1, length, length);
             net.decoder(tokens, positions, DecoderKeys::Whole { targets: sentence, memory, cross })

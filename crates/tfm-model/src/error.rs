@@ -1,6 +1,6 @@
 //! What can go wrong in this crate.
 
-use crate::checkpoint::Fault;
+use crate::fault::Fault;
 use std::path::PathBuf;
 
 /// The result of this crate's functions.

@@ -57,7 +57,7 @@ impl Forced {
     /// As [`Forced::logits`].
     pub fn log_probabilities(&mut self, pairs: &[Pair<'_>], next: &[u32]) -> Result<Vec<f32>> {
         let batch = Pairs::new(&self.config, pairs)?;
-        let (t, v) = (batch.target_tokens(), self.config.target_vocabulary);
+        let (t, v) = (batch.target_tokens(), self.config.target.vocabulary);
         assert_eq!(next.len(), t, "one next token for each target token");
         check(next, v)?;
         let config = self.config.clone();
@@ -94,7 +94,7 @@ impl Forced {
         let tap = format!("decoder.layers.{layer}.cross_attention.weights");
         let outputs = self.run(&net.graph, &batch, &[], vec![tap])?;
         let weights = outputs[0].to_f64(); // [heads, target, source]
-        let heads = self.config.decoder.heads;
+        let heads = self.config.cross_attention.count;
         let size = pair.target.len() * pair.source.len();
         let mean = |i: usize| {
             (0..heads).map(|head| weights[head * size + i] as f32).sum::<f32>() / heads as f32

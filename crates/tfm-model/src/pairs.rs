@@ -1,6 +1,6 @@
 //! Pairs of sources and targets as the ragged batch that a pass over whole targets takes.
 
-use crate::config::Config;
+use crate::config::{Config, Embedding};
 use crate::error::{Error, Result};
 use crate::transformer::{DecoderKeys, Network, Sequences};
 use tfm_core::{HostSlice, Value};
@@ -32,18 +32,14 @@ struct Ragged {
 }
 
 impl Ragged {
-    fn new<'a>(
-        sequences: impl Iterator<Item = &'a [u32]>,
-        config: &Config,
-        vocabulary: usize,
-    ) -> Result<Self> {
+    fn new<'a>(sequences: impl Iterator<Item = &'a [u32]>, embedding: &Embedding) -> Result<Self> {
         let mut ragged = Ragged { offsets: vec![0], ..Default::default() };
         for (id, sequence) in sequences.enumerate() {
-            if sequence.len() > config.max_positions {
-                let (length, limit) = (sequence.len(), config.max_positions);
+            let (length, limit) = (sequence.len(), embedding.longest_sequence());
+            if length > limit {
                 return Err(Error::SourceTooLong { id, length, limit });
             }
-            check(sequence, vocabulary)?;
+            check(sequence, embedding.vocabulary)?;
             ragged.ranges.extend([ragged.tokens.len() as i32, sequence.len() as i32]);
             ragged.tokens.extend(sequence.iter().map(|&token| token as i32));
             ragged.positions.extend(0..sequence.len() as i32);
@@ -69,13 +65,9 @@ impl Pairs {
     pub fn new(config: &Config, pairs: &[Pair<'_>]) -> Result<Self> {
         let sources = pairs.iter().map(|pair| pair.source);
         let targets = pairs.iter().map(|pair| pair.target);
-        let sources = Ragged::new(sources, config, config.source_vocabulary)?;
+        let sources = Ragged::new(sources, &config.source)?;
         let cross_ranges = sources.ranges.clone();
-        Ok(Pairs {
-            sources,
-            targets: Ragged::new(targets, config, config.target_vocabulary)?,
-            cross_ranges,
-        })
+        Ok(Pairs { sources, targets: Ragged::new(targets, &config.target)?, cross_ranges })
     }
 
     /// How many tokens the sources have.
@@ -91,8 +83,9 @@ impl Pairs {
     /// Adds the encoder to the graph: its output `[s, d_model]`.
     pub fn encoder(&self, net: &mut Network<'_>) -> Value {
         let (t, n) = (self.sources.tokens.len(), self.sources.offsets.len() - 1);
-        let tokens = net.graph.indices("source_tokens", net.config.source_vocabulary, [t]);
-        let positions = net.graph.indices("source_positions", net.config.max_positions, [t]);
+        let tokens = net.graph.indices("source_tokens", net.config.source.vocabulary, [t]);
+        let positions =
+            net.graph.indices("source_positions", net.config.source.longest_sequence(), [t]);
         let sequences = Sequences::input(&mut net.graph, "source", n, t, t);
         net.encoder(tokens, positions, sequences)
     }
@@ -102,8 +95,9 @@ impl Pairs {
         let memory = self.encoder(net);
         let (s, t, n) =
             (self.sources.tokens.len(), self.targets.tokens.len(), self.targets.offsets.len() - 1);
-        let tokens = net.graph.indices("target_tokens", net.config.target_vocabulary, [t]);
-        let positions = net.graph.indices("target_positions", net.config.max_positions, [t]);
+        let tokens = net.graph.indices("target_tokens", net.config.target.vocabulary, [t]);
+        let positions =
+            net.graph.indices("target_positions", net.config.target.longest_sequence(), [t]);
         let targets = Sequences::input(&mut net.graph, "target", n, t, t);
         let key_ranges = net.graph.indices("cross_ranges", s + 1, [n, 2]);
         let cross = Sequences { query_offsets: targets.query_offsets, key_ranges };

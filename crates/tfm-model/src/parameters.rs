@@ -2,8 +2,7 @@
 //! does not hold.
 
 use crate::checkpoint::Checkpoint;
-use crate::config::{Config, Positions};
-use crate::transformer::positions::sinusoids;
+use crate::transformer::positions::{computed, is_computed};
 use half::{bf16, f16};
 use std::sync::Arc;
 use tfm_core::{DType, ParameterSource, RowSource, Tensor, TensorData};
@@ -20,7 +19,7 @@ impl Parameters {
         Self::of_type(checkpoint, DType::F32)
     }
 
-    /// The parameters of this checkpoint for a model that is computed in a float type: [`Config::dtype`].
+    /// The parameters of this checkpoint for a model that is computed in a float type: [`Numerics::dtype`](crate::Numerics).
     pub fn of_type(checkpoint: Arc<Checkpoint>, dtype: DType) -> Self {
         Parameters { checkpoint, dtype }
     }
@@ -52,17 +51,4 @@ fn rounded(tensor: Tensor, dtype: DType) -> Tensor {
         _ => TensorData::BF16(values.map(bf16::from_f32).collect()),
     };
     Tensor::new(tensor.shape().clone(), data).expect("as many elements as before")
-}
-
-/// Whether the parameter of that name is computed: a table of sinusoids.
-fn is_computed(config: &Config, name: &str) -> bool {
-    matches!(config.positions, Positions::Sinusoidal(_)) && name.ends_with(".positions.weight")
-}
-
-/// The parameter of that name, if it is one that is computed: a table of sinusoids.
-pub fn computed(config: &Config, name: &str) -> Option<Tensor> {
-    let Positions::Sinusoidal(layout) = config.positions else { return None };
-    let (rows, d) = (config.max_positions, config.d_model);
-    let table = || sinusoids(rows, d, layout);
-    is_computed(config, name).then(|| Tensor::from_f32([rows, d], table()).ok()).flatten()
 }

@@ -7,8 +7,9 @@ use std::fs;
 use std::path::Path;
 use support::{Tensors, fixture, read_tensors, safetensors_file, write_tensors};
 use tempfile::TempDir;
-use tfm_model::checkpoint::{Fault, Header};
-use tfm_model::{Checkpoint, Error};
+use tfm_core::{ParameterSource, Tensor};
+use tfm_model::checkpoint::Header;
+use tfm_model::{Checkpoint, Error, Fault};
 
 /// A copy of a small checkpoint, to break.
 fn copy(name: &str) -> TempDir {
@@ -175,8 +176,8 @@ fn every_tensor_that_does_not_fit_is_listed() {
              the same model",
             "tensor `model.encoder.layers.0.fc1.weight` should be [32, 16] by config.json, but is [16, 32]; take \
              config.json and the weights from the same model",
-            "tensor `model.encoder.layers.1.fc1.bias` holds I64; weights are read from F32, F16 or BF16, and \
-             matrices from I8 with scales",
+            "tensor `model.encoder.layers.1.fc1.bias` holds I64; weights are read from F64, F32, F16 or \
+             BF16, and matrices from I8 with scales",
             "tensor `model.decoder.layers.0.fc2.bias` has 4 NaN and 8 infinite elements of 16; the file is damaged, \
              or training had diverged; get it again",
             "tensor `model.decoder.layers.1.encoder_attn.k_proj.weight` [16, 16] is missing; take config.json and \
@@ -280,8 +281,6 @@ fn odd_but_harmless_files_are_read_with_notes() {
     let folder = changed("marian_swish_tied", |tensors| {
         tensors.remove("final_logits_bias").unwrap();
         tensors.insert("extra".into(), ("I64".into(), vec![2], vec![0; 16]));
-        let positions = ("F32".into(), vec![64, 16], vec![0; 64 * 16 * 4]);
-        tensors.insert("model.encoder.embed_positions.weight".into(), positions);
     });
     let checkpoint = Checkpoint::open(folder.path()).unwrap();
     assert_eq!(
@@ -289,12 +288,77 @@ fn odd_but_harmless_files_are_read_with_notes() {
         [
             "tensor `final_logits_bias` is not in the files: zeros are used",
             "tensor `extra` [2] is not part of the model and is not read",
-            "tensor `model.encoder.embed_positions.weight` differs from the sinusoids that are computed and used \
-             instead",
         ]
     );
     let bias = checkpoint.tensor("output.bias").unwrap();
     assert_eq!(bias.as_f32().unwrap(), [0.0; 48]);
+}
+
+/// `transformers` computes with the positions of the file.
+#[test]
+fn positions_that_are_not_those_computed_are_refused() {
+    const NAME: &str = "model.encoder.embed_positions.weight";
+    let original = Checkpoint::open(fixture("marian_swish_tied")).unwrap();
+    let computed = tfm_model::computed(original.config(), "encoder.positions.weight").unwrap();
+    let bytes = |tensor: &Tensor| -> Vec<u8> {
+        tensor.as_f32().unwrap().iter().flat_map(|x| x.to_le_bytes()).collect()
+    };
+    let with = |shape: Vec<usize>, data: Vec<u8>| {
+        changed("marian_swish_tied", |tensors| {
+            tensors.insert(NAME.into(), ("F32".into(), shape, data));
+        })
+    };
+    let same = with(computed.shape().to_vec(), bytes(&computed));
+    assert_eq!(Checkpoint::open(same.path()).unwrap().notes(), original.notes());
+    let mut other = bytes(&computed);
+    other[17 * 4..][..4].copy_from_slice(&0.25f32.to_le_bytes());
+    let found = faults(with(computed.shape().to_vec(), other).path());
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains(NAME) && found[0].contains("holds other positions"), "{found:?}");
+    let found = faults(with(vec![1, 16], vec![0; 16 * 4]).path());
+    assert!(found[0].contains(NAME) && found[0].contains("but is [1, 16]"), "{found:?}");
+}
+
+/// Files of `MarianModel`, which has no output, lack a part of the names.
+#[test]
+fn files_of_the_model_without_its_output_are_read() {
+    let original = Checkpoint::open(fixture("marian_swish_tied")).unwrap();
+    let base = changed("marian_swish_tied", |tensors| {
+        let all = std::mem::take(tensors).into_iter();
+        let base =
+            all.filter_map(|(name, tensor)| Some((name.strip_prefix("model.")?.into(), tensor)));
+        tensors.extend(base);
+    });
+    let read = Checkpoint::open(base.path()).unwrap();
+    assert_eq!(read.notes(), ["tensor `final_logits_bias` is not in the files: zeros are used"]);
+    for parameter in original.parameters().filter(|parameter| parameter.name != "output.bias") {
+        assert_eq!(read.load(parameter.name), original.load(parameter.name), "{}", parameter.name);
+    }
+}
+
+#[test]
+fn double_precision_is_read_rounded() {
+    let original = Checkpoint::open(fixture("marian_swish_tied")).unwrap();
+    let double = changed("marian_swish_tied", |tensors| {
+        for (dtype, _, data) in tensors.values_mut() {
+            assert_eq!(dtype, "F32");
+            *dtype = "F64".into();
+            let words =
+                data.chunks_exact(4).map(|word| f32::from_le_bytes(word.try_into().unwrap()));
+            // Less than half of the distance to the next f32.
+            *data = words.flat_map(|x| (f64::from(x) * (1.0 + 1e-9)).to_le_bytes()).collect();
+        }
+    });
+    let read = Checkpoint::open(double.path()).unwrap();
+    for parameter in original.parameters() {
+        assert_eq!(read.load(parameter.name), original.load(parameter.name), "{}", parameter.name);
+    }
+    let overflowing = changed("marian_swish_tied", |tensors| {
+        let bias = tensors.get_mut("model.decoder.layers.0.fc2.bias").unwrap();
+        *bias =
+            ("F64".into(), vec![16], [1e300f64, f64::NAN].map(f64::to_le_bytes).concat().repeat(8));
+    });
+    assert!(faults(overflowing.path())[0].contains("has 8 NaN and 8 infinite elements of 16"));
 }
 
 #[test]

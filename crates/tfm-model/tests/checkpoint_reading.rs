@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use tfm_core::ParameterSource;
 use tfm_model::Checkpoint;
 use tfm_model::checkpoint::{ElementType, export};
-use tfm_model::config::{Activation, Family, NormPlacement, Positions, SinusoidLayout, Stack};
+use tfm_model::config::{
+    Activation, NormPlacement, OutputBias, PositionKind, PositionTable, SinusoidLayout,
+};
 
 fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
@@ -35,16 +37,21 @@ const FIXTURES: [&str; 7] = [
 fn the_bundled_model_is_described() {
     let checkpoint = Checkpoint::open(bundled()).unwrap();
     let config = checkpoint.config();
-    assert_eq!(config.family, Family::Marian);
+    assert_eq!(checkpoint.description().family.model_type(), "marian");
     assert_eq!(config.d_model, 256);
-    assert_eq!(config.encoder, Stack { layers: 3, heads: 4, ffn_dim: 512 });
+    let stack = &config.encoder;
+    assert_eq!((stack.layers, stack.feed_forward.inner), (3, 512));
+    assert_eq!((stack.attention.count, stack.attention.size), (4, 64));
+    assert_eq!(stack.attention.scale, 1.0 / 8.0);
+    assert_eq!((stack.norm.placement, stack.norm.after_last_layer), (NormPlacement::Post, false));
+    assert_eq!(stack.feed_forward.activation, Activation::Swish);
     assert_eq!(config.decoder, config.encoder);
-    assert_eq!((config.source_vocabulary, config.target_vocabulary), (4000, 4000));
-    assert_eq!((config.norm_placement, config.final_norm), (NormPlacement::Post, false));
-    assert_eq!(config.positions, Positions::Sinusoidal(SinusoidLayout::Halves));
-    assert_eq!((config.max_positions, config.embedding_scale), (512, 16.0));
-    assert_eq!(config.activation, Activation::Swish);
-    assert!(config.shared_embeddings && config.tied_output && config.output_bias);
+    assert_eq!((config.source.vocabulary, config.target.vocabulary), (4000, 4000));
+    let kind = PositionKind::Sinusoidal(SinusoidLayout::Halves);
+    assert_eq!(config.source.positions, Some(PositionTable { rows: 512, kind }));
+    assert_eq!(config.source.scale, 16.0);
+    assert!(config.shared_embeddings && config.output.tied);
+    assert_eq!(config.output.bias, OutputBias::Constant);
     assert_eq!((config.special.bos, config.special.pad), (None, Some(3999)));
     assert_eq!((config.special.decoder_start, &config.special.eos[..]), (3999, &[0][..]));
     let generation = checkpoint.generation();
@@ -114,9 +121,10 @@ fn joined_projections_of_torch_are_taken_apart() {
         assert_eq!(tensor.as_f32().unwrap(), &joined[number * size..(number + 1) * size], "{name}");
     }
     let config = checkpoint.config();
-    assert_eq!((config.norm_placement, config.final_norm), (NormPlacement::Pre, true));
-    assert_eq!((config.norm_epsilon, config.output_bias), (1e-6, true));
-    assert!(!fixture("nn_transformer_post").config().output_bias);
+    let norm = config.decoder.norm;
+    assert_eq!((norm.placement, norm.after_last_layer), (NormPlacement::Pre, true));
+    assert_eq!((norm.epsilon, config.output.bias), (1e-6, OutputBias::Learnt));
+    assert_eq!(fixture("nn_transformer_post").config().output.bias, OutputBias::None);
 }
 
 #[test]
@@ -125,10 +133,9 @@ fn what_is_written_reads_the_same() {
         let original = fixture(name);
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("made/here");
-        export(&folder, original.config(), original.generation(), &original, ElementType::F32)
-            .unwrap();
+        export(&folder, original.description(), &original, ElementType::F32).unwrap();
         let read = Checkpoint::open(&folder).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_eq!((read.config(), read.generation()), (original.config(), original.generation()));
+        assert_eq!(read.description(), original.description());
         assert_same_parameters(&read, &original);
         let mut files: Vec<_> =
             folder.read_dir().unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -146,8 +153,7 @@ fn half_precision_survives_as_it_was_stored() {
         let original = fixture(name);
         assert!(original.parameters().all(|parameter| parameter.stored.unwrap().1 == element_type));
         let folder = tempfile::tempdir().unwrap();
-        export(folder.path(), original.config(), original.generation(), &original, element_type)
-            .unwrap();
+        export(folder.path(), original.description(), &original, element_type).unwrap();
         let read = Checkpoint::open(folder.path()).unwrap();
         assert!(read.parameters().all(|parameter| parameter.stored.unwrap().1 == element_type));
         assert_same_parameters(&read, &original);
@@ -160,14 +166,7 @@ fn written_files_have_the_tensors_that_the_reference_wrote() {
     for name in FIXTURES {
         let original = fixture(name);
         let folder = tempfile::tempdir().unwrap();
-        export(
-            folder.path(),
-            original.config(),
-            original.generation(),
-            &original,
-            ElementType::BF16,
-        )
-        .unwrap();
+        export(folder.path(), original.description(), &original, ElementType::BF16).unwrap();
         let written = tensor_shapes(folder.path());
         let mut reference =
             tensor_shapes(&repository().join("crates/tfm/tests/fixtures").join(name));

@@ -1,10 +1,11 @@
 //! Configurations: what is written is what is meant, and every fault is named at once.
 
 use serde_json::{Value, json};
-use tfm_model::checkpoint::Fault;
-use tfm_model::config::{Activation, NormPlacement, Positions, SinusoidLayout};
+use tfm_model::config::{
+    Activation, NormPlacement, OutputBias, PositionKind, PositionTable, SinusoidLayout,
+};
 use tfm_model::generation::EarlyStopping;
-use tfm_model::{Config, GenerationOptions};
+use tfm_model::{Config, Description, Fault, GenerationOptions};
 
 fn marian() -> Value {
     json!({
@@ -27,7 +28,8 @@ fn read(
     generation: Option<&Value>,
 ) -> Result<(Config, GenerationOptions), Vec<Fault>> {
     let generation = generation.map(Value::to_string);
-    Config::from_json(config.to_string().as_bytes(), generation.as_deref().map(str::as_bytes))
+    Description::from_json(config.to_string().as_bytes(), generation.as_deref().map(str::as_bytes))
+        .map(|read| (read.config, read.generation))
 }
 
 /// The fields that are at fault, and what is said of them.
@@ -46,16 +48,16 @@ fn fields_at_fault(config: &Value) -> Vec<String> {
 #[test]
 fn fields_that_are_left_out_have_the_defaults_of_transformers() {
     let (config, generation) = read(&marian(), None).unwrap();
-    assert_eq!(config.activation, Activation::Gelu);
-    assert_eq!(config.embedding_scale, 1.0);
-    assert_eq!(config.norm_epsilon, 1e-5);
-    assert!(
-        config.shared_embeddings
-            && config.tied_output
-            && config.output_bias
-            && config.linear_biases
-    );
-    assert_eq!(config.target_vocabulary, 20);
+    let stack = &config.encoder;
+    assert_eq!(stack.feed_forward.activation, Activation::Gelu);
+    assert_eq!(config.source.scale, 1.0);
+    assert_eq!(stack.norm.epsilon, 1e-5);
+    assert!(config.shared_embeddings && config.output.tied);
+    assert!(stack.attention.biases && stack.feed_forward.biases);
+    // Neither is learnt there: the bias, and the rows that padding has in the tables.
+    assert_eq!(config.output.bias, OutputBias::Constant);
+    assert_eq!(config.source.unlearnt, Some(19));
+    assert_eq!(config.target.vocabulary, 20);
     assert_eq!(generation, GenerationOptions::new(19, vec![0]));
 }
 
@@ -68,16 +70,27 @@ fn the_papers_transformer_is_described_by_data() {
                 "activation_function": "gelu_new", "tie_word_embeddings": false }),
     );
     let (config, _) = read(&paper, None).unwrap();
-    assert_eq!(config.norm_placement, NormPlacement::Pre);
-    assert_eq!((config.norm_epsilon, config.final_norm), (1e-6, false));
-    assert_eq!(config.positions, Positions::Learned { offset: 2 });
-    assert_eq!((config.linear_biases, config.output_bias), (false, true));
-    assert_eq!(config.activation, Activation::GeluTanh);
-    assert_eq!(config.embedding_scale, 8f64.sqrt());
+    for stack in [&config.encoder, &config.decoder] {
+        assert_eq!(stack.norm.placement, NormPlacement::Pre);
+        assert_eq!((stack.norm.epsilon, stack.norm.after_last_layer), (1e-6, false));
+        assert!(!stack.attention.biases && !stack.feed_forward.biases);
+        assert_eq!(stack.feed_forward.activation, Activation::GeluTanh);
+    }
+    for embedding in [&config.source, &config.target] {
+        let kind = PositionKind::Learned { offset: 2 };
+        assert_eq!(embedding.positions, Some(PositionTable { rows: 16, kind }));
+        assert_eq!((embedding.scale, embedding.unlearnt), (8f64.sqrt(), None));
+    }
+    assert_eq!((config.decoder.attention.count, config.cross_attention.size), (4, 2));
+    assert!(!config.cross_attention.biases);
+    assert_eq!(config.output.bias, OutputBias::Learnt);
     let (config, _) = read(&with(marian(), json!({ "model_type": "transformer" })), None).unwrap();
-    assert_eq!(config.positions, Positions::Sinusoidal(SinusoidLayout::Interleaved));
-    assert_eq!((config.norm_placement, config.final_norm), (NormPlacement::Post, true));
-    assert_eq!((config.activation, config.output_bias), (Activation::Relu, false));
+    let kind = PositionKind::Sinusoidal(SinusoidLayout::Interleaved);
+    assert_eq!(config.target.positions, Some(PositionTable { rows: 16, kind }));
+    let stack = &config.decoder;
+    assert_eq!((stack.norm.placement, stack.norm.after_last_layer), (NormPlacement::Post, true));
+    assert_eq!(stack.feed_forward.activation, Activation::Relu);
+    assert_eq!(config.output.bias, OutputBias::None);
 }
 
 #[test]
@@ -105,9 +118,9 @@ fn generation_settings_come_from_their_file_or_else_from_the_configuration() {
 #[test]
 fn the_shared_vocabulary_is_the_sources() {
     let shared = with(marian(), json!({ "decoder_vocab_size": 30 }));
-    assert_eq!(read(&shared, None).unwrap().0.target_vocabulary, 20);
+    assert_eq!(read(&shared, None).unwrap().0.target.vocabulary, 20);
     let separate = with(shared, json!({ "share_encoder_decoder_embeddings": false }));
-    assert_eq!(read(&separate, None).unwrap().0.target_vocabulary, 30);
+    assert_eq!(read(&separate, None).unwrap().0.target.vocabulary, 30);
 }
 
 #[test]
@@ -116,6 +129,41 @@ fn an_unknown_family_names_those_that_are_supported() {
     let [(field, problem)] = &faults[..] else { panic!("{faults:?}") };
     assert_eq!(field, "model_type");
     assert!(problem.contains("\"bart\"") && problem.contains("marian, transformer"), "{problem}");
+}
+
+#[test]
+fn a_family_is_known_by_its_classes_too() {
+    let mut config = with(marian(), json!({ "architectures": ["MarianMTModel"] }));
+    config.as_object_mut().unwrap().remove("model_type");
+    let text = config.to_string();
+    let read = Description::from_json(text.as_bytes(), None).unwrap();
+    assert_eq!(read.family.model_type(), "marian");
+    config["architectures"] = json!(["BartModel"]);
+    assert_eq!(fields_at_fault(&config), ["model_type"]);
+    config["architectures"] = json!("MarianMTModel");
+    assert_eq!(fields_at_fault(&config), ["architectures", "model_type"]);
+}
+
+#[test]
+fn settings_that_would_change_the_result_are_refused_by_name() {
+    let harmless = json!({
+        "normalize_before": false, "normalize_embedding": false, "add_final_layer_norm": false,
+        "static_position_embeddings": true, "is_encoder_decoder": true, "is_decoder": false,
+        "tie_encoder_decoder": false, "pruned_heads": {}, "quantization_config": null,
+        "encoder_layerdrop": 0.1, "dropout": 0.1, "add_bias_logits": false,
+    });
+    read(&with(marian(), harmless), None).unwrap();
+    let harmful = json!({
+        "normalize_before": true, "normalize_embedding": true, "add_final_layer_norm": true,
+        "static_position_embeddings": false, "is_encoder_decoder": false, "is_decoder": true,
+        "tie_encoder_decoder": true, "pruned_heads": { "0": [1] },
+        "quantization_config": { "quant_method": "bitsandbytes" },
+    });
+    let mut expected: Vec<String> = harmful.as_object().unwrap().keys().cloned().collect();
+    let mut found = fields_at_fault(&with(marian(), harmful));
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -178,7 +226,7 @@ fn senseless_values_are_named_together() {
 
 #[test]
 fn files_that_are_no_configuration_say_so() {
-    let problem = |json: &[u8]| match &Config::from_json(json, None).unwrap_err()[..] {
+    let problem = |json: &[u8]| match &Description::from_json(json, None).unwrap_err()[..] {
         [Fault::File { file, problem }] => {
             assert_eq!(file, "config.json");
             problem.clone()

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use tfm_core::{ParameterSource, Tensor};
 use tfm_model::checkpoint::{ElementType, export};
-use tfm_model::config::{NormPlacement, Positions};
-use tfm_model::{Checkpoint, Config, Error};
+use tfm_model::config::{NormPlacement, PositionKind};
+use tfm_model::{Checkpoint, Config, Description, Error};
 
 fn fixture(name: &str) -> Checkpoint {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tfm/tests/fixtures");
@@ -45,8 +45,7 @@ fn refused(result: tfm_model::Result<()>) -> Vec<String> {
 fn bad_parameters_are_listed_and_leave_the_folder_as_it_was() {
     let original = fixture("nn_transformer_post");
     let folder = tempfile::tempdir().unwrap();
-    export(folder.path(), original.config(), original.generation(), &original, ElementType::F32)
-        .unwrap();
+    export(folder.path(), original.description(), &original, ElementType::F32).unwrap();
     let before = contents(folder.path());
 
     let large = Tensor::from_f32([16], [65_504.0, 70_000.0].repeat(8)).unwrap();
@@ -61,9 +60,7 @@ fn bad_parameters_are_listed_and_leave_the_folder_as_it_was() {
             ("decoder.final_norm.weight", None),
         ]),
     };
-    let write = |folder: &Path| {
-        export(folder, original.config(), original.generation(), &source, ElementType::F16)
-    };
+    let write = |folder: &Path| export(folder, original.description(), &source, ElementType::F16);
     assert_eq!(
         refused(write(folder.path())),
         [
@@ -81,25 +78,35 @@ fn bad_parameters_are_listed_and_leave_the_folder_as_it_was() {
     assert!(!new.exists());
 }
 
+fn set_positions(config: &mut Config, kind: PositionKind) {
+    for embedding in [&mut config.source, &mut config.target] {
+        embedding.positions.as_mut().unwrap().kind = kind;
+    }
+}
+
 #[test]
 fn what_a_familys_files_cannot_say_is_refused() {
     let original = fixture("marian_swish_tied");
     let folder = tempfile::tempdir().unwrap();
-    let cases = [
-        Config { norm_placement: NormPlacement::Pre, ..original.config().clone() },
-        Config { norm_epsilon: 1e-3, ..original.config().clone() },
-        Config { positions: Positions::Learned { offset: 2 }, ..original.config().clone() },
-        Config { embedding_scale: 3.0, ..original.config().clone() },
+    let cases: [fn(&mut Config); 6] = [
+        |config| config.encoder.norm.placement = NormPlacement::Pre,
+        |config| config.decoder.norm.epsilon = 1e-3,
+        |config| set_positions(config, PositionKind::Learned { offset: 2 }),
+        |config| config.target.positions = None,
+        |config| config.source.scale = 3.0,
+        |config| config.decoder.feed_forward.gated = true,
     ];
-    for config in cases {
-        let result =
-            export(folder.path(), &config, original.generation(), &original, ElementType::F32);
+    for change in cases {
+        let mut description = original.description().clone();
+        change(&mut description.config);
+        let result = export(folder.path(), &description, &original, ElementType::F32);
         let faults = refused(result);
         assert!(faults[0].contains("cannot say all of"), "{faults:?}");
         assert!(contents(folder.path()).is_empty());
     }
-    let senseless = Config { d_model: 0, ..original.config().clone() };
-    refused(export(folder.path(), &senseless, original.generation(), &original, ElementType::F32));
+    let mut senseless = original.description().clone();
+    senseless.config.d_model = 0;
+    refused(export(folder.path(), &senseless, &original, ElementType::F32));
 }
 
 #[test]
@@ -108,13 +115,7 @@ fn a_folder_that_cannot_be_made_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     fs::write(&file, "in the way").unwrap();
-    let result = export(
-        file.join("model"),
-        original.config(),
-        original.generation(),
-        &original,
-        ElementType::F32,
-    );
+    let result = export(file.join("model"), original.description(), &original, ElementType::F32);
     assert!(matches!(result, Err(Error::Write { action: "make", .. })), "{result:?}");
     assert_eq!(fs::read(&file).unwrap(), b"in the way");
 }
@@ -122,13 +123,16 @@ fn a_folder_that_cannot_be_made_is_an_error() {
 #[test]
 fn learned_positions_and_norms_without_biases_come_back() {
     let original = fixture("nn_transformer_pre");
-    let config = Config {
-        positions: Positions::Learned { offset: 2 },
-        linear_biases: false,
-        ..original.config().clone()
-    };
+    let mut description = original.description().clone();
+    set_positions(&mut description.config, PositionKind::Learned { offset: 2 });
+    for stack in [&mut description.config.encoder, &mut description.config.decoder] {
+        stack.attention.biases = false;
+        stack.feed_forward.biases = false;
+    }
+    description.config.cross_attention.biases = false;
+    let Description { config, .. } = &description;
     let table = |start: f32| {
-        let (rows, d) = (config.max_positions, config.d_model);
+        let (rows, d) = (config.source.longest_sequence(), config.d_model);
         Tensor::from_f32([rows, d], (0..rows * d).map(|i| start + i as f32).collect()).unwrap()
     };
     let zeros = Tensor::from_f32([config.d_model], vec![0.0; config.d_model]).unwrap();
@@ -149,10 +153,10 @@ fn learned_positions_and_norms_without_biases_come_back() {
     changes.extend(norm_biases.iter().map(|name| (name.as_str(), Some(zeros.clone()))));
     let source = Changed { original: &original, changes };
     let folder = tempfile::tempdir().unwrap();
-    export(folder.path(), &config, original.generation(), &source, ElementType::F32).unwrap();
+    export(folder.path(), &description, &source, ElementType::F32).unwrap();
 
     let read = Checkpoint::open(folder.path()).unwrap();
-    assert_eq!(read.config(), &config);
+    assert_eq!(read.description(), &description);
     for parameter in read.parameters() {
         assert_eq!(read.tensor(parameter.name).unwrap(), source.load(parameter.name).unwrap());
     }

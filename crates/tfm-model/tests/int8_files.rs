@@ -23,7 +23,7 @@ const FIXTURES: [&str; 7] = [
 
 fn write(model: &Checkpoint, element_type: ElementType) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
-    export(folder.path(), model.config(), model.generation(), model, element_type).unwrap();
+    export(folder.path(), model.description(), model, element_type).unwrap();
     folder
 }
 
@@ -71,7 +71,7 @@ fn weights_are_the_integers_that_quantising_the_original_makes_and_the_rest_is_a
         let layers = (read.config().encoder.layers, read.config().decoder.layers);
         let tables = 3
             - usize::from(read.config().shared_embeddings)
-            - usize::from(read.config().tied_output);
+            - usize::from(read.config().output.tied);
         assert_eq!(weights, 6 * layers.0 + 10 * layers.1 + tables, "{name}");
     }
 }
@@ -220,7 +220,9 @@ fn integers_where_no_rows_are_and_of_another_shape_are_refused() {
     );
     assert!(scales.contains("fc1.weight_scale` should be F32 [16, 1]"), "{scales}");
     assert!(
-        bias.contains("fc1.bias` holds I8; weights are read from F32, F16 or BF16, and matrices"),
+        bias.contains(
+            "fc1.bias` holds I8; weights are read from F64, F32, F16 or BF16, and matrices"
+        ),
         "{bias}"
     );
 }

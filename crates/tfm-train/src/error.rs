@@ -125,7 +125,7 @@ pub enum Error {
     #[error("the model makes no sense: {}", .faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Senseless {
         /// All that is wrong with it.
-        faults: Vec<tfm_model::checkpoint::Fault>,
+        faults: Vec<tfm_model::Fault>,
     },
     /// A tokeniser with more tokens than the model knows.
     #[error(

@@ -1,7 +1,8 @@
 //! Configurations: the ones that come with the project, defaults, and how faults are told.
 
 use std::path::{Path, PathBuf};
-use tfm_model::config::{Family, NormPlacement, SpecialTokens};
+use tfm_model::config::{NormPlacement, OutputBias, SpecialTokens};
+use tfm_model::{Description, Family, GenerationOptions};
 use tfm_train::config::*;
 use tfm_train::schedule::{Decay, Schedule};
 use tfm_train::{Error, TrainConfig};
@@ -52,13 +53,14 @@ fn the_projects_own_configurations_are_sound() {
         let config = config.unwrap_or_else(|error| panic!("{error}"));
         let Start::Scratch(shape) = &config.model.start else { panic!("{file}") };
         let special = SpecialTokens { bos: None, eos: vec![0], pad: Some(1), decoder_start: 1 };
-        let model = shape.config(1000, 1000, special);
-        model.check().unwrap_or_else(|faults| panic!("{file}: {faults:?}"));
+        let config = shape.config(1000, 1000, special);
+        config.check().unwrap_or_else(|faults| panic!("{file}: {faults:?}"));
         // The family's files can say all of it.
-        let [json, settings] = model.to_json(&tfm_model::GenerationOptions::new(0, vec![1]));
-        let (read, _) =
-            tfm_model::Config::from_json(json.as_bytes(), Some(settings.as_bytes())).unwrap();
-        assert_eq!(read, model, "{file}");
+        let generation = GenerationOptions::new(1, vec![0]);
+        let description = Description { family: shape.family, config, generation };
+        let [json, settings] = description.to_json();
+        let read = Description::from_json(json.as_bytes(), Some(settings.as_bytes())).unwrap();
+        assert_eq!(read, description, "{file}");
         count += 1;
     }
     assert!(count >= 8, "{count}");
@@ -68,9 +70,10 @@ fn the_projects_own_configurations_are_sound() {
 fn defaults() {
     let config = parse(LEAST).unwrap();
     let Start::Scratch(shape) = &config.model.start else { panic!() };
-    assert_eq!(shape.family, Family::Transformer);
+    assert_eq!(Some(shape.family), Family::of_type("transformer"));
     assert_eq!((shape.norm, shape.final_norm), (NormPlacement::Post, false));
-    assert!(shape.share_embeddings && shape.tie_output && !shape.output_bias);
+    assert!(shape.share_embeddings && shape.tie_output);
+    assert_eq!(shape.output_bias, OutputBias::None);
     assert_eq!(config.schedule, Schedule::Paper { factor: 1.0, warmup: 4000 });
     assert_eq!(config.optimizer.betas, [0.9, 0.98]);
     assert_eq!(config.run.output, Path::new("here/out"));

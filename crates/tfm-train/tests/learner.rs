@@ -5,37 +5,37 @@ use std::sync::Arc;
 use tfm_core::fused::Adam;
 use tfm_core::philox::philox4x32;
 use tfm_core::{ParameterSource, Session, Tensor};
-use tfm_model::Config;
 use tfm_model::config::{
-    Activation, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
+    Activation, NormPlacement, OutputBias, PositionKind, SinusoidLayout, SpecialTokens,
 };
 use tfm_model::transformer::{Adapters, DropoutRates, Learning};
+use tfm_model::{Config, Family};
+use tfm_train::config::{Architecture, Layers};
 use tfm_train::initial::{Initial, Weights, merge};
 use tfm_train::learner::{Rule, adapter_shapes};
 use tfm_train::{Error, Example, Learner, Method};
 
-fn config(norm_placement: NormPlacement) -> Config {
-    let stack = Stack { layers: 1, heads: 2, ffn_dim: 48 };
-    Config {
-        family: Family::Transformer,
+fn config(norm: NormPlacement) -> Config {
+    let layers = Layers { layers: 1, heads: 2, ffn_dim: 48 };
+    let architecture = Architecture {
+        family: Family::of_type("transformer").unwrap(),
         d_model: 24,
-        encoder: stack,
-        decoder: stack,
-        source_vocabulary: 13,
-        target_vocabulary: 13,
-        norm_placement,
-        final_norm: norm_placement == NormPlacement::Pre,
-        norm_epsilon: 1e-5,
-        positions: Positions::Sinusoidal(SinusoidLayout::Interleaved),
-        max_positions: 16,
-        embedding_scale: 24f64.sqrt(),
+        encoder: layers,
+        decoder: layers,
         activation: Activation::Relu,
-        linear_biases: true,
-        shared_embeddings: true,
-        tied_output: true,
-        output_bias: false,
-        special: SpecialTokens { bos: Some(2), eos: vec![0], pad: Some(1), decoder_start: 2 },
-    }
+        norm,
+        final_norm: norm == NormPlacement::Pre,
+        norm_epsilon: 1e-5,
+        positions: PositionKind::Sinusoidal(SinusoidLayout::Interleaved),
+        max_positions: 16,
+        scale_embeddings: true,
+        biases: true,
+        share_embeddings: true,
+        tie_output: true,
+        output_bias: OutputBias::None,
+    };
+    let special = SpecialTokens { bos: Some(2), eos: vec![0], pad: Some(1), decoder_start: 2 };
+    architecture.config(13, 13, special)
 }
 
 /// What differs between learners.

@@ -131,9 +131,8 @@ impl ParameterSource for Gradients {
 /// The gradients by the names of the checkpoint's file: written as its weights are.
 fn by_file_names(gradients: BTreeMap<String, Tensor>, checkpoint: &Arc<Checkpoint>) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
-    let (config, generation) = (checkpoint.config(), checkpoint.generation());
     let source = Gradients(gradients, checkpoint.clone());
-    export(folder.path(), config, generation, &source, ElementType::F32).unwrap();
+    export(folder.path(), checkpoint.description(), &source, ElementType::F32).unwrap();
     std::fs::read(folder.path().join("model.safetensors")).unwrap()
 }
 

@@ -44,7 +44,7 @@ fn the_gradients_of_the_loss_are_its_derivatives() {
         let learning = learning(&checkpoint, 0.2);
         let mut net = Network::learning(config, &learning);
         let logits = pairs.decoder(&mut net);
-        let labels = net.graph.indices("labels", config.target_vocabulary, [5]);
+        let labels = net.graph.indices("labels", config.target.vocabulary, [5]);
         let losses = net.graph.cross_entropy(logits, labels, 0.1);
         let loss = net.graph.reduce(ReduceOp::Sum, losses, 0);
         net.graph.output(loss);
@@ -68,7 +68,7 @@ fn no_logit_depends_on_a_later_token() {
     // Where nothing is tied, each of these tokens has a parameter of its own: its row of the target's table.
     let checkpoint = open("marian_relu_all_separate");
     let config = checkpoint.config();
-    assert!(!config.shared_embeddings && !config.tied_output);
+    assert!(!config.shared_embeddings && !config.output.tied);
     let target = [4, 6, 3, 9, 5];
     let pair = Pair { source: &[5, 9, 4, 2], target: &target };
     let pairs = Pairs::new(config, &[pair]).unwrap();

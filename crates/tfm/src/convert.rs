@@ -35,6 +35,6 @@ fn write(
     to: &Path,
     element_type: ElementType,
 ) -> Result<()> {
-    export(to, model.config(), model.generation(), weights, element_type)?;
+    export(to, model.description(), weights, element_type)?;
     Ok(tfm_text::copy_tokenizer(from, to)?)
 }

@@ -3,6 +3,7 @@
 use crate::translation::{Alignment, Alternative};
 use crate::{Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tfm_model::config::Embedding;
 use tfm_model::decoding::{Arrival, Limits};
 use tfm_model::generation::{GenerationOptions, Hypothesis};
 use tfm_model::{Forced, Generator, Pair, Parameters};
@@ -73,7 +74,7 @@ impl Engine {
         }
         let mut tokens = self.model.tokenizer.encode_source(text)?;
         tokens.splice(0..0, self.language);
-        let limit = self.model.config.max_positions;
+        let limit = self.model.config.source.longest_sequence();
         let truncated = tokens.len().saturating_sub(limit);
         if truncated > 0 {
             // The end token stays, so that the model sees a sentence that ends.
@@ -143,13 +144,15 @@ impl Engine {
     /// How probable each second text is as a translation of the first.
     pub(crate) fn score(&self, pairs: &[(&str, &str)]) -> Result<Vec<Score>> {
         let tokenizer = &self.model.tokenizer;
-        let limit = self.model.config.max_positions;
+        let config = &self.model.config;
+        let limits = [&config.source, &config.target].map(Embedding::longest_sequence);
         let mut encoded = Vec::with_capacity(pairs.len());
         for &(source, target) in pairs {
             let mut source = tokenizer.encode_source(source)?;
             source.splice(0..0, self.language);
             let target = tokenizer.encode_target(target)?;
-            for (side, tokens) in [("source", source.len()), ("target", target.len())] {
+            let sides = [("source", source.len()), ("target", target.len())];
+            for ((side, tokens), limit) in sides.into_iter().zip(limits) {
                 if tokens > limit {
                     return Err(Error::TooLong { side, tokens, limit });
                 }

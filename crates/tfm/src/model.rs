@@ -5,9 +5,7 @@ use crate::bundled;
 use crate::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
-use tfm_model::Checkpoint;
-use tfm_model::config::Config;
-use tfm_model::generation::GenerationOptions;
+use tfm_model::{Checkpoint, Config, GenerationOptions};
 #[cfg(feature = "bundled")]
 use tfm_text::Files;
 use tfm_text::Tokenizer;
@@ -50,8 +48,8 @@ impl Model {
     fn new(checkpoint: Checkpoint, tokenizer: Tokenizer, name: String) -> Result<Self> {
         let config = checkpoint.config();
         for (side, tokens, rows) in [
-            ("source", tokenizer.source_vocab_size(), config.source_vocabulary),
-            ("target", tokenizer.target_vocab_size(), config.target_vocabulary),
+            ("source", tokenizer.source_vocab_size(), config.source.vocabulary),
+            ("target", tokenizer.target_vocab_size(), config.target.vocabulary),
         ] {
             if tokens > rows {
                 let problem = format!(

@@ -113,18 +113,18 @@ impl Options {
         if let Some(penalty) = self.length_penalty {
             options.length_penalty = penalty;
         }
+        let positions = config.target.longest_sequence();
         if let Some(most) = self.max_new_tokens {
-            if most > config.max_positions {
-                let problem =
-                    format!("{most}, but the model has {} positions", config.max_positions);
+            if most > positions {
+                let problem = format!("{most}, but the model has {positions} positions");
                 return Err(Error::Option { option: "max_new_tokens", problem });
             }
             options.max_new_tokens = Some(most);
         }
         // Whoever asks for less than the model's own minimum has the say.
-        let own = options.shortest().min(options.longest(config.max_positions));
+        let own = options.shortest().min(options.longest(positions));
         options.min_new_tokens = Some(self.min_new_tokens.unwrap_or(own));
-        options.validate(config.target_vocabulary, config.max_positions)?;
+        options.validate(config.target.vocabulary, positions)?;
         Ok(options)
     }
 }

@@ -177,7 +177,7 @@ fn logits_have_the_same_bits_alone_and_in_a_batch() {
         sources.iter().map(|source| Pair { source, target: &target }).collect();
     let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
     let together = forced.logits(&pairs).unwrap();
-    let size = target.len() * config.target_vocabulary;
+    let size = target.len() * config.target.vocabulary;
     for (pair, together) in pairs.iter().zip(together.as_f32().unwrap().chunks(size)) {
         let alone = forced.logits(&[*pair]).unwrap();
         assert!(
@@ -200,10 +200,9 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     let sources = sources();
     let results = generator.generate_all(&options, Limits::default(), &sources).unwrap();
     for (source, results) in sources.iter().zip(&results) {
-        for hypothesis in results
-            .iter()
-            .filter(|hypothesis| hypothesis.tokens.len() < options.longest(config.max_positions))
-        {
+        for hypothesis in results.iter().filter(|hypothesis| {
+            hypothesis.tokens.len() < options.longest(config.target.longest_sequence())
+        }) {
             let start = std::iter::once(config.special.decoder_start);
             let target: Vec<u32> = start.chain(hypothesis.tokens.iter().copied()).collect();
             let target = &target[..hypothesis.tokens.len()];

@@ -184,7 +184,7 @@ fn the_bundled_model_computes_what_it_does_in_transformers() {
         let expected = f32s(&file, &format!("{i}.encoder_output"));
         close("encoder output", encoded.as_f32().unwrap(), &expected);
         let logits = forced.logits(&[pair]).unwrap();
-        let rows = logits.as_f32().unwrap().chunks(config.target_vocabulary);
+        let rows = logits.as_f32().unwrap().chunks(config.target.vocabulary);
         let kept: Vec<f32> = rows.flat_map(|row| row.iter().step_by(stride)).copied().collect();
         close("logits", &kept, &f32s(&file, &format!("{i}.logits_strided")));
         if sentence["aligned"] == true {

@@ -7,7 +7,7 @@ mod peaks;
 use super::peers::{BASE_SHAPE, TRAINED};
 use crate::project::{self, Outcome};
 use peaks::Peaks;
-use tfm_model::Config;
+use tfm_model::{Config, Description};
 
 /// A model whose floor is computed.
 struct Shape {
@@ -43,7 +43,7 @@ pub(super) fn run() -> Outcome {
 }
 
 fn config(json: &str) -> Outcome<Config> {
-    Config::from_json(json.as_bytes(), None)
-        .map(|(config, _)| config)
+    Description::from_json(json.as_bytes(), None)
+        .map(|description| description.config)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
 }

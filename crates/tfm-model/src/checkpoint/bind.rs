@@ -1,17 +1,17 @@
 //! Which tensor of the files is which parameter of the model, and whether it fits.
 
-use super::elements::{ElementType, to_f32};
-use super::fault::{Fault, shortened};
+use super::elements::ElementType;
+use super::file_rows::FileRows;
 use super::files::Tensors;
 use super::header::Entry;
 use super::scales;
-use super::stored::StoredRows;
-use crate::config::{Config, Positions};
-use crate::names::{self, Parameter, parameters};
-use crate::transformer::positions::sinusoids;
+use crate::description::{Description, Parameter};
+use crate::families::{Family, TensorSlice};
+use crate::fault::{Fault, shortened};
+use crate::roles::OUTPUT;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use tfm_core::Shape;
+use tfm_core::{RowSource, Shape, Tensor};
 
 /// A parameter of the model and where its elements are.
 #[derive(Debug, Clone)]
@@ -19,11 +19,12 @@ pub(super) struct Bound {
     pub(super) name: String,
     pub(super) shape: Shape,
     /// `None` for a parameter that the files leave out and that is zero.
-    pub(super) place: Option<Place>,
+    pub(super) location: Option<Location>,
 }
 
+/// Where the elements of a parameter lie.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct Location {
     /// The tensor's name in the file.
     pub(super) tensor: String,
     pub(super) file: usize,
@@ -35,12 +36,19 @@ pub(super) struct Place {
 
 const SAME_MODEL: &str = "take config.json and the weights from the same model";
 
-/// Finds every parameter of `config` among the tensors. Where files are broken, what they may hold is not
+/// Finds every parameter of the model among the tensors. Where files are broken, what they may hold is not
 /// called missing.
-pub(super) fn bind(config: &Config, tensors: &mut Tensors, faults: &mut Vec<Fault>) -> Vec<Bound> {
+pub(super) fn bind(
+    description: &Description,
+    tensors: &mut Tensors,
+    faults: &mut Vec<Fault>,
+) -> Vec<Bound> {
     let files_are_whole = faults.is_empty();
     let mut notes = std::mem::take(&mut tensors.notes);
+    let family = description.family;
+    let has_prefix = tensors.by_name.keys().any(|name| family.base_name(name).is_some());
     let mut binder = Binder {
+        base_of: (!has_prefix).then_some(family),
         tensors,
         read: HashSet::new(),
         scales: HashMap::new(),
@@ -48,14 +56,19 @@ pub(super) fn bind(config: &Config, tensors: &mut Tensors, faults: &mut Vec<Faul
         notes: &mut notes,
         files_are_whole,
     };
-    let bound =
-        parameters(config).into_iter().filter_map(|parameter| binder.bind(parameter)).collect();
-    binder.note_unread(config);
+    let parameters = description.parameters().into_iter();
+    let bound = parameters.filter_map(|parameter| binder.bind(parameter)).collect();
+    for (names, table) in description.computed_tables() {
+        binder.check_computed(&names, &table);
+    }
+    binder.note_unread();
     tensors.notes = notes;
     bound
 }
 
 struct Binder<'a> {
+    /// The family, if the files were saved from the model without its output, which changes names.
+    base_of: Option<&'static Family>,
     tensors: &'a Tensors,
     /// Tensors of the files that some parameter was read from.
     read: HashSet<&'a str>,
@@ -67,28 +80,34 @@ struct Binder<'a> {
 }
 
 impl<'a> Binder<'a> {
+    /// The tensor of that name, with the number of its file.
+    fn find(&self, name: &str) -> Option<&'a (usize, Entry)> {
+        let base = self.base_of.and_then(|family| family.base_name(name));
+        self.tensors.by_name.get(base.unwrap_or(name))
+    }
+
     fn bind(&mut self, parameter: Parameter) -> Option<Bound> {
-        let Parameter { name, shape, stored, .. } = parameter;
+        let Parameter { name, shape, slice, .. } = parameter;
         let found: Vec<&(usize, Entry)> =
-            stored.names.iter().filter_map(|name| self.tensors.by_name.get(name)).collect();
+            slice.names.iter().filter_map(|name| self.find(name)).collect();
         let Some(&(file, entry)) = found.first() else {
-            if stored.optional {
+            if slice.optional {
                 self.notes.push(format!(
                     "tensor `{}` is not in the files: zeros are used",
-                    stored.names[0]
+                    slice.names[0]
                 ));
-                return Some(Bound { name, shape, place: None });
+                return Some(Bound { name, shape, location: None });
             }
-            self.missing(stored.names, stored.shape);
+            self.missing(&name, slice);
             return None;
         };
         // A tensor of several parameters is examined with the first of them.
         let mut fits = true;
         for &(file, entry) in &found {
             if self.read.insert(&entry.name) {
-                fits &= self.examine(*file, entry, &stored.shape);
+                fits &= self.examine(*file, entry, &slice.shape);
             } else {
-                fits &= self.rows(*file, entry).is_some() && entry.shape == stored.shape;
+                fits &= self.rows(*file, entry).is_some() && entry.shape == slice.shape;
             }
         }
         if !fits {
@@ -98,24 +117,26 @@ impl<'a> Binder<'a> {
             self.compare(found[0], other);
         }
         let element_type = ElementType::from_dtype(entry.dtype)?;
-        let row = entry.bytes.len() / stored.shape.first().copied().unwrap_or(1).max(1);
+        let row = entry.bytes.len() / slice.shape.first().copied().unwrap_or(1).max(1);
         let start = entry.bytes.start;
-        let bytes = start + stored.rows.start * row..start + stored.rows.end * row;
+        let bytes = start + slice.rows.start * row..start + slice.rows.end * row;
         let scales = self.scales.get(entry.name.as_str());
-        let scales = scales.map_or(Vec::new(), |scales| scales[stored.rows.clone()].to_vec());
-        let place = Place { tensor: entry.name.clone(), file: *file, element_type, bytes, scales };
-        Some(Bound { name, shape, place: Some(place) })
+        let scales = scales.map_or(Vec::new(), |scales| scales[slice.rows.clone()].to_vec());
+        let location =
+            Location { tensor: entry.name.clone(), file: *file, element_type, bytes, scales };
+        Some(Bound { name, shape, location: Some(location) })
     }
 
-    fn missing(&mut self, mut names: Vec<String>, expected: Shape) {
+    fn missing(&mut self, parameter: &str, slice: TensorSlice) {
+        let TensorSlice { mut names, shape: expected, .. } = slice;
         let alternatives = names.split_off(1);
         let tensor = names.remove(0);
         let is_known = |fault: &Fault| matches!(fault, Fault::Missing { tensor: known, .. } if *known == tensor);
         if !self.files_are_whole || self.faults.iter().any(is_known) {
             return;
         }
-        let remedy = match tensor.as_str() {
-            "lm_head.weight" | "generator.weight" => {
+        let remedy = match parameter {
+            OUTPUT => {
                 "if the model ties it to the embeddings, config.json should say `tie_word_embeddings`: true"
             }
             _ => SAME_MODEL,
@@ -163,14 +184,14 @@ impl<'a> Binder<'a> {
     }
 
     /// What a tensor holds, if that is known: of integers when their scales have been read.
-    fn rows(&self, file: usize, entry: &Entry) -> Option<StoredRows<'_>> {
+    fn rows(&self, file: usize, entry: &Entry) -> Option<FileRows<'_>> {
         let element_type = ElementType::from_dtype(entry.dtype)?;
         let scales = match element_type {
             ElementType::I8 => &self.scales.get(entry.name.as_str())?[..],
             _ => &[],
         };
         let file = &self.tensors.files[file];
-        Some(StoredRows::new(file, element_type, entry.bytes.clone(), &entry.shape, scales))
+        Some(FileRows::new(file, element_type, entry.bytes.clone(), &entry.shape, scales))
     }
 
     /// Tied tensors must hold the same numbers.
@@ -185,8 +206,34 @@ impl<'a> Binder<'a> {
         self.faults.push(Fault::Conflict { first, second, remedy });
     }
 
+    /// Checks that a table of the files which is computed here, and not read, is the one that is computed.
+    fn check_computed(&mut self, names: &[String], table: &Tensor) {
+        let Some((file, entry)) = names.iter().find_map(|name| self.find(name)) else { return };
+        self.read.insert(&entry.name);
+        if !self.examine(*file, entry, table.shape()) {
+            return;
+        }
+        let Some(rows) = self.rows(*file, entry) else { return };
+        let computed = table.as_f32().unwrap_or_default();
+        let mut found = vec![0.0; computed.len()];
+        rows.read(0, &mut found);
+        drop(rows);
+        // It was computed once, in its own precision.
+        let tolerance = match ElementType::from_dtype(entry.dtype) {
+            Some(ElementType::F64 | ElementType::F32) => 1e-3,
+            Some(ElementType::F16) => 2e-3,
+            _ => 8e-3,
+        };
+        if computed.iter().zip(&found).any(|(a, b)| (a - b).abs() > tolerance) {
+            let problem = "holds other positions than the sinusoids of its family, which are computed; \
+                           such a model is not supported";
+            let file = &self.tensors.names[*file];
+            self.faults.push(Fault::entry(file, &entry.name, problem));
+        }
+    }
+
     /// Notes the tensors that no parameter was read from.
-    fn note_unread(&mut self, config: &Config) {
+    fn note_unread(&mut self) {
         let mut unread: Vec<_> = self
             .tensors
             .by_name
@@ -194,50 +241,12 @@ impl<'a> Binder<'a> {
             .filter(|(name, _)| !self.read.contains(name.as_str()))
             .collect();
         unread.sort_unstable_by_key(|(name, _)| name.as_str());
-        for (name, (file, entry)) in unread {
-            if names::is_position_table(config, name) {
-                let bytes = &self.tensors.files[*file][entry.bytes.clone()];
-                self.notes.extend(compare_positions(config, entry, bytes));
-            } else {
-                let name = shortened(name);
-                self.notes.push(format!(
-                    "tensor `{name}` {} is not part of the model and is not read",
-                    entry.shape
-                ));
-            }
+        for (name, (_, entry)) in unread {
+            let name = shortened(name);
+            self.notes.push(format!(
+                "tensor `{name}` {} is not part of the model and is not read",
+                entry.shape
+            ));
         }
     }
-}
-
-/// A stored table of sinusoids should hold what is computed; it was computed once, in its own precision.
-fn compare_positions(config: &Config, entry: &Entry, bytes: &[u8]) -> Option<String> {
-    let (Positions::Sinusoidal(layout), Some(element_type)) =
-        (config.positions, ElementType::from_dtype(entry.dtype))
-    else {
-        return None;
-    };
-    let name = &entry.name;
-    let expected = Shape::from([config.max_positions, config.d_model]);
-    if entry.shape != expected {
-        let found = &entry.shape;
-        return Some(format!(
-            "tensor `{name}` is {found} but positions are {expected}; they are computed anyway"
-        ));
-    }
-    let tolerance = match element_type {
-        ElementType::F32 => 1e-3,
-        ElementType::F16 => 2e-3,
-        ElementType::BF16 => 8e-3,
-        ElementType::I8 => return None,
-    };
-    let computed = sinusoids(config.max_positions, config.d_model, layout);
-    let mut stored = vec![0.0; expected.elements()];
-    to_f32(element_type, bytes, &mut stored);
-    let differs = computed
-        .iter()
-        .zip(&stored)
-        .any(|(computed, stored)| (computed - stored).abs() > tolerance);
-    differs.then(|| {
-        format!("tensor `{name}` differs from the sinusoids that are computed and used instead")
-    })
 }

@@ -7,6 +7,8 @@ use safetensors::Dtype;
 /// The element types that weights are stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ElementType {
+    /// IEEE 754 double precision, rounded to single when it is read.
+    F64,
     /// IEEE 754 single precision.
     F32,
     /// IEEE 754 half precision.
@@ -20,11 +22,12 @@ pub enum ElementType {
 
 impl ElementType {
     /// Every type.
-    pub const ALL: [ElementType; 4] =
-        [ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::I8];
+    pub const ALL: [ElementType; 5] =
+        [ElementType::F64, ElementType::F32, ElementType::F16, ElementType::BF16, ElementType::I8];
 
     pub(super) fn from_dtype(dtype: Dtype) -> Option<Self> {
         match dtype {
+            Dtype::F64 => Some(ElementType::F64),
             Dtype::F32 => Some(ElementType::F32),
             Dtype::F16 => Some(ElementType::F16),
             Dtype::BF16 => Some(ElementType::BF16),
@@ -35,6 +38,7 @@ impl ElementType {
 
     pub(super) fn dtype(self) -> Dtype {
         match self {
+            ElementType::F64 => Dtype::F64,
             ElementType::F32 => Dtype::F32,
             ElementType::F16 => Dtype::F16,
             ElementType::BF16 => Dtype::BF16,
@@ -45,6 +49,7 @@ impl ElementType {
     /// Bytes of one element.
     pub fn size(self) -> usize {
         match self {
+            ElementType::F64 => 8,
             ElementType::F32 => 4,
             ElementType::F16 | ElementType::BF16 => 2,
             ElementType::I8 => 1,
@@ -55,9 +60,10 @@ impl ElementType {
 /// Elements converted or examined at a time.
 const CHUNK: usize = 1024;
 
-/// Elements of a file, as many as `out` has, as f32, which holds each exactly. Integers are without their scales.
+/// Elements of a file, as many as `out` has, as f32, which holds each but those of F64 exactly. Integers are without their scales.
 pub(super) fn to_f32(stored: ElementType, bytes: &[u8], out: &mut [f32]) {
     match stored {
+        ElementType::F64 => each(out, words(bytes), |word| f64::from_le_bytes(word) as f32),
         ElementType::F32 => each(out, words(bytes), f32::from_le_bytes),
         ElementType::BF16 => each(out, words(bytes), |word| bf16::from_le_bytes(word).to_f32()),
         ElementType::I8 => each(out, words(bytes), |word| f32::from(i8::from_le_bytes(word))),
@@ -81,6 +87,9 @@ fn each<T, const N: usize>(out: &mut [T], words: &[[u8; N]], convert: impl Fn([u
 pub(super) fn from_f32(stored: ElementType, values: &[f32], bytes: &mut Vec<u8>) {
     bytes.reserve(values.len() * stored.size());
     match stored {
+        ElementType::F64 => {
+            values.iter().for_each(|&value| bytes.extend(f64::from(value).to_le_bytes()))
+        }
         ElementType::F32 => values.iter().for_each(|value| bytes.extend(value.to_le_bytes())),
         ElementType::F16 => {
             values.iter().for_each(|&value| bytes.extend(f16::from_f32(value).to_le_bytes()))
@@ -92,9 +101,15 @@ pub(super) fn from_f32(stored: ElementType, values: &[f32], bytes: &mut Vec<u8>)
     }
 }
 
-/// How many elements are NaN, and how many infinite.
+/// How many elements are NaN, and how many infinite, in f32.
 pub(super) fn not_finite(stored: ElementType, bytes: &[u8]) -> (usize, usize) {
     match stored {
+        ElementType::F64 => {
+            let numbers = words(bytes).iter().map(|&word| f64::from_le_bytes(word) as f32);
+            numbers.fold((0, 0), |(nan, infinite), x| {
+                (nan + usize::from(x.is_nan()), infinite + usize::from(x.is_infinite()))
+            })
+        }
         ElementType::F32 => {
             count(words(bytes), 0x7f80_0000, |word| (u32::from_le_bytes(word) & 0x7fff_ffff) as i32)
         }

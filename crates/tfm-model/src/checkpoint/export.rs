@@ -1,12 +1,12 @@
 //! Writing a model in the layout it is read from, which is Hugging Face's.
 
 use super::elements::ElementType;
-use super::fault::Fault;
-use super::files::{CONFIG, GENERATION, WEIGHTS};
+use super::files::WEIGHTS;
 use super::weights;
-use crate::config::Config;
+use crate::description::Description;
 use crate::error::{Error, Result};
-use crate::generation::GenerationOptions;
+use crate::fault::Fault;
+use crate::json::{CONFIG, GENERATION};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -27,15 +27,14 @@ use tfm_core::ParameterSource;
 /// [`Error::Write`] if the operating system refuses.
 pub fn export(
     folder: impl AsRef<Path>,
-    config: &Config,
-    generation: &GenerationOptions,
+    description: &Description,
     source: &dyn ParameterSource,
     element_type: ElementType,
 ) -> Result<()> {
     let folder = folder.as_ref();
     let refuse = |faults| Error::Export { place: folder.display().to_string(), faults };
-    let [config_json, generation_json] = config.to_json(generation);
-    check_says_all(config, generation, &config_json, &generation_json).map_err(refuse)?;
+    let [config_json, generation_json] = description.to_json();
+    check_says_all(description, &config_json, &generation_json).map_err(refuse)?;
 
     let made = !folder.exists();
     fs::create_dir_all(folder).map_err(|source| Error::Write {
@@ -44,7 +43,7 @@ pub fn export(
         source,
     })?;
     let result =
-        write_files(folder, config, source, element_type, [&config_json, &generation_json]);
+        write_files(folder, description, source, element_type, [&config_json, &generation_json]);
     if made && result.is_err() {
         // It is empty, for the files that were begun are gone.
         let _ = fs::remove_dir(folder);
@@ -54,13 +53,13 @@ pub fn export(
 
 fn write_files(
     folder: &Path,
-    config: &Config,
+    description: &Description,
     source: &dyn ParameterSource,
     element_type: ElementType,
     [config_json, generation_json]: [&str; 2],
 ) -> Result<()> {
     let file = Aside::create(folder, WEIGHTS)?;
-    let faults = weights::write(&file.file, config, source, element_type)
+    let faults = weights::write(&file.file, description, source, element_type)
         .map_err(|source| file.failed("write", source))?;
     if !faults.is_empty() {
         return Err(Error::Export { place: folder.display().to_string(), faults });
@@ -79,45 +78,44 @@ fn write_files(
 
 /// The files of a family have no field for some things; what is read back must be what was written.
 fn check_says_all(
-    config: &Config,
-    generation: &GenerationOptions,
+    description: &Description,
     config_json: &str,
     generation_json: &str,
 ) -> Result<(), Vec<Fault>> {
-    let (read, settings) =
-        Config::from_json(config_json.as_bytes(), Some(generation_json.as_bytes()))?;
+    let Description { family, config, generation } = description;
+    let read = Description::from_json(config_json.as_bytes(), Some(generation_json.as_bytes()))?;
     let mut faults = Vec::new();
-    if read != *config {
-        let family = config.family.model_type();
+    if read.config != *config {
+        let (family, read) = (family.model_type(), &read.config);
         let problem = format!(
             "a \"{family}\" model's file cannot say all of {config:?}; it would read as {read:?}"
         );
         faults.push(Fault::file(CONFIG, problem));
     }
-    if settings != *generation {
+    if read.generation != *generation {
         faults.push(Fault::file(GENERATION, format!("cannot say all of {generation:?}")));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
 }
 
-/// A file under another name beside its place. It is removed unless it gets there.
+/// A file under another name beside its destination. It is removed unless it gets there.
 struct Aside {
     file: File,
     path: PathBuf,
-    place: PathBuf,
+    destination: PathBuf,
 }
 
 impl Aside {
     fn create(folder: &Path, name: &str) -> Result<Self> {
         let path = folder.join(format!(".{name}.{}.part", std::process::id()));
         match File::create(&path) {
-            Ok(file) => Ok(Aside { file, path, place: folder.join(name) }),
+            Ok(file) => Ok(Aside { file, path, destination: folder.join(name) }),
             Err(source) => Err(Error::Write { action: "write", path, source }),
         }
     }
 
     fn into_place(self) -> Result<()> {
-        fs::rename(&self.path, &self.place).map_err(|source| self.failed("rename", source))
+        fs::rename(&self.path, &self.destination).map_err(|source| self.failed("rename", source))
     }
 
     fn failed(&self, action: &'static str, source: io::Error) -> Error {
@@ -127,7 +125,7 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
-        // In its place already, if all went well.
+        // At its destination already, if all went well.
         let _ = fs::remove_file(&self.path);
     }
 }

@@ -1,17 +1,16 @@
 //! The files of a model: found in a folder and mapped, or given as bytes.
 
-use super::fault::Fault;
 use super::header::{Entry, Header};
 use super::index::{Index, LARGEST_INDEX};
 use super::mmap;
+use crate::fault::Fault;
+use crate::json::{CONFIG, GENERATION};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::ops::{Deref, Range};
 use std::path::Path;
 
-pub(super) const CONFIG: &str = "config.json";
-pub(super) const GENERATION: &str = "generation_config.json";
 pub(super) const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// What older models have instead. It is a pickle: a program, which is not run.

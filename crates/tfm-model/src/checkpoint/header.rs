@@ -3,7 +3,7 @@
 //! Read here and not by the `safetensors` crate because that stops at the first fault. A property test holds
 //! both to the same verdict.
 
-use super::fault::{Fault, shortened};
+use crate::fault::{Fault, shortened};
 use safetensors::Dtype;
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;

@@ -1,7 +1,7 @@
 //! `model.safetensors.index.json`: which file of a sharded model holds which tensor.
 
-use super::fault::{Fault, shortened};
 use super::header::{MOST_FAULTS, MOST_TENSORS, shorten};
+use crate::fault::{Fault, shortened};
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::collections::{BTreeMap, HashSet};

@@ -1,8 +1,8 @@
 //! The mean of checkpoints of one training ("Attention is all you need", section 6.1).
 
 use super::Checkpoint;
-use super::fault::Fault;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use tfm_core::{ParameterSource, Tensor};
 
 /// Checkpoints of one model, whose parameters are averaged as they are read.
@@ -16,7 +16,9 @@ impl Mean {
     /// [`Error::Checkpoint`] for one that is of another shape than the first.
     pub fn new(checkpoints: Vec<Checkpoint>, names: &[String]) -> Result<Self> {
         let mut others = checkpoints.iter().zip(names).skip(1);
-        if let Some((_, name)) = others.find(|(other, _)| other.config != checkpoints[0].config) {
+        if let Some((_, name)) =
+            others.find(|(other, _)| other.description != checkpoints[0].description)
+        {
             let problem = format!("describes another model than that of {}", names[0]);
             let faults = vec![Fault::file("config.json", problem)];
             return Err(Error::Checkpoint { place: name.clone(), faults });

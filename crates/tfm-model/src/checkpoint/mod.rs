@@ -3,42 +3,39 @@
 mod bind;
 mod elements;
 mod export;
-mod fault;
+mod file_rows;
 mod files;
 mod header;
 mod index;
 mod mean;
 mod mmap;
 mod scales;
-mod stored;
 mod weights;
 
 pub use elements::ElementType;
 pub use export::export;
-pub use fault::Fault;
 pub use files::FileBytes;
 pub use header::{Entry, Header};
 pub use index::Index;
 pub use mean::Mean;
 
-pub(crate) use fault::shortened;
-
 use crate::config::Config;
+use crate::description::Description;
 use crate::error::{Error, Result};
+use crate::fault::Fault;
 use crate::generation::GenerationOptions;
 use crate::names::canonical;
-use bind::{Bound, Place};
+use bind::{Bound, Location};
+use file_rows::FileRows;
 use files::Tensors;
 use std::collections::HashMap;
 use std::path::Path;
-use stored::StoredRows;
 use tfm_core::{ParameterSource, RowSource, Shape, Tensor};
 
 /// A model's description and its weights, which stay in the files and are converted when asked for.
 #[derive(Debug)]
 pub struct Checkpoint {
-    config: Config,
-    generation: GenerationOptions,
+    description: Description,
     parameters: Vec<Bound>,
     by_name: HashMap<String, usize>,
     tensors: Tensors,
@@ -111,13 +108,13 @@ impl Checkpoint {
         mut tensors: Tensors,
         mut faults: Vec<Fault>,
     ) -> Result<Self> {
-        let read = config.map(|config| Config::from_json(config, generation));
-        if let Some(Ok((config, generation))) = read {
-            let parameters = bind::bind(&config, &mut tensors, &mut faults);
+        let read = config.map(|config| Description::from_json(config, generation));
+        if let Some(Ok(description)) = read {
+            let parameters = bind::bind(&description, &mut tensors, &mut faults);
             if faults.is_empty() {
                 let names = parameters.iter().enumerate();
                 let by_name = names.map(|(number, bound)| (bound.name.clone(), number)).collect();
-                return Ok(Checkpoint { config, generation, parameters, by_name, tensors });
+                return Ok(Checkpoint { description, parameters, by_name, tensors });
             }
         } else if let Some(Err(found)) = read {
             faults.splice(0..0, found);
@@ -125,14 +122,19 @@ impl Checkpoint {
         Err(Error::Checkpoint { place, faults })
     }
 
-    /// The model's description.
+    /// What the files say of the model.
+    pub fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// What the model computes.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.description.config
     }
 
     /// How the model's makers generate with it.
     pub fn generation(&self) -> &GenerationOptions {
-        &self.generation
+        &self.description.generation
     }
 
     /// What is odd about the files but does no harm: tensors that are not read, biases that are left out.
@@ -145,7 +147,7 @@ impl Checkpoint {
         self.parameters.iter().map(|bound| ParameterInfo {
             name: &bound.name,
             shape: &bound.shape,
-            stored: bound.place.as_ref().map(|place| (place.tensor.as_str(), place.element_type)),
+            stored: bound.location.as_ref().map(|at| (at.tensor.as_str(), at.element_type)),
         })
     }
 
@@ -161,21 +163,21 @@ impl Checkpoint {
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let bound = self.find(name).ok_or_else(|| Error::UnknownParameter { name: name.into() })?;
         let mut elements = vec![0.0; bound.shape.elements()];
-        if let Some(rows) = self.stored(bound) {
+        if let Some(rows) = self.rows_of(bound) {
             rows.read(0, &mut elements);
         }
         Ok(Tensor::from_f32(bound.shape.clone(), elements)?)
     }
 
     /// What the files hold of a parameter.
-    fn stored<'a>(&'a self, bound: &'a Bound) -> Option<StoredRows<'a>> {
-        let Place { file, element_type, bytes, scales, .. } = bound.place.as_ref()?;
+    fn rows_of<'a>(&'a self, bound: &'a Bound) -> Option<FileRows<'a>> {
+        let Location { file, element_type, bytes, scales, .. } = bound.location.as_ref()?;
         let file = &self.tensors.files[*file];
-        Some(StoredRows::new(file, *element_type, bytes.clone(), &bound.shape, scales))
+        Some(FileRows::new(file, *element_type, bytes.clone(), &bound.shape, scales))
     }
 
     fn find(&self, name: &str) -> Option<&Bound> {
-        let number = self.by_name.get(canonical(&self.config, name))?;
+        let number = self.by_name.get(canonical(&self.description.config, name))?;
         Some(&self.parameters[*number])
     }
 }
@@ -188,7 +190,7 @@ impl ParameterSource for Checkpoint {
     fn rows<'a>(&'a self, name: &str) -> Result<Option<Box<dyn RowSource + 'a>>, String> {
         let unknown = || Error::UnknownParameter { name: name.into() }.to_string();
         let bound = self.find(name).ok_or_else(unknown)?;
-        let stored = self.stored(bound).filter(|_| bound.shape.len() == 2);
-        Ok(stored.map(|rows| Box::new(rows) as Box<dyn RowSource>))
+        let rows = self.rows_of(bound).filter(|_| bound.shape.len() == 2);
+        Ok(rows.map(|rows| Box::new(rows) as Box<dyn RowSource>))
     }
 }

@@ -3,9 +3,9 @@
 //! Names and shape are those of `compressed-tensors`: the scales of `fc1.weight [n, k]` are `fc1.weight_scale [n, 1]`.
 
 use super::elements::{ElementType, to_f32};
-use super::fault::Fault;
 use super::files::Tensors;
 use super::header::Entry;
+use crate::fault::Fault;
 use tfm_core::Shape;
 
 const REMEDY: &str = "convert the model again, from its original";

@@ -1,10 +1,10 @@
 //! The tensors of a model written to a file, some rows at a time.
 
 use super::elements::{ElementType, from_f32, not_finite};
-use super::fault::Fault;
 use super::scales;
-use crate::config::Config;
-use crate::names::{Parameter, Stored, parameters};
+use crate::description::{Description, Parameter};
+use crate::families::TensorSlice;
+use crate::fault::Fault;
 use serde_json::{Map, Value, json};
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -21,11 +21,11 @@ const AT_ONCE: usize = 1 << 16;
 /// what is no weight of a product or an embedding is F32.
 pub(super) fn write(
     file: &File,
-    config: &Config,
+    description: &Description,
     source: &dyn ParameterSource,
     element_type: ElementType,
 ) -> io::Result<Vec<Fault>> {
-    let (tensors, faults) = tensors(config, source, element_type);
+    let (tensors, faults) = tensors(description, source, element_type);
     let (header, starts, length) = header(&tensors);
     // Rows that are no parameter's are zero, as a file is where nothing is written.
     file.set_len((header.len() + length) as u64)?;
@@ -52,13 +52,13 @@ struct Tensor {
 
 /// The tensors of the file, by name. What files may leave out is left out where it is zero.
 fn tensors(
-    config: &Config,
+    description: &Description,
     source: &dyn ParameterSource,
     element_type: ElementType,
 ) -> (BTreeMap<String, Tensor>, Vec<Fault>) {
     let (mut tensors, mut faults) = (BTreeMap::<String, Tensor>::new(), Vec::new());
-    for Parameter { name: parameter, shape, stored, is_weight } in parameters(config) {
-        let Stored { names, written, shape: whole, rows, optional } = stored;
+    for Parameter { name: parameter, shape, slice, is_weight } in description.parameters() {
+        let TensorSlice { names, written, shape: whole, rows, optional } = slice;
         if optional {
             match load(source, &parameter, shape.elements()) {
                 Ok(values) if values.iter().all(|&value| value == 0.0) => continue,

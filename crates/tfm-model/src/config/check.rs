@@ -1,57 +1,66 @@
 //! Whether a configuration makes sense.
 
-use super::{Config, Positions, Stack};
-use crate::checkpoint::Fault;
+use super::parts::MOST_POSITIONS;
+use super::{Config, Embedding, Heads, Position, PositionKind, Stack};
+use crate::fault::Fault;
+use crate::json::CONFIG;
 
 /// No published model comes near these; beyond them sizes multiply to more than any memory.
 const LARGEST_D_MODEL: usize = 1 << 16;
 const MOST_LAYERS: usize = 1 << 10;
 const LARGEST_FFN: usize = 1 << 20;
 const LARGEST_VOCABULARY: usize = 1 << 24;
-const MOST_POSITIONS: usize = 1 << 20;
-
-pub(super) const CONFIG_FILE: &str = "config.json";
+const MOST_BUCKETS: usize = 1 << 10;
+const MOST_DISTANCE: usize = 1 << 16;
 
 pub(super) fn check(config: &Config) -> Result<(), Vec<Fault>> {
     let mut faults = Faults(Vec::new());
+    let (source, target) = (&config.source, &config.target);
     faults.size("d_model", config.d_model, LARGEST_D_MODEL);
-    faults.stack("encoder", config.encoder, config.d_model);
-    faults.stack("decoder", config.decoder, config.d_model);
-    faults.size("vocab_size", config.source_vocabulary, LARGEST_VOCABULARY);
-    faults.size("max_position_embeddings", config.max_positions, MOST_POSITIONS);
+    faults.stack("encoder", &config.encoder, true);
+    faults.stack("decoder", &config.decoder, false);
+    faults.heads("decoder", config.cross_attention);
+    faults.size("vocab_size", source.vocabulary, LARGEST_VOCABULARY);
     if config.shared_embeddings {
-        if config.target_vocabulary != config.source_vocabulary {
-            let (source, target) = (config.source_vocabulary, config.target_vocabulary);
+        let (source, target) = (source.vocabulary, target.vocabulary);
+        if target != source {
             let problem =
                 format!("is {target}, but must be vocab_size = {source} to share embeddings");
             faults.add("decoder_vocab_size", problem);
         }
     } else {
-        faults.size("decoder_vocab_size", config.target_vocabulary, LARGEST_VOCABULARY);
-    }
-    if !(config.norm_epsilon > 0.0 && config.norm_epsilon < 1.0) {
-        faults.add("norm_eps", format!("is {}, but must lie between 0 and 1", config.norm_epsilon));
+        faults.size("decoder_vocab_size", target.vocabulary, LARGEST_VOCABULARY);
     }
     // Where d_model is at fault itself, so is a scale that follows from it.
-    let scale_is_sound = config.embedding_scale.is_finite() && config.embedding_scale > 0.0;
-    if config.d_model > 0 && !scale_is_sound {
-        faults
-            .add("scale_embedding", format!("is {}, but must be above 0", config.embedding_scale));
-    }
-    if let Positions::Learned { offset } = config.positions
-        && offset > MOST_POSITIONS
-    {
-        faults.add("position_offset", format!("is {offset}, but {MOST_POSITIONS} is the most"));
+    if config.d_model > 0 {
+        faults.embedding(source);
+        if target != source {
+            faults.embedding(target);
+        }
+        let scale = config.output.scale;
+        if !is_factor(scale) {
+            faults.add("scale_decoder_outputs", format!("gives {scale}, but must be above 0"));
+        }
+    } else {
+        faults.positions(source);
     }
     faults.special_tokens(config);
     if faults.0.is_empty() { Ok(()) } else { Err(faults.0) }
 }
 
+fn is_factor(scale: f64) -> bool {
+    scale.is_finite() && scale > 0.0
+}
+
 struct Faults(Vec<Fault>);
 
 impl Faults {
+    /// Adds a fault. What parts have in common is said once.
     fn add(&mut self, field: &str, problem: String) {
-        self.0.push(Fault::Field { file: CONFIG_FILE.into(), field: field.into(), problem });
+        let fault = Fault::Field { file: CONFIG.into(), field: field.into(), problem };
+        if !self.0.contains(&fault) {
+            self.0.push(fault);
+        }
     }
 
     fn size(&mut self, field: &str, size: usize, largest: usize) {
@@ -60,21 +69,66 @@ impl Faults {
         }
     }
 
-    fn stack(&mut self, stack: &str, shape: Stack, d_model: usize) {
-        self.size(&format!("{stack}_layers"), shape.layers, MOST_LAYERS);
-        self.size(&format!("{stack}_ffn_dim"), shape.ffn_dim, LARGEST_FFN);
-        let heads = shape.heads;
-        // Where d_model is at fault itself, nothing can be said of the heads.
-        let divides =
-            heads > 0 && (d_model == 0 || heads <= d_model && d_model.is_multiple_of(heads));
-        if !divides {
-            let problem = format!("is {heads}, but must divide d_model = {d_model}");
-            self.add(&format!("{stack}_attention_heads"), problem);
+    fn stack(&mut self, name: &str, stack: &Stack, bidirectional: bool) {
+        self.size(&format!("{name}_layers"), stack.layers, MOST_LAYERS);
+        self.size(&format!("{name}_ffn_dim"), stack.feed_forward.inner, LARGEST_FFN);
+        self.heads(name, stack.attention);
+        let epsilon = stack.norm.epsilon;
+        if !(epsilon > 0.0 && epsilon < 1.0) {
+            self.add("norm_eps", format!("is {epsilon}, but must lie between 0 and 1"));
+        }
+        if let Position::Relative(relative) = stack.position {
+            // The decoder has keys before the query alone.
+            let directions = if bidirectional { 2 } else { 1 };
+            let (least, buckets) = (2 * directions, relative.buckets);
+            if !(least..=MOST_BUCKETS).contains(&buckets) {
+                let problem =
+                    format!("is {buckets}, but must lie between {least} and {MOST_BUCKETS}");
+                self.add("relative_attention_num_buckets", problem);
+            }
+            let (least, distance) = (buckets / directions / 2 + 1, relative.max_distance);
+            if !(least..=MOST_DISTANCE).contains(&distance) {
+                let problem =
+                    format!("is {distance}, but must lie between {least} and {MOST_DISTANCE}");
+                self.add("relative_attention_max_distance", problem);
+            }
+        }
+    }
+
+    fn heads(&mut self, stack: &str, heads: Heads) {
+        let Heads { count, size, scale, .. } = heads;
+        let field = format!("{stack}_attention_heads");
+        self.size(&field, count, LARGEST_D_MODEL);
+        // A size of 0 follows from a fault of d_model or of the number of heads, where a file has no size.
+        if count > 0 && size > 0 && count.checked_mul(size).is_none_or(|all| all > LARGEST_FFN) {
+            let problem = format!("is {count}, which is too many for {size} features each");
+            self.add(&field, problem);
+        }
+        if size > 0 && !is_factor(scale) {
+            self.add(&field, format!("scale scores by {scale}, but must by more than 0"));
+        }
+    }
+
+    fn embedding(&mut self, embedding: &Embedding) {
+        self.positions(embedding);
+        if !is_factor(embedding.scale) {
+            let problem = format!("gives {}, but must be above 0", embedding.scale);
+            self.add("scale_embedding", problem);
+        }
+    }
+
+    fn positions(&mut self, embedding: &Embedding) {
+        let Some(table) = embedding.positions else { return };
+        self.size("max_position_embeddings", table.rows, MOST_POSITIONS);
+        if let PositionKind::Learned { offset } = table.kind
+            && offset > MOST_POSITIONS
+        {
+            self.add("position_offset", format!("is {offset}, but {MOST_POSITIONS} is the most"));
         }
     }
 
     fn special_tokens(&mut self, config: &Config) {
-        let (source, target) = (config.source_vocabulary, config.target_vocabulary);
+        let (source, target) = (config.source.vocabulary, config.target.vocabulary);
         let special = &config.special;
         if special.eos.is_empty() {
             self.add("eos_token_id", "is missing: nothing would end a sentence".into());

@@ -1,119 +1,36 @@
-//! What a model is, as data: one description for every family of encoder-decoder Transformers.
+//! What a model computes, as data: one description for every family of encoder-decoder Transformers. How files
+//! name its parts is a matter of [families](crate::families), how it is computed one of
+//! [`Numerics`](crate::Numerics).
 
 mod check;
-mod fields;
-mod generation;
-mod read;
-mod write;
+mod parts;
 
+pub use parts::*;
 pub use tfm_core::fused::Activation;
 
-use crate::checkpoint::Fault;
-use crate::generation::GenerationOptions;
+use crate::fault::Fault;
 
-/// The description of an encoder-decoder Transformer. Families differ in this data, and in how files name
-/// the weights; not in code.
+/// The description of an encoder-decoder Transformer, by its parts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// How files name the weights and the fields of `config.json`.
-    pub family: Family,
     /// Features of a token's representation.
     pub d_model: usize,
     /// The encoder's layers.
     pub encoder: Stack,
     /// The decoder's layers.
     pub decoder: Stack,
-    /// Tokens of the source vocabulary: rows of its embedding table.
-    pub source_vocabulary: usize,
-    /// Tokens of the target vocabulary: rows of its embedding table, and logits.
-    pub target_vocabulary: usize,
-    /// Where the layer norms stand.
-    pub norm_placement: NormPlacement,
-    /// Whether a layer norm follows the last layer of each stack.
-    pub final_norm: bool,
-    /// What layer norms add to the variance.
-    pub norm_epsilon: f64,
-    /// How positions enter.
-    pub positions: Positions,
-    /// The longest sequence, in tokens: rows of the position tables.
-    pub max_positions: usize,
-    /// What token embeddings are multiplied by: `√d_model` (section 3.4) or 1.
-    pub embedding_scale: f64,
-    /// The feed-forward network's activation.
-    pub activation: Activation,
-    /// Whether linear layers have biases. (Layer norms always do here; a file without them gives zeros.)
-    pub linear_biases: bool,
+    /// The attention of each decoder layer to the encoder's output.
+    pub cross_attention: Heads,
+    /// What the encoder makes of source tokens.
+    pub source: Embedding,
+    /// What the decoder makes of target tokens.
+    pub target: Embedding,
     /// Whether source and target share one embedding table.
     pub shared_embeddings: bool,
-    /// Whether the output projection is the target embedding table.
-    pub tied_output: bool,
-    /// Whether the logits have a bias.
-    pub output_bias: bool,
+    /// How the decoder's output becomes logits.
+    pub output: Output,
     /// The tokens with a role.
     pub special: SpecialTokens,
-}
-
-/// Who defined the names in the files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Family {
-    /// Marian NMT in the form of Hugging Face `transformers`: OPUS-MT.
-    Marian,
-    /// The paper's Transformer with the names of `torch.nn.Transformer`.
-    Transformer,
-}
-
-impl Family {
-    /// Every family.
-    pub const ALL: [Family; 2] = [Family::Marian, Family::Transformer];
-
-    /// The `model_type` of `config.json`.
-    pub fn model_type(self) -> &'static str {
-        match self {
-            Family::Marian => "marian",
-            Family::Transformer => "transformer",
-        }
-    }
-}
-
-/// A stack of equal layers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Stack {
-    /// How many layers.
-    pub layers: usize,
-    /// Attention heads of a layer; they share `d_model` evenly.
-    pub heads: usize,
-    /// Inner features of the feed-forward network.
-    pub ffn_dim: usize,
-}
-
-/// Where the layer norms stand.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum NormPlacement {
-    /// After the residual sum: `norm(x + sublayer(x))`, as in the paper.
-    Post,
-    /// Before the sublayer: `x + sublayer(norm(x))`.
-    Pre,
-}
-
-/// How positions enter.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Positions {
-    /// The paper's sinusoids. They are computed, not read.
-    Sinusoidal(SinusoidLayout),
-    /// A learned table for each stack.
-    Learned {
-        /// The row of position 0: earlier rows of the table are not used.
-        offset: usize,
-    },
-}
-
-/// The order of sines and cosines in a position's vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum SinusoidLayout {
-    /// `sin, cos, sin, cos, …`, as in the paper.
-    Interleaved,
-    /// All sines, then all cosines, as in Marian.
-    Halves,
 }
 
 /// The tokens with a role, by id.
@@ -130,24 +47,7 @@ pub struct SpecialTokens {
 }
 
 impl Config {
-    /// Reads `config.json`, and `generation_config.json` where a model has one.
-    ///
-    /// # Errors
-    /// All faults: fields that are missing, of the wrong type, senseless or not supported.
-    pub fn from_json(
-        config: &[u8],
-        generation: Option<&[u8]>,
-    ) -> Result<(Config, GenerationOptions), Vec<Fault>> {
-        read::read(config, generation)
-    }
-
-    /// The two files: `config.json` and `generation_config.json`.
-    pub fn to_json(&self, generation: &GenerationOptions) -> [String; 2] {
-        write::write(self, generation)
-    }
-
-    /// Checks that the description makes sense: sizes above zero and not absurd, heads that divide the
-    /// features, tokens inside the vocabulary.
+    /// Checks that the description makes sense: sizes above zero and not absurd, tokens inside the vocabulary.
     ///
     /// # Errors
     /// All faults, by the names of the fields in `config.json`.

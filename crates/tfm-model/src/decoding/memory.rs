@@ -3,7 +3,7 @@
 use super::programs::{copy_rows, set_row};
 use super::ranges::FreeRanges;
 use super::rows::FreeRows;
-use crate::config::Config;
+use crate::config::{Config, Heads};
 use crate::transformer::{Network, Pools};
 use std::ops::Range;
 use tfm_core::{DType, DeviceTensor, HostSlice, Result, Session};
@@ -39,13 +39,17 @@ impl Memory {
         let mut ranges = FreeRanges::default();
         ranges.grow_to(pools.cross);
         let spare = ranges.take(SPARE).expect("a new pool has room");
+        let layers = config.decoder.layers;
+        let pool = |kind: &str, heads: &Heads, rows: usize| {
+            allocate(session, kind, layers, key_dtype, [rows, heads.count, heads.size])
+        };
         let mut memory = Memory {
             rows: FreeRows::default(),
             ranges,
             pools,
-            own: allocate(session, config, key_dtype, "self", pools.own)?,
-            cross: allocate(session, config, key_dtype, "cross", pools.cross)?,
-            bans: session.allocate(DType::F32, [1, config.target_vocabulary])?,
+            own: pool("self", &config.decoder.attention, pools.own)?,
+            cross: pool("cross", &config.cross_attention, pools.cross)?,
+            bans: session.allocate(DType::F32, [1, config.target.vocabulary])?,
             spare,
         };
         memory.rows.grow_to(pools.own);
@@ -76,34 +80,24 @@ impl Memory {
     }
 
     /// Makes sure that `count` rows of the self-attention pools are free.
-    pub(super) fn reserve_rows(
-        &mut self,
-        session: &mut Session,
-        config: &Config,
-        count: usize,
-    ) -> Result<()> {
+    pub(super) fn reserve_rows(&mut self, session: &mut Session, count: usize) -> Result<()> {
         if self.rows.available() >= count {
             return Ok(());
         }
         let rows = grown(self.pools.own, count);
-        grow(session, config, "self", &mut self.own, rows)?;
+        grow(session, "self", &mut self.own, rows)?;
         self.pools.own = rows;
         self.rows.grow_to(rows);
         Ok(())
     }
 
     /// The first row of a range of the cross-attention pools, which grow if they must.
-    pub(super) fn take_range(
-        &mut self,
-        session: &mut Session,
-        config: &Config,
-        length: usize,
-    ) -> Result<usize> {
+    pub(super) fn take_range(&mut self, session: &mut Session, length: usize) -> Result<usize> {
         if let Some(start) = self.ranges.take(length) {
             return Ok(start);
         }
         let rows = grown(self.pools.cross, length);
-        grow(session, config, "cross", &mut self.cross, rows)?;
+        grow(session, "cross", &mut self.cross, rows)?;
         self.pools.cross = rows;
         self.ranges.grow_to(rows);
         Ok(self.ranges.take(length).expect("the pool grew by at least this much"))
@@ -121,28 +115,24 @@ impl Memory {
 
 fn allocate(
     session: &Session,
-    config: &Config,
-    key_dtype: DType,
     kind: &str,
-    rows: usize,
+    layers: usize,
+    dtype: DType,
+    shape: [usize; 3],
 ) -> Result<Vec<(String, DeviceTensor)>> {
-    let heads = config.decoder.heads;
-    let shape = [rows, heads, config.d_model / heads];
-    let names = (0..config.decoder.layers)
+    let names = (0..layers)
         .flat_map(|layer| ["key", "value"].map(|what| Network::pool_name(kind, layer, what)));
-    names.map(|name| Ok((name, session.allocate(key_dtype, shape)?))).collect()
+    names.map(|name| Ok((name, session.allocate(dtype, shape)?))).collect()
 }
 
 /// Replaces pools by larger ones with the same first rows, one pool at a time.
 fn grow(
     session: &mut Session,
-    config: &Config,
     kind: &str,
     pools: &mut [(String, DeviceTensor)],
     rows: usize,
 ) -> Result<()> {
-    let heads = config.decoder.heads;
-    let shape = [rows, heads, config.d_model / heads];
+    let shape = pools[0].1.shape().with_extent(0, rows);
     let (old_shape, key_dtype) = (pools[0].1.shape().clone(), pools[0].1.dtype());
     let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
     let mut copy = None;
@@ -153,9 +143,9 @@ fn grow(
         }
         let program = match &copy {
             Some(program) => program,
-            None => copy.insert(copy_rows(session, key_dtype, &old_shape, &shape.into())?),
+            None => copy.insert(copy_rows(session, key_dtype, &old_shape, &shape)?),
         };
-        let mut new = session.allocate(key_dtype, shape)?;
+        let mut new = session.allocate(key_dtype, shape.clone())?;
         session.run(
             program,
             &[("ids", HostSlice::I32(&ids))],

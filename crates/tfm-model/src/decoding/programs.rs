@@ -78,8 +78,8 @@ impl Programs {
         cached(&self.encode, shape, || {
             let EncodeShape { tokens: t, sequences, pools } = shape;
             let mut net = Network::new(config, numerics);
-            let tokens = net.graph.indices("tokens", config.source_vocabulary, [t]);
-            let positions = net.graph.indices("positions", config.max_positions, [t]);
+            let tokens = net.graph.indices("tokens", config.source.vocabulary, [t]);
+            let positions = net.graph.indices("positions", config.source.longest_sequence(), [t]);
             let sources = Sequences::input(&mut net.graph, "source", sequences, t, t);
             let memory = net.encoder(tokens, positions, sources);
             let rows = net.graph.indices("cross_rows", pools.cross, [t]);
@@ -106,10 +106,10 @@ impl Programs {
                     (false, renormalized, normalizers)
                 }
             };
-            let vocabulary = config.target_vocabulary;
+            let vocabulary = config.target.vocabulary;
             let mut net = Network::new(config, numerics);
             let tokens = net.graph.indices("tokens", vocabulary, [n]);
-            let positions = net.graph.indices("positions", config.max_positions, [n]);
+            let positions = net.graph.indices("positions", config.target.longest_sequence(), [n]);
             let keys = DecoderKeys::Step {
                 pools,
                 new_rows: net.graph.indices("new_rows", pools.own, [n]),

@@ -115,7 +115,7 @@ impl Worker {
     /// Lets each sentence from now on choose among the tokens that `shortlist` has for its source; with `None`, among all.
     /// The shortlist is one of the model's vocabularies.
     pub fn set_shortlist(&mut self, shortlist: Option<Arc<Shortlist>>) {
-        let vocabulary = self.config.target_vocabulary;
+        let vocabulary = self.config.target.vocabulary;
         self.shortlists = shortlist.map(|shortlist| Shortlists::new(shortlist, vocabulary));
     }
 
@@ -147,7 +147,7 @@ impl Worker {
         next: &mut dyn FnMut(bool) -> Arrival,
         done: &mut dyn FnMut(usize, Vec<Hypothesis>),
     ) -> Result<()> {
-        options.validate(self.config.target_vocabulary, self.config.max_positions)?;
+        options.validate(self.config.target.vocabulary, self.config.target.longest_sequence())?;
         let capacity = (limits.hypotheses / options.num_beams).min(limits.sentences).max(1);
         self.memory.ban(&mut self.session, &static_bans(options))?;
         if let Some(shortlists) = &mut self.shortlists {
@@ -185,7 +185,7 @@ impl Worker {
         let mut cross_rows: Vec<i32> = Vec::new();
         let mut exhausted = false;
         let first = self.sentences.len();
-        let limit = self.config.max_positions;
+        let limit = self.config.target.longest_sequence();
         let in_use = self.sentences.iter().map(|x| rows(options, x.cross.1, x.position, limit));
         let (mut in_use, most) = (in_use.sum::<usize>(), limits.memory / self.row_bytes());
         if self.waiting.is_some() && first > 0 && in_use > most - most / 4 {
@@ -208,7 +208,7 @@ impl Worker {
                 self.waiting = Some(request);
                 break;
             }
-            let start = self.memory.take_range(&mut self.session, &self.config, length)?;
+            let start = self.memory.take_range(&mut self.session, length)?;
             ranges.extend([tokens.len() as i32, length as i32]);
             tokens.extend(request.source.iter().map(|&token| token as i32));
             positions.extend(0..length as i32);
@@ -265,15 +265,15 @@ impl Worker {
     fn row_bytes(&self) -> usize {
         let config = &self.config;
         let size = self.numerics.key_dtype.size();
-        (2 * config.decoder.layers * config.d_model * size).max(1)
+        (2 * config.decoder.layers * config.decoder.attention.width() * size).max(1)
     }
 
     fn check(&self, request: &Request) -> Result<()> {
-        let (length, limit) = (request.source.len(), self.config.max_positions);
+        let (length, limit) = (request.source.len(), self.config.source.longest_sequence());
         if length > limit {
             return Err(Error::SourceTooLong { id: request.id, length, limit });
         }
-        let vocabulary = self.config.source_vocabulary;
+        let vocabulary = self.config.source.vocabulary;
         match request.source.iter().find(|&&token| token as usize >= vocabulary) {
             Some(&token) => Err(Error::TokenOutOfVocabulary { id: request.id, token, vocabulary }),
             None => Ok(()),
@@ -286,12 +286,12 @@ impl Worker {
             self.session.limit_threads(busy.threads());
         }
         let hypotheses: usize = self.sentences.iter().map(|sentence| sentence.rows.len()).sum();
-        self.memory.reserve_rows(&mut self.session, &self.config, hypotheses)?;
+        self.memory.reserve_rows(&mut self.session, hypotheses)?;
         let needs = self.sentences.iter().map(|sentence| sentence.search.needs());
         // The options are the same for all sentences, so the output is.
         let Some(Needs { output, candidates }) = needs.max() else { return Ok(()) };
         // Few different numbers, so that programs are found again.
-        let candidates = candidates.next_power_of_two().min(self.config.target_vocabulary);
+        let candidates = candidates.next_power_of_two().min(self.config.target.vocabulary);
         let shortlists = self.shortlists.as_mut();
         let shortlist = shortlists.map(|lists| lists.gather(&mut self.sentences, candidates));
         self.inputs.gather(&mut self.sentences, &mut self.memory);

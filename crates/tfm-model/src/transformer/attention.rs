@@ -1,8 +1,10 @@
 //! Multi-head attention (section 3.2.2).
 
 use super::Network;
-use tfm_core::fused::Attention;
-use tfm_core::{Graph, Value};
+use crate::config::{Heads, Position, RelativePositions};
+use crate::roles::{Role, Side};
+use tfm_core::fused::{Attention, RelativeBias};
+use tfm_core::{DType, Graph, Value};
 
 /// Which queries and keys belong together: the ragged batch that attention sees.
 #[derive(Debug, Clone, Copy)]
@@ -28,51 +30,70 @@ impl Network<'_> {
     /// the query `[t, heads, d_head]`.
     pub(crate) fn multi_head(
         &mut self,
+        heads: &Heads,
         x: Value,
-        heads: usize,
         context: impl FnOnce(&mut Self, Value) -> Value,
     ) -> Value {
-        let d = self.config.d_model;
-        let query = self.project(x, "query", heads);
+        let query = self.project(heads, x, "query");
         let context = context(self, query); // [t, heads, d_head]
         let rows = self.graph.shape(context).first().copied().unwrap_or(0);
-        let joined = self.graph.reshape(context, [rows, d]);
-        self.linear(joined, "output", d, d)
+        let joined = self.graph.reshape(context, [rows, heads.width()]);
+        self.linear(joined, "output", self.config.d_model, heads.biases)
     }
 
     /// A projection of x, seen as heads: `[t, heads, d_head]`.
-    pub(crate) fn project(&mut self, x: Value, name: &str, heads: usize) -> Value {
-        let d = self.config.d_model;
-        let projected = self.linear(x, name, d, d);
+    pub(crate) fn project(&mut self, heads: &Heads, x: Value, name: &str) -> Value {
+        let projected = self.linear(x, name, heads.width(), heads.biases);
         let rows = self.graph.shape(projected).first().copied().unwrap_or(0);
-        self.graph.reshape(projected, [rows, heads, d / heads])
+        self.graph.reshape(projected, [rows, heads.count, heads.size])
     }
 
-    /// Attention of the sequences of `x` to those of `memory`; to themselves where both are the same.
+    /// Attention of the sequences of `x` to those of `memory`; to themselves where both are the same. The
+    /// scores are biased by distance where there is a `bias`.
     pub(crate) fn attend(
         &mut self,
+        heads: &Heads,
         x: Value,
         memory: Value,
-        heads: usize,
         causal: bool,
+        bias: Option<(RelativeBias, Value)>,
         sequences: Sequences,
     ) -> Value {
-        let scale = self.score_scale(heads);
-        self.multi_head(x, heads, |net, query| {
-            let key = net.project(memory, "key", heads);
-            let value = net.project(memory, "value", heads);
+        self.multi_head(heads, x, |net, query| {
+            let key = net.project(heads, memory, "key");
+            let value = net.project(heads, memory, "value");
             let Sequences { query_offsets, key_ranges } = sequences;
             let dropped = net.mask(|rates| rates.attention);
             let dropout = dropped.map(|(mask, _)| mask);
-            let op = Attention { scale, causal, dropout, ..Attention::default() };
+            let relative = bias.map(|(op, _)| op);
+            let op = Attention { scale: heads.scale, causal, dropout, bias: relative };
             let mut inputs = vec![query, key, value, query_offsets, key_ranges];
             inputs.extend(dropped.map(|(_, key)| key));
+            inputs.extend(bias.map(|(_, biases)| biases));
             net.graph.fused(op, &inputs)
         })
     }
 
-    /// `1/√d_head`.
-    pub(crate) fn score_scale(&self, heads: usize) -> f64 {
-        1.0 / ((self.config.d_model / heads) as f64).sqrt()
+    /// The biases of self-attention by distance `[buckets, heads]`, which are F32 in any model.
+    pub(crate) fn relative_bias(&mut self, side: Side) -> Option<(RelativeBias, Value)> {
+        let stack = match side {
+            Side::Encoder => &self.config.encoder,
+            Side::Decoder => &self.config.decoder,
+        };
+        let Position::Relative(RelativePositions { buckets, max_distance, per_layer }) =
+            stack.position
+        else {
+            return None;
+        };
+        let shape = [buckets, stack.attention.count];
+        let biases = if per_layer {
+            self.parameter("relative_positions.weight", &shape)
+        } else {
+            self.named(&Role::RelativePositions(side).to_string(), &shape)
+        };
+        let biases = self.graph.cast(biases, DType::F32);
+        // An encoder tells keys after the query from those before it.
+        let bidirectional = side == Side::Encoder;
+        Some((RelativeBias { buckets, max_distance, bidirectional }, biases))
     }
 }

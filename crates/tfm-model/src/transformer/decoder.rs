@@ -3,6 +3,8 @@
 //! step by step: they differ in where keys and values come from.
 
 use super::{Network, Sequences};
+use crate::config::{Heads, OutputBias, Stack};
+use crate::roles::{Side, TARGET_EMBEDDING};
 use tfm_core::fused::{
     Attention, Precision, RowTableAttention, TopLogits, TopOfLinear, TopOfShortlist,
 };
@@ -75,20 +77,24 @@ impl Network<'_> {
     fn decoder_states(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
         let config = self.config;
         self.scoped("decoder", |net| {
-            let mut x =
-                net.embed("target_embedding.weight", config.target_vocabulary, tokens, positions);
+            let norm = &config.decoder.norm;
+            let mut x = net.embed(&config.target, norm, TARGET_EMBEDDING, tokens, positions);
             for layer in 0..config.decoder.layers {
                 x = net.scoped(&format!("layers.{layer}"), |net| net.decoder_layer(x, layer, keys));
             }
-            if config.final_norm { net.norm(x, "final_norm") } else { x }
+            if norm.after_last_layer {
+                x = net.norm(norm, x, "final_norm");
+            }
+            net.graph.scale(x, config.output.scale)
         })
     }
 
     /// Weight and bias of the logits.
     fn output_projection(&mut self) -> (Value, Option<Value>) {
-        let (v, d) = (self.config.target_vocabulary, self.config.d_model);
+        let (v, d) = (self.config.target.vocabulary, self.config.d_model);
         let weight = self.parameter("weight", &[v, d]);
-        (weight, self.config.output_bias.then(|| self.parameter("bias", &[v])))
+        let has_bias = self.config.output.bias != OutputBias::None;
+        (weight, has_bias.then(|| self.parameter("bias", &[v])))
     }
 
     /// The `k` most probable tokens after each of the target's, `bans [v]` added to their log-probabilities:
@@ -158,30 +164,31 @@ impl Network<'_> {
     }
 
     fn decoder_layer(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
-        let shape = self.config.decoder;
-        let x = self.residual(x, "self_attention", |net, x| net.masked_attention(x, layer, keys));
-        let x = self.residual(x, "cross_attention", |net, x| net.cross_attention(x, layer, keys));
-        self.residual(x, "feed_forward", |net, x| net.feed_forward(x, shape.ffn_dim))
+        let Stack { norm, feed_forward, .. } = &self.config.decoder;
+        let x =
+            self.residual(norm, x, "self_attention", |net, x| net.masked_attention(x, layer, keys));
+        let x =
+            self.residual(norm, x, "cross_attention", |net, x| net.cross_attention(x, layer, keys));
+        self.residual(norm, x, "feed_forward", |net, x| net.feed_forward(feed_forward, x))
     }
 
     /// Self-attention that sees no later token.
     fn masked_attention(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
-        let heads = self.config.decoder.heads;
+        let heads = &self.config.decoder.attention;
+        let bias = self.relative_bias(Side::Decoder);
         match keys {
-            DecoderKeys::Whole { targets, .. } => self.attend(x, x, heads, true, targets),
+            DecoderKeys::Whole { targets, .. } => self.attend(heads, x, x, true, bias, targets),
             DecoderKeys::Step { pools, new_rows, row_table, lengths, .. } => {
-                let op = RowTableAttention {
-                    scale: self.score_scale(heads),
-                    ..RowTableAttention::default()
-                };
-                self.multi_head(x, heads, |net, query| {
-                    let key = net.project(x, "key", heads);
-                    let value = net.project(x, "value", heads);
-                    let [key_pool, value_pool] = net.pool("self", layer, pools.own);
+                let op = RowTableAttention { scale: heads.scale, bias: bias.map(|(op, _)| op) };
+                self.multi_head(heads, x, |net, query| {
+                    let key = net.project(heads, x, "key");
+                    let value = net.project(heads, x, "value");
+                    let [key_pool, value_pool] = net.pool("self", heads, layer, pools.own);
                     let key_pool = net.keep(key_pool, key, new_rows);
                     let value_pool = net.keep(value_pool, value, new_rows);
-                    let inputs = [query, key_pool, value_pool, row_table, lengths];
-                    net.graph.row_table_attention(op, inputs)
+                    let mut inputs = vec![query, key_pool, value_pool, row_table, lengths];
+                    inputs.extend(bias.map(|(_, biases)| biases));
+                    net.graph.fused(op, &inputs)
                 })
             }
         }
@@ -189,17 +196,15 @@ impl Network<'_> {
 
     /// Attention to the encoder's output.
     fn cross_attention(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
-        let heads = self.config.decoder.heads;
+        let heads = &self.config.cross_attention;
         match keys {
-            DecoderKeys::Whole { memory, cross, .. } => self.attend(x, memory, heads, false, cross),
+            DecoderKeys::Whole { memory, cross, .. } => {
+                self.attend(heads, x, memory, false, None, cross)
+            }
             DecoderKeys::Step { pools, cross, .. } => {
-                let op = Attention {
-                    scale: self.score_scale(heads),
-                    causal: false,
-                    ..Attention::default()
-                };
-                self.multi_head(x, heads, |net, query| {
-                    let [key, value] = net.pool("cross", layer, pools.cross);
+                let op = Attention { scale: heads.scale, causal: false, ..Attention::default() };
+                self.multi_head(heads, x, |net, query| {
+                    let [key, value] = net.pool("cross", heads, layer, pools.cross);
                     net.graph
                         .attention(op, [query, key, value, cross.query_offsets, cross.key_ranges])
                 })
@@ -211,12 +216,12 @@ impl Network<'_> {
     /// them to the rows `ids [s]` of the cross pools.
     pub fn write_cross_keys(&mut self, memory: Value, ids: Value, rows: usize) {
         let config = self.config;
-        let heads = config.decoder.heads;
+        let heads = &config.cross_attention;
         self.scoped("decoder", |net| {
             for layer in 0..config.decoder.layers {
                 net.scoped(&format!("layers.{layer}.cross_attention"), |net| {
-                    let projections = ["key", "value"].map(|name| net.project(memory, name, heads));
-                    let pools = net.pool("cross", layer, rows);
+                    let projections = ["key", "value"].map(|name| net.project(heads, memory, name));
+                    let pools = net.pool("cross", heads, layer, rows);
                     for (pool, projection) in pools.into_iter().zip(projections) {
                         net.keep(pool, projection, ids);
                     }
@@ -232,9 +237,8 @@ impl Network<'_> {
     }
 
     /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.
-    fn pool(&mut self, kind: &str, layer: usize, rows: usize) -> [Value; 2] {
-        let heads = self.config.decoder.heads;
-        let (shape, dtype) = ([rows, heads, self.config.d_model / heads], self.numerics.key_dtype);
+    fn pool(&mut self, kind: &str, heads: &Heads, layer: usize, rows: usize) -> [Value; 2] {
+        let (shape, dtype) = ([rows, heads.count, heads.size], self.numerics.key_dtype);
         ["key", "value"]
             .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), dtype, shape))
     }

@@ -1,6 +1,8 @@
 //! The encoder: a stack of self-attention and feed-forward layers (section 3.1).
 
 use super::{Network, Sequences};
+use crate::config::Stack;
+use crate::roles::{SOURCE_EMBEDDING, Side};
 use tfm_core::Value;
 
 impl Network<'_> {
@@ -8,13 +10,13 @@ impl Network<'_> {
     pub fn encoder(&mut self, tokens: Value, positions: Value, sequences: Sequences) -> Value {
         let config = self.config;
         self.scoped("encoder", |net| {
-            let mut x =
-                net.embed("source_embedding.weight", config.source_vocabulary, tokens, positions);
+            let norm = &config.encoder.norm;
+            let mut x = net.embed(&config.source, norm, SOURCE_EMBEDDING, tokens, positions);
             for layer in 0..config.encoder.layers {
                 x = net.scoped(&format!("layers.{layer}"), |net| net.encoder_layer(x, sequences));
             }
-            if config.final_norm {
-                x = net.norm(x, "final_norm");
+            if norm.after_last_layer {
+                x = net.norm(norm, x, "final_norm");
             }
             net.graph.label(x, "output");
             x
@@ -22,10 +24,11 @@ impl Network<'_> {
     }
 
     fn encoder_layer(&mut self, x: Value, sequences: Sequences) -> Value {
-        let shape = self.config.encoder;
-        let x = self.residual(x, "self_attention", |net, x| {
-            net.attend(x, x, shape.heads, false, sequences)
+        let Stack { attention, feed_forward, norm, .. } = &self.config.encoder;
+        let x = self.residual(norm, x, "self_attention", |net, x| {
+            let bias = net.relative_bias(Side::Encoder);
+            net.attend(attention, x, x, false, bias, sequences)
         });
-        self.residual(x, "feed_forward", |net, x| net.feed_forward(x, shape.ffn_dim))
+        self.residual(norm, x, "feed_forward", |net, x| net.feed_forward(feed_forward, x))
     }
 }

@@ -1,11 +1,11 @@
 //! The parts that encoder and decoder share: linear layers, norms, residual connections, the position-wise
 //! feed-forward network, embeddings.
 
-use super::learning::{Learning, Pupil};
-use crate::config::{Config, Family, NormPlacement};
+use super::learning::{Learning, TrainingContext};
+use crate::config::{Config, Embedding, FeedForward, Norm, NormKind, NormPlacement};
 use crate::names::canonical;
 use crate::numerics::Numerics;
-use tfm_core::fused::{Embedding, Linear, LinearOperands};
+use tfm_core::fused::{self, Linear, LinearOperands};
 use tfm_core::{Graph, Value};
 
 /// A graph of the model under construction.
@@ -17,19 +17,19 @@ pub struct Network<'a> {
     /// How it is computed.
     pub numerics: Numerics,
     /// What it learns, while it is trained.
-    pub(super) pupil: Option<Pupil<'a>>,
+    pub(super) training: Option<TrainingContext<'a>>,
 }
 
 impl<'a> Network<'a> {
     /// An empty graph for the model that `config` describes, computed with these types of numbers.
     pub fn new(config: &'a Config, numerics: Numerics) -> Self {
-        Network { graph: Graph::new(), config, numerics, pupil: None }
+        Network { graph: Graph::new(), config, numerics, training: None }
     }
 
     /// An empty graph for that model in training, which is computed in `F32`.
     pub fn learning(config: &'a Config, learning: &'a Learning) -> Self {
-        let pupil = Some(Pupil::new(learning));
-        Network { pupil, ..Network::new(config, Numerics::default()) }
+        let training = Some(TrainingContext::new(learning));
+        Network { training, ..Network::new(config, Numerics::default()) }
     }
 
     /// Runs `build` inside the scope `name`.
@@ -47,9 +47,9 @@ impl<'a> Network<'a> {
         self.named(canonical(self.config, path), shape)
     }
 
-    /// `x·Wᵀ + b` from `input` to `output` features.
-    pub(crate) fn linear(&mut self, x: Value, name: &str, input: usize, output: usize) -> Value {
-        let has_bias = self.config.linear_biases;
+    /// `x·Wᵀ` to `output` features, and with a bias `x·Wᵀ + b`.
+    pub(crate) fn linear(&mut self, x: Value, name: &str, output: usize, has_bias: bool) -> Value {
+        let input = self.graph.shape(x).last().copied().unwrap_or(0);
         self.scoped(name, |net| {
             let weight = net.parameter("weight", &[output, input]);
             let bias = has_bias.then(|| net.parameter("bias", &[output]));
@@ -66,12 +66,18 @@ impl<'a> Network<'a> {
         self.graph.fused(op, &operands.list())
     }
 
-    /// Layer normalisation over the last axis.
-    pub(crate) fn norm(&mut self, x: Value, name: &str) -> Value {
-        let (d, epsilon) = (self.config.d_model, self.config.norm_epsilon);
+    /// Normalisation over the last axis.
+    pub(crate) fn norm(&mut self, norm: &Norm, x: Value, name: &str) -> Value {
+        let (d, epsilon) = (self.config.d_model, norm.epsilon);
         self.scoped(name, |net| {
-            let (weight, bias) = (net.parameter("weight", &[d]), net.parameter("bias", &[d]));
-            net.graph.layer_norm(x, weight, bias, epsilon)
+            let weight = net.parameter("weight", &[d]);
+            match norm.kind {
+                NormKind::Layer => {
+                    let bias = net.parameter("bias", &[d]);
+                    net.graph.layer_norm(x, weight, bias, epsilon)
+                }
+                NormKind::RootMeanSquare => net.graph.rms_norm(x, weight, epsilon),
+            }
         })
     }
 
@@ -79,55 +85,65 @@ impl<'a> Network<'a> {
     /// `x + sublayer(norm(x))` in the pre-norm Transformer.
     pub(crate) fn residual(
         &mut self,
+        norm: &Norm,
         x: Value,
         name: &str,
         sublayer: impl FnOnce(&mut Self, Value) -> Value,
     ) -> Value {
-        let norm = format!("{name}_norm");
-        match self.config.norm_placement {
+        let norm_name = format!("{name}_norm");
+        match norm.placement {
             NormPlacement::Post => {
                 let y = self.scoped(name, |net| sublayer(net, x));
                 let sum = self.add_dropped(x, y);
-                self.norm(sum, &norm)
+                self.norm(norm, sum, &norm_name)
             }
             NormPlacement::Pre => {
-                let normal = self.norm(x, &norm);
+                let normal = self.norm(norm, x, &norm_name);
                 let y = self.scoped(name, |net| sublayer(net, normal));
                 self.add_dropped(x, y)
             }
         }
     }
 
-    /// `FFN(x) = f(x·W₁ + b₁)·W₂ + b₂` (section 3.3).
-    pub(crate) fn feed_forward(&mut self, x: Value, d_inner: usize) -> Value {
-        let d = self.config.d_model;
-        let inner = self.linear(x, "inner", d, d_inner);
-        let active = self.graph.activate(self.config.activation, inner);
-        let active = self.dropped(active, |rates| rates.activation);
-        self.linear(active, "outer", d_inner, d)
+    /// `FFN(x) = f(x·W₁ + b₁)·W₂ + b₂` (section 3.3); gated, `(f(x·V)∘(x·W₁))·W₂` (Shazeer 2020).
+    pub(crate) fn feed_forward(&mut self, shape: &FeedForward, x: Value) -> Value {
+        let FeedForward { inner, activation, gated, biases } = *shape;
+        let activated = self.linear(x, if gated { "gate" } else { "inner" }, inner, biases);
+        let mut hidden = self.graph.activate(activation, activated);
+        if gated {
+            let linear = self.linear(x, "inner", inner, biases);
+            hidden = self.graph.mul(hidden, linear);
+        }
+        let hidden = self.dropped(hidden, |rates| rates.activation);
+        self.linear(hidden, "outer", self.config.d_model, biases)
     }
 
-    /// Scaled token embeddings plus positional encodings (sections 3.4 and 3.5): `[t, d_model]`.
+    /// Scaled token embeddings, plus positional encodings where there is a table of them (sections 3.4 and
+    /// 3.5): `[t, d_model]`.
     pub(crate) fn embed(
         &mut self,
+        embedding: &Embedding,
+        norm: &Norm,
         table: &str,
-        rows: usize,
         tokens: Value,
         positions: Value,
     ) -> Value {
-        let config = self.config;
-        let d = config.d_model;
-        let table = self.named(canonical(config, table), &[rows, d]);
-        let encoding = self.parameter("positions.weight", &[config.max_positions, d]);
-        // Marian's tables do not learn the row of the padding token, which its decoder begins with.
-        let unlearnt = config.special.pad.filter(|_| config.family == Family::Marian);
-        let op = Embedding {
-            scale: config.embedding_scale,
-            positions: true,
-            unlearnt,
+        let d = self.config.d_model;
+        let table = self.named(canonical(self.config, table), &[embedding.vocabulary, d]);
+        let op = fused::Embedding {
+            scale: embedding.scale,
+            positions: embedding.positions.is_some(),
+            unlearnt: embedding.unlearnt,
             precision: self.numerics.precision,
         };
-        let x = self.graph.fused(op, &[tokens, table, positions, encoding]);
+        let mut inputs = vec![tokens, table];
+        if let Some(encoding) = embedding.positions {
+            inputs.extend([positions, self.parameter("positions.weight", &[encoding.rows, d])]);
+        }
+        let mut x = self.graph.fused(op, &inputs);
+        if norm.after_embedding {
+            x = self.norm(norm, x, "embedding_norm");
+        }
         self.dropped(x, |rates| rates.residual)
     }
 }

@@ -52,8 +52,8 @@ pub struct Learning {
     pub adapters: Option<Adapters>,
 }
 
-/// The learning of one graph under construction.
-pub(super) struct Pupil<'a> {
+/// The learning of one graph under construction: what it has met so far.
+pub(super) struct TrainingContext<'a> {
     pub(super) learning: &'a Learning,
     /// The learnt parameters met so far.
     pub(super) parameters: BTreeMap<String, Value>,
@@ -63,9 +63,9 @@ pub(super) struct Pupil<'a> {
     streams: u32,
 }
 
-impl<'a> Pupil<'a> {
+impl<'a> TrainingContext<'a> {
     pub(super) fn new(learning: &'a Learning) -> Self {
-        Pupil { learning, parameters: BTreeMap::new(), key: None, streams: 0 }
+        TrainingContext { learning, parameters: BTreeMap::new(), key: None, streams: 0 }
     }
 }
 
@@ -75,17 +75,17 @@ pub const RANDOM_KEY: &str = "random_key";
 impl Network<'_> {
     /// The parameters met so far that are learnt, with their names, in the order of the names.
     pub fn learnt(&self) -> Vec<(String, Value)> {
-        let parameters = self.pupil.iter().flat_map(|pupil| &pupil.parameters);
+        let parameters = self.training.iter().flat_map(|training| &training.parameters);
         parameters.map(|(name, value)| (name.clone(), *value)).collect()
     }
 
     /// The parameter of that canonical name: a state where it is learnt.
     pub(super) fn named(&mut self, name: &str, shape: &[usize]) -> Value {
-        match &mut self.pupil {
-            Some(pupil) if pupil.learning.learnt.contains(name) => {
+        match &mut self.training {
+            Some(training) if training.learning.learnt.contains(name) => {
                 let graph = &mut self.graph;
                 let new = || graph.state(name, DType::F32, shape);
-                *pupil.parameters.entry(name.into()).or_insert_with(new)
+                *training.parameters.entry(name.into()).or_insert_with(new)
             }
             _ => self.graph.parameter(name, self.numerics.dtype, shape),
         }
@@ -96,15 +96,15 @@ impl Network<'_> {
         &mut self,
         rate: impl Fn(&DropoutRates) -> f32,
     ) -> Option<(DropoutMask, Value)> {
-        let pupil = self.pupil.as_mut()?;
-        let rate = rate(&pupil.learning.dropout);
+        let training = self.training.as_mut()?;
+        let rate = rate(&training.learning.dropout);
         if rate == 0.0 {
             return None;
         }
         let graph = &mut self.graph;
-        let key = *pupil.key.get_or_insert_with(|| graph.input(RANDOM_KEY, DType::I32, [3]));
-        pupil.streams += 1;
-        Some((DropoutMask { rate, stream: pupil.streams }, key))
+        let key = *training.key.get_or_insert_with(|| graph.input(RANDOM_KEY, DType::I32, [3]));
+        training.streams += 1;
+        Some((DropoutMask { rate, stream: training.streams }, key))
     }
 
     /// `x`, some of its elements dropped.
@@ -126,8 +126,8 @@ impl Network<'_> {
     /// `y`, with the low-rank change of the current scope's linear layer, where there is one.
     pub(super) fn adapted(&mut self, x: Value, y: Value, input: usize, output: usize) -> Value {
         let scope = self.graph.scope().to_string();
-        let Some((rank, alpha)) = self.pupil.as_ref().and_then(|pupil| {
-            let adapters = pupil.learning.adapters.as_ref()?;
+        let Some((rank, alpha)) = self.training.as_ref().and_then(|training| {
+            let adapters = training.learning.adapters.as_ref()?;
             adapters.has(&scope).then_some((adapters.rank, adapters.alpha))
         }) else {
             return y;

@@ -1,6 +1,7 @@
 //! Sinusoidal positional encoding (section 3.5).
 
-use crate::config::SinusoidLayout;
+use crate::config::{Config, PositionKind, PositionTable, SinusoidLayout};
+use tfm_core::Tensor;
 
 /// The table `[rows, d]`, row-major: `sin(p/10000^(2i/d))` and `cos(p/10000^(2i/d))` for position p and
 /// i = 0 … d/2 − 1, laid out as the family does. An odd d has one sine more.
@@ -24,6 +25,32 @@ pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
         }
     }
     table
+}
+
+/// The table of sinusoids of that name, and its layout, if that is what the parameter is.
+fn sinusoidal(config: &Config, name: &str) -> Option<(PositionTable, SinusoidLayout)> {
+    let embedding = match name {
+        "encoder.positions.weight" => &config.source,
+        "decoder.positions.weight" => &config.target,
+        _ => return None,
+    };
+    let table = embedding.positions?;
+    match table.kind {
+        PositionKind::Sinusoidal(layout) => Some((table, layout)),
+        PositionKind::Learned { .. } => None,
+    }
+}
+
+/// The parameter of that name, if it is one that is computed: a table of sinusoids.
+pub fn computed(config: &Config, name: &str) -> Option<Tensor> {
+    let (table, layout) = sinusoidal(config, name)?;
+    let (rows, d) = (table.rows, config.d_model);
+    Tensor::from_f32([rows, d], sinusoids(rows, d, layout)).ok()
+}
+
+/// Whether the parameter of that name is one that is computed.
+pub(crate) fn is_computed(config: &Config, name: &str) -> bool {
+    sinusoidal(config, name).is_some()
 }
 
 #[cfg(test)]

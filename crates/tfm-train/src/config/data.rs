@@ -1,7 +1,7 @@
 //! `[tokenizer]`, `[data]` and `[batch]`: what is learnt from, and in which portions.
 
 use super::table::Table;
-use super::{Model, Places, Start};
+use super::{BaseFolders, Model, Start};
 use std::path::{Path, PathBuf};
 
 /// Where the tokeniser comes from.
@@ -163,7 +163,7 @@ impl TokenizerSource {
     pub(super) fn read(
         table: &mut Table<'_>,
         model: Option<&Model>,
-        places: &Places<'_>,
+        folders: &BaseFolders<'_>,
     ) -> Option<Self> {
         let mut sampling = table.table("sampling");
         let alpha = sampling
@@ -184,7 +184,7 @@ impl TokenizerSource {
             return Some(TokenizerSource { origin, sampling: alpha });
         }
         if table.has("directory") {
-            let folder = table.text("directory").map(|folder| places.path(&folder));
+            let folder = table.text("directory").map(|folder| folders.path(&folder));
             let why = "belongs to a tokeniser that is made, but `directory` names one: take one of them away";
             table.refuse(&recipe_keys, why);
             let origin = TokenizerOrigin::Directory(folder?);
@@ -217,10 +217,10 @@ fn shares_embeddings(model: Option<&Model>) -> bool {
 }
 
 impl Data {
-    pub(super) fn read(table: &mut Table<'_>, places: &Places<'_>) -> Option<Self> {
-        let written = table.text("root").map(|root| places.path(&root));
-        let root = places.data_root.map(Path::to_path_buf).or(written);
-        let root = root.unwrap_or_else(|| places.folder.to_path_buf());
+    pub(super) fn read(table: &mut Table<'_>, folders: &BaseFolders<'_>) -> Option<Self> {
+        let written = table.text("root").map(|root| folders.path(&root));
+        let root = folders.data_root.map(Path::to_path_buf).or(written);
+        let root = root.unwrap_or_else(|| folders.folder.to_path_buf());
         let synthetic = Synthetic::read(&mut table.table("synthetic"));
         let files = corpora(table, "train", &root);
         let train = match (table.has("train"), table.has("synthetic")) {

@@ -118,7 +118,7 @@ impl TrainConfig {
         // What a broken file seems to say is not worth faults of its own.
         if errors.is_empty() {
             let mut root = Table::root(&document, toml.get_ref());
-            config = read(&mut root, text, &Places { folder, data_root });
+            config = read(&mut root, text, &BaseFolders { folder, data_root });
         }
         let mut faults = document.faults.into_inner();
         faults.sort_by_key(|fault| fault.line);
@@ -127,26 +127,26 @@ impl TrainConfig {
 }
 
 /// What paths are relative to.
-struct Places<'p> {
+struct BaseFolders<'p> {
     folder: &'p Path,
     data_root: Option<&'p Path>,
 }
 
-impl Places<'_> {
+impl BaseFolders<'_> {
     fn path(&self, written: &str) -> PathBuf {
         self.folder.join(written)
     }
 }
 
 /// Reads all sections, so that the faults of each are found; `None` if one has too many faults to be made.
-fn read(root: &mut Table<'_>, text: &str, places: &Places<'_>) -> Option<TrainConfig> {
-    let model = Model::read(&mut root.table("model"), places);
+fn read(root: &mut Table<'_>, text: &str, folders: &BaseFolders<'_>) -> Option<TrainConfig> {
+    let model = Model::read(&mut root.table("model"), folders);
     let lora = Lora::read(&mut root.table("lora"));
-    let tokenizer = TokenizerSource::read(&mut root.table("tokenizer"), model.as_ref(), places);
-    let data = Data::read(&mut root.table("data"), places);
+    let tokenizer = TokenizerSource::read(&mut root.table("tokenizer"), model.as_ref(), folders);
+    let data = Data::read(&mut root.table("data"), folders);
     let batch = Batching::read(&mut root.table("batch"));
     let optimizer = Optimizer::read(&mut root.table("optimizer"));
-    let run = Run::read(&mut root.table("run"), places);
+    let run = Run::read(&mut root.table("run"), folders);
     let updates = run.as_ref().and_then(|run| run.updates);
     let schedule = optimization::schedule(&mut root.table("schedule"), updates);
     let loss = Loss::read(&mut root.table("loss"));

@@ -1,14 +1,14 @@
 //! `[model]` and `[lora]`: what is trained.
 
-use super::Places;
+use super::BaseFolders;
 use super::table::Table;
 use std::path::PathBuf;
 use tfm_model::config::{
-    Activation, Config, Family, NormPlacement, Positions, SinusoidLayout, SpecialTokens, Stack,
+    Activation, Config, Embedding, FeedForward, Heads, Norm, NormKind, NormPlacement, Output,
+    OutputBias, Position, PositionKind, PositionTable, SpecialTokens, Stack,
 };
+use tfm_model::families::{FAMILIES, Family};
 
-const FAMILIES: [(&str, Family); 2] =
-    [("marian", Family::Marian), ("transformer", Family::Transformer)];
 const ACTIVATIONS: [(&str, Activation); 5] = [
     ("relu", Activation::Relu),
     ("gelu", Activation::Gelu),
@@ -19,8 +19,8 @@ const ACTIVATIONS: [(&str, Activation); 5] = [
 const NORMS: [(&str, NormPlacement); 2] =
     [("post", NormPlacement::Post), ("pre", NormPlacement::Pre)];
 
-/// What a new model of the family "marian" cannot choose, for its files have no place for it.
-const FIXED_IN_MARIAN: [&str; 6] =
+/// What a new model cannot choose where its family's files have no place for it.
+const FIXED: [&str; 6] =
     ["norm", "final_norm", "norm_epsilon", "positions", "biases", "output_bias"];
 
 /// The model to train.
@@ -41,17 +41,28 @@ pub enum Start {
     Pretrained(PathBuf),
 }
 
+/// The sizes of a stack's layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layers {
+    /// How many layers.
+    pub layers: usize,
+    /// Attention heads of a layer; they share `d_model` evenly.
+    pub heads: usize,
+    /// Inner features of the feed-forward network.
+    pub ffn_dim: usize,
+}
+
 /// A model's shape: all of [`Config`] but the vocabulary, which comes with the tokeniser.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Architecture {
     /// How files name the weights.
-    pub family: Family,
+    pub family: &'static Family,
     /// Features of a token's representation.
     pub d_model: usize,
     /// The encoder's layers.
-    pub encoder: Stack,
+    pub encoder: Layers,
     /// The decoder's layers.
-    pub decoder: Stack,
+    pub decoder: Layers,
     /// The feed-forward network's activation.
     pub activation: Activation,
     /// Where the layer norms stand.
@@ -60,8 +71,8 @@ pub struct Architecture {
     pub final_norm: bool,
     /// What layer norms add to the variance.
     pub norm_epsilon: f64,
-    /// How positions enter.
-    pub positions: Positions,
+    /// Where the vectors of positions come from.
+    pub positions: PositionKind,
     /// The longest sequence, in tokens.
     pub max_positions: usize,
     /// Whether token embeddings are multiplied by `√d_model`.
@@ -72,8 +83,8 @@ pub struct Architecture {
     pub share_embeddings: bool,
     /// Whether the output projection is the target embedding table.
     pub tie_output: bool,
-    /// Whether the logits have a bias.
-    pub output_bias: bool,
+    /// What is added to the logits.
+    pub output_bias: OutputBias,
 }
 
 /// Low-rank adapters: `W + alpha / rank · B A` with `W` frozen (Hu et al., "LoRA", 2021).
@@ -88,7 +99,7 @@ pub struct Lora {
 }
 
 impl Model {
-    pub(super) fn read(table: &mut Table<'_>, places: &Places<'_>) -> Option<Self> {
+    pub(super) fn read(table: &mut Table<'_>, folders: &BaseFolders<'_>) -> Option<Self> {
         let freeze = table.texts("freeze").unwrap_or_default();
         for pattern in &freeze {
             let name = pattern.strip_suffix("**").unwrap_or(pattern);
@@ -100,7 +111,7 @@ impl Model {
             }
         }
         if table.has("init_from") {
-            let start = table.text("init_from").map(|folder| places.path(&folder));
+            let start = table.text("init_from").map(|folder| folders.path(&folder));
             let why = "comes with the model of init_from: take one of them away";
             table.refuse(&Architecture::KEYS, why);
             return Some(Model { start: Start::Pretrained(start?), freeze });
@@ -132,52 +143,56 @@ impl Architecture {
     ];
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let family = table.choice("family", &FAMILIES);
+        let families = FAMILIES.map(|family| (family.model_type(), family));
+        let family = table.choice("family", &families);
         let family = table.required("family", family);
         let d_model = table.size("d_model", 1..=1 << 16);
         let d_model = table.required("d_model", d_model);
         let encoder = stack(&mut table.table("encoder"), d_model);
         let decoder = stack(&mut table.table("decoder"), d_model);
-        if family == Some(Family::Marian) {
-            let why = "is fixed in the files of the family \"marian\"; family = \"transformer\" has the choice";
-            table.refuse(&FIXED_IN_MARIAN, why);
+        // Where there is no family, the faults of one that has all choices are told with that.
+        let open = FAMILIES.into_iter().find(|family| family.template().is_open);
+        let shown = family.or(open)?;
+        let template = shown.template();
+        if let (false, Some(open)) = (template.is_open, open) {
+            let (fixed, open) = (shown.model_type(), open.model_type());
+            let why = format!(
+                "is fixed in the files of the family \"{fixed}\"; family = \"{open}\" has the choice"
+            );
+            table.refuse(&FIXED, &why);
         }
-        let marian = family == Some(Family::Marian);
-        let default = if marian { Activation::Swish } else { Activation::Relu };
-        let activation = table.choice("activation", &ACTIVATIONS).unwrap_or(default);
+        let activation = table.choice("activation", &ACTIVATIONS).unwrap_or(template.activation);
         let share_embeddings = table.flag("share_embeddings").unwrap_or(true);
         let tie_output = table.flag("tie_output").unwrap_or(true);
         let max_positions = table.size("max_positions", 1..=1 << 20).unwrap_or(512);
         let scale_embeddings = table.flag("scale_embeddings").unwrap_or(true);
         let fixed = Architecture {
-            family: family.unwrap_or(Family::Transformer),
+            family: shown,
             d_model: d_model.unwrap_or(0),
-            encoder: encoder.unwrap_or(Stack { layers: 0, heads: 0, ffn_dim: 0 }),
-            decoder: decoder.unwrap_or(Stack { layers: 0, heads: 0, ffn_dim: 0 }),
+            encoder: encoder.unwrap_or(Layers { layers: 0, heads: 0, ffn_dim: 0 }),
+            decoder: decoder.unwrap_or(Layers { layers: 0, heads: 0, ffn_dim: 0 }),
             activation,
             norm: NormPlacement::Post,
             final_norm: false,
             norm_epsilon: 1e-5,
-            positions: Positions::Sinusoidal(SinusoidLayout::Halves),
+            positions: PositionKind::Sinusoidal(template.sinusoids),
             max_positions,
             scale_embeddings,
             biases: true,
             share_embeddings,
             tie_output,
-            output_bias: true,
+            output_bias: template.output_bias,
         };
-        let architecture = if marian { fixed } else { fixed.with_choices(table) };
+        let architecture = if template.is_open { fixed.with_choices(table) } else { fixed };
         (family.is_some() && d_model.is_some() && encoder.is_some() && decoder.is_some())
             .then_some(architecture)
     }
 
-    /// What the family "transformer" may choose.
+    /// What may be chosen where the files of the family have a place for it.
     fn with_choices(self, table: &mut Table<'_>) -> Self {
         let norm = table.choice("norm", &NORMS).unwrap_or(NormPlacement::Post);
-        let positions = [
-            ("sinusoidal", Positions::Sinusoidal(SinusoidLayout::Interleaved)),
-            ("learned", Positions::Learned { offset: 0 }),
-        ];
+        let positions =
+            [("sinusoidal", self.positions), ("learned", PositionKind::Learned { offset: 0 })];
         let epsilon = table.number("norm_epsilon", "a number between 0 and 1", |epsilon| {
             epsilon > 0.0 && epsilon < 1.0
         });
@@ -188,37 +203,64 @@ impl Architecture {
             norm_epsilon: epsilon.unwrap_or(self.norm_epsilon),
             positions: table.choice("positions", &positions).unwrap_or(positions[0].1),
             biases: table.flag("biases").unwrap_or(true),
-            output_bias: table.flag("output_bias").unwrap_or(!self.tie_output),
+            output_bias: if table.flag("output_bias").unwrap_or(!self.tie_output) {
+                OutputBias::Learnt
+            } else {
+                OutputBias::None
+            },
             ..self
         }
     }
 
     /// The model's description, with a tokeniser's vocabularies and tokens.
     pub fn config(&self, source: usize, target: usize, special: SpecialTokens) -> Config {
+        let unlearnt = special.pad.filter(|_| self.family.template().unlearnt_padding);
+        let scale = if self.scale_embeddings { (self.d_model as f64).sqrt() } else { 1.0 };
+        let positions = PositionTable { rows: self.max_positions, kind: self.positions };
+        let embedding =
+            |vocabulary| Embedding { vocabulary, scale, positions: Some(positions), unlearnt };
         Config {
-            family: self.family,
             d_model: self.d_model,
-            encoder: self.encoder,
-            decoder: self.decoder,
-            source_vocabulary: source,
-            target_vocabulary: target,
-            norm_placement: self.norm,
-            final_norm: self.final_norm,
-            norm_epsilon: self.norm_epsilon,
-            positions: self.positions,
-            max_positions: self.max_positions,
-            embedding_scale: if self.scale_embeddings { (self.d_model as f64).sqrt() } else { 1.0 },
-            activation: self.activation,
-            linear_biases: self.biases,
+            encoder: self.stack(self.encoder),
+            decoder: self.stack(self.decoder),
+            cross_attention: self.heads(self.decoder),
+            source: embedding(source),
+            target: embedding(target),
             shared_embeddings: self.share_embeddings,
-            tied_output: self.tie_output,
-            output_bias: self.output_bias,
+            output: Output { tied: self.tie_output, bias: self.output_bias, scale: 1.0 },
             special,
         }
     }
+
+    fn stack(&self, sizes: Layers) -> Stack {
+        Stack {
+            layers: sizes.layers,
+            attention: self.heads(sizes),
+            position: Position::None,
+            feed_forward: FeedForward {
+                inner: sizes.ffn_dim,
+                activation: self.activation,
+                gated: false,
+                biases: self.biases,
+            },
+            norm: Norm {
+                kind: NormKind::Layer,
+                epsilon: self.norm_epsilon,
+                placement: self.norm,
+                after_embedding: false,
+                after_last_layer: self.final_norm,
+            },
+        }
+    }
+
+    fn heads(&self, sizes: Layers) -> Heads {
+        let size = self.d_model.checked_div(sizes.heads).unwrap_or(0);
+        let scale = 1.0 / (size as f64).sqrt();
+        Heads { count: sizes.heads, size, scale, biases: self.biases }
+    }
 }
 
-fn stack(table: &mut Table<'_>, d_model: Option<usize>) -> Option<Stack> {
+fn stack(table: &mut Table<'_>, d_model: Option<usize>) -> Option<Layers> {
     if !table.is_there() {
         table.fault("", "is missing, as in { layers = 6, heads = 8, ffn_dim = 2048 }");
     }
@@ -234,7 +276,7 @@ fn stack(table: &mut Table<'_>, d_model: Option<usize>) -> Option<Stack> {
     if !d_model.is_multiple_of(heads) {
         table.fault("heads", format!("is {heads}, but must divide model.d_model = {d_model}"));
     }
-    Some(Stack { layers: layers?, heads, ffn_dim: ffn_dim? })
+    Some(Layers { layers: layers?, heads, ffn_dim: ffn_dim? })
 }
 
 impl Lora {

@@ -1,6 +1,6 @@
 //! `[run]`, `[validation]` and `[checkpoint]`.
 
-use super::Places;
+use super::BaseFolders;
 use super::table::Table;
 use std::path::PathBuf;
 
@@ -91,9 +91,9 @@ pub struct Checkpoints {
 }
 
 impl Run {
-    pub(super) fn read(table: &mut Table<'_>, places: &Places<'_>) -> Option<Self> {
+    pub(super) fn read(table: &mut Table<'_>, folders: &BaseFolders<'_>) -> Option<Self> {
         let output = table.text("output");
-        let output = table.required("output", output).map(|folder| places.path(&folder));
+        let output = table.required("output", output).map(|folder| folders.path(&folder));
         let updates = table.count("updates", 1..=1 << 40);
         let epochs = table.count("epochs", 1..=1 << 30);
         if !table.has("updates") && !table.has("epochs") {

@@ -122,7 +122,7 @@ impl Graphs<'_> {
         let graph = &mut net.graph;
         let outer = graph.enter("loss");
         let tokens = pairs.target_tokens();
-        let labels = graph.indices(LABELS, self.config.target_vocabulary, [tokens]);
+        let labels = graph.indices(LABELS, self.config.target.vocabulary, [tokens]);
         let losses = graph.cross_entropy(logits, labels, smoothing);
         let total = graph.reduce(ReduceOp::Sum, losses, 0);
         let total = graph.reshape(total, Shape::default());

@@ -18,7 +18,7 @@ use tfm_text::copy_tokenizer;
 /// [`Error::Write`]; weights that are not finite.
 pub(super) fn write(folder: &Path, weights: Weights, prepared: &Prepared) -> Result<()> {
     let source = trained(weights, prepared);
-    export(folder, &prepared.config, &prepared.generation, &source, ElementType::F32)?;
+    export(folder, &prepared.description(), &source, ElementType::F32)?;
     Ok(copy_tokenizer(&prepared.tokenizer_folder, folder)?)
 }
 

@@ -74,7 +74,7 @@ pub(super) fn measure(
         for pair in 0..count {
             let [source, reference] = pairs.texts(pair).unwrap_or_default();
             let mut ids = prepared.tokenizer.encode_source(source)?;
-            ids.truncate(prepared.config.max_positions);
+            ids.truncate(prepared.config.source.longest_sequence());
             sources.push(ids);
             references.push(reference.to_owned());
         }

@@ -15,7 +15,9 @@ use tfm_core::fused::Adam;
 use tfm_core::{ParameterSource, Tensor};
 use tfm_model::config::SpecialTokens;
 use tfm_model::transformer::{Adapters, DropoutRates, Learning};
-use tfm_model::{Checkpoint, Config, GenerationOptions, Parameters, computed, learnable};
+use tfm_model::{
+    Checkpoint, Config, Description, Family, GenerationOptions, Parameters, computed, learnable,
+};
 use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
 use tfm_text::{Sampling, Tokenizer};
 
@@ -24,7 +26,9 @@ const TOKENIZER: &str = "tokenizer";
 
 /// All that a training works with.
 pub struct Prepared {
-    /// The model's description.
+    /// Whose names its files have.
+    pub family: &'static Family,
+    /// What the model computes.
     pub config: Arc<Config>,
     /// How it generates.
     pub generation: GenerationOptions,
@@ -47,6 +51,12 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// What the files of the trained model say.
+    pub fn description(&self) -> Description {
+        let (config, generation) = (Config::clone(&self.config), self.generation.clone());
+        Description { family: self.family, config, generation }
+    }
+
     /// Makes or opens what `config` names. `say` is told what takes long.
     ///
     /// # Errors
@@ -54,38 +64,37 @@ impl Prepared {
     pub fn new(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<Self> {
         let tokenizer_folder = tokenizer_folder(config, say)?;
         let tokenizer = Arc::new(Tokenizer::from_dir(&tokenizer_folder)?);
-        let (model, generation, fixed) = match &config.model.start {
+        let (description, fixed) = match &config.model.start {
             Start::Pretrained(folder) => {
                 let checkpoint = Arc::new(Checkpoint::open(folder)?);
-                let (model, generation) =
-                    (checkpoint.config().clone(), checkpoint.generation().clone());
+                let description = checkpoint.description().clone();
                 let fixed: Arc<dyn ParameterSource> = Arc::new(Parameters::new(checkpoint));
-                (model, generation, fixed)
+                (description, fixed)
             }
             Start::Scratch(architecture) => {
                 let special = special_tokens(&tokenizer)?;
                 let [source, target] =
                     [tokenizer.source_vocab_size(), tokenizer.target_vocab_size()];
                 let generation = generation(&special, architecture.max_positions);
-                let model = architecture.config(source, target, special);
-                model.check().map_err(|faults| Error::Senseless { faults })?;
-                let fixed: Arc<dyn ParameterSource> = Arc::new(Computed(model.clone()));
-                (model, generation, fixed)
+                let config = architecture.config(source, target, special);
+                config.check().map_err(|faults| Error::Senseless { faults })?;
+                let fixed: Arc<dyn ParameterSource> = Arc::new(Computed(config.clone()));
+                (Description { family: architecture.family, config, generation }, fixed)
             }
         };
+        let Description { family, config: model, generation } = description;
         for (side, tokens, rows) in [
-            ("source", tokenizer.source_vocab_size(), model.source_vocabulary),
-            ("target", tokenizer.target_vocab_size(), model.target_vocabulary),
+            ("source", tokenizer.source_vocab_size(), model.source.vocabulary),
+            ("target", tokenizer.target_vocab_size(), model.target.vocabulary),
         ] {
             if tokens > rows {
                 return Err(Error::Vocabulary { side, tokens, rows });
             }
         }
-        if config.data.filters.maximum_tokens > model.max_positions {
-            return Err(Error::Positions {
-                tokens: config.data.filters.maximum_tokens,
-                positions: model.max_positions,
-            });
+        let positions = longest_pair(&model);
+        if config.data.filters.maximum_tokens > positions {
+            let tokens = config.data.filters.maximum_tokens;
+            return Err(Error::Positions { tokens, positions });
         }
         let sampled = config.tokenizer.sampling.is_some();
         let encoder = encoder(tokenizer.clone(), config.tokenizer.sampling);
@@ -110,6 +119,7 @@ impl Prepared {
             Arc::new(Overlay { config: model.clone(), weights: weights.clone(), rest: fixed });
         let method = method(config, &model);
         Ok(Prepared {
+            family,
             config: Arc::new(model),
             generation,
             tokenizer,
@@ -132,7 +142,7 @@ impl ParameterSource for Computed {
         match computed(&self.0, name) {
             Some(table) => Ok(table),
             None if name == "output.bias" => {
-                let zeros = vec![0.0; self.0.target_vocabulary];
+                let zeros = vec![0.0; self.0.target.vocabulary];
                 Tensor::from_f32([zeros.len()], zeros).map_err(|error| error.to_string())
             }
             None => Err("is neither learnt nor computed".into()),
@@ -333,11 +343,16 @@ fn method(config: &TrainConfig, model: &Config) -> Method {
     }
 }
 
+/// The most tokens that either side of a pair may have.
+fn longest_pair(model: &Config) -> usize {
+    model.source.longest_sequence().min(model.target.longest_sequence())
+}
+
 /// Checks that validation pairs have positions, and fit a batch.
 fn check_fits(pairs: &Pairs, model: &Config, batch_tokens: usize) -> Result<()> {
     for pair in 0..pairs.len() {
         let [source, target] = pairs.tokens(pair);
-        let limit = model.max_positions;
+        let limit = longest_pair(model);
         if source > limit || target > limit {
             let tokens = source.max(target);
             return Err(Error::ValidationPair { pair: pair + 1, tokens, limit, what: "positions" });

@@ -1,7 +1,7 @@
 //! The operations and bytes that a model's equations ask for, whoever computes them.
 
 use tfm_model::Config;
-use tfm_model::config::Stack;
+use tfm_model::config::{Heads, Stack};
 
 /// What a piece of work takes. A product and its addition are two operations.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -19,10 +19,16 @@ pub(super) struct Work {
 /// Bytes of a key's or a value's number.
 const FLOAT: f64 = 4.0;
 
-/// Weights of a layer that every token meets: of `attentions` (four projections each) and of the feed-forward network.
-fn layer(config: &Config, stack: Stack, attentions: f64) -> f64 {
-    let (d, inner) = (config.d_model as f64, stack.ffn_dim as f64);
-    attentions * 4.0 * d * d + 2.0 * d * inner
+/// Weights of one of an attention's four projections.
+fn projection(config: &Config, heads: &Heads) -> f64 {
+    (config.d_model * heads.width()) as f64
+}
+
+/// Weights of a layer's self-attention and of its feed-forward network.
+fn layer(config: &Config, stack: &Stack) -> f64 {
+    let matrices = if stack.feed_forward.gated { 3 } else { 2 };
+    let feed_forward = matrices * config.d_model * stack.feed_forward.inner;
+    4.0 * projection(config, &stack.attention) + feed_forward as f64
 }
 
 /// A step of the decoder: `hypotheses` rows that belong to `sentences` of `source` tokens, each with `past` tokens of its own.
@@ -34,29 +40,33 @@ pub(super) fn step(
     source: f64,
     past: f64,
 ) -> Work {
-    let (d, layers) = (config.d_model as f64, config.decoder.layers as f64);
+    let layers = config.decoder.layers as f64;
     // Of the four projections of the attention to the source, keys and values belong to the encoder.
-    let weights = layers * (layer(config, config.decoder, 2.0) - 2.0 * d * d)
-        + d * config.target_vocabulary as f64;
+    let cross = 2.0 * projection(config, &config.cross_attention);
+    let weights = layers * (layer(config, &config.decoder) + cross)
+        + (config.d_model * config.target.vocabulary) as f64;
+    let own = config.decoder.attention.width() as f64;
+    let other = config.cross_attention.width() as f64;
     // Scores, and the sum of values: two products with each key, one number for each feature.
-    let seen = layers * 2.0 * (past + source) * d;
+    let seen = layers * 2.0 * (past * own + source * other);
     Work {
         operations: 2.0 * weights * hypotheses,
         attention: 2.0 * seen * hypotheses,
         weights,
-        keys: FLOAT * layers * 2.0 * d * (past * hypotheses + source * sentences),
+        keys: FLOAT * layers * 2.0 * (past * hypotheses * own + source * sentences * other),
     }
 }
 
 /// The encoder over `sentences` of `length` tokens, with the keys and values that the decoder takes from it.
 pub(super) fn encoding(config: &Config, sentences: f64, length: f64) -> Work {
-    let (d, layers) = (config.d_model as f64, config.encoder.layers as f64);
-    let for_decoder = config.decoder.layers as f64 * 2.0 * d * d;
-    let weights = layers * layer(config, config.encoder, 1.0) + for_decoder;
+    let layers = config.encoder.layers as f64;
+    let cross = 2.0 * projection(config, &config.cross_attention);
+    let weights = layers * layer(config, &config.encoder) + config.decoder.layers as f64 * cross;
+    let width = config.encoder.attention.width() as f64;
     let tokens = sentences * length;
     Work {
         operations: 2.0 * weights * tokens,
-        attention: 2.0 * layers * 2.0 * length * d * tokens,
+        attention: 2.0 * layers * 2.0 * length * width * tokens,
         weights,
         keys: 0.0,
     }
@@ -81,10 +91,11 @@ pub(super) fn translation(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tfm_model::Description;
 
     fn config() -> Config {
         let json = crate::project::read(super::super::BASE_SHAPE).expect("the shape is there");
-        Config::from_json(json.as_bytes(), None).expect("the shape makes sense").0
+        Description::from_json(json.as_bytes(), None).expect("the shape makes sense").config
     }
 
     #[test]

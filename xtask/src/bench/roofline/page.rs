@@ -74,8 +74,8 @@ fn floors(peaks: &Peaks, shape: &Shape) -> String {
         config.d_model,
         config.encoder.layers,
         config.decoder.layers,
-        config.decoder.ffn_dim,
-        config.target_vocabulary,
+        config.decoder.feed_forward.inner,
+        config.target.vocabulary,
     );
     let mut add = |what: String, work: Work| {
         let floors = Precision::ALL.map(|precision| cell(peaks.floor(work, precision)));

@@ -14,7 +14,7 @@ const WORTH_A_THREAD: usize = 1 << 19;
 
 /// A matrix in a file.
 #[derive(Debug)]
-pub(super) struct StoredRows<'a> {
+pub(super) struct FileRows<'a> {
     file: &'a FileBytes,
     element_type: ElementType,
     /// Its bytes in the file.
@@ -24,7 +24,7 @@ pub(super) struct StoredRows<'a> {
     scales: &'a [f32],
 }
 
-impl<'a> StoredRows<'a> {
+impl<'a> FileRows<'a> {
     /// The bytes of a tensor of this shape, as a matrix of what lies along its first axis.
     pub(super) fn new(
         file: &'a FileBytes,
@@ -35,7 +35,7 @@ impl<'a> StoredRows<'a> {
     ) -> Self {
         let n = shape.first().copied().unwrap_or(1);
         let extents = [n, shape.elements().checked_div(n).unwrap_or(0)];
-        StoredRows { file, element_type, bytes, extents, scales }
+        FileRows { file, element_type, bytes, extents, scales }
     }
 
     /// The bytes of `count` rows.
@@ -99,7 +99,7 @@ impl<'a> StoredRows<'a> {
     }
 
     /// Whether another matrix holds the same numbers.
-    pub(super) fn same(&self, other: &StoredRows<'_>) -> bool {
+    pub(super) fn same(&self, other: &FileRows<'_>) -> bool {
         let [n, k] = self.extents;
         if other.extents != [n, k] {
             return false;
@@ -123,7 +123,7 @@ impl<'a> StoredRows<'a> {
     }
 }
 
-impl RowSource for StoredRows<'_> {
+impl RowSource for FileRows<'_> {
     fn extents(&self) -> [usize; 2] {
         self.extents
     }
@@ -170,7 +170,7 @@ impl RowSource for StoredRows<'_> {
     }
 }
 
-impl Drop for StoredRows<'_> {
+impl Drop for FileRows<'_> {
     fn drop(&mut self) {
         self.file.release(self.bytes.clone());
     }
@@ -199,11 +199,11 @@ mod tests {
         (folder, tensors)
     }
 
-    fn rows<'a>(tensors: &'a Tensors, scales: &'a [f32]) -> StoredRows<'a> {
+    fn rows<'a>(tensors: &'a Tensors, scales: &'a [f32]) -> FileRows<'a> {
         let (file, entry) = &tensors.by_name["w"];
         let element_type = ElementType::from_dtype(entry.dtype).unwrap();
         let file = &tensors.files[*file];
-        StoredRows::new(file, element_type, entry.bytes.clone(), &entry.shape, scales)
+        FileRows::new(file, element_type, entry.bytes.clone(), &entry.shape, scales)
     }
 
     /// Integers, which every type holds exactly.
@@ -271,7 +271,7 @@ mod tests {
             }
             assert!(!rows(a, &ones).same(&rows(&other, &ones)));
         }
-        let (_, integers) = &all[3];
+        let (_, integers) = all.last().unwrap();
         assert!(!rows(integers, &ones).same(&rows(integers, &twos)));
     }
 

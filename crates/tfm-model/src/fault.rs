@@ -60,7 +60,7 @@ pub enum Fault {
     },
     /// A tensor whose elements are not of a type that weights are read from.
     #[error(
-        "tensor `{tensor}` holds {found}; weights are read from F32, F16 or BF16, and matrices from I8 with scales"
+        "tensor `{tensor}` holds {found}; weights are read from F64, F32, F16 or BF16, and matrices from I8 with scales"
     )]
     ElementType {
         /// Its name in the file.

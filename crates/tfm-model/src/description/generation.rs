@@ -1,8 +1,8 @@
 //! How a model's makers generate with it: `generation_config.json`.
 
-use super::SpecialTokens;
-use super::fields::Fields;
+use crate::config::SpecialTokens;
 use crate::generation::{EarlyStopping, GenerationOptions};
+use crate::json::{Fields, one_or_list};
 use serde_json::{Map, Value, json};
 
 impl GenerationOptions {
@@ -110,14 +110,6 @@ impl GenerationOptions {
         let penalty = self.repetition_penalty;
         put("repetition_penalty", penalty != default.repetition_penalty, json!(penalty));
         put("renormalize_logits", self.renormalize_logits, json!(true));
-    }
-}
-
-/// A list of one token as the token alone, as `transformers` writes it.
-pub(super) fn one_or_list(tokens: &[u32]) -> Value {
-    match tokens {
-        [one] => json!(one),
-        many => json!(many),
     }
 }
 
