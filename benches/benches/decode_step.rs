@@ -28,7 +28,8 @@ fn graph(config: &Config) -> Graph {
         lengths: net.graph.indices("lengths", WIDTH + 1, [n]),
         cross: Sequences::input(&mut net.graph, "cross", n, n, POOLS.cross),
     };
-    let logits = net.decoder(tokens, positions, keys);
+    let states = net.decoder(tokens, positions, keys);
+    let logits = net.logits(states);
     let bias = net.graph.input("bias", DType::F32, [v]);
     let (values, ids) = net.graph.top_log_probabilities(logits, bias, CANDIDATES);
     net.graph.output(values);

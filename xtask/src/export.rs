@@ -12,8 +12,8 @@ use std::sync::Arc;
 use tfm::Model;
 use tfm_core::{ParameterSource, Session};
 use tfm_cpu::CpuBackend;
-use tfm_model::decoding::Limits;
-use tfm_model::{Forced, Generator, Numerics, Pair, Parameters};
+use tfm_model::scheduler::{Scheduler, Settings};
+use tfm_model::{Forced, Numerics, Pair, Parameters};
 
 const SCRIPT: &str = "xtask/python/compare_export.py";
 const ANSWERS: &str = "target/export.safetensors";
@@ -73,8 +73,8 @@ fn write(
         .iter()
         .map(|text| model.tokenizer().encode_source(text))
         .collect::<Result<_, _>>()?;
-    let mut generator = Generator::new(&session, &config, Numerics::default(), 1, 1)?;
-    let found = generator.generate_all(&Arc::new(options), Limits::default(), &sources)?;
+    let scheduler = Scheduler::new(&session, &config, Numerics::default(), &Settings::default())?;
+    let found = scheduler.generate(&Arc::new(options), &sources)?;
     let mut forced = Forced::new(session, config.clone(), Numerics::default());
 
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();

@@ -11,9 +11,9 @@ use tfm_core::fused::Precision;
 use tfm_core::{DType, Session};
 use tfm_cpu::CpuBackend;
 use tfm_cuda::CudaBackend;
-use tfm_model::decoding::Limits;
 use tfm_model::generation::GenerationOptions;
-use tfm_model::{Generator, Numerics, Parameters};
+use tfm_model::scheduler::{Limits, Scheduler, Settings};
+use tfm_model::{Numerics, Parameters};
 use tfm_train::report::peak_memory;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -119,9 +119,8 @@ struct Arguments {
 /// A model that is loaded, and how it is to translate.
 struct Program {
     model: Model,
-    generator: Generator,
+    scheduler: Scheduler,
     options: Arc<GenerationOptions>,
-    limits: Limits,
     text: bool,
 }
 
@@ -152,16 +151,17 @@ impl Program {
             Device::Cpu => Session::new(CpuBackend::new(threads)?, parameters),
             Device::Cuda => Session::new(CudaBackend::new(0)?, parameters),
         };
-        let generator =
-            Generator::new(&session, &config, numerics, arguments.workers, arguments.threads)?;
-        Ok(Program { model, generator, options: Arc::new(options), limits, text: arguments.text })
+        let (workers, threads) = (arguments.workers, arguments.threads);
+        let settings = Settings { workers, threads, limits, ..Settings::default() };
+        let scheduler = Scheduler::new(&session, &config, numerics, &settings)?;
+        Ok(Program { model, scheduler, options: Arc::new(options), text: arguments.text })
     }
 
     /// The best output of each line, and the tokens of all, without the end tokens.
     fn translate(&mut self, lines: &[&str]) -> Outcome<(Vec<String>, usize)> {
         let sources =
             lines.iter().map(|line| self.source(line)).collect::<Outcome<Vec<Vec<u32>>>>()?;
-        let found = self.generator.generate_all(&self.options, self.limits, &sources)?;
+        let found = self.scheduler.generate(&self.options, &sources)?;
         let mut count = 0;
         let mut outputs = Vec::with_capacity(lines.len());
         for hypotheses in &found {

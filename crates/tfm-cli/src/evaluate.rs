@@ -87,12 +87,9 @@ fn translate(arguments: &Arguments, source: &Path) -> Outcome<Vec<String>> {
     let mut sink = arguments.save.as_deref().map(Sink::open).transpose()?;
     let model = arguments.model.model()?;
     let device = arguments.model.device(arguments.quiet);
-    let options = Options {
-        dtype: arguments.model.dtype.into(),
-        scores: false,
-        ..arguments.search.options()?
-    };
-    let translator = Translator::new(&model, device, &options)?;
+    let options = Options { scores: false, ..arguments.search.options() };
+    let compute = arguments.search.compute(arguments.model.dtype.into())?;
+    let translator = Translator::with_compute(&model, device, &compute, &options)?;
     let mut progress = Progress::new(Some(source), Path::new(""), arguments.quiet);
     let mut translations = Vec::new();
     let outcome = stream(&translator, input, &mut progress, |_, translation| {

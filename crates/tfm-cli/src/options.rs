@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tfm::{ComputeType, Device, ElementType, Model, Options, Shortlist};
+use tfm::{Compute, ComputeType, Device, ElementType, Model, Options, Shortlist};
 
 /// Where results go, and how.
 #[derive(Debug, Args)]
@@ -148,19 +148,25 @@ impl From<WeightType> for ElementType {
 }
 
 impl Search {
-    pub(crate) fn options(&self) -> Outcome<Options> {
-        let shortlist = self.shortlist.as_deref().map(Shortlist::read).transpose();
-        Ok(Options {
+    pub(crate) fn options(&self) -> Options {
+        Options {
             beams: self.beam.map(NonZeroUsize::get),
             length_penalty: self.length_penalty,
             max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
             min_new_tokens: self.min_new_tokens,
             target_language: self.target_lang.clone(),
-            batch_tokens: self.batch_tokens.map(NonZeroUsize::get),
+            ..Options::default()
+        }
+    }
+
+    pub(crate) fn compute(&self, dtype: ComputeType) -> Outcome<Compute> {
+        let shortlist = self.shortlist.as_deref().map(Shortlist::read).transpose();
+        Ok(Compute {
+            dtype,
+            batch_tokens: self.batch_tokens,
             memory: self.memory.map(|mib| mib.get().saturating_mul(1 << 20)),
             pin: self.pin,
             shortlist: shortlist.map_err(tfm::Error::from)?.map(Arc::new),
-            ..Options::default()
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::render;
 use crate::translate::close;
 use clap::Args;
 use std::path::{Path, PathBuf};
-use tfm::{Options, Translator};
+use tfm::{Compute, Options, Translator};
 
 /// Pairs scored in one pass of the model.
 const BATCH: usize = 32;
@@ -80,8 +80,9 @@ fn from_columns() -> Outcome<Pairs> {
 
 fn score(arguments: &Arguments, mut pairs: Pairs, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let options = Options { dtype: arguments.model.dtype.into(), ..Options::default() };
-    let translator = Translator::new(&model, arguments.model.device(arguments.quiet), &options)?;
+    let compute = Compute { dtype: arguments.model.dtype.into(), ..Compute::default() };
+    let device = arguments.model.device(arguments.quiet);
+    let translator = Translator::with_compute(&model, device, &compute, &Options::default())?;
     let mut progress =
         Progress::new(arguments.source.as_deref(), &arguments.output.path, arguments.quiet);
     let mut outcome = Ok(());

@@ -88,10 +88,11 @@ fn translate(arguments: &Arguments, input: Input, sink: &mut Sink) -> Outcome {
         n_best: arguments.n_best.map_or(1, NonZeroUsize::get),
         scores: arguments.scores || arguments.output.format == Format::Jsonl,
         alignments: arguments.alignments,
-        dtype: arguments.model.dtype.into(),
-        ..arguments.search.options()?
+        ..arguments.search.options()
     };
-    let translator = Translator::new(&model, arguments.model.device(arguments.quiet), &options)?;
+    let compute = arguments.search.compute(arguments.model.dtype.into())?;
+    let device = arguments.model.device(arguments.quiet);
+    let translator = Translator::with_compute(&model, device, &compute, &options)?;
     let render = Render {
         format: arguments.output.format,
         n_best: arguments.n_best.is_some(),

@@ -38,11 +38,9 @@ pub enum Error {
     },
     /// A sequence with more tokens than the model has positions.
     #[error(
-        "sequence {id} has {length} tokens, but the model has {limit} positions; split or truncate it"
+        "a sequence of {length} tokens, but the model has {limit} positions; split or truncate it"
     )]
-    SourceTooLong {
-        /// Which sequence.
-        id: usize,
+    SequenceTooLong {
         /// Its tokens.
         length: usize,
         /// The most there may be.
@@ -50,11 +48,10 @@ pub enum Error {
     },
     /// A token id that the model does not know: the tokeniser belongs to another model.
     #[error(
-        "sequence {id} holds token {token}, but the vocabulary has {vocabulary}; use the model's own tokeniser"
+        "token {token} is not in the vocabulary, which has {vocabulary} tokens, from 0 on; \
+         use the model's own tokeniser"
     )]
     TokenOutOfVocabulary {
-        /// Which sequence.
-        id: usize,
         /// The token.
         token: u32,
         /// The size of the vocabulary.
@@ -63,9 +60,29 @@ pub enum Error {
     /// Options of generation that make no sense.
     #[error(transparent)]
     Generation(#[from] crate::generation::OptionsError),
-    /// The model computes numbers that are none.
+    /// A computation whose result is no number: a model that is damaged, or that needs a type of
+    /// numbers with a wider range.
+    #[error(
+        "{} of the {} numbers that `{}`{} computes are NaN or infinite; \
+         the weights are damaged, or overflow in this numeric type",
+        .0.elements, .0.shape.elements(), .0.op, in_scope(&.0.scope)
+    )]
+    NotFinite(Box<tfm_core::NotFinite>),
+    /// A request that its caller cancelled, or that the end of the scheduler did.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// A request that was not done when nobody waited for it any more.
+    #[error("the request's deadline has passed before it was done")]
+    DeadlinePassed,
+    /// A request that was not taken.
     #[error(transparent)]
-    NotFinite(#[from] crate::generation::NotFinite),
+    Rejected(#[from] crate::scheduler::Rejection),
+    /// A request whose worker has stopped by a fault of the program itself.
+    #[error("the worker that had the request has failed; this is a fault of the program")]
+    WorkerFailed,
+    /// A worker's thread could not be started.
+    #[error("cannot start a worker's thread: {0}; ask for fewer threads")]
+    Thread(std::io::Error),
     /// A parameter that the model does not have.
     #[error("the model has no parameter `{name}`")]
     UnknownParameter {
@@ -92,4 +109,8 @@ fn listed(faults: &[Fault]) -> String {
             format!("{} faults:{lines}", many.len())
         }
     }
+}
+
+fn in_scope(scope: &str) -> String {
+    if scope.is_empty() { String::new() } else { format!(" in {scope}") }
 }

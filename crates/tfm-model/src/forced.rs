@@ -45,7 +45,7 @@ impl Forced {
         let batch = Pairs::new(&self.config, pairs)?;
         let config = self.config.clone();
         let mut net = Network::new(&config, self.numerics);
-        let logits = batch.decoder(&mut net);
+        let logits = batch.logits(&mut net);
         net.graph.output(logits);
         self.run(&net.graph, &batch, &[], Vec::new()).map(|mut outputs| outputs.remove(0))
     }
@@ -62,7 +62,7 @@ impl Forced {
         check(next, v)?;
         let config = self.config.clone();
         let mut net = Network::new(&config, self.numerics);
-        let logits = batch.decoder(&mut net);
+        let logits = batch.logits(&mut net);
         let g = &mut net.graph;
         // The element of each row that belongs to the next token, by its number.
         let next_ids = g.indices("next", v, [t]);
@@ -90,7 +90,7 @@ impl Forced {
         let batch = Pairs::new(&self.config, &[pair])?;
         let config = self.config.clone();
         let mut net = Network::new(&config, self.numerics);
-        batch.decoder(&mut net);
+        batch.logits(&mut net);
         let tap = format!("decoder.layers.{layer}.cross_attention.weights");
         let outputs = self.run(&net.graph, &batch, &[], vec![tap])?;
         let weights = outputs[0].to_f64(); // [heads, target, source]

@@ -2,20 +2,19 @@
 
 pub mod checkpoint;
 pub mod config;
-pub mod decoding;
 pub mod description;
 mod error;
 pub mod families;
 mod fault;
 mod forced;
 pub mod generation;
-mod generator;
 mod json;
 mod names;
 mod numerics;
 mod pairs;
 mod parameters;
 mod roles;
+pub mod scheduler;
 pub mod transformer;
 
 pub use checkpoint::Checkpoint;
@@ -26,7 +25,6 @@ pub use families::Family;
 pub use fault::Fault;
 pub use forced::*;
 pub use generation::GenerationOptions;
-pub use generator::*;
 pub use names::{canonical, learnable};
 pub use numerics::Numerics;
 pub use pairs::{Pair, Pairs};

@@ -34,10 +34,10 @@ struct Ragged {
 impl Ragged {
     fn new<'a>(sequences: impl Iterator<Item = &'a [u32]>, embedding: &Embedding) -> Result<Self> {
         let mut ragged = Ragged { offsets: vec![0], ..Default::default() };
-        for (id, sequence) in sequences.enumerate() {
+        for sequence in sequences {
             let (length, limit) = (sequence.len(), embedding.longest_sequence());
             if length > limit {
-                return Err(Error::SourceTooLong { id, length, limit });
+                return Err(Error::SequenceTooLong { length, limit });
             }
             check(sequence, embedding.vocabulary)?;
             ragged.ranges.extend([ragged.tokens.len() as i32, sequence.len() as i32]);
@@ -51,8 +51,8 @@ impl Ragged {
 
 /// Checks that tokens are of a vocabulary of that size.
 pub(crate) fn check(tokens: &[u32], vocabulary: usize) -> Result<()> {
-    match tokens.iter().enumerate().find(|(_, token)| **token as usize >= vocabulary) {
-        Some((id, &token)) => Err(Error::TokenOutOfVocabulary { id, token, vocabulary }),
+    match tokens.iter().find(|token| **token as usize >= vocabulary) {
+        Some(&token) => Err(Error::TokenOutOfVocabulary { token, vocabulary }),
         None => Ok(()),
     }
 }
@@ -91,7 +91,7 @@ impl Pairs {
     }
 
     /// Adds encoder and decoder to the graph: logits `[t, v]`.
-    pub fn decoder(&self, net: &mut Network<'_>) -> Value {
+    pub fn logits(&self, net: &mut Network<'_>) -> Value {
         let memory = self.encoder(net);
         let (s, t, n) =
             (self.sources.tokens.len(), self.targets.tokens.len(), self.targets.offsets.len() - 1);
@@ -101,7 +101,8 @@ impl Pairs {
         let targets = Sequences::input(&mut net.graph, "target", n, t, t);
         let key_ranges = net.graph.indices("cross_ranges", s + 1, [n, 2]);
         let cross = Sequences { query_offsets: targets.query_offsets, key_ranges };
-        net.decoder(tokens, positions, DecoderKeys::Whole { targets, memory, cross })
+        let states = net.decoder(tokens, positions, DecoderKeys::Whole { targets, memory, cross });
+        net.logits(states)
     }
 
     /// The inputs of the graph, by name.

@@ -43,7 +43,7 @@ fn the_gradients_of_the_loss_are_its_derivatives() {
         let pairs = Pairs::new(config, &pairs.collect::<Vec<_>>()).unwrap();
         let learning = learning(&checkpoint, 0.2);
         let mut net = Network::learning(config, &learning);
-        let logits = pairs.decoder(&mut net);
+        let logits = pairs.logits(&mut net);
         let labels = net.graph.indices("labels", config.target.vocabulary, [5]);
         let losses = net.graph.cross_entropy(logits, labels, 0.1);
         let loss = net.graph.reduce(ReduceOp::Sum, losses, 0);
@@ -81,7 +81,7 @@ fn no_logit_depends_on_a_later_token() {
     for mut session in sessions {
         for row in 0..target.len() {
             let mut net = Network::learning(config, &learning);
-            let logits = pairs.decoder(&mut net);
+            let logits = pairs.logits(&mut net);
             let graph = &mut net.graph;
             let chosen = graph.slice(logits, 0, row, 1);
             let chosen = graph.mul(chosen, chosen);

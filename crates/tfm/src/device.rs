@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tfm_core::fused::Precision;
 use tfm_core::{DType, ParameterSource, Session};
 use tfm_model::Numerics;
-use tfm_model::decoding::Limits;
+use tfm_model::scheduler::Limits;
 
 #[cfg(not(any(feature = "cpu", feature = "cuda")))]
 compile_error!("choose at least one backend: the feature `cpu` or `cuda`");

@@ -1,23 +1,38 @@
 //! A model on a device: tokens in, hypotheses out, and the way from text to tokens and back.
 
+use crate::options::Compute;
 use crate::translation::{Alignment, Alternative};
 use crate::{Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tfm_model::config::Embedding;
-use tfm_model::decoding::{Arrival, Limits};
 use tfm_model::generation::{GenerationOptions, Hypothesis};
-use tfm_model::{Forced, Generator, Pair, Parameters};
+use tfm_model::scheduler::{Request, Scheduler, Settings, Stats};
+use tfm_model::{Forced, Pair, Parameters};
 
-/// What a translator shares with its streams.
+/// What translators of one model on one device share, whatever their options, with their streams.
 pub(crate) struct Engine {
     model: Model,
-    search: Arc<GenerationOptions>,
-    limits: Limits,
+    scheduler: Scheduler,
+    forced: Mutex<Forced>,
+}
+
+/// Options that have been checked against a model.
+pub(crate) struct Prepared {
+    pub(crate) generation: Arc<GenerationOptions>,
     alignments: bool,
     /// The token that asks for the target language, before every source.
     language: Option<u32>,
-    generator: Mutex<Generator>,
-    forced: Mutex<Forced>,
+}
+
+impl Prepared {
+    fn new(model: &Model, options: &Options) -> Result<Self> {
+        let language = match &options.target_language {
+            Some(language) => Some(model.tokenizer.language_id(language)?),
+            None => None,
+        };
+        let generation = Arc::new(options.generation(model)?);
+        Ok(Prepared { generation, alignments: options.alignments, language })
+    }
 }
 
 /// A tokenised source sentence.
@@ -30,37 +45,40 @@ pub(crate) struct Source {
 }
 
 impl Engine {
-    pub(crate) fn new(model: &Model, device: Device, options: &Options) -> Result<Self> {
-        let search = Arc::new(options.search(model)?);
-        let language = match &options.target_language {
-            Some(language) => Some(model.tokenizer.language_id(language)?),
-            None => None,
-        };
-        if let Some(shortlist) = &options.shortlist {
+    pub(crate) fn new(
+        model: &Model,
+        device: Device,
+        compute: &Compute,
+        options: &Options,
+    ) -> Result<(Self, Prepared)> {
+        let prepared = Prepared::new(model, options)?;
+        if let Some(shortlist) = &compute.shortlist {
             shortlist.check(&model.tokenizer)?;
         }
         let mut limits = device.limits();
-        if let Some(tokens) = options.batch_tokens {
-            limits.source_tokens = tokens;
+        if let Some(tokens) = compute.batch_tokens {
+            limits.source_tokens = tokens.get();
         }
-        limits.memory = options.memory.unwrap_or(limits.memory);
-        let numerics = device.numerics(options.dtype)?;
+        limits.memory = compute.memory.unwrap_or(limits.memory);
+        let numerics = device.numerics(compute.dtype)?;
         let parameters = Parameters::of_type(model.checkpoint.clone(), numerics.dtype);
         let session = device.session(Arc::new(parameters)).map_err(tfm_model::Error::from)?;
-        let config = &model.config;
-        let mut generator = Generator::new(&session, config, numerics, device.workers(), 1)?;
-        generator.set_shortlist(options.shortlist.clone());
-        generator.pin(options.pin);
-        let forced = Forced::new(session, config.clone(), numerics);
-        Ok(Engine {
-            model: model.clone(),
-            search,
+        let settings = Settings {
+            workers: device.workers(),
             limits,
-            alignments: options.alignments,
-            language,
-            generator: Mutex::new(generator),
-            forced: Mutex::new(forced),
-        })
+            pin: compute.pin,
+            shortlist: compute.shortlist.clone(),
+            ..Settings::default()
+        };
+        let config = &model.config;
+        let scheduler = Scheduler::new(&session, config, numerics, &settings)?;
+        let forced = Mutex::new(Forced::new(session, config.clone(), numerics));
+        Ok((Engine { model: model.clone(), scheduler, forced }, prepared))
+    }
+
+    /// The options, checked against the model.
+    pub(crate) fn prepare(&self, options: &Options) -> Result<Prepared> {
+        Prepared::new(&self.model, options)
     }
 
     fn forced(&self) -> MutexGuard<'_, Forced> {
@@ -68,12 +86,12 @@ impl Engine {
     }
 
     /// The tokens of a sentence, as many as the model has positions for.
-    pub(crate) fn source(&self, text: &str) -> Result<Source> {
+    pub(crate) fn source(&self, prepared: &Prepared, text: &str) -> Result<Source> {
         if text.trim().is_empty() {
             return Ok(Source::default());
         }
         let mut tokens = self.model.tokenizer.encode_source(text)?;
-        tokens.splice(0..0, self.language);
+        tokens.splice(0..0, prepared.language);
         let limit = self.model.config.source.longest_sequence();
         let truncated = tokens.len().saturating_sub(limit);
         if truncated > 0 {
@@ -83,14 +101,19 @@ impl Engine {
         Ok(Source { tokens, truncated })
     }
 
-    /// Searches for translations of `requests`; see [`Generator::generate`].
-    pub(crate) fn generate(
-        &self,
-        requests: impl Fn(bool) -> Arrival + Sync,
-        done: impl FnMut(usize, Vec<Hypothesis>),
-    ) -> Result<()> {
-        let mut generator = self.generator.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(generator.generate(&self.search, self.limits, requests, done)?)
+    /// Gives a request to the scheduler.
+    pub(crate) fn submit(&self, request: Request) -> Result<()> {
+        let taken = self.scheduler.submit_when_there_is_room(request);
+        taken.map_err(|rejected| tfm_model::Error::from(rejected.reason).into())
+    }
+
+    /// How many requests a stream submits at a time: twice as many as the workers decode together.
+    pub(crate) fn stream_depth(&self) -> usize {
+        2 * self.scheduler.capacity()
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        self.scheduler.stats()
     }
 }
 
@@ -98,36 +121,46 @@ impl Engine {
     /// The text of the hypotheses, the best of them first.
     pub(crate) fn translation(
         &self,
+        prepared: &Prepared,
         source: &Source,
         found: Vec<Hypothesis>,
     ) -> Result<Translation> {
-        let tokenizer = &self.model.tokenizer;
         let mut found = found.into_iter();
         let Some(best) = found.next() else { return Ok(Translation::default()) };
         let alternatives = found.map(|other| {
-            Ok(Alternative { text: tokenizer.decode_target(&other.tokens)?, score: other.score })
+            Ok(Alternative { text: self.target_text(&other.tokens)?, score: other.score })
         });
+        let alignment = match prepared.alignments {
+            true => Some(self.align(prepared, source, &best.tokens)?),
+            false => None,
+        };
         Ok(Translation {
-            text: tokenizer.decode_target(&best.tokens)?,
+            text: self.target_text(&best.tokens)?,
             score: best.score,
             tokens: self.target_tokens(&best.tokens),
             alternatives: alternatives.collect::<Result<_>>()?,
-            alignment: if self.alignments { Some(self.align(source, &best.tokens)?) } else { None },
+            alignment,
             truncated: source.truncated,
         })
     }
 
-    fn target_tokens(&self, ids: &[u32]) -> Vec<String> {
+    /// The text of target tokens.
+    pub(crate) fn target_text(&self, ids: &[u32]) -> Result<String> {
+        Ok(self.model.tokenizer.decode_target(ids)?)
+    }
+
+    /// Target tokens, as the vocabulary writes them.
+    pub(crate) fn target_tokens(&self, ids: &[u32]) -> Vec<String> {
         let token = |&id| self.model.tokenizer.target_token(id).unwrap_or_default().into_owned();
         ids.iter().map(token).collect()
     }
 
     /// The attention of the last decoder layer while it wrote `target`.
-    fn align(&self, source: &Source, target: &[u32]) -> Result<Alignment> {
+    fn align(&self, prepared: &Prepared, source: &Source, target: &[u32]) -> Result<Alignment> {
         let tokenizer = &self.model.tokenizer;
         let names = source.tokens.iter();
         let names = names.map(|&id| tokenizer.source_token(id).unwrap_or_default().into_owned());
-        let input = self.decoder_input(target);
+        let input = decoder_input(prepared, target);
         let pair = Pair { source: &source.tokens, target: &input };
         let last = self.model.config.decoder.layers.saturating_sub(1);
         let weights = self.forced().alignment(pair, last)?;
@@ -135,21 +168,15 @@ impl Engine {
         Ok(Alignment { source: names.collect(), weights: rows.collect() })
     }
 
-    /// What the decoder reads to write `target`: the start token, and each token but the last.
-    fn decoder_input(&self, target: &[u32]) -> Vec<u32> {
-        let written = &target[..target.len().saturating_sub(1)];
-        std::iter::once(self.search.decoder_start_token_id).chain(written.iter().copied()).collect()
-    }
-
     /// How probable each second text is as a translation of the first.
-    pub(crate) fn score(&self, pairs: &[(&str, &str)]) -> Result<Vec<Score>> {
+    pub(crate) fn score(&self, prepared: &Prepared, pairs: &[(&str, &str)]) -> Result<Vec<Score>> {
         let tokenizer = &self.model.tokenizer;
         let config = &self.model.config;
         let limits = [&config.source, &config.target].map(Embedding::longest_sequence);
         let mut encoded = Vec::with_capacity(pairs.len());
         for &(source, target) in pairs {
             let mut source = tokenizer.encode_source(source)?;
-            source.splice(0..0, self.language);
+            source.splice(0..0, prepared.language);
             let target = tokenizer.encode_target(target)?;
             let sides = [("source", source.len()), ("target", target.len())];
             for ((side, tokens), limit) in sides.into_iter().zip(limits) {
@@ -157,7 +184,7 @@ impl Engine {
                     return Err(Error::TooLong { side, tokens, limit });
                 }
             }
-            encoded.push((source, self.decoder_input(&target), target));
+            encoded.push((source, decoder_input(prepared, &target), target));
         }
         let inputs: Vec<Pair<'_>> =
             encoded.iter().map(|(source, input, _)| Pair { source, target: input }).collect();
@@ -173,4 +200,12 @@ impl Engine {
         });
         Ok(scores.collect())
     }
+}
+
+/// What the decoder reads to write `target`: the start token, and each token but the last.
+fn decoder_input(prepared: &Prepared, target: &[u32]) -> Vec<u32> {
+    let written = &target[..target.len().saturating_sub(1)];
+    std::iter::once(prepared.generation.decoder_start_token_id)
+        .chain(written.iter().copied())
+        .collect()
 }

@@ -2,6 +2,7 @@
 
 use crate::{Error, Model, Result};
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use tfm_model::generation::GenerationOptions;
 use tfm_text::Shortlist;
@@ -35,6 +36,28 @@ impl fmt::Display for ComputeType {
     }
 }
 
+/// How a model is computed. What follows from it is the same for all translators that share the
+/// model on a device.
+///
+/// ```
+/// let compute = tfm::Compute { dtype: tfm::ComputeType::Int8, ..tfm::Compute::default() };
+/// ```
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Compute {
+    /// The numeric type: shorter ones are faster and take less memory. Scores are in 32 bits always.
+    pub dtype: ComputeType,
+    /// Source tokens encoded together: more is faster, less takes less memory.
+    pub batch_tokens: Option<NonZeroUsize>,
+    /// Bytes of keys and values up to which a worker takes on another sentence: what long sources
+    /// may take. Without it, 512 MiB on the processor and 8 GiB on a CUDA device.
+    pub memory: Option<usize>,
+    /// Whether each worker is bound to a processor of its own, where the system can.
+    pub pin: bool,
+    /// Let each translation choose among the tokens that a shortlist of this model has for its
+    /// source: faster, and a little less exact.
+    pub shortlist: Option<Arc<Shortlist>>,
+}
+
 /// How to translate. What is not set follows the model's own generation settings.
 ///
 /// ```
@@ -55,17 +78,6 @@ pub struct Options {
     /// The language to translate to, for models that know several: a code of
     /// [`Model::languages`](crate::Model::languages).
     pub target_language: Option<String>,
-    /// Source tokens encoded together: more is faster, less takes less memory.
-    pub batch_tokens: Option<usize>,
-    /// Bytes of keys and values up to which a worker takes on another sentence: what long sources may take. Without it, 512 MiB
-    /// on the processor and 8 GiB on a CUDA device.
-    pub memory: Option<usize>,
-    /// Whether each worker is bound to a processor of its own, where the system can.
-    pub pin: bool,
-    /// The numbers in which the model is computed: shorter ones are faster and take less memory. Scores are in 32 bits always.
-    pub dtype: ComputeType,
-    /// Let each translation choose among the tokens that a shortlist of this model has for its source: faster, and a little less exact.
-    pub shortlist: Option<Arc<Shortlist>>,
     /// Whether translations come with their scores. Greedy search (one beam) finds the same words faster without; scores are
     /// then 0.
     pub scores: bool,
@@ -82,11 +94,6 @@ impl Default for Options {
             max_new_tokens: None,
             min_new_tokens: None,
             target_language: None,
-            batch_tokens: None,
-            memory: None,
-            pin: false,
-            dtype: ComputeType::F32,
-            shortlist: None,
             scores: true,
             alignments: false,
         }
@@ -98,7 +105,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Option`], for what makes no sense with this model.
-    pub(crate) fn search(&self, model: &Model) -> Result<GenerationOptions> {
+    pub(crate) fn generation(&self, model: &Model) -> Result<GenerationOptions> {
         let config = model.config();
         let mut options = model.generation().clone();
         if let Some(beams) = self.beams {

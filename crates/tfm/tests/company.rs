@@ -3,12 +3,13 @@
 
 mod common;
 
-use common::{cpu, fixture, open, root};
+use common::{cpu, fixture, open, root, scheduler};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use tfm_core::fused::Precision;
-use tfm_model::decoding::{Arrival, Limits, Request};
-use tfm_model::generation::{GenerationOptions, Hypothesis};
-use tfm_model::{Forced, Generator, Numerics, Pair};
+use tfm_model::generation::{GenerationOptions, Hypothesis, Settled};
+use tfm_model::scheduler::{Flow, Limits, Request, Scheduler, Settings, Sink};
+use tfm_model::{Forced, Numerics, Pair};
 
 const BUNDLED: &str = "crates/tfm/models/marian-tatoeba-en-fr";
 
@@ -23,8 +24,11 @@ fn sources() -> Vec<Vec<u32>> {
     lines.map(ids).collect()
 }
 
+/// Tokens, score, and the tokens' log-probabilities of a hypothesis.
+type Bits = (Vec<u32>, u32, Vec<u32>);
+
 /// Everything of a result that has bits.
-fn bits(results: &[Hypothesis]) -> Vec<(Vec<u32>, u32, Vec<u32>)> {
+fn bits(results: &[Hypothesis]) -> Vec<Bits> {
     let probabilities = |hypothesis: &Hypothesis| {
         hypothesis.token_log_probabilities.iter().map(|p| p.to_bits()).collect::<Vec<u32>>()
     };
@@ -50,27 +54,26 @@ fn translations_have_the_same_bits_in_any_company() {
         for options in [beams, greedy] {
             let options = Arc::new(options);
             let session = cpu(&checkpoint, 1);
-            let mut alone = Generator::new(&session, &config, numerics, 1, 1).unwrap();
-            let mut one = |source| {
-                let results =
-                    alone.generate_all(&options, Limits::default(), std::slice::from_ref(source));
+            let alone = scheduler(&session, &config, numerics, (1, 1), Limits::default());
+            let one = |source| {
+                let results = alone.generate(&options, std::slice::from_ref(source));
                 bits(&results.unwrap()[0])
             };
-            let expected: Vec<_> = sources.iter().map(&mut one).collect();
+            let expected: Vec<_> = sources.iter().map(one).collect();
             // Hypotheses together, workers, threads each; room for few sentences makes them come and go.
             for (hypotheses, workers, threads) in
                 [(128, 1, 1), (128, 1, 2), (12, 1, 1), (20, 2, 1), (8, 1, 3)]
             {
-                let mut generator =
-                    Generator::new(&session, &config, numerics, workers, threads).unwrap();
                 let limits = Limits { hypotheses, ..Limits::default() };
+                let company = (workers, threads);
+                let together = scheduler(&session, &config, numerics, company, limits);
                 for reversed in [false, true] {
                     let mut order: Vec<usize> = (0..sources.len()).collect();
                     if reversed {
                         order.reverse();
                     }
                     let shuffled: Vec<_> = order.iter().map(|&i| sources[i].clone()).collect();
-                    let results = generator.generate_all(&options, limits, &shuffled).unwrap();
+                    let results = together.generate(&options, &shuffled).unwrap();
                     for (&i, result) in order.iter().zip(&results) {
                         assert_eq!(
                             bits(result),
@@ -81,6 +84,31 @@ fn translations_have_the_same_bits_in_any_company() {
                 }
             }
         }
+    }
+}
+
+/// Counts the bytes of the sentences that are being decoded: now, and the most there were.
+struct Weighed {
+    number: usize,
+    bytes: usize,
+    taken: bool,
+    load: Arc<Mutex<(usize, usize)>>,
+    send: Sender<(usize, Vec<Bits>)>,
+}
+
+impl Sink for Weighed {
+    fn settled(&mut self, _: &[Settled]) -> Flow {
+        if !std::mem::replace(&mut self.taken, true) {
+            let mut load = self.load.lock().unwrap();
+            load.0 += self.bytes;
+            load.1 = load.0.max(load.1);
+        }
+        Flow::Continue
+    }
+
+    fn end(self: Box<Self>, outcome: tfm_model::Result<Vec<Hypothesis>>) {
+        self.load.lock().unwrap().0 -= self.bytes;
+        self.send.send((self.number, bits(&outcome.unwrap()))).unwrap();
     }
 }
 
@@ -102,30 +130,22 @@ fn sentences_wait_for_memory() {
     let largest = sources.iter().map(|source| bytes(source)).max().unwrap();
     let mut expected: Option<Vec<_>> = None;
     for (memory, workers) in [(usize::MAX, 1), (3 * largest, 1), (1, 1), (2 * largest, 2)] {
-        let mut generator =
-            Generator::new(&cpu(&checkpoint, 2), &config, Numerics::default(), workers, 1).unwrap();
-        generator.pin(workers == 2);
-        // Sentences that are being decoded, and the most bytes that they were.
-        let state = Mutex::new((0, 0, 0));
-        let mut found = vec![Vec::new(); sources.len()];
-        let requests = |_| {
-            let mut state = state.lock().unwrap();
-            let Some(source) = sources.get(state.0) else { return Arrival::End };
-            state.1 += bytes(source);
-            state.2 = state.1.max(state.2);
-            state.0 += 1;
-            Arrival::Request(Request { id: state.0 - 1, source: source.clone() })
-        };
         let limits = Limits { memory, ..Limits::default() };
-        generator
-            .generate(&options, limits, requests, |id, hypotheses| {
-                state.lock().unwrap().1 -= bytes(&sources[id]);
-                found[id] = bits(&hypotheses);
-            })
-            .unwrap();
-        let most = state.into_inner().unwrap().2;
-        // One is always decoded, and one more is in the worker's hand. What several workers are done with is heard of later.
-        let bound = memory.max(largest).saturating_add(largest);
+        let settings = Settings { workers, limits, pin: workers == 2, ..Settings::default() };
+        let session = cpu(&checkpoint, 2);
+        let scheduler = Scheduler::new(&session, &config, Numerics::default(), &settings).unwrap();
+        let load = Arc::new(Mutex::new((0, 0)));
+        let (send, outcomes) = channel();
+        for (number, source) in sources.iter().enumerate() {
+            let (load, send, bytes) = (load.clone(), send.clone(), bytes(source));
+            let sink = Weighed { number, bytes, taken: false, load, send };
+            scheduler.submit(Request::new(source.clone(), &options, sink)).unwrap();
+        }
+        drop(send);
+        let mut found = vec![Vec::new(); sources.len()];
+        outcomes.iter().for_each(|(number, hypotheses)| found[number] = hypotheses);
+        let most = load.lock().unwrap().1;
+        let bound = memory.max(largest);
         assert!(workers > 1 || most <= bound, "{memory}: {most}");
         assert!(memory < usize::MAX || most > 4 * largest, "{most} of {largest}");
         assert_eq!(expected.get_or_insert_with(|| found.clone()), &found, "{memory}");
@@ -140,7 +160,7 @@ fn greedy_search_finds_the_same_tokens_without_scores() {
     for precision in Precision::ALL {
         let numerics = numerics(precision);
         let session = cpu(&checkpoint, 2);
-        let mut generator = Generator::new(&session, &config, numerics, 1, 2).unwrap();
+        let scheduler = scheduler(&session, &config, numerics, (1, 2), Limits::default());
         let defaults = checkpoint.generation().clone();
         let greedy = GenerationOptions { num_beams: 1, ..defaults };
         for options in [
@@ -157,9 +177,9 @@ fn greedy_search_finds_the_same_tokens_without_scores() {
                 ..greedy
             },
         ] {
-            let mut tokens = |scores| -> Vec<Vec<u32>> {
+            let tokens = |scores| -> Vec<Vec<u32>> {
                 let options = Arc::new(GenerationOptions { scores, ..options.clone() });
-                let found = generator.generate_all(&options, Limits::default(), &sources).unwrap();
+                let found = scheduler.generate(&options, &sources).unwrap();
                 found.into_iter().flatten().map(|hypothesis| hypothesis.tokens).collect()
             };
             assert_eq!(tokens(false), tokens(true), "{precision:?}, {options:?}");
@@ -195,10 +215,11 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     let defaults = checkpoint.generation().clone();
     let options = Arc::new(GenerationOptions { num_return_sequences: 4, ..defaults });
     let session = cpu(&checkpoint, 1);
-    let mut generator = Generator::new(&session, &config, Numerics::default(), 1, 1).unwrap();
+    let numerics = Numerics::default();
+    let scheduler = scheduler(&session, &config, numerics, (1, 1), Limits::default());
     let mut forced = Forced::new(session.fork(1).unwrap(), config.clone(), Numerics::default());
     let sources = sources();
-    let results = generator.generate_all(&options, Limits::default(), &sources).unwrap();
+    let results = scheduler.generate(&options, &sources).unwrap();
     for (source, results) in sources.iter().zip(&results) {
         for hypothesis in results.iter().filter(|hypothesis| {
             hypothesis.tokens.len() < options.longest(config.target.longest_sequence())

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{cpu, fixture, largest_difference, open, reference, root};
+use common::{cpu, fixture, largest_difference, open, reference, root, scheduler};
 use safetensors::SafeTensors;
 use serde_json::Value;
 use std::sync::Arc;
-use tfm_model::decoding::Limits;
 use tfm_model::generation::{EarlyStopping, GenerationOptions};
-use tfm_model::{Config, Forced, Generator, Numerics, Pair};
+use tfm_model::scheduler::Limits;
+use tfm_model::{Config, Forced, Numerics, Pair};
 
 const CHECKPOINTS: [&str; 7] = [
     "marian_swish_tied",
@@ -113,16 +113,16 @@ fn generations_are_token_for_token_those_of_transformers() {
     for name in CHECKPOINTS {
         let checkpoint = open(fixture(name));
         let config = Arc::new(checkpoint.config().clone());
-        let mut generator =
-            Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 1, 1).unwrap();
+        let session = cpu(&checkpoint, 1);
+        let (numerics, limits) = (Numerics::default(), Limits::default());
+        let scheduler = scheduler(&session, &config, numerics, (1, 1), limits);
         let golden = golden(name);
         let cases = golden["generations"].as_array().unwrap();
         assert!(cases.len() >= 5, "{name} has {} generations", cases.len());
         for (number, case) in cases.iter().enumerate() {
             let options = options(&case["options"], &config);
             let sources = [ids(&case["source"])];
-            let found =
-                generator.generate_all(&Arc::new(options), Limits::default(), &sources).unwrap();
+            let found = scheduler.generate(&Arc::new(options), &sources).unwrap();
             let tokens: Vec<Vec<u32>> =
                 found[0].iter().map(|hypothesis| hypothesis.tokens.clone()).collect();
             let expected: Vec<Vec<u32>> =
@@ -147,13 +147,14 @@ fn a_models_own_settings_rule_where_no_others_are_given() {
     for name in CHECKPOINTS {
         let checkpoint = open(fixture(name));
         let config = Arc::new(checkpoint.config().clone());
-        let mut generator =
-            Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 1, 1).unwrap();
+        let session = cpu(&checkpoint, 1);
+        let (numerics, limits) = (Numerics::default(), Limits::default());
+        let scheduler = scheduler(&session, &config, numerics, (1, 1), limits);
         let options = Arc::new(checkpoint.generation().clone());
         let golden = golden(name);
         let cases = golden["defaults"].as_array().unwrap();
         let sources: Vec<Vec<u32>> = cases.iter().map(|case| ids(&case["source"])).collect();
-        let found = generator.generate_all(&options, Limits::default(), &sources).unwrap();
+        let found = scheduler.generate(&options, &sources).unwrap();
         for (case, found) in cases.iter().zip(found) {
             assert_eq!(found[0].tokens, ids(&case["output"]), "{name}");
         }

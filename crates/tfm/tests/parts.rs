@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{fixture, largest_difference};
+use common::{fixture, largest_difference, scheduler};
 use safetensors::SafeTensors;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,8 +12,8 @@ use tfm_core::reference::Reference;
 use tfm_core::{ParameterSource, Session, Tensor};
 use tfm_cpu::CpuBackend;
 use tfm_model::config::*;
-use tfm_model::decoding::Limits;
-use tfm_model::{Config, Forced, GenerationOptions, Generator, Numerics, Pair};
+use tfm_model::scheduler::Limits;
+use tfm_model::{Config, Forced, GenerationOptions, Numerics, Pair};
 
 const D_MODEL: usize = 12;
 
@@ -179,16 +179,15 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
         for session in sessions(&tensors) {
             let fork = session.fork(1).unwrap();
             let mut forced = Forced::new(fork, config.clone(), Numerics::default());
-            let mut generator =
-                Generator::new(&session, &config, Numerics::default(), 1, 1).unwrap();
+            let (numerics, limits) = (Numerics::default(), Limits::default());
+            let scheduler = scheduler(&session, &config, numerics, (1, 1), limits);
             let options = GenerationOptions {
                 num_beams: 3,
                 max_new_tokens: Some(20),
                 ..GenerationOptions::new(0, vec![2])
             };
             let sources = [source.clone(), source[..3].to_vec()];
-            let found =
-                generator.generate_all(&Arc::new(options), Limits::default(), &sources).unwrap();
+            let found = scheduler.generate(&Arc::new(options), &sources).unwrap();
             for (source, found) in sources.iter().zip(&found) {
                 let tokens = &found[0].tokens;
                 let target: Vec<u32> = [0].into_iter().chain(tokens.iter().copied()).collect();

@@ -3,13 +3,13 @@
 
 mod common;
 
-use common::{cpu, largest_difference, open, test_data};
+use common::{cpu, largest_difference, open, scheduler, test_data};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use std::sync::Arc;
-use tfm_model::decoding::Limits;
 use tfm_model::generation::GenerationOptions;
-use tfm_model::{Forced, Generator, Numerics, Pair};
+use tfm_model::scheduler::Limits;
+use tfm_model::{Forced, Numerics, Pair};
 
 const MODEL: &str = "models/marian-tatoeba-en-fr";
 
@@ -64,12 +64,12 @@ fn translations_of_the_test_set_are_those_of_transformers() {
     let lines: Vec<Line> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 951);
     let sources: Vec<Vec<u32>> = lines.iter().map(|line| line.source.clone()).collect();
-    let mut generator =
-        Generator::new(&cpu(&checkpoint, 1), &config, Numerics::default(), 2, 1).unwrap();
+    let session = cpu(&checkpoint, 1);
+    let (numerics, limits) = (Numerics::default(), Limits::default());
+    let scheduler = scheduler(&session, &config, numerics, (2, 1), limits);
     for beams in [1, 4] {
         let options = GenerationOptions { num_beams: beams, ..checkpoint.generation().clone() };
-        let results =
-            generator.generate_all(&Arc::new(options), Limits::default(), &sources).unwrap();
+        let results = scheduler.generate(&Arc::new(options), &sources).unwrap();
         let mut different = 0;
         for (line, result) in lines.iter().zip(&results) {
             let expected = if beams == 1 { &line.greedy } else { &line.beam4 };

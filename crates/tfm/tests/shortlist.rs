@@ -8,9 +8,9 @@ use std::sync::Arc;
 use tfm_core::Session;
 use tfm_core::fused::Precision;
 use tfm_cpu::CpuBackend;
-use tfm_model::decoding::Limits;
 use tfm_model::generation::{GenerationOptions, Hypothesis};
-use tfm_model::{Checkpoint, Generator, Numerics, Parameters};
+use tfm_model::scheduler::{Limits, Scheduler, Settings};
+use tfm_model::{Checkpoint, Numerics, Parameters};
 use tfm_text::{Shortlist, Tokenizer};
 
 const BUNDLED: &str = "crates/tfm/models/marian-tatoeba-en-fr";
@@ -68,10 +68,11 @@ impl Bundled {
         let key_dtype = tfm_cpu::key_dtype(precision);
         let numerics = Numerics { precision, key_dtype, ..Numerics::default() };
         let config = Arc::new(self.checkpoint.config().clone());
-        let mut generator = Generator::new(&session, &config, numerics, workers, threads).unwrap();
-        generator.set_shortlist(shortlist.cloned());
         let limits = Limits { hypotheses, ..Limits::default() };
-        generator.generate_all(&Arc::new(options.clone()), limits, &self.sources).unwrap()
+        let shortlist = shortlist.cloned();
+        let settings = Settings { workers, threads, limits, shortlist, ..Settings::default() };
+        let scheduler = Scheduler::new(&session, &config, numerics, &settings).unwrap();
+        scheduler.generate(&Arc::new(options.clone()), &self.sources).unwrap()
     }
 }
 

@@ -9,8 +9,8 @@ use tfm_core::Session;
 use tfm_core::reference::Reference;
 use tfm_cpu::CpuBackend;
 use tfm_cpu::kernels::simd::Isa;
-use tfm_model::decoding::Limits;
-use tfm_model::{Generator, Numerics, Parameters};
+use tfm_model::scheduler::{Scheduler, Settings};
+use tfm_model::{Numerics, Parameters};
 
 const TEXT: &str = "crates/tfm/tests/fixtures/bundled.en";
 /// Few, for the reference is slow.
@@ -58,12 +58,12 @@ fn measure(
 ) -> tfm_model::Result<(f64, usize)> {
     let config = Arc::new(model.config().clone());
     let options = Arc::new(model.generation().clone());
-    let mut generator = Generator::new(session, &config, Numerics::default(), 1, 1)?;
+    let scheduler = Scheduler::new(session, &config, Numerics::default(), &Settings::default())?;
     let mut tokens = 0;
     let mut seconds = Vec::new();
     for round in 0..=ROUNDS {
         let start = Instant::now();
-        let results = generator.generate_all(&options, Limits::default(), sources)?;
+        let results = scheduler.generate(&options, sources)?;
         // The first round reads the weights and compiles.
         if round > 0 {
             seconds.push(start.elapsed().as_secs_f64());

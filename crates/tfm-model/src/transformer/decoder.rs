@@ -6,7 +6,7 @@ use super::{Network, Sequences};
 use crate::config::{Heads, OutputBias, Stack};
 use crate::roles::{Side, TARGET_EMBEDDING};
 use tfm_core::fused::{
-    Attention, Precision, RowTableAttention, TopLogits, TopOfLinear, TopOfShortlist,
+    Attention, Fused, Precision, RowTableAttention, TopLogits, TopOfLinear, TopOfShortlist, Values,
 };
 use tfm_core::{DType, Value};
 
@@ -60,21 +60,20 @@ pub struct Listed {
     pub list_of: Value,
 }
 
-impl Network<'_> {
-    /// Logits over the target vocabulary for the target `tokens [t]` at `positions [t]`: `[t, v]`.
-    pub fn decoder(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
-        let x = self.decoder_states(tokens, positions, keys);
-        self.scoped("output", |net| {
-            let (weight, bias) = net.output_projection();
-            let logits = net.product(x, weight, bias);
-            net.graph.label(logits, "logits");
-            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more digits than 16 bits have.
-            net.graph.cast(logits, DType::F32)
-        })
-    }
+/// What candidates are chosen by, and among which tokens.
+#[derive(Debug, Clone, Copy)]
+pub enum Among {
+    /// By their logits, among all tokens.
+    Logits,
+    /// By their log-probabilities, among all tokens.
+    LogProbabilities,
+    /// By their log-probabilities, among the tokens of each hypothesis' list.
+    Listed(Listed),
+}
 
-    /// What the logits are made of: `[t, d_model]`.
-    fn decoder_states(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
+impl Network<'_> {
+    /// What the logits are made of, for the target `tokens [t]` at `positions [t]`: `[t, d_model]`.
+    pub fn decoder(&mut self, tokens: Value, positions: Value, keys: DecoderKeys) -> Value {
         let config = self.config;
         self.scoped("decoder", |net| {
             let norm = &config.decoder.norm;
@@ -89,78 +88,51 @@ impl Network<'_> {
         })
     }
 
+    /// Logits over the target vocabulary of the decoder's states `x [t, d_model]`: `[t, v]` in `F32`.
+    pub fn logits(&mut self, x: Value) -> Value {
+        self.scoped("output", |net| {
+            let (weight, bias) = net.output_projection();
+            let logits = net.product(x, weight, bias);
+            net.graph.label(logits, "logits");
+            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more digits
+            // than 16 bits have.
+            net.graph.cast(logits, DType::F32)
+        })
+    }
+
+    /// The best `k` tokens after each of the decoder's states `x [t, d_model]`, `bans [v]` added to what
+    /// they are ranked by: values in `F32` and ids `[t, k]`. Those of a shortlist come with the
+    /// logarithms of the sums of the lists' exponentiated logits `[t]`.
+    pub fn candidates(&mut self, x: Value, among: Among, bans: Value, k: usize) -> Values {
+        self.scoped("output", |net| {
+            let (weight, bias) = net.output_projection();
+            let precision = net.numerics.precision;
+            let with_bias = bias.is_some();
+            let mut inputs = vec![x, weight];
+            let op: Fused = match among {
+                Among::Logits => {
+                    let screened = precision == Precision::Full;
+                    inputs.extend(screened.then_some(weight));
+                    TopLogits { bias: with_bias, k, precision, screened }.into()
+                }
+                Among::LogProbabilities => TopOfLinear { bias: with_bias, k, precision }.into(),
+                Among::Listed(_) => TopOfShortlist { bias: with_bias, k, precision }.into(),
+            };
+            inputs.extend(bias);
+            inputs.push(bans);
+            if let Among::Listed(Listed { columns, lists, lengths, list_of }) = among {
+                inputs.extend([columns, lists, lengths, list_of]);
+            }
+            net.graph.fused_all(op, &inputs)
+        })
+    }
+
     /// Weight and bias of the logits.
     fn output_projection(&mut self) -> (Value, Option<Value>) {
         let (v, d) = (self.config.target.vocabulary, self.config.d_model);
         let weight = self.parameter("weight", &[v, d]);
         let has_bias = self.config.output.bias != OutputBias::None;
         (weight, has_bias.then(|| self.parameter("bias", &[v])))
-    }
-
-    /// The `k` most probable tokens after each of the target's, `bans [v]` added to their log-probabilities:
-    /// log-probabilities and ids `[t, k]`.
-    pub fn decoder_candidates(
-        &mut self,
-        tokens: Value,
-        positions: Value,
-        keys: DecoderKeys,
-        bans: Value,
-        k: usize,
-    ) -> [Value; 2] {
-        let x = self.decoder_states(tokens, positions, keys);
-        self.scoped("output", |net| {
-            let (weight, bias) = net.output_projection();
-            let op = TopOfLinear { bias: bias.is_some(), k, precision: net.numerics.precision };
-            let inputs: Vec<Value> = [x, weight].into_iter().chain(bias).chain([bans]).collect();
-            let found = net.graph.fused_all(op, &inputs);
-            [found[0], found[1]]
-        })
-    }
-
-    /// The tokens with the `k` greatest logits after each of the target's, to which `bans [v]` are added: logits and ids
-    /// `[t, k]`. They are those of [`Network::decoder_candidates`], found with less work.
-    pub fn decoder_greatest(
-        &mut self,
-        tokens: Value,
-        positions: Value,
-        keys: DecoderKeys,
-        bans: Value,
-        k: usize,
-    ) -> [Value; 2] {
-        let x = self.decoder_states(tokens, positions, keys);
-        self.scoped("output", |net| {
-            let (weight, bias) = net.output_projection();
-            let precision = net.numerics.precision;
-            let screened = precision == Precision::Full;
-            let op = TopLogits { bias: bias.is_some(), k, precision, screened };
-            let screen = screened.then_some(weight);
-            let inputs = [x, weight].into_iter().chain(screen).chain(bias).chain([bans]);
-            let found = net.graph.fused_all(op, &inputs.collect::<Vec<_>>());
-            [found[0], found[1]]
-        })
-    }
-
-    /// The `k` most probable tokens after each of the target's among those of its list: log-probabilities and ids
-    /// `[t, k]`, and the logarithms of the sums of the lists' exponentiated logits `[t]`.
-    pub fn decoder_listed_candidates(
-        &mut self,
-        tokens: Value,
-        positions: Value,
-        keys: DecoderKeys,
-        bans: Value,
-        listed: Listed,
-        k: usize,
-    ) -> [Value; 3] {
-        let x = self.decoder_states(tokens, positions, keys);
-        self.scoped("output", |net| {
-            let (weight, bias) = net.output_projection();
-            let op = TopOfShortlist { bias: bias.is_some(), k, precision: net.numerics.precision };
-            let Listed { columns, lists, lengths, list_of } = listed;
-            let mut inputs: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
-            inputs.extend([bans, columns, lists, lengths, list_of]);
-            let found = net.graph.fused_all(op, &inputs);
-            [found[0], found[1], found[2]]
-        })
     }
 
     fn decoder_layer(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {

@@ -11,6 +11,6 @@ mod learning;
 pub mod positions;
 
 pub use attention::Sequences;
-pub use decoder::{DecoderKeys, Listed, Pools};
+pub use decoder::{Among, DecoderKeys, Listed, Pools};
 pub use layers::Network;
 pub use learning::{Adapters, DropoutRates, Learning, RANDOM_KEY, adapter_shapes};

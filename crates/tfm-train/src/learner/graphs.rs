@@ -118,7 +118,7 @@ impl Graphs<'_> {
         smoothing: f64,
     ) -> (Network<'n>, Value, Value) {
         let mut net = Network::learning(self.config, learning);
-        let logits = pairs.decoder(&mut net);
+        let logits = pairs.logits(&mut net);
         let graph = &mut net.graph;
         let outer = graph.enter("loss");
         let tokens = pairs.target_tokens();

@@ -9,8 +9,8 @@ use crate::initial::{Overlay, Weights, merge};
 use crate::learner::{Example, Learner, Outcome};
 use std::sync::Arc;
 use tfm_core::{ParameterSource, Session};
-use tfm_model::decoding::Limits;
-use tfm_model::{Generator, Numerics};
+use tfm_model::Numerics;
+use tfm_model::scheduler::{Scheduler, Settings};
 use tfm_text::{Bleu, Chrf};
 
 /// The measurements after an update.
@@ -69,7 +69,7 @@ pub(super) fn measure(
     if texts || wanted.samples > 0 {
         let most = wanted.sentences.unwrap_or(usize::MAX);
         let count = if texts { pairs.len().min(most) } else { pairs.len().min(wanted.samples) };
-        let mut generator = generator(learner.weights()?, prepared, device)?;
+        let scheduler = scheduler(learner.weights()?, prepared, device)?;
         let mut sources = Vec::new();
         for pair in 0..count {
             let [source, reference] = pairs.texts(pair).unwrap_or_default();
@@ -82,7 +82,7 @@ pub(super) fn measure(
         options.num_beams = wanted.beams;
         options.num_return_sequences = 1;
         let options = Arc::new(options);
-        let found = generator.generate_all(&options, Limits::default(), &sources)?;
+        let found = scheduler.generate(&options, &sources)?;
         for best in found {
             let tokens = best.first().map_or(&[][..], |hypothesis| &hypothesis.tokens);
             hypotheses.push(prepared.tokenizer.decode_target(tokens)?);
@@ -112,10 +112,11 @@ pub(super) fn measure(
     Ok(measured)
 }
 
-fn generator(weights: Weights, prepared: &Prepared, device: Device<'_>) -> Result<Generator> {
+fn scheduler(weights: Weights, prepared: &Prepared, device: Device<'_>) -> Result<Scheduler> {
     let source: Arc<dyn ParameterSource> = Arc::new(trained(weights, prepared));
     let session: Session = (device.session)(source)?;
-    Ok(Generator::new(&session, &prepared.config, Numerics::default(), device.workers, 1)?)
+    let settings = Settings { workers: device.workers, ..Settings::default() };
+    Ok(Scheduler::new(&session, &prepared.config, Numerics::default(), &settings)?)
 }
 
 /// All parameters of the trained model, low-rank changes merged in.

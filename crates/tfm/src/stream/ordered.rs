@@ -16,14 +16,21 @@ impl<T> Default for Ordered<T> {
 }
 
 impl<T> Ordered<T> {
-    /// Takes the item number `id` (each number comes once) and yields all that are next, in their order.
-    pub(super) fn put(&mut self, id: usize, item: T) -> impl Iterator<Item = T> {
-        self.early.insert(id, item);
-        std::iter::from_fn(move || {
-            let item = self.early.remove(&self.next)?;
-            self.next += 1;
-            Some(item)
-        })
+    /// Takes the item of that number. Each number comes once.
+    pub(super) fn put(&mut self, number: usize, item: T) {
+        self.early.insert(number, item);
+    }
+
+    /// The next item, if it has come.
+    pub(super) fn next(&mut self) -> Option<T> {
+        let item = self.early.remove(&self.next)?;
+        self.next += 1;
+        Some(item)
+    }
+
+    /// How many have left.
+    pub(super) fn taken(&self) -> usize {
+        self.next
     }
 }
 
@@ -35,9 +42,11 @@ mod tests {
     fn what_comes_early_waits() {
         let mut ordered = Ordered::default();
         let mut left = Vec::new();
-        for id in [2, 0, 1, 4, 3] {
-            left.push(ordered.put(id, id).collect::<Vec<_>>());
+        for number in [2, 0, 1, 4, 3] {
+            ordered.put(number, number);
+            left.push(std::iter::from_fn(|| ordered.next()).collect::<Vec<_>>());
         }
         assert_eq!(left, [vec![], vec![0], vec![1, 2], vec![], vec![3, 4]]);
+        assert_eq!(ordered.taken(), 5);
     }
 }

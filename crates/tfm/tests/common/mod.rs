@@ -6,7 +6,8 @@ use std::sync::Arc;
 use tfm_core::Session;
 use tfm_core::reference::Reference;
 use tfm_cpu::CpuBackend;
-use tfm_model::{Checkpoint, Parameters};
+use tfm_model::scheduler::{Limits, Scheduler, Settings};
+use tfm_model::{Checkpoint, Config, Numerics, Parameters};
 
 /// The repository's root.
 pub(crate) fn root() -> PathBuf {
@@ -66,4 +67,16 @@ pub(crate) fn largest_difference(a: &[f32], b: &[f32]) -> f64 {
         0.0,
         |max, difference| if difference.is_nan() { f64::NAN } else { f64::max(max, difference) },
     ) / scale
+}
+
+/// A scheduler with so many workers, each with so many threads.
+pub(crate) fn scheduler(
+    session: &Session,
+    config: &Arc<Config>,
+    numerics: Numerics,
+    (workers, threads): (usize, usize),
+    limits: Limits,
+) -> Scheduler {
+    let settings = Settings { workers, threads, limits, ..Settings::default() };
+    Scheduler::new(session, config, numerics, &settings).unwrap()
 }

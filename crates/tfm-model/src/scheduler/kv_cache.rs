@@ -1,6 +1,6 @@
-//! The device memory of decoding: the pools of keys and values, which grow on demand, and the bans.
+//! The device memory of decoding: the pools of keys and values, which grow on demand.
 
-use super::programs::{copy_rows, set_row};
+use super::programs::copy_rows;
 use super::ranges::FreeRanges;
 use super::rows::FreeRows;
 use crate::config::{Config, Heads};
@@ -21,19 +21,18 @@ fn grown(rows: usize, more: usize) -> usize {
 }
 
 /// Keys and values of all sentences being decoded, and who has which rows.
-pub(super) struct Memory {
+pub(super) struct KvCache {
     pub(super) rows: FreeRows,
     pub(super) ranges: FreeRanges,
     pools: Pools,
     /// By kind and layer: name and tensor, keys and values in turn.
     own: Vec<(String, DeviceTensor)>,
     cross: Vec<(String, DeviceTensor)>,
-    bans: DeviceTensor,
     /// The first of [`SPARE`] rows of the cross-attention pools that are nobody's.
     spare: usize,
 }
 
-impl Memory {
+impl KvCache {
     pub(super) fn new(session: &mut Session, config: &Config, key_dtype: DType) -> Result<Self> {
         let pools = Pools { own: FIRST_ROWS, cross: FIRST_ROWS };
         let mut ranges = FreeRanges::default();
@@ -43,17 +42,16 @@ impl Memory {
         let pool = |kind: &str, heads: &Heads, rows: usize| {
             allocate(session, kind, layers, key_dtype, [rows, heads.count, heads.size])
         };
-        let mut memory = Memory {
+        let mut cache = KvCache {
             rows: FreeRows::default(),
             ranges,
             pools,
             own: pool("self", &config.decoder.attention, pools.own)?,
             cross: pool("cross", &config.cross_attention, pools.cross)?,
-            bans: session.allocate(DType::F32, [1, config.target.vocabulary])?,
             spare,
         };
-        memory.rows.grow_to(pools.own);
-        Ok(memory)
+        cache.rows.grow_to(pools.own);
+        Ok(cache)
     }
 
     pub(super) fn pools(&self) -> Pools {
@@ -63,20 +61,6 @@ impl Memory {
     /// [`SPARE`] rows of the cross-attention pools for keys of tokens that nobody reads.
     pub(super) fn spare_rows(&self) -> Range<usize> {
         self.spare..self.spare + SPARE
-    }
-
-    /// Bans these tokens in all steps to come.
-    pub(super) fn ban(&mut self, session: &mut Session, banned: &[u32]) -> Result<()> {
-        let mut row = vec![0.0f32; self.bans.shape().elements()];
-        for &token in banned {
-            if let Some(bias) = row.get_mut(token as usize) {
-                *bias = f32::NEG_INFINITY;
-            }
-        }
-        let program = set_row(session, self.bans.shape())?;
-        let inputs = [("row", HostSlice::F32(&row)), ("ids", HostSlice::I32(&[0]))];
-        session.run(&program, &inputs, &mut [("state", &mut self.bans)])?;
-        Ok(())
     }
 
     /// Makes sure that `count` rows of the self-attention pools are free.
@@ -106,10 +90,7 @@ impl Memory {
     /// All states, for a run.
     pub(super) fn states(&mut self) -> Vec<(&str, &mut DeviceTensor)> {
         let pools = self.own.iter_mut().chain(&mut self.cross);
-        pools
-            .map(|(name, tensor)| (name.as_str(), tensor))
-            .chain([("bans", &mut self.bans)])
-            .collect()
+        pools.map(|(name, tensor)| (name.as_str(), tensor)).collect()
     }
 }
 

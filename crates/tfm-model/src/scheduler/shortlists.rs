@@ -4,7 +4,7 @@
 //! while a sentence has it, and after that until the column is needed for another, so that from step to step few columns
 //! change; which column a token has does not matter to results.
 
-use super::batch::Sentence;
+use super::running::Running;
 use crate::generation::{GenerationOptions, static_bans};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -26,10 +26,6 @@ pub(super) struct ShortlistShape {
 pub(super) struct Shortlists {
     shortlist: Arc<Shortlist>,
     vocabulary: usize,
-    /// Tokens of every list.
-    always: Vec<u32>,
-    /// Tokens of none, ascending.
-    never: Vec<u32>,
     columns: Columns,
     /// Whether the sentences or their lists are others than those in `places`.
     changed: bool,
@@ -46,8 +42,6 @@ impl Shortlists {
         Shortlists {
             shortlist,
             vocabulary,
-            always: Vec::new(),
-            never: Vec::new(),
             columns: Columns::new(vocabulary),
             changed: true,
             shape: ShortlistShape { columns: 0, lists: 0, width: 0 },
@@ -58,30 +52,29 @@ impl Shortlists {
         }
     }
 
-    /// Prepares for searches with these options.
-    pub(super) fn begin(&mut self, options: &GenerationOptions) {
+    /// The list of a request with these source tokens, which is in use until it is released.
+    pub(super) fn admit(&mut self, source: &[u32], options: &GenerationOptions) -> Vec<u32> {
         let lists = [&options.eos_token_id[..], &options.prefix, &options.forced_eos_token_id];
-        self.always = lists.concat();
-        self.always.extend(options.forced_bos_token_id);
-        // The softmax is over a list: what shall have no part in it is left out.
-        self.never = if options.renormalize_logits { static_bans(options) } else { Vec::new() };
-        self.never.sort_unstable();
-        self.never.dedup();
-    }
-
-    /// The list of a sentence with these source tokens, which is in use until it is released.
-    pub(super) fn admit(&mut self, source: &[u32]) -> Vec<u32> {
-        let list = self.permitted(self.shortlist.tokens(source, &self.always));
+        let mut always = lists.concat();
+        always.extend(options.forced_bos_token_id);
+        let list = self.permitted(self.shortlist.tokens(source, &always), options);
         self.columns.take(&list);
         self.changed = true;
         list
     }
 
-    fn permitted(&self, mut tokens: Vec<u32>) -> Vec<u32> {
+    /// Those of the tokens that a list may hold.
+    fn permitted(&self, mut tokens: Vec<u32>, options: &GenerationOptions) -> Vec<u32> {
         let known = tokens.partition_point(|&token| (token as usize) < self.vocabulary);
         tokens.truncate(known);
-        tokens.retain(|token| self.never.binary_search(token).is_err());
+        let never = never(options);
+        tokens.retain(|token| never.binary_search(token).is_err());
         tokens
+    }
+
+    /// The requests stand in another order than at the last step.
+    pub(super) fn reordered(&mut self) {
+        self.changed = true;
     }
 
     /// The list of a sentence that has ended.
@@ -90,55 +83,54 @@ impl Shortlists {
         self.changed = true;
     }
 
-    /// Makes the inputs of a step, in which the searches get `candidates` candidates. A sentence whose list has fewer tokens than
-    /// its search has to see to be exact has the whole vocabulary from now on.
-    pub(super) fn gather(
-        &mut self,
-        sentences: &mut [Sentence],
-        candidates: usize,
-    ) -> ShortlistShape {
-        for sentence in &mut *sentences {
-            let too_short = sentence.list.len() < sentence.search.needs().candidates;
-            if too_short && sentence.list.len() + self.never.len() < self.vocabulary {
-                self.columns.give_back(&sentence.list);
-                sentence.list = self.permitted((0..self.vocabulary as u32).collect());
-                self.columns.take(&sentence.list);
+    /// Makes the inputs of a step, in which the searches get `candidates` candidates. A request whose
+    /// list has fewer tokens than its search has to see to be exact has the whole vocabulary from now
+    /// on.
+    pub(super) fn gather(&mut self, running: &mut [Running], candidates: usize) -> ShortlistShape {
+        for request in &mut *running {
+            let too_short = request.list.len() < request.search.needs().candidates;
+            let all = self.vocabulary - never(&request.options).len();
+            if too_short && request.list.len() < all {
+                self.columns.give_back(&request.list);
+                let vocabulary = (0..self.vocabulary as u32).collect();
+                request.list = self.permitted(vocabulary, &request.options);
+                self.columns.take(&request.list);
                 self.changed = true;
             }
         }
         if self.changed || self.shape.width < candidates {
             self.changed = false;
-            self.arrange(sentences, candidates);
+            self.arrange(running, candidates);
         }
         self.list_of.clear();
-        for (number, sentence) in (0..).zip(sentences) {
-            self.list_of.extend(std::iter::repeat_n(number, sentence.rows.len()));
+        for (number, request) in (0..).zip(running) {
+            self.list_of.extend(std::iter::repeat_n(number, request.rows.len()));
         }
         self.shape
     }
 
     /// Finds the columns of all lists.
-    fn arrange(&mut self, sentences: &[Sentence], candidates: usize) {
+    fn arrange(&mut self, running: &[Running], candidates: usize) {
         if self.columns.is_sparse() {
             self.columns = Columns::new(self.vocabulary);
-            sentences.iter().for_each(|sentence| self.columns.take(&sentence.list));
+            running.iter().for_each(|request| self.columns.take(&request.list));
         }
-        let longest = sentences.iter().map(|sentence| sentence.list.len()).max().unwrap_or(0);
+        let longest = running.iter().map(|request| request.list.len()).max().unwrap_or(0);
         self.shape = ShortlistShape {
             columns: few(self.columns.tokens.len()),
-            lists: sentences.len().next_power_of_two(),
+            lists: running.len().next_power_of_two(),
             width: longest.max(candidates).next_power_of_two(),
         };
         self.padded.clone_from(&self.columns.tokens);
         self.padded.resize(self.shape.columns, 0);
         self.places.clear();
         self.lengths.clear();
-        for sentence in sentences {
+        for request in running {
             let start = self.places.len();
             let column = |&token: &u32| self.columns.column_of[token as usize] as i32;
-            self.places.extend(sentence.list.iter().map(column));
+            self.places.extend(request.list.iter().map(column));
             self.places.resize(start + self.shape.width, 0);
-            self.lengths.push(sentence.list.len() as i32);
+            self.lengths.push(request.list.len() as i32);
         }
         self.places.resize(self.shape.lists * self.shape.width, 0);
         self.lengths.resize(self.shape.lists, 1);
@@ -153,6 +145,15 @@ impl Shortlists {
             ("list_of", HostSlice::I32(&self.list_of)),
         ]
     }
+}
+
+/// The tokens that no list of a request may hold, ascending. The softmax is over a list: where it
+/// is to be normalised again, what is banned has no part in it.
+fn never(options: &GenerationOptions) -> Vec<u32> {
+    let mut never = if options.renormalize_logits { static_bans(options) } else { Vec::new() };
+    never.sort_unstable();
+    never.dedup();
+    never
 }
 
 /// A size at least as large, one of few, so that programs are found again: at most a quarter more, and a multiple of 64.

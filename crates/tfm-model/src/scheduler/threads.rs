@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How many threads there are for all workers, and how many workers have work.
 #[derive(Debug)]
-pub struct ThreadShare {
+pub(super) struct ThreadShare {
     threads: usize,
     busy: AtomicUsize,
 }
 
 impl ThreadShare {
     /// Threads for workers none of which has work yet.
-    pub fn new(threads: usize) -> Self {
+    pub(super) fn new(threads: usize) -> Self {
         ThreadShare { threads, busy: AtomicUsize::new(0) }
     }
 

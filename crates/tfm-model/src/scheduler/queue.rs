@@ -1,0 +1,177 @@
+//! The requests that wait for a worker: first come, first served.
+
+use super::request::{Caller, Rejected, Rejection, Request};
+use super::stats::Counters;
+use crate::error::{Error, Result};
+use crate::generation::GenerationOptions;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// A request that the scheduler has taken. Its caller hears of its end, whatever becomes of it.
+pub(super) struct Accepted {
+    pub(super) source: Vec<u32>,
+    pub(super) options: Arc<GenerationOptions>,
+    pub(super) number: u64,
+    pub(super) deadline: Option<Instant>,
+    pub(super) caller: Caller,
+}
+
+impl Accepted {
+    /// Whether somebody still waits for it.
+    pub(super) fn check_wanted(&mut self, now: Instant) -> Result<()> {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return Err(Error::DeadlinePassed);
+        }
+        self.caller.settled(&[])
+    }
+}
+
+/// The queue between callers and workers.
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// A request has come, or none will come any more.
+    arrived: Condvar,
+    /// A worker has taken a request, or none will be taken any more.
+    taken: Condvar,
+    /// How many requests may wait.
+    capacity: usize,
+    /// Nothing more is wanted, also of what is being decoded.
+    stopped: AtomicBool,
+    pub(super) counters: Arc<Counters>,
+}
+
+struct State {
+    waiting: VecDeque<Accepted>,
+    closed: bool,
+    /// Workers that have not failed or ended.
+    workers: usize,
+}
+
+/// What a worker gets from the queue.
+pub(super) enum Next {
+    /// The request that has waited longest.
+    Request(Accepted),
+    /// That request does not fit beside those that the worker has.
+    NoRoom,
+    /// None waits at the moment.
+    NothingYet,
+    /// None waits, and none will come.
+    End,
+}
+
+impl Queue {
+    pub(super) fn new(workers: usize, capacity: usize) -> Self {
+        Queue {
+            state: Mutex::new(State { waiting: VecDeque::new(), closed: false, workers }),
+            arrived: Condvar::new(),
+            taken: Condvar::new(),
+            capacity: capacity.max(1),
+            stopped: AtomicBool::new(false),
+            counters: Arc::default(),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a request, or gives it back.
+    pub(super) fn push(&self, request: Request) -> Result<(), Box<Rejected>> {
+        self.add(self.lock(), request)
+    }
+
+    /// Adds a request as soon as there is room, or gives it back where none will be taken.
+    pub(super) fn push_when_there_is_room(&self, request: Request) -> Result<(), Box<Rejected>> {
+        let mut state = self.lock();
+        while !state.closed && state.waiting.len() >= self.capacity {
+            state = self.taken.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        self.add(state, request)
+    }
+
+    fn add(&self, mut state: MutexGuard<'_, State>, request: Request) -> Result<(), Box<Rejected>> {
+        let waiting = state.waiting.len();
+        if state.closed || waiting >= self.capacity {
+            let reason = if state.closed { Rejection::Closed } else { Rejection::Full { waiting } };
+            return Err(Box::new(Rejected { request, reason }));
+        }
+        let Request { source, options, number, deadline, sink } = request;
+        let caller = Caller::new(sink, self.counters.clone());
+        state.waiting.push_back(Accepted { source, options, number, deadline, caller });
+        drop(state);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    /// The request that has waited longest, if it fits. With `wait` it is waited for.
+    pub(super) fn take(&self, wait: bool, fits: impl Fn(&Accepted) -> bool) -> Next {
+        let mut state = self.lock();
+        loop {
+            if let Some(first) = state.waiting.front() {
+                if !fits(first) {
+                    return Next::NoRoom;
+                }
+                let request = state.waiting.pop_front().expect("it was the first just now");
+                drop(state);
+                self.taken.notify_one();
+                return Next::Request(request);
+            }
+            if state.closed {
+                return Next::End;
+            }
+            if !wait {
+                return Next::NothingYet;
+            }
+            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// How many requests wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().waiting.len()
+    }
+
+    /// Takes no more requests. Those that wait are served.
+    pub(super) fn close(&self) {
+        self.lock().closed = true;
+        self.arrived.notify_all();
+        self.taken.notify_all();
+    }
+
+    /// Takes no more requests and serves none: all end before their next step.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+        self.abandon(|| Error::Cancelled);
+    }
+
+    /// Whether nothing more is wanted.
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Counts a worker out. Where it was the last one, nobody is left to serve those that wait.
+    pub(super) fn leave(&self) {
+        let mut state = self.lock();
+        state.workers -= 1;
+        let was_last = state.workers == 0;
+        drop(state);
+        if was_last {
+            self.abandon(|| Error::WorkerFailed);
+        }
+    }
+
+    /// Closes the queue and ends the requests that wait.
+    fn abandon(&self, error: impl Fn() -> Error) {
+        let mut state = self.lock();
+        state.closed = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        self.arrived.notify_all();
+        self.taken.notify_all();
+        for request in waiting {
+            request.caller.end(Err(error()));
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! What a worker computes: the encoding of requests that it takes on, and the steps that follow.
+
+use super::inputs::EncodeInputs;
+use super::programs::{EncodeShape, Segment, Segments, StepShape};
+use super::running::Running;
+use super::shortlists::Shortlists;
+use super::worker::Worker;
+use crate::error::Error;
+use crate::generation::{Advance, Rows};
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+use tfm_core::{NotFinite, Program, Tensor};
+
+impl Worker {
+    /// Encodes the requests from number `first` on and writes their cross-attention keys and values.
+    /// Where that fails, each is tried alone, so that one that is too large takes no other with it.
+    pub(super) fn encode_from(&mut self, first: usize) {
+        let all = first..self.running.len();
+        if all.is_empty() || self.encode(all.clone()).is_ok() {
+            return;
+        }
+        for number in all.rev() {
+            if let Err(error) = self.encode(number..number + 1) {
+                let running = self.running.remove(number);
+                self.end(running, Err(error.into()));
+            }
+        }
+    }
+
+    fn encode(&mut self, which: Range<usize>) -> tfm_core::Result<()> {
+        self.take_threads();
+        let inputs = EncodeInputs::gather(&self.running[which], &self.cache);
+        let program = self.encoding(&inputs)?;
+        self.session.run(&program, &inputs.bindings(), &mut self.cache.states())?;
+        Ok(())
+    }
+
+    /// The program that encodes inputs of that shape.
+    fn encoding(&mut self, inputs: &EncodeInputs) -> tfm_core::Result<Program> {
+        let pools = self.cache.pools();
+        let shape = EncodeShape { tokens: inputs.tokens(), sequences: inputs.sequences(), pools };
+        self.programs.encode(&mut self.session, &self.config, self.numerics, shape)
+    }
+
+    /// One step of all requests. Those that end are handed over and leave. Where the step itself
+    /// fails, all end with its error.
+    pub(super) fn step(&mut self) {
+        self.take_threads();
+        let computed = self.compute_step();
+        self.queue.counters.steps.fetch_add(1, Ordering::Relaxed);
+        match computed {
+            Ok((program, segments, outputs)) => self.advance(&program, &segments, &outputs),
+            Err(error) => self.end_all(|| error.clone().into()),
+        }
+    }
+
+    /// Runs the program of the step: for each segment values, ids and, where its kind of output
+    /// has them, normalisers.
+    fn compute_step(&mut self) -> tfm_core::Result<(Program, Segments, Vec<Tensor>)> {
+        // Each kind of output is computed for rows that lie together.
+        let kind = |running: &Running| (running.search.needs().output, running.bans);
+        if !self.running.is_sorted_by_key(kind) {
+            self.running.sort_by_key(kind);
+            self.shortlists.iter_mut().for_each(Shortlists::reordered);
+        }
+        let segments = self.segments();
+        let hypotheses: usize = segments.iter().map(|segment| segment.rows).sum();
+        self.cache.reserve_rows(&mut self.session, hypotheses)?;
+        let candidates = segments.iter().map(|segment| segment.candidates).max().unwrap_or(1);
+        let shortlists = self.shortlists.as_mut();
+        let shortlist = shortlists.map(|lists| lists.gather(&mut self.running, candidates));
+        self.inputs.gather(&mut self.running, &mut self.cache);
+        let shape = StepShape {
+            width: self.inputs.width,
+            segments: segments.clone(),
+            ban_sets: self.bans.rows(),
+            shortlist,
+            pools: self.cache.pools(),
+        };
+        let program = self.programs.step(&mut self.session, &self.config, self.numerics, &shape)?;
+        let mut bindings = self.inputs.bindings().to_vec();
+        bindings.extend(self.shortlists.iter().flat_map(Shortlists::inputs));
+        let mut states = self.cache.states();
+        states.push(self.bans.state());
+        let outputs = self.session.run(&program, &bindings, &mut states)?;
+        Ok((program, segments, outputs))
+    }
+
+    /// The kinds of output of the next step, in the order of the requests.
+    fn segments(&self) -> Segments {
+        let mut segments = Segments::new();
+        for running in &self.running {
+            let (needs, rows) = (running.search.needs(), running.rows.len());
+            match segments.last_mut() {
+                Some(last) if (last.output, last.bans) == (needs.output, running.bans) => {
+                    last.rows += rows;
+                    last.candidates = needs.candidates.max(last.candidates);
+                }
+                _ => {
+                    let (output, candidates) = (needs.output, needs.candidates);
+                    segments.push(Segment { output, bans: running.bans, rows, candidates });
+                }
+            }
+        }
+        for segment in &mut segments {
+            // Few different numbers, so that programs are found again.
+            let few = segment.candidates.next_power_of_two();
+            segment.candidates = few.min(self.config.target.vocabulary);
+        }
+        segments
+    }
+
+    /// Shows each search what the step found for it.
+    fn advance(&mut self, program: &Program, segments: &[Segment], outputs: &[Tensor]) {
+        let mut found = Found { segments, outputs, row: 0 };
+        for mut running in std::mem::take(&mut self.running) {
+            let outcome = match running.search.advance(found.next(running.rows.len())) {
+                Ok(Advance::Continue) => running.report().err().map(Err),
+                Ok(Advance::Finished) => Some(Ok(running.search.finish())),
+                Err(_) => Some(Err(self.name_not_finite(program, &running))),
+            };
+            match outcome {
+                None => {
+                    running.reorder(&mut self.cache);
+                    self.running.push(running);
+                }
+                Some(outcome) => self.end(running, outcome),
+            }
+        }
+    }
+
+    /// The error that names the op which first made a number that is not finite: of the request's
+    /// encoding or, if that is sound, of the step just taken.
+    fn name_not_finite(&mut self, step: &Program, running: &Running) -> Error {
+        let inputs = EncodeInputs::gather(std::slice::from_ref(running), &self.cache);
+        let found = self.encoding(&inputs).and_then(|program| {
+            let (bindings, states) = (inputs.bindings(), &mut self.cache.states());
+            self.session.first_not_finite(&program, &bindings, states)
+        });
+        let found = match found {
+            Ok(None) => {
+                let mut bindings = self.inputs.bindings().to_vec();
+                bindings.extend(self.shortlists.iter().flat_map(Shortlists::inputs));
+                let mut states = self.cache.states();
+                states.push(self.bans.state());
+                self.session.first_not_finite(step, &bindings, &mut states)
+            }
+            other => other,
+        };
+        match found {
+            Ok(Some(found)) => Error::NotFinite(Box::new(found)),
+            // Logits of finite values may overflow only within the op that ranks them.
+            Ok(None) => Error::NotFinite(Box::new(NotFinite {
+                op: "the choice of candidates".into(),
+                scope: "output".into(),
+                shape: [self.config.target.vocabulary].into(),
+                elements: 1,
+            })),
+            Err(error) => error.into(),
+        }
+    }
+}
+
+/// What a step's program returned, handed out in the order of its rows.
+struct Found<'a> {
+    segments: &'a [Segment],
+    outputs: &'a [Tensor],
+    /// The next row of the first segment.
+    row: usize,
+}
+
+impl<'a> Found<'a> {
+    /// The next `count` rows, which are of one segment.
+    fn next(&mut self, count: usize) -> Rows<'a> {
+        if self.row == self.segments[0].rows {
+            self.outputs = &self.outputs[self.segments[0].outputs()..];
+            self.segments = &self.segments[1..];
+            self.row = 0;
+        }
+        let width = self.segments[0].candidates;
+        let rows = self.row..self.row + count;
+        self.row = rows.end;
+        let range = rows.start * width..rows.end * width;
+        let (Some(values), Some(ids)) = (self.outputs[0].as_f32(), self.outputs[1].as_i32()) else {
+            unreachable!("the step's program returns f32 and i32");
+        };
+        let normalizers = match self.segments[0].outputs() {
+            3 => self.outputs[2].as_f32().map(|all| &all[rows]),
+            _ => None,
+        };
+        Rows {
+            values: &values[range.clone()],
+            ids: &ids[range],
+            width,
+            normalizers: normalizers.unwrap_or_default(),
+        }
+    }
+}
