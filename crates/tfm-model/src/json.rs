@@ -11,8 +11,8 @@ pub(crate) const GENERATION: &str = "generation_config.json";
 /// The largest configuration file that is read.
 const LARGEST_FILE: usize = 1 << 20;
 
-/// A JSON object from a file, and what was found wrong with it so far. A getter that finds a fault notes it
-/// and answers as if the field were absent.
+/// A JSON object from a file, and what was found wrong with it so far. A getter that finds a fault
+/// notes it and answers as if the field were absent.
 pub(crate) struct Fields {
     file: &'static str,
     object: Map<String, Value>,
@@ -139,7 +139,8 @@ pub(crate) struct ConfigFiles {
 }
 
 impl ConfigFiles {
-    /// One token or a list of them. Where `generation_config.json` names it, generation goes by that.
+    /// One token or a list of them. Where `generation_config.json` names it, generation goes by
+    /// that.
     pub(crate) fn tokens(&mut self, field: &str) -> Option<Vec<u32>> {
         let generation = self.generation.as_mut().and_then(|fields| fields.tokens(field));
         generation.or_else(|| self.config.tokens(field)).filter(|tokens| !tokens.is_empty())

@@ -1,5 +1,6 @@
 //! Our names of parameters. Three have aliases: a shared or tied table goes by several of
-//! `source_embedding.weight`, `target_embedding.weight` and `output.weight`, and [`canonical`] picks one.
+//! `source_embedding.weight`, `target_embedding.weight` and `output.weight`, and [`canonical`]
+//! picks one.
 
 use crate::config::{Config, OutputBias};
 use crate::roles::{Leaf, OUTPUT, Role, SOURCE_EMBEDDING, TARGET_EMBEDDING, roles};
@@ -14,8 +15,9 @@ pub fn canonical<'a>(config: &Config, name: &'a str) -> &'a str {
     }
 }
 
-/// The parameters that training can learn, by their canonical names, with their shapes, in the order of
-/// computation. Position tables that are computed are not among them, nor a constant bias of the logits.
+/// The parameters that training can learn, by their canonical names, with their shapes, in the
+/// order of computation. Position tables that are computed are not among them, nor a constant bias
+/// of the logits.
 pub fn learnable(config: &Config) -> Vec<(String, Shape)> {
     let is_constant =
         |role: Role| role == Role::Output(Leaf::Bias) && config.output.bias == OutputBias::Constant;

@@ -1,5 +1,5 @@
-//! What the graphs read as parameters: the checkpoint's tensors, and the position tables that a checkpoint
-//! does not hold.
+//! What the graphs read as parameters: the checkpoint's tensors, and the position tables that a
+//! checkpoint does not hold.
 
 use crate::checkpoint::Checkpoint;
 use crate::transformer::positions::{computed, is_computed};
@@ -19,7 +19,8 @@ impl Parameters {
         Self::of_type(checkpoint, DType::F32)
     }
 
-    /// The parameters of this checkpoint for a model that is computed in a float type: [`Numerics::dtype`](crate::Numerics).
+    /// The parameters of this checkpoint for a model that is computed in a float type:
+    /// [`Numerics::dtype`](crate::Numerics).
     pub fn of_type(checkpoint: Arc<Checkpoint>, dtype: DType) -> Self {
         Parameters { checkpoint, dtype }
     }

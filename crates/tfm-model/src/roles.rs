@@ -1,5 +1,5 @@
-//! What each parameter of a model is for, and our name of it, which follows the scopes of the graph:
-//! `encoder.layers.3.self_attention.query.weight`.
+//! What each parameter of a model is for, and our name of it, which follows the scopes of the
+//! graph: `encoder.layers.3.self_attention.query.weight`.
 
 use crate::config::{
     Config, FeedForward, Heads, NormKind, OutputBias, Position, PositionKind, Stack,

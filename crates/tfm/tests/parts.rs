@@ -1,6 +1,7 @@
-//! Parts of a description that families need which are not read yet: root mean square norms, relative positions
-//! (shared and per layer), gated feed-forward networks, heads of any size, norms after the embeddings, learned
-//! positions. Tiny models with random weights, beside what `transformers` answers for them.
+//! Parts of a description that families need which are not read yet: root mean square norms,
+//! relative positions (shared and per layer), gated feed-forward networks, heads of any size, norms
+//! after the embeddings, learned positions. Tiny models with random weights, beside what
+//! `transformers` answers for them.
 
 mod common;
 
@@ -169,7 +170,8 @@ fn encoder_outputs_and_logits_are_those_of_transformers() {
     }
 }
 
-/// Step by step, with keys and values in pools, decoding finds the log-probabilities of one pass over the whole.
+/// Step by step, with keys and values in pools, decoding finds the log-probabilities of one pass
+/// over the whole.
 #[test]
 fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     for (name, config) in models() {

@@ -36,8 +36,8 @@ pub(super) struct Location {
 
 const SAME_MODEL: &str = "take config.json and the weights from the same model";
 
-/// Finds every parameter of the model among the tensors. Where files are broken, what they may hold is not
-/// called missing.
+/// Finds every parameter of the model among the tensors. Where files are broken, what they may hold
+/// is not called missing.
 pub(super) fn bind(
     description: &Description,
     tensors: &mut Tensors,
@@ -206,7 +206,8 @@ impl<'a> Binder<'a> {
         self.faults.push(Fault::Conflict { first, second, remedy });
     }
 
-    /// Checks that a table of the files which is computed here, and not read, is the one that is computed.
+    /// Checks that a table of the files which is computed here, and not read, is the one that is
+    /// computed.
     fn check_computed(&mut self, names: &[String], table: &Tensor) {
         let Some((file, entry)) = names.iter().find_map(|name| self.find(name)) else { return };
         self.read.insert(&entry.name);

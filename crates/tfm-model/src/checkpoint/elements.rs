@@ -1,4 +1,5 @@
-//! Elements as they lie in files, little-endian and not aligned: to f32, and whether they are numbers.
+//! Elements as they lie in files, little-endian and not aligned: to f32, and whether they are
+//! numbers.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
@@ -15,8 +16,8 @@ pub enum ElementType {
     F16,
     /// bfloat16.
     BF16,
-    /// 8-bit integers. Each row of a matrix has a scale to be multiplied with, an F32 of a tensor `[n, 1]` of the same
-    /// name with `_scale` behind it.
+    /// 8-bit integers. Each row of a matrix has a scale to be multiplied with, an F32 of a tensor
+    /// `[n, 1]` of the same name with `_scale` behind it.
     I8,
 }
 
@@ -60,7 +61,8 @@ impl ElementType {
 /// Elements converted or examined at a time.
 const CHUNK: usize = 1024;
 
-/// Elements of a file, as many as `out` has, as f32, which holds each but those of F64 exactly. Integers are without their scales.
+/// Elements of a file, as many as `out` has, as f32, which holds each but those of F64 exactly.
+/// Integers are without their scales.
 pub(super) fn to_f32(stored: ElementType, bytes: &[u8], out: &mut [f32]) {
     match stored {
         ElementType::F64 => each(out, words(bytes), |word| f64::from_le_bytes(word) as f32),

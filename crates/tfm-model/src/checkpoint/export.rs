@@ -12,19 +12,20 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tfm_core::ParameterSource;
 
-/// Writes `config.json`, `generation_config.json` and `model.safetensors` to a folder, which is made if it
-/// is not there. Weights are taken from `source` by our names, some rows at a time where it gives them so, and stored as
-/// `element_type`, rounded to nearest; tied ones once, where the family's other readers tie them too. With
-/// [`ElementType::I8`] that is so for what products and embeddings multiply, as
-/// [`Precision::Int8`](tfm_core::fused::Precision::Int8) has it; the rest is F32.
+/// Writes `config.json`, `generation_config.json` and `model.safetensors` to a folder, which is
+/// made if it is not there. Weights are taken from `source` by our names, some rows at a time where
+/// it gives them so, and stored as `element_type`, rounded to nearest; tied ones once, where the
+/// family's other readers tie them too. With [`ElementType::I8`] that is so for what products and
+/// embeddings multiply, as [`Precision::Int8`](tfm_core::fused::Precision::Int8) has it; the rest
+/// is F32.
 ///
-/// The files are written under other names beside their places and renamed when all are whole, so that an
-/// error leaves what was there before. (The renames themselves are three.)
+/// The files are written under other names beside their places and renamed when all are whole, so
+/// that an error leaves what was there before. (The renames themselves are three.)
 ///
 /// # Errors
-/// [`Error::Export`] if the family's files can't say what `config` says, or with all parameters that
-/// `source` does not give, gives in another shape, or gives with numbers that are not finite when stored;
-/// [`Error::Write`] if the operating system refuses.
+/// [`Error::Export`] if the family's files can't say what `config` says, or with all parameters
+/// that `source` does not give, gives in another shape, or gives with numbers that are not finite
+/// when stored; [`Error::Write`] if the operating system refuses.
 pub fn export(
     folder: impl AsRef<Path>,
     description: &Description,

@@ -1,4 +1,5 @@
-//! Elements where they lie in files, read some rows at a time: what has been read is given back to the system.
+//! Elements where they lie in files, read some rows at a time: what has been read is given back to
+//! the system.
 
 use super::elements::{ElementType, not_finite, to_f32};
 use super::files::FileBytes;
@@ -6,7 +7,8 @@ use std::ops::Range;
 use tfm_core::fused::quantized;
 use tfm_core::{RowSource, Shape};
 
-/// Bytes of a file that are read before they are given back, and about as many as are read at a time.
+/// Bytes of a file that are read before they are given back, and about as many as are read at a
+/// time.
 const WINDOW: usize = 1 << 20;
 
 /// Elements below which no other thread is worth starting.
@@ -50,8 +52,8 @@ impl<'a> FileRows<'a> {
         (WINDOW / (self.extents[1] * self.element_type.size()).max(1)).max(1)
     }
 
-    /// Gives back the windows that end in what has just been read, and the one before them, where other threads may have
-    /// been a little later.
+    /// Gives back the windows that end in what has just been read, and the one before them, where
+    /// other threads may have been a little later.
     fn passed(&self, read: Range<usize>) {
         let (first, last) = (read.start / WINDOW, read.end / WINDOW);
         if first < last {
@@ -278,7 +280,8 @@ mod tests {
     #[test]
     fn integers_are_given_as_they_are_unless_products_would_saturate() {
         let mut values = numbers();
-        // The first two rows hold neighbours that sum to more than 129; the third is as this quantiser makes them.
+        // The first two rows hold neighbours that sum to more than 129; the third is as this
+        // quantiser makes them.
         values[2 * COLUMNS..3 * COLUMNS].fill(0.0);
         values[2 * COLUMNS] = 127.0;
         let (_folder, tensors) = mapped(ElementType::I8, &values);

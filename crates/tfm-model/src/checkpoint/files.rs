@@ -76,8 +76,8 @@ pub(super) struct Tensors {
 }
 
 impl Tensors {
-    /// Maps the weights in a folder: one file, or the shards of an index. What is whole can be used even
-    /// where there are faults.
+    /// Maps the weights in a folder: one file, or the shards of an index. What is whole can be used
+    /// even where there are faults.
     pub(super) fn open(folder: &Path, faults: &mut Vec<Fault>) -> Self {
         let mut tensors = Tensors::default();
         // As `transformers` does: where there are both, the single file is read.

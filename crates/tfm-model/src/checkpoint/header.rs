@@ -1,7 +1,7 @@
 //! The header of a safetensors file: 8 bytes of length, then JSON that says where each tensor lies.
 //!
-//! Read here and not by the `safetensors` crate because that stops at the first fault. A property test holds
-//! both to the same verdict.
+//! Read here and not by the `safetensors` crate because that stops at the first fault. A property
+//! test holds both to the same verdict.
 
 use crate::fault::{Fault, shortened};
 use safetensors::Dtype;
@@ -45,12 +45,13 @@ pub struct Entry {
 }
 
 impl Header {
-    /// Reads the header of the file with these bytes and checks that every tensor lies in the file, that its
-    /// size fits its shape, and that tensors neither overlap nor leave gaps. Memory stays in proportion to
-    /// the header's true length.
+    /// Reads the header of the file with these bytes and checks that every tensor lies in the file,
+    /// that its size fits its shape, and that tensors neither overlap nor leave gaps. Memory stays
+    /// in proportion to the header's true length.
     ///
     /// # Errors
-    /// All faults, with `file` as the file's name. After a fault of the JSON's syntax no more is known.
+    /// All faults, with `file` as the file's name. After a fault of the JSON's syntax no more is
+    /// known.
     pub fn read(file: &str, bytes: &[u8]) -> Result<Header, Vec<Fault>> {
         let json = header_json(bytes).map_err(|problem| vec![Fault::file(file, problem)])?;
         let data = 8 + json.len()..bytes.len();
@@ -191,7 +192,8 @@ impl<'de> Visitor<'de> for Texts {
     }
 }
 
-/// The fields of an entry, and which of them are there twice: readers would differ in which one they take.
+/// The fields of an entry, and which of them are there twice: readers would differ in which one
+/// they take.
 struct Fields;
 
 impl<'de> Visitor<'de> for Fields {

@@ -22,7 +22,8 @@ impl Index {
     /// Parses an index.
     ///
     /// # Errors
-    /// All faults, with `file` as the index's name: broken JSON, tensors named twice, shards that are not plain names of files beside it.
+    /// All faults, with `file` as the index's name: broken JSON, tensors named twice, shards that
+    /// are not plain names of files beside it.
     pub fn read(file: &str, json: &[u8]) -> Result<Index, Vec<Fault>> {
         let mut reader =
             Reader { file, index: Index::default(), names: HashSet::new(), faults: Vec::new() };

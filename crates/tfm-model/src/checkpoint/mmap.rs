@@ -8,8 +8,9 @@ use std::path::Path;
 
 /// Maps a file for reading. Its pages are read when they are touched.
 ///
-/// Nobody may shorten the file while the map lives: touching a page that is gone ends the process. Programs
-/// that write models, this one too, write a new file and rename it, which leaves the mapped one whole.
+/// Nobody may shorten the file while the map lives: touching a page that is gone ends the process.
+/// Programs that write models, this one too, write a new file and rename it, which leaves the
+/// mapped one whole.
 ///
 /// # Errors
 /// The operating system's, and a path that is no regular file.
@@ -19,16 +20,18 @@ pub(super) fn map(path: &Path) -> io::Result<Mmap> {
         return Err(io::Error::other("it is not a regular file"));
     }
     let file = File::open(path)?;
-    // SAFETY: the map is read-only and private to this process' view of the file. Its bytes are only ever
-    // read as plain numbers and UTF-8-checked text, for which any content is valid; a concurrent change of
-    // the file can at worst change numbers, and a shortened file ends the process as described above.
+    // SAFETY: the map is read-only and private to this process' view of the file. Its bytes are
+    // only ever read as plain numbers and UTF-8-checked text, for which any content is valid; a
+    // concurrent change of the file can at worst change numbers, and a shortened file ends the
+    // process as described above.
     unsafe { Mmap::map(&file) }
 }
 
-/// Gives the memory of these bytes, and of what lies with them in a page, back to the system, which reads them again if they
-/// are touched again. As often as not it has them still.
+/// Gives the memory of these bytes, and of what lies with them in a page, back to the system, which
+/// reads them again if they are touched again. As often as not it has them still.
 pub(super) fn release(map: &Mmap, bytes: Range<usize>) {
-    /// The largest pages there are on common systems, and what Linux maps around one that is touched.
+    /// The largest pages there are on common systems, and what Linux maps around one that is
+    /// touched.
     const PAGE: usize = 64 << 10;
     let (start, end) = (bytes.start / PAGE * PAGE, bytes.end.next_multiple_of(PAGE).min(map.len()));
     if start >= end {
@@ -36,7 +39,8 @@ pub(super) fn release(map: &Mmap, bytes: Range<usize>) {
     }
     #[cfg(unix)]
     {
-        // SAFETY: the map is of a file and read-only, so what is read again is the file's content, as before.
+        // SAFETY: the map is of a file and read-only, so what is read again is the file's content,
+        // as before.
         let advised = unsafe {
             map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, start, end - start)
         };

@@ -1,4 +1,5 @@
-//! Checkpoints: a model's files in Hugging Face's layout, read with every fault listed, and written.
+//! Checkpoints: a model's files in Hugging Face's layout, read with every fault listed, and
+//! written.
 
 mod bind;
 mod elements;
@@ -48,8 +49,8 @@ pub struct ParameterInfo<'a> {
     pub name: &'a str,
     /// Its shape.
     pub shape: &'a Shape,
-    /// The tensor of the files that it is, or is a part of, and its element type; `None` if the files leave
-    /// it out and it is zero.
+    /// The tensor of the files that it is, or is a part of, and its element type; `None` if the
+    /// files leave it out and it is zero.
     pub stored: Option<(&'a str, ElementType)>,
 }
 
@@ -85,8 +86,8 @@ impl Checkpoint {
         Checkpoint::assemble(place, config.as_deref(), generation.as_deref(), tensors, faults)
     }
 
-    /// The model in these bytes: `config.json`, `generation_config.json`, and `model.safetensors`. `place`
-    /// is what errors call it.
+    /// The model in these bytes: `config.json`, `generation_config.json`, and `model.safetensors`.
+    /// `place` is what errors call it.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] with every fault.
@@ -137,7 +138,8 @@ impl Checkpoint {
         &self.description.generation
     }
 
-    /// What is odd about the files but does no harm: tensors that are not read, biases that are left out.
+    /// What is odd about the files but does no harm: tensors that are not read, biases that are
+    /// left out.
     pub fn notes(&self) -> &[String] {
         &self.tensors.notes
     }

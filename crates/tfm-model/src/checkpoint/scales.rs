@@ -1,6 +1,8 @@
-//! The scales of matrices that files hold as 8-bit integers: `x = scale·integer`, a scale for each row.
+//! The scales of matrices that files hold as 8-bit integers: `x = scale·integer`, a scale for each
+//! row.
 //!
-//! Names and shape are those of `compressed-tensors`: the scales of `fc1.weight [n, k]` are `fc1.weight_scale [n, 1]`.
+//! Names and shape are those of `compressed-tensors`: the scales of `fc1.weight [n, k]` are
+//! `fc1.weight_scale [n, 1]`.
 
 use super::elements::{ElementType, to_f32};
 use super::files::Tensors;

@@ -17,8 +17,8 @@ use tfm_core::{MemoryRows, ParameterSource, RowSource, Shape, TensorData};
 /// Elements that are converted at a time, at least a row of them.
 const AT_ONCE: usize = 1 << 16;
 
-/// Writes all tensors; gives back what is wrong with them. Weights are stored as `element_type`; where those are integers,
-/// what is no weight of a product or an embedding is F32.
+/// Writes all tensors; gives back what is wrong with them. Weights are stored as `element_type`;
+/// where those are integers, what is no weight of a product or an embedding is F32.
 pub(super) fn write(
     file: &File,
     description: &Description,
@@ -115,8 +115,9 @@ fn unfit(shape: &Shape, elements: usize) -> String {
     format!("has the shape {shape}, but {elements} elements are expected")
 }
 
-/// The length and the JSON that say where each tensor lies, filled up so that data starts at 8 bytes, and where in the data
-/// each starts, and the data's length. Those with larger elements come first, so that each lies at a multiple of them.
+/// The length and the JSON that say where each tensor lies, filled up so that data starts at 8
+/// bytes, and where in the data each starts, and the data's length. Those with larger elements come
+/// first, so that each lies at a multiple of them.
 fn header(tensors: &BTreeMap<String, Tensor>) -> (Vec<u8>, BTreeMap<String, usize>, usize) {
     let mut entries: Vec<(String, ElementType, Shape)> = Vec::new();
     for (name, Tensor { element_type, shape, .. }) in tensors {

@@ -99,7 +99,8 @@ impl Faults {
         let Heads { count, size, scale, .. } = heads;
         let field = format!("{stack}_attention_heads");
         self.size(&field, count, LARGEST_D_MODEL);
-        // A size of 0 follows from a fault of d_model or of the number of heads, where a file has no size.
+        // A size of 0 follows from a fault of d_model or of the number of heads, where a file has
+        // no size.
         if count > 0 && size > 0 && count.checked_mul(size).is_none_or(|all| all > LARGEST_FFN) {
             let problem = format!("is {count}, which is too many for {size} features each");
             self.add(&field, problem);

@@ -1,6 +1,6 @@
-//! What a model computes, as data: one description for every family of encoder-decoder Transformers. How files
-//! name its parts is a matter of [families](crate::families), how it is computed one of
-//! [`Numerics`](crate::Numerics).
+//! What a model computes, as data: one description for every family of encoder-decoder
+//! Transformers. How files name its parts is a matter of [families](crate::families), how it is
+//! computed one of [`Numerics`](crate::Numerics).
 
 mod check;
 mod parts;
@@ -47,7 +47,8 @@ pub struct SpecialTokens {
 }
 
 impl Config {
-    /// Checks that the description makes sense: sizes above zero and not absurd, tokens inside the vocabulary.
+    /// Checks that the description makes sense: sizes above zero and not absurd, tokens inside the
+    /// vocabulary.
     ///
     /// # Errors
     /// All faults, by the names of the fields in `config.json`.

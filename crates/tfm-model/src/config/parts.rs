@@ -46,8 +46,9 @@ pub enum Position {
     Relative(RelativePositions),
 }
 
-/// A learned bias of the scores for each head and bucket of distances (Raffel et al. 2020, section 2.1). An
-/// encoder tells keys before the query from those after it, a decoder sees only the former.
+/// A learned bias of the scores for each head and bucket of distances (Raffel et al. 2020, section
+/// 2.1). An encoder tells keys before the query from those after it, a decoder sees only the
+/// former.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RelativePositions {
     /// The buckets in all.
@@ -65,8 +66,8 @@ pub struct FeedForward {
     pub inner: usize,
     /// Its activation.
     pub activation: Activation,
-    /// Whether the inner features are a product of two projections of which one is activated (Shazeer 2020,
-    /// "GLU variants improve Transformer").
+    /// Whether the inner features are a product of two projections of which one is activated
+    /// (Shazeer 2020, "GLU variants improve Transformer").
     pub gated: bool,
     /// Whether the projections have biases.
     pub biases: bool,
@@ -90,7 +91,8 @@ pub struct Norm {
 /// What a norm does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum NormKind {
-    /// Layer normalisation (Ba et al. 2016), with weight and bias. A file without biases gives zeros.
+    /// Layer normalisation (Ba et al. 2016), with weight and bias. A file without biases gives
+    /// zeros.
     Layer,
     /// Normalisation by the root mean square (Zhang and Sennrich 2019), with a weight alone.
     RootMeanSquare,
@@ -122,7 +124,8 @@ pub struct Embedding {
 pub(super) const MOST_POSITIONS: usize = 1 << 20;
 
 impl Embedding {
-    /// The most tokens of a sequence: the rows of the table of positions; where there is none, 1,048,576.
+    /// The most tokens of a sequence: the rows of the table of positions; where there is none,
+    /// 1,048,576.
     pub fn longest_sequence(&self) -> usize {
         self.positions.map_or(MOST_POSITIONS, |table| table.rows)
     }

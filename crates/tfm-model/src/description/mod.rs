@@ -78,7 +78,8 @@ impl Description {
         [config, settings].map(|object| format!("{:#}\n", Value::Object(object)))
     }
 
-    /// The tables of sinusoids, which are computed, with the names that tensors of files have which hold them.
+    /// The tables of sinusoids, which are computed, with the names that tensors of files have which
+    /// hold them.
     pub(crate) fn computed_tables(&self) -> Vec<(Vec<String>, Tensor)> {
         let table = |side: Side| {
             let role = Role::Positions(side);

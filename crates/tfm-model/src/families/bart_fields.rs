@@ -38,7 +38,8 @@ pub(super) fn read(files: &mut ConfigFiles, defaults: &Defaults) -> Config {
     let d_model = fields.required_count("d_model");
     let source = fields.required_count("vocab_size");
     let shared_embeddings = fields.flag("share_encoder_decoder_embeddings").unwrap_or(true);
-    // `transformers` writes the decoder's size also where the table is shared, and then goes by the source's.
+    // `transformers` writes the decoder's size also where the table is shared, and then goes by the
+    // source's.
     let target = fields.count("decoder_vocab_size").filter(|_| !shared_embeddings);
     let scales = fields.flag("scale_embedding").unwrap_or(defaults.scale_embedding);
     let encoder = stack(fields, "encoder", d_model);

@@ -1,4 +1,5 @@
-//! Marian NMT in the form of Hugging Face `transformers`: OPUS-MT. `MarianMTModel` and its configuration.
+//! Marian NMT in the form of Hugging Face `transformers`: OPUS-MT. `MarianMTModel` and its
+//! configuration.
 
 use super::bart_fields::{self, Defaults};
 use super::{Family, Template, TensorSlice};
@@ -19,8 +20,8 @@ pub(super) static MARIAN: Family = Family {
         output_bias: OutputBias::Constant,
         unlearnt_padding: true,
     },
-    // `transformers` obeyed the first four while it ran Marian's models by BART's code, and converts none with
-    // other values.
+    // `transformers` obeyed the first four while it ran Marian's models by BART's code, and
+    // converts none with other values.
     only: &[
         ("normalize_before", false),
         ("normalize_embedding", false),

@@ -1,5 +1,6 @@
-//! The families of models, a file each: what their `config.json` says, what their files call the weights, and
-//! which settings they have that are not supported. Nobody else asks which family a model is of.
+//! The families of models, a file each: what their `config.json` says, what their files call the
+//! weights, and which settings they have that are not supported. Nobody else asks which family a
+//! model is of.
 
 mod bart_fields;
 mod marian;
@@ -28,15 +29,19 @@ pub struct Family {
     architectures: &'static [&'static str],
     /// What a new model of the family is like, unless it is told otherwise.
     pub(crate) template: Template,
-    /// Settings of `config.json` that would change the result, each with the one value that is supported.
+    /// Settings of `config.json` that would change the result, each with the one value that is
+    /// supported.
     only: &'static [(&'static str, bool)],
-    /// The start of tensors' names that files lack which were saved from the model without its output.
+    /// The start of tensors' names that files lack which were saved from the model without its
+    /// output.
     base_prefix: &'static str,
-    /// What `config.json` says, and `generation_config.json` of special tokens. Faults are left with the files.
+    /// What `config.json` says, and `generation_config.json` of special tokens. Faults are left
+    /// with the files.
     read: fn(&mut ConfigFiles) -> Config,
     /// Writes the fields of `config.json`.
     write: fn(&Config, &GenerationOptions, &mut Map<String, Value>),
-    /// Where files keep the parameter with this role and shape; `None` for what no model of the family has.
+    /// Where files keep the parameter with this role and shape; `None` for what no model of the
+    /// family has.
     slice: fn(&Config, Role, &Shape) -> Option<TensorSlice>,
 }
 
@@ -61,7 +66,8 @@ impl Family {
         FAMILIES.into_iter().find(|family| family.model_type == model_type)
     }
 
-    /// The family of a `config.json`: by its `model_type`, or where it has none, by its `architectures`.
+    /// The family of a `config.json`: by its `model_type`, or where it has none, by its
+    /// `architectures`.
     pub(crate) fn of(fields: &mut Fields) -> Option<&'static Family> {
         let supported = FAMILIES.map(Family::model_type).join(", ");
         if fields.get("model_type").is_some() {
@@ -132,12 +138,14 @@ impl Family {
         (self.write)(config, generation, object);
     }
 
-    /// Where files keep the parameter with this role and shape; `None` for what no model of the family has.
+    /// Where files keep the parameter with this role and shape; `None` for what no model of the
+    /// family has.
     pub(crate) fn slice(&self, config: &Config, role: Role, shape: &Shape) -> Option<TensorSlice> {
         (self.slice)(config, role, shape)
     }
 
-    /// The name of a tensor in files that were saved from the model without its output, if it differs.
+    /// The name of a tensor in files that were saved from the model without its output, if it
+    /// differs.
     pub(crate) fn base_name<'n>(&self, tensor: &'n str) -> Option<&'n str> {
         tensor.strip_prefix(self.base_prefix).filter(|_| !self.base_prefix.is_empty())
     }

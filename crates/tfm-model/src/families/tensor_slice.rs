@@ -8,12 +8,13 @@ use tfm_core::Shape;
 pub(crate) struct TensorSlice {
     /// The names of the tensor. Tied tensors have several; any will do.
     pub(crate) names: Vec<String>,
-    /// How many of the names are written, each with a tensor of its own. One, but where a family's readers
-    /// don't tie what the model has tied.
+    /// How many of the names are written, each with a tensor of its own. One, but where a family's
+    /// readers don't tie what the model has tied.
     pub(crate) written: usize,
     /// The shape of the tensor.
     pub(crate) shape: Shape,
-    /// The rows of the tensor that are this parameter. A single row of several is without its first axis.
+    /// The rows of the tensor that are this parameter. A single row of several is without its first
+    /// axis.
     pub(crate) rows: Range<usize>,
     /// Whether files may leave it out, and it is zero then.
     pub(crate) optional: bool,

@@ -1,6 +1,6 @@
-//! The paper's Transformer with the names of a module that holds a `torch.nn.Transformer` as `transformer`, an
-//! `embedding` and a `generator`. The `config.json` is this project's own, in the words of BART's where it has
-//! them.
+//! The paper's Transformer with the names of a module that holds a `torch.nn.Transformer` as
+//! `transformer`, an `embedding` and a `generator`. The `config.json` is this project's own, in the
+//! words of BART's where it has them.
 
 use super::bart_fields::{self, Defaults};
 use super::{Family, Template, TensorSlice};

@@ -1,5 +1,5 @@
-//! The parts that encoder and decoder share: linear layers, norms, residual connections, the position-wise
-//! feed-forward network, embeddings.
+//! The parts that encoder and decoder share: linear layers, norms, residual connections, the
+//! position-wise feed-forward network, embeddings.
 
 use super::learning::{Learning, TrainingContext};
 use crate::config::{Config, Embedding, FeedForward, Norm, NormKind, NormPlacement};
@@ -118,7 +118,8 @@ impl<'a> Network<'a> {
         self.linear(hidden, "outer", self.config.d_model, biases)
     }
 
-    /// Scaled token embeddings, plus positional encodings where there is a table of them (sections 3.4 and
+    /// Scaled token embeddings, plus positional encodings where there is a table of them (sections
+    /// 3.4 and
     /// 3.5): `[t, d_model]`.
     pub(crate) fn embed(
         &mut self,

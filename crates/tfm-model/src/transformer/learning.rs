@@ -1,5 +1,5 @@
-//! What a network learns, and how it is kept from learning by heart: the difference between a graph that
-//! translates and one that is trained.
+//! What a network learns, and how it is kept from learning by heart: the difference between a graph
+//! that translates and one that is trained.
 
 use super::Network;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,8 @@ use tfm_core::{DType, Shape, Value};
 /// The shares of elements that are dropped while a model is trained.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct DropoutRates {
-    /// Of each sublayer's output before it is added to the residual, and of the embeddings (section 5.4).
+    /// Of each sublayer's output before it is added to the residual, and of the embeddings (section
+    /// 5.4).
     pub residual: f32,
     /// Of attention's weights.
     pub attention: f32,
@@ -44,7 +45,8 @@ impl Adapters {
 /// What a graph in training has beyond one that translates.
 #[derive(Debug, Clone)]
 pub struct Learning {
-    /// The parameters that are learnt, by their canonical names: states of the graph. Others are fixed.
+    /// The parameters that are learnt, by their canonical names: states of the graph. Others are
+    /// fixed.
     pub learnt: BTreeSet<String>,
     /// What is dropped.
     pub dropout: DropoutRates,

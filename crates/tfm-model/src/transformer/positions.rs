@@ -3,8 +3,8 @@
 use crate::config::{Config, PositionKind, PositionTable, SinusoidLayout};
 use tfm_core::Tensor;
 
-/// The table `[rows, d]`, row-major: `sin(p/10000^(2i/d))` and `cos(p/10000^(2i/d))` for position p and
-/// i = 0 … d/2 − 1, laid out as the family does. An odd d has one sine more.
+/// The table `[rows, d]`, row-major: `sin(p/10000^(2i/d))` and `cos(p/10000^(2i/d))` for position p
+/// and i = 0 … d/2 − 1, laid out as the family does. An odd d has one sine more.
 pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
     let mut table = vec![0.0; rows * d];
     let sines = d.div_ceil(2);

@@ -28,7 +28,8 @@ const FIXED: [&str; 6] =
 pub struct Model {
     /// What it begins as.
     pub start: Start,
-    /// The parameters that stay as they are: names, or their beginnings followed by `**`, as in `encoder.**`.
+    /// The parameters that stay as they are: names, or their beginnings followed by `**`, as in
+    /// `encoder.**`.
     pub freeze: Vec<String>,
 }
 
