@@ -2,7 +2,7 @@
 //! checkpoint does not hold.
 
 use crate::checkpoint::Checkpoint;
-use crate::transformer::positions::{computed, is_computed};
+use crate::transformer::positions::{computed, computed_shape};
 use half::{bf16, f16};
 use std::sync::Arc;
 use tfm_core::{DType, ParameterSource, RowSource, Tensor, TensorData};
@@ -36,7 +36,7 @@ impl ParameterSource for Parameters {
     }
 
     fn rows<'a>(&'a self, name: &str) -> Result<Option<Box<dyn RowSource + 'a>>, String> {
-        if self.dtype != DType::F32 || is_computed(self.checkpoint.config(), name) {
+        if self.dtype != DType::F32 || computed_shape(self.checkpoint.config(), name).is_some() {
             return Ok(None);
         }
         self.checkpoint.rows(name)

@@ -5,13 +5,15 @@ use super::file_rows::FileRows;
 use super::files::Tensors;
 use super::header::Entry;
 use super::scales;
-use crate::description::{Description, Parameter};
+use crate::config::Config;
+use crate::description::{ComputedTable, Description, Parameter};
 use crate::families::{Family, TensorSlice};
 use crate::fault::{Fault, shortened};
 use crate::roles::OUTPUT;
+use crate::transformer::positions::computed;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
-use tfm_core::{RowSource, Shape, Tensor};
+use tfm_core::{RowSource, Shape};
 
 /// A parameter of the model and where its elements are.
 #[derive(Debug, Clone)]
@@ -58,8 +60,8 @@ pub(super) fn bind(
     };
     let parameters = description.parameters().into_iter();
     let bound = parameters.filter_map(|parameter| binder.bind(parameter)).collect();
-    for (names, table) in description.computed_tables() {
-        binder.check_computed(&names, &table);
+    for table in description.computed_tables() {
+        binder.check_computed(&description.config, &table);
     }
     binder.note_unread();
     tensors.notes = notes;
@@ -208,14 +210,16 @@ impl<'a> Binder<'a> {
 
     /// Checks that a table of the files which is computed here, and not read, is the one that is
     /// computed.
-    fn check_computed(&mut self, names: &[String], table: &Tensor) {
-        let Some((file, entry)) = names.iter().find_map(|name| self.find(name)) else { return };
+    fn check_computed(&mut self, config: &Config, table: &ComputedTable) {
+        let entry = table.file_names.iter().find_map(|name| self.find(name));
+        let Some((file, entry)) = entry else { return };
         self.read.insert(&entry.name);
-        if !self.examine(*file, entry, table.shape()) {
+        if !self.examine(*file, entry, &table.shape) {
             return;
         }
         let Some(rows) = self.rows(*file, entry) else { return };
-        let computed = table.as_f32().unwrap_or_default();
+        let Some(tensor) = computed(config, &table.name) else { return };
+        let computed = tensor.as_f32().unwrap_or_default();
         let mut found = vec![0.0; computed.len()];
         rows.read(0, &mut found);
         drop(rows);

@@ -8,9 +8,9 @@ use crate::fault::Fault;
 use crate::generation::GenerationOptions;
 use crate::json::{CONFIG, ConfigFiles, Fields, GENERATION, one_or_list};
 use crate::roles::{Role, Side, roles};
-use crate::transformer::positions::computed;
+use crate::transformer::positions::computed_shape;
 use serde_json::{Map, Value, json};
-use tfm_core::{Shape, Tensor};
+use tfm_core::Shape;
 
 /// What a model is, and how its files and its makers put it.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,6 +34,15 @@ pub(crate) struct Parameter {
     pub(crate) slice: TensorSlice,
     /// Whether it is a matrix that a linear layer or an embedding reads, which may be in 8 bits.
     pub(crate) is_weight: bool,
+}
+
+/// A table of sinusoids, which is computed, though files may hold it.
+pub(crate) struct ComputedTable {
+    /// Our name.
+    pub(crate) name: String,
+    pub(crate) shape: Shape,
+    /// The names of tensors of files which hold it.
+    pub(crate) file_names: Vec<String>,
 }
 
 impl Description {
@@ -78,14 +87,14 @@ impl Description {
         [config, settings].map(|object| format!("{:#}\n", Value::Object(object)))
     }
 
-    /// The tables of sinusoids, which are computed, with the names that tensors of files have which
-    /// hold them.
-    pub(crate) fn computed_tables(&self) -> Vec<(Vec<String>, Tensor)> {
+    /// The tables of sinusoids.
+    pub(crate) fn computed_tables(&self) -> Vec<ComputedTable> {
         let table = |side: Side| {
             let role = Role::Positions(side);
-            let table = computed(&self.config, &role.to_string())?;
-            let slice = self.family.slice(&self.config, role, table.shape())?;
-            Some((slice.names, table))
+            let name = role.to_string();
+            let shape = computed_shape(&self.config, &name)?;
+            let slice = self.family.slice(&self.config, role, &shape)?;
+            Some(ComputedTable { name, shape, file_names: slice.names })
         };
         [Side::Encoder, Side::Decoder].into_iter().filter_map(table).collect()
     }

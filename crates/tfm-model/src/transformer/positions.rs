@@ -1,7 +1,7 @@
 //! Sinusoidal positional encoding (section 3.5).
 
 use crate::config::{Config, PositionKind, PositionTable, SinusoidLayout};
-use tfm_core::Tensor;
+use tfm_core::{Shape, Tensor};
 
 /// The table `[rows, d]`, row-major: `sin(p/10000^(2i/d))` and `cos(p/10000^(2i/d))` for position p
 /// and i = 0 … d/2 − 1, laid out as the family does. An odd d has one sine more.
@@ -48,9 +48,9 @@ pub fn computed(config: &Config, name: &str) -> Option<Tensor> {
     Tensor::from_f32([rows, d], sinusoids(rows, d, layout)).ok()
 }
 
-/// Whether the parameter of that name is one that is computed.
-pub(crate) fn is_computed(config: &Config, name: &str) -> bool {
-    sinusoidal(config, name).is_some()
+/// The shape of the parameter of that name, if it is one that is computed.
+pub(crate) fn computed_shape(config: &Config, name: &str) -> Option<Shape> {
+    sinusoidal(config, name).map(|(table, _)| Shape::from([table.rows, config.d_model]))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! How far the reading of a stream may be ahead of the consumer and of the workers.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// How many sentences may have been read and not yet been taken by the consumer: enough for a file of
@@ -10,6 +11,8 @@ const WINDOW: usize = 4096;
 pub(super) struct Window {
     state: Mutex<State>,
     changed: Condvar,
+    /// The consumer has gone: nothing more is wanted. The sinks ask at every step.
+    stopped: AtomicBool,
     /// How many sentences may be with the scheduler at a time: enough for its workers never to want,
     /// few enough for others who submit not to wait long behind them.
     submitted: usize,
@@ -21,14 +24,17 @@ struct State {
     submitted: usize,
     /// How many results the consumer has taken.
     delivered: usize,
-    /// The consumer has gone: nothing more is wanted.
-    stopped: bool,
 }
 
 impl Window {
     /// A window of which so many sentences may be with the scheduler at a time.
     pub(super) fn new(submitted: usize) -> Self {
-        Window { state: Mutex::default(), changed: Condvar::new(), submitted: submitted.max(1) }
+        Window {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            stopped: AtomicBool::new(false),
+            submitted: submitted.max(1),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -43,12 +49,12 @@ impl Window {
     /// Waits until sentence number `id` may be read. Whether anybody still wants it.
     pub(super) fn wait_for_room(&self, id: usize) -> bool {
         let mut state = self.lock();
-        while !state.stopped
+        while !self.is_stopped()
             && (id >= state.delivered + WINDOW || state.submitted >= self.submitted)
         {
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        !state.stopped
+        !self.is_stopped()
     }
 
     /// A sentence goes to the scheduler.
@@ -68,11 +74,11 @@ impl Window {
 
     /// The consumer has gone.
     pub(super) fn stop(&self) {
-        self.change(|state| state.stopped = true);
+        self.change(|_| self.stopped.store(true, Ordering::Relaxed));
     }
 
     /// Whether it has.
     pub(super) fn is_stopped(&self) -> bool {
-        self.lock().stopped
+        self.stopped.load(Ordering::Relaxed)
     }
 }
