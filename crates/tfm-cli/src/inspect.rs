@@ -97,8 +97,9 @@ fn summary(model: &Model) -> String {
     let special = &config.special;
     let (start, eos) = (special.decoder_start, &special.eos);
     row("special tokens", format!("decoder start {start}, end {eos:?}, padding {:?}", special.pad));
-    if !model.languages().is_empty() {
-        row("target languages", model.languages().join(" "));
+    let languages: Vec<&str> = model.languages().collect();
+    if !languages.is_empty() {
+        row("target languages", languages.join(" "));
     }
     let most = own.max_new_tokens.or(own.max_length);
     let most = most.map_or("the model's positions".to_owned(), |most| most.to_string());

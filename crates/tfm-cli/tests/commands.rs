@@ -2,7 +2,7 @@
 
 mod command;
 
-use command::{CAT, THANKS, argument, fixture, golden, run, start};
+use command::{CAT, THANKS, argument, fixture, golden, run, start, test_data};
 use serde_json::Value;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -150,6 +150,27 @@ fn a_translation_scores_what_the_search_said() {
     let mean = scored["log_probability"].as_f64().unwrap() / tokens.len() as f64;
     let score = found["score"].as_f64().unwrap();
     assert!((mean - score).abs() < 1e-4, "{mean} and {score}");
+}
+
+/// The template of this model's `tokenizer.json` puts `<sos>` before every text, and the decoder
+/// begins with `<sos>`.
+#[test]
+fn a_target_is_framed_once() {
+    let Some(model) = test_data("models/annalog-smiles") else { return };
+    let reference = fs::read(model.join("reference/reference.json")).unwrap();
+    let reference: Value = serde_json::from_slice(&reference).unwrap();
+    let aspirin = &reference["cases"][0];
+    // The best of a beam search without length penalty: its score is the sum over its tokens.
+    let best = &aspirin["beam"][0]["hypotheses"][0];
+    let pair = [&aspirin["smiles"], &best["text"]].map(|text| text.as_str().unwrap());
+    let score = ["score", "-m", argument(&model), "--format", "jsonl"];
+    let scored = run(&score, format!("{}\t{}\n", pair[0], pair[1]).as_bytes()).success();
+    let scored = &json_lines(&scored)[0];
+    let tokens = scored["tokens"].as_array().unwrap();
+    assert_eq!(tokens.len(), best["ids"].as_array().unwrap().len(), "{tokens:?}");
+    let [found, expected] =
+        [&scored["log_probability"], &best["score"]].map(|score| score.as_f64().unwrap());
+    assert!((found - expected).abs() < 1e-3, "{found} and {expected}");
 }
 
 #[test]

@@ -12,12 +12,10 @@
 
 mod error;
 mod files;
-mod marian;
 mod metrics;
 mod sentencepiece;
 mod shortlist;
 mod tokenizer;
-mod tokenizer_json;
 pub mod training;
 mod trie;
 mod vocab;
@@ -25,10 +23,8 @@ mod whitespace;
 
 pub use error::Error;
 pub use files::{Files, copy_tokenizer};
-pub use marian::MarianTokenizer;
 pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
 pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};
 pub use shortlist::{Shortlist, ShortlistLearner, ShortlistOptions};
-pub use tokenizer::Tokenizer;
-pub use tokenizer_json::TokenizerJson;
+pub use tokenizer::{Affixes, Framing, Tokenizer};
 pub use vocab::Vocab;

@@ -1,27 +1,46 @@
 //! One tokeniser type over the formats that model directories come with.
 
-use std::{borrow::Cow, path::Path};
+mod framing;
+mod json;
+mod languages;
+mod marian;
+mod plain;
+mod side;
 
-use crate::{Error, Files, MarianTokenizer, Sampling, SentencePiece, TokenizerJson};
+pub use framing::{Affixes, Framing};
 
-/// The tokeniser of an encoder-decoder model.
+use crate::{Error, Files, Sampling};
+use languages::Languages;
+use side::Side;
+use std::{borrow::Cow, path::Path, sync::Arc};
+
+/// The tokeniser of an encoder-decoder model: two sides, which may be one, and what stands around
+/// their texts.
 ///
 /// | found in the directory | used |
 /// |---|---|
-/// | `source.spm` | [`MarianTokenizer`] |
-/// | else `tokenizer.json` | [`TokenizerJson`] |
-/// | else `spiece.model` | [`SentencePiece`], closed by its end-of-sentence piece, as for T5 |
-#[derive(Debug)]
-pub struct Tokenizer(Kind);
-
-#[derive(Debug)]
-enum Kind {
-    Marian(Box<MarianTokenizer>),
-    Json(Box<TokenizerJson>),
-    SentencePiece(Box<SentencePiece>),
+/// | `source.spm` | Marian's: SentencePiece cuts the text, `vocab.json` gives the ids |
+/// | else `tokenizer.json` | the `tokenizers` library |
+/// | else `spiece.model` | SentencePiece with its own ids, closed by its end-of-sentence piece, as for T5 |
+#[derive(Debug, Clone)]
+pub struct Tokenizer {
+    source: Arc<dyn Side>,
+    target: Arc<dyn Side>,
+    /// Where no language is asked for.
+    framing: Framing,
+    special: Special,
+    /// The target languages, by the ids of their source tokens.
+    languages: Languages,
 }
 
-const PLAIN_MODEL: &str = "spiece.model";
+/// The ids of the special tokens of the target side.
+#[derive(Debug, Clone, Copy, Default)]
+struct Special {
+    unk: Option<u32>,
+    bos: Option<u32>,
+    eos: Option<u32>,
+    pad: Option<u32>,
+}
 
 impl Tokenizer {
     /// Loads the tokeniser of a model directory.
@@ -37,34 +56,71 @@ impl Tokenizer {
     /// # Errors
     /// As [`from_dir`](Self::from_dir).
     pub fn from_files(files: &Files<'_>) -> Result<Self, Error> {
-        let kind = if files.read("source.spm")?.is_some() {
-            Kind::Marian(Box::new(MarianTokenizer::from_files(files)?))
-        } else if files.read("tokenizer.json")?.is_some() {
-            Kind::Json(Box::new(TokenizerJson::from_files(files)?))
-        } else if let Some(bytes) = files.read(PLAIN_MODEL)? {
-            ids_are_the_models_own(files)?;
-            let spm = SentencePiece::from_bytes(&bytes, &files.display(PLAIN_MODEL))?;
-            Kind::SentencePiece(Box::new(spm))
+        if files.read(marian::FILE)?.is_some() {
+            marian::load(files)
+        } else if files.read(json::FILE)?.is_some() {
+            json::load(files)
+        } else if files.read(plain::FILE)?.is_some() {
+            plain::load(files)
         } else {
-            return Err(Error::Missing {
-                file: files.display("source.spm"),
+            Err(Error::Missing {
+                file: files.display(marian::FILE),
                 remedy: "a model directory holds a tokeniser: source.spm with target.spm and vocab.json (Marian), tokenizer.json, or spiece.model (T5)".into(),
-            });
-        };
-        Ok(Tokenizer(kind))
+            })
+        }
+    }
+
+    /// The same tokeniser for a model whose decoder begins with the token `start`: if the frame of
+    /// a target begins with that token, it is taken from the frame, for the decoder doesn't write
+    /// it.
+    #[must_use]
+    pub fn with_decoder_start(mut self, start: u32) -> Self {
+        let before = &mut self.framing.target.before;
+        if before.first() == Some(&start) {
+            before.remove(0);
+        }
+        self
+    }
+
+    /// What stands around texts where no language is asked for.
+    #[must_use]
+    pub fn framing(&self) -> &Framing {
+        &self.framing
+    }
+
+    /// What stands around texts where the target language is this one (`fra` or `>>fra<<`).
+    ///
+    /// # Errors
+    /// [`Error::UnknownLanguage`], listing the languages there are.
+    pub fn framing_to(&self, language: &str) -> Result<Framing, Error> {
+        let mut framing = self.framing.clone();
+        framing.source.before.insert(0, self.languages.id(language)?);
+        Ok(framing)
     }
 
     /// The ids of a source text, with the special tokens that the model expects around it. For a
-    /// multilingual Marian model the text begins with `>>code<<`.
+    /// multilingual Marian model the text begins with `>>code<<`; a code that the vocabulary lacks
+    /// is the unknown token.
     ///
     /// # Errors
-    /// [`Error::UnknownLanguage`], [`Error::TextTooLong`] or [`Error::Pipeline`].
+    /// [`Error::TextTooLong`] or [`Error::Pipeline`].
     pub fn encode_source(&self, text: &str) -> Result<Vec<u32>, Error> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.encode_source(text),
-            Kind::Json(json) => json.encode(text, true),
-            Kind::SentencePiece(spm) => encode_with_eos(spm, text),
+        self.encode_source_framed(text, &self.framing)
+    }
+
+    /// The ids of a source text in the frame that [`framing_to`](Self::framing_to) gives. A text
+    /// that begins with a language's token keeps that language.
+    ///
+    /// # Errors
+    /// As [`encode_source`](Self::encode_source).
+    pub fn encode_source_framed(&self, text: &str, framing: &Framing) -> Result<Vec<u32>, Error> {
+        let ids = self.source.encode(text, None)?;
+        if !ids.first().is_some_and(|&id| self.languages.has(id)) {
+            return Ok(framing.source.around(ids));
         }
+        let mut affixes = framing.source.clone();
+        affixes.before.retain(|&id| !self.languages.has(id));
+        Ok(affixes.around(ids))
     }
 
     /// The ids of a target text, with the special tokens that the model learns to write.
@@ -72,15 +128,13 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode_source`](Self::encode_source).
     pub fn encode_target(&self, text: &str) -> Result<Vec<u32>, Error> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.encode_target(text),
-            Kind::Json(json) => json.encode(text, true),
-            Kind::SentencePiece(spm) => encode_with_eos(spm, text),
-        }
+        Ok(self.framing.target.around(self.target.encode(text, None)?))
     }
 
-    /// The ids of a random cut of a source text, as [`SentencePiece::encode_sampled`] draws it; with
-    /// [`Sampling::OFF`], those of [`encode_source`](Self::encode_source).
+    /// The ids of a random cut of a source text, as [`SentencePiece::encode_sampled`] draws it;
+    /// with [`Sampling::OFF`], those of [`encode_source`](Self::encode_source).
+    ///
+    /// [`SentencePiece::encode_sampled`]: crate::SentencePiece::encode_sampled
     ///
     /// # Errors
     /// As [`encode_source`](Self::encode_source), and [`Error::Option`] if a number is out of its
@@ -91,10 +145,7 @@ impl Tokenizer {
         sampling: Sampling,
         seed: u64,
     ) -> Result<Vec<u32>, Error> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.encode_source_sampled(text, sampling, seed),
-            _ => self.encode_either_sampled(text, sampling, seed),
-        }
+        Ok(self.framing.source.around(self.source.encode(text, drawn(sampling, seed)?)?))
     }
 
     /// The ids of a random cut of a target text.
@@ -107,31 +158,7 @@ impl Tokenizer {
         sampling: Sampling,
         seed: u64,
     ) -> Result<Vec<u32>, Error> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.encode_target_sampled(text, sampling, seed),
-            _ => self.encode_either_sampled(text, sampling, seed),
-        }
-    }
-
-    /// A random cut by a tokeniser that does the same on both sides.
-    fn encode_either_sampled(
-        &self,
-        text: &str,
-        sampling: Sampling,
-        seed: u64,
-    ) -> Result<Vec<u32>, Error> {
-        match &self.0 {
-            Kind::SentencePiece(spm) => {
-                let mut ids = spm.encode_sampled(text, sampling, seed)?;
-                ids.extend(spm.eos_id());
-                Ok(ids)
-            }
-            _ if sampling == Sampling::OFF => self.encode_source(text),
-            _ => Err(Error::Option {
-                option: "sampling",
-                problem: "tokenizer.json cannot sample; use a model with its .spm, or none".into(),
-            }),
-        }
+        Ok(self.framing.target.around(self.target.encode(text, drawn(sampling, seed)?)?))
     }
 
     /// The text of target ids, without special tokens. Ids that the vocabulary lacks are left out.
@@ -139,137 +166,66 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Pipeline`] if the decoder that `tokenizer.json` describes fails.
     pub fn decode_target(&self, ids: &[u32]) -> Result<String, Error> {
-        match &self.0 {
-            Kind::Marian(marian) => Ok(marian.decode_target(ids)),
-            Kind::Json(json) => json.decode(ids, true),
-            Kind::SentencePiece(spm) => {
-                let shown = ids.iter().filter(|&&id| id != spm.unk_id());
-                Ok(spm.decode_pieces(shown.filter_map(|&id| spm.piece(id))))
-            }
-        }
+        self.target.decode(ids)
     }
 
-    /// The source id of the token that asks for a target language (`fra` or `>>fra<<`).
-    ///
-    /// # Errors
-    /// [`Error::UnknownLanguage`], listing the languages there are.
-    pub fn language_id(&self, language: &str) -> Result<u32, Error> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.language_id(language),
-            _ => Err(Error::UnknownLanguage { language: language.into(), available: Vec::new() }),
-        }
-    }
-
-    /// The languages that [`language_id`](Self::language_id) knows, sorted.
-    #[must_use]
-    pub fn languages(&self) -> &[String] {
-        match &self.0 {
-            Kind::Marian(marian) => marian.languages(),
-            _ => &[],
-        }
+    /// The target languages that [`framing_to`](Self::framing_to) knows, sorted; none for a model
+    /// that has one target language.
+    pub fn languages(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.languages.codes()
     }
 
     /// The source token with this id, as the vocabulary writes it (`▁` for a space).
     #[must_use]
     pub fn source_token(&self, id: u32) -> Option<Cow<'_, str>> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.source_token(id).map(Cow::Borrowed),
-            Kind::Json(json) => json.token(id).map(Cow::Owned),
-            Kind::SentencePiece(spm) => spm.piece(id).map(Cow::Borrowed),
-        }
+        self.source.token(id)
     }
 
     /// The target token with this id, as the vocabulary writes it (`▁` for a space).
     #[must_use]
     pub fn target_token(&self, id: u32) -> Option<Cow<'_, str>> {
-        match &self.0 {
-            Kind::Marian(marian) => marian.target_token(id).map(Cow::Borrowed),
-            _ => self.source_token(id),
-        }
+        self.target.token(id)
     }
 
     /// How many source ids there are; the model's embedding has at least as many rows.
     #[must_use]
     pub fn source_vocab_size(&self) -> usize {
-        match &self.0 {
-            Kind::Marian(marian) => marian.source_vocab_size(),
-            Kind::Json(json) => json.vocab_size(),
-            Kind::SentencePiece(spm) => spm.vocab_size(),
-        }
+        self.source.vocab_size()
     }
 
     /// How many target ids there are.
     #[must_use]
     pub fn target_vocab_size(&self) -> usize {
-        match &self.0 {
-            Kind::Marian(marian) => marian.target_vocab_size(),
-            _ => self.source_vocab_size(),
-        }
+        self.target.vocab_size()
     }
 
     /// The end-of-sentence id of target texts, if there is one.
     #[must_use]
     pub fn eos_id(&self) -> Option<u32> {
-        match &self.0 {
-            Kind::Marian(marian) => Some(marian.eos_id()),
-            Kind::Json(json) => json.eos_id(),
-            Kind::SentencePiece(spm) => spm.eos_id(),
-        }
+        self.special.eos
     }
 
     /// The padding id, if there is one.
     #[must_use]
     pub fn pad_id(&self) -> Option<u32> {
-        match &self.0 {
-            Kind::Marian(marian) => Some(marian.pad_id()),
-            Kind::Json(json) => json.pad_id(),
-            Kind::SentencePiece(spm) => spm.pad_id(),
-        }
+        self.special.pad
     }
 
     /// The unknown id, if there is one.
     #[must_use]
     pub fn unk_id(&self) -> Option<u32> {
-        match &self.0 {
-            Kind::Marian(marian) => Some(marian.unk_id()),
-            Kind::Json(json) => json.unk_id(),
-            Kind::SentencePiece(spm) => Some(spm.unk_id()),
-        }
+        self.special.unk
     }
 
     /// The begin-of-sentence id, if there is one.
     #[must_use]
     pub fn bos_id(&self) -> Option<u32> {
-        match &self.0 {
-            Kind::Marian(_) => None,
-            Kind::Json(json) => json.bos_id(),
-            Kind::SentencePiece(spm) => spm.bos_id(),
-        }
+        self.special.bos
     }
 }
 
-fn encode_with_eos(spm: &SentencePiece, text: &str) -> Result<Vec<u32>, Error> {
-    let mut ids = spm.encode(text)?;
-    ids.extend(spm.eos_id());
-    Ok(ids)
-}
-
-/// Refuses a bare SentencePiece model whose family shifts the ids (Pegasus, mBART, …): its ids
-/// would be wrong.
-fn ids_are_the_models_own(files: &Files<'_>) -> Result<(), Error> {
-    #[derive(serde::Deserialize)]
-    struct Class {
-        tokenizer_class: Option<String>,
-    }
-    let Some(config) = files.read("tokenizer_config.json")? else { return Ok(()) };
-    let class = serde_json::from_slice::<Class>(&config).ok().and_then(|c| c.tokenizer_class);
-    match class {
-        Some(class) if !class.starts_with("T5Tokenizer") => Err(Error::Missing {
-            file: files.display("tokenizer.json"),
-            remedy: format!(
-                "{class} does not take its ids from {PLAIN_MODEL} alone; save the tokeniser with `transformers` to get the file"
-            ),
-        }),
-        _ => Ok(()),
-    }
+/// How to draw a cut; none where the best one is wanted.
+fn drawn(sampling: Sampling, seed: u64) -> Result<Option<(Sampling, u64)>, Error> {
+    sampling.check()?;
+    Ok((sampling != Sampling::OFF).then_some((sampling, seed)))
 }

@@ -4,14 +4,14 @@ mod support;
 
 use serde_json::Value;
 use support::{bundled, golden, ids, json, strings};
-use tfm_text::{Error, Files, MarianTokenizer, Tokenizer};
+use tfm_text::{Error, Files, Tokenizer};
 
 /// Loads a tokenizer of the fixture: the bundled one, or one whose files but for the models are in
 /// the fixture.
-fn load(files: &Value) -> MarianTokenizer {
+fn load(files: &Value) -> Tokenizer {
     let files = files.as_object().unwrap();
     if files.is_empty() {
-        return MarianTokenizer::from_files(&Files::Folder(bundled())).unwrap();
+        return Tokenizer::from_files(&Files::Folder(bundled())).unwrap();
     }
     let spm = std::fs::read(golden(files["model"].as_str().unwrap())).unwrap();
     let texts: Vec<(&str, String)> =
@@ -19,7 +19,7 @@ fn load(files: &Value) -> MarianTokenizer {
     let mut files: Vec<(&str, &[u8])> =
         texts.iter().map(|(n, text)| (*n, text.as_bytes())).collect();
     files.extend([("source.spm", &spm[..]), ("target.spm", &spm[..])]);
-    MarianTokenizer::from_files(&Files::Memory(&files)).unwrap()
+    Tokenizer::from_files(&Files::Memory(&files)).unwrap()
 }
 
 #[test]
@@ -32,34 +32,18 @@ fn equal_to_transformers() {
         let tokenizer = load(&expected["files"]);
         let rows = expected["rows"].as_array().unwrap();
         assert_eq!(rows.len(), texts.len());
-        let mut unknown_languages = 0;
         for (text, row) in texts.iter().zip(rows) {
-            match tokenizer.encode_source(text) {
-                Ok(found) => assert_eq!(found, ids(&row[0]), "{name}: source {text:?}"),
-                Err(Error::UnknownLanguage { language, available }) => {
-                    assert!(text.contains(&language) && !available.contains(&language), "{text:?}");
-                    assert_eq!(available, ["deu", "fra"]);
-                    unknown_languages += 1;
-                    continue;
-                }
-                Err(error) => panic!("{name}: {text:?}: {error}"),
-            }
-            let Ok(target) = tokenizer.encode_target(text) else {
-                assert!(name == "separate" && text.contains(">>fra<<"), "{text:?}");
-                continue;
-            };
+            let source = tokenizer.encode_source(text).unwrap();
+            assert_eq!(source, ids(&row[0]), "{name}: source {text:?}");
+            let target = tokenizer.encode_target(text).unwrap();
             assert_eq!(target, ids(&row[1]), "{name}: target {text:?}");
-            assert_eq!(
-                tokenizer.decode_target(&target),
-                row[2].as_str().unwrap(),
-                "{name}: {text:?}"
-            );
+            let decoded = tokenizer.decode_target(&target).unwrap();
+            assert_eq!(decoded, row[2].as_str().unwrap(), "{name}: {text:?}");
         }
         for row in expected["decode"].as_array().unwrap() {
-            let decoded = tokenizer.decode_target(&ids(&row[0]));
+            let decoded = tokenizer.decode_target(&ids(&row[0])).unwrap();
             assert_eq!(decoded, row[1].as_str().unwrap(), "{name}: {row}");
         }
-        assert_eq!(unknown_languages > 0, name != "bundled", "{name}");
     }
 }
 
@@ -67,19 +51,35 @@ fn equal_to_transformers() {
 fn languages_are_looked_up_and_listed() {
     let fixture = json("marian.json");
     let tokenizer = load(&fixture["tokenizers"]["joint"]["files"]);
-    assert_eq!(tokenizer.languages(), ["deu", "fra"]);
-    assert_eq!(tokenizer.language_id("fra").unwrap(), 2);
-    assert_eq!(tokenizer.language_id(">>deu<<").unwrap(), 3);
+    assert_eq!(tokenizer.languages().collect::<Vec<_>>(), ["deu", "fra"]);
+    for (language, id) in [("fra", 2), (">>deu<<", 3)] {
+        assert_eq!(tokenizer.framing_to(language).unwrap().source.before, [id], "{language}");
+    }
     assert_eq!(
-        tokenizer.encode_source(">>xyz<< Hello").unwrap_err().to_string(),
-        "language \">>xyz<<\" is not in the vocabulary: use one of deu, fra"
+        tokenizer.framing_to("xyz").unwrap_err().to_string(),
+        "language \"xyz\" is not in the vocabulary: use one of deu, fra"
     );
-    // An e-mail's quotation marks are not a language.
-    assert!(tokenizer.encode_source(">> so he said << Hello").is_ok());
 
     let bilingual = load(&fixture["tokenizers"]["bundled"]["files"]);
-    let error = bilingual.language_id("fra").unwrap_err().to_string();
+    let error = bilingual.framing_to("fra").unwrap_err().to_string();
     assert!(error.ends_with("translates between two fixed languages and takes no code"), "{error}");
+}
+
+#[test]
+fn the_language_that_is_asked_for_stands_before_the_text_once() {
+    let fixture = json("marian.json");
+    let tokenizer = load(&fixture["tokenizers"]["joint"]["files"]);
+    let french = tokenizer.framing_to("fra").unwrap();
+    let encode = |text| tokenizer.encode_source_framed(text, &french).unwrap();
+    let plain = tokenizer.encode_source(" Hello").unwrap();
+    assert_eq!(encode(" Hello"), [&[2][..], &plain].concat());
+    // A line that says its language keeps it.
+    assert_eq!(encode(">>fra<< Hello"), [&[2][..], &plain].concat());
+    assert_eq!(encode(">>deu<< Hello"), [&[3][..], &plain].concat());
+    // A code that is no language of this model is an unknown token, as in `transformers`.
+    let unknown = tokenizer.unk_id().unwrap();
+    let found = tokenizer.encode_source(">>xyz<< Hello").unwrap();
+    assert_eq!(found, [&[unknown][..], &plain].concat());
 }
 
 #[test]
@@ -95,14 +95,14 @@ fn one_type_over_all_formats() {
     assert_eq!((tokenizer.source_vocab_size(), tokenizer.target_vocab_size()), (4000, 4000));
     assert_eq!(tokenizer.source_token(5).as_deref(), Some("▁I"));
     assert_eq!(tokenizer.target_token(4000), None);
-    assert!(tokenizer.languages().is_empty() && tokenizer.bos_id().is_none());
+    assert!(tokenizer.languages().len() == 0 && tokenizer.bos_id().is_none());
 
     let spm = std::fs::read(golden("tiny-bpe-bytes.spm")).unwrap();
     let plain = Tokenizer::from_files(&Files::Memory(&[("spiece.model", &spm)])).unwrap();
     let ids = plain.encode_target("Hello.").unwrap();
     assert_eq!(ids.last().copied(), plain.eos_id());
     assert_eq!(plain.decode_target(&ids).unwrap(), "Hello.");
-    assert!(matches!(plain.language_id("fra"), Err(Error::UnknownLanguage { .. })));
+    assert!(matches!(plain.framing_to("fra"), Err(Error::UnknownLanguage { .. })));
 
     let pegasus: &[(&str, &[u8])] = &[
         ("spiece.model", &spm),

@@ -10,7 +10,7 @@ use support::{golden, ids, json, strings};
 use tfm_text::training::{
     Kind, Options, SpecialIds, TrainedModel, Trainer, Vocabularies, train, write_marian,
 };
-use tfm_text::{Error, Files, MarianTokenizer, SentencePiece, TokenizerJson};
+use tfm_text::{Error, Files, SentencePiece, Tokenizer};
 
 const KINDS: [Kind; 2] = [Kind::Unigram, Kind::Bpe];
 
@@ -40,8 +40,9 @@ fn the_files_are_read_alike_by_the_packages() {
         let folder = Files::Folder(golden(name));
         let spm = folder.read("source.spm").unwrap().unwrap().into_owned();
         let spm = SentencePiece::from_bytes(&spm, name).unwrap();
-        let marian = MarianTokenizer::from_files(&folder).unwrap();
-        let fast = TokenizerJson::from_files(&folder).unwrap();
+        let marian = Tokenizer::from_files(&folder).unwrap();
+        let file = folder.read("tokenizer.json").unwrap().unwrap();
+        let fast = Tokenizer::from_files(&Files::Memory(&[("tokenizer.json", &file)])).unwrap();
         let rows = expected["encode"].as_array().unwrap();
         assert_eq!((spm.vocab_size(), rows.len()), (400, texts.len()));
         for (i, text) in texts.iter().enumerate() {
@@ -50,7 +51,7 @@ fn the_files_are_read_alike_by_the_packages() {
             assert_eq!(spm.decode(&found).unwrap(), rows[i][2].as_str().unwrap(), "{name}");
             let found = marian.encode_source(text).unwrap();
             assert_eq!(found, ids(&expected["marian"][i]), "{name}: {text:?}");
-            let by_json = fast.encode(text, true).unwrap();
+            let by_json = fast.encode_source(text).unwrap();
             assert_eq!(by_json, ids(&expected["fast"][i]), "{name}: {text:?}");
             // Marian alone takes `>>code<<` for the name of a language.
             assert!(found == by_json || text.contains("<<"), "{name}: {text:?}");
@@ -207,10 +208,11 @@ fn a_folder_is_written_whole_or_not_at_all() {
     let separate =
         ["source.spm", "target.spm", "target_vocab.json", "tokenizer_config.json", "vocab.json"];
     assert_eq!(names(folder.path()), separate);
-    let tokenizer = MarianTokenizer::from_files(&Files::Folder(folder.path().into())).unwrap();
-    assert_eq!((tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()), (0, 1, 8));
+    let tokenizer = Tokenizer::from_dir(folder.path()).unwrap();
+    let special = [tokenizer.eos_id(), tokenizer.unk_id(), tokenizer.pad_id()];
+    assert_eq!(special, [Some(0), Some(1), Some(8)]);
     let ids = tokenizer.encode_target("xyx zz").unwrap();
-    assert_eq!(tokenizer.decode_target(&ids), "xyx zz");
+    assert_eq!(tokenizer.decode_target(&ids).unwrap(), "xyx zz");
     assert!(tokenizer.encode_source("xyx").unwrap().contains(&1));
 
     // A name that is taken by a folder: the others are as they were.

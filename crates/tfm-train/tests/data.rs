@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use tfm_train::config::{Batching, Corpora, Corpus, CorpusFiles, Filters, Synthetic, Task};
 use tfm_train::data::{Batch, Encoder, Loader, Pairs, Position, Stream};
-use tfm_train::{Error, Result};
+use tfm_train::trainer::Prepared;
+use tfm_train::{Error, Result, TrainConfig};
 
 /// A token for each letter, and an end token; a drawn segmentation has one more or none.
 fn encoder() -> Encoder {
@@ -314,4 +315,58 @@ fn the_order_does_not_depend_on_threads() {
         })
     };
     assert!(run(1) == run(3));
+}
+
+/// A word-level tokeniser whose template puts `<s>` and `</s>` around every text.
+const FRAMED: &str = r#"{
+    "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+    "normalizer": null, "pre_tokenizer": {"type": "Whitespace"}, "decoder": null,
+    "post_processor": {
+        "type": "TemplateProcessing",
+        "single": [
+            {"SpecialToken": {"id": "<s>", "type_id": 0}},
+            {"Sequence": {"id": "A", "type_id": 0}},
+            {"SpecialToken": {"id": "</s>", "type_id": 0}}
+        ],
+        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {
+            "<s>": {"id": "<s>", "ids": [2], "tokens": ["<s>"]},
+            "</s>": {"id": "</s>", "ids": [3], "tokens": ["</s>"]}
+        }
+    },
+    "model": {
+        "type": "WordLevel", "unk_token": "<unk>",
+        "vocab": {"<unk>": 0, "<pad>": 1, "<s>": 2, "</s>": 3, "a": 4, "b": 5}
+    }
+}"#;
+
+const FRAMED_CONFIG: &str =
+    r#"{"unk_token": "<unk>", "pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>"}"#;
+
+#[test]
+fn what_the_decoder_begins_with_is_no_part_of_a_target() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "tokenizer.json", FRAMED);
+    write(folder.path(), "tokenizer_config.json", FRAMED_CONFIG);
+    write(folder.path(), "train.tsv", "a b\tb a\n");
+    let text = r#"
+[model]
+family = "transformer"
+d_model = 16
+encoder = { layers = 1, heads = 2, ffn_dim = 32 }
+decoder = { layers = 1, heads = 2, ffn_dim = 32 }
+[tokenizer]
+directory = "."
+[data]
+train = { tsv = "train.tsv" }
+[run]
+output = "out"
+updates = 1
+"#;
+    let config = TrainConfig::parse("train.toml", text, folder.path(), None).unwrap();
+    let prepared = Prepared::new(&config, &mut |_| {}).unwrap();
+    assert_eq!(prepared.config.special.decoder_start, 2);
+    let batch = prepared.training.in_order(100).unwrap().next().unwrap();
+    assert_eq!(batch.sources.iter().collect::<Vec<_>>(), [[2, 4, 5, 3]]);
+    assert_eq!(batch.targets.iter().collect::<Vec<_>>(), [[5, 4, 3]]);
 }

@@ -8,6 +8,7 @@ use tfm_model::config::Embedding;
 use tfm_model::generation::{GenerationOptions, Hypothesis};
 use tfm_model::scheduler::{Request, Scheduler, Settings, Stats};
 use tfm_model::{Forced, Pair, Parameters};
+use tfm_text::Framing;
 
 /// What translators of one model on one device share, whatever their options, with their streams.
 pub(crate) struct Engine {
@@ -20,18 +21,18 @@ pub(crate) struct Engine {
 pub(crate) struct Prepared {
     pub(crate) generation: Arc<GenerationOptions>,
     alignments: bool,
-    /// The token that asks for the target language, before every source.
-    language: Option<u32>,
+    /// The tokens around sources, with the target language's.
+    framing: Framing,
 }
 
 impl Prepared {
     fn new(model: &Model, options: &Options) -> Result<Self> {
-        let language = match &options.target_language {
-            Some(language) => Some(model.tokenizer.language_id(language)?),
-            None => None,
+        let framing = match &options.target_language {
+            Some(language) => model.tokenizer.framing_to(language)?,
+            None => model.tokenizer.framing().clone(),
         };
         let generation = Arc::new(options.generation(model)?);
-        Ok(Prepared { generation, alignments: options.alignments, language })
+        Ok(Prepared { generation, alignments: options.alignments, framing })
     }
 }
 
@@ -90,8 +91,7 @@ impl Engine {
         if text.trim().is_empty() {
             return Ok(Source::default());
         }
-        let mut tokens = self.model.tokenizer.encode_source(text)?;
-        tokens.splice(0..0, prepared.language);
+        let mut tokens = self.model.tokenizer.encode_source_framed(text, &prepared.framing)?;
         let limit = self.model.config.source.longest_sequence();
         let truncated = tokens.len().saturating_sub(limit);
         if truncated > 0 {
@@ -175,8 +175,7 @@ impl Engine {
         let limits = [&config.source, &config.target].map(Embedding::longest_sequence);
         let mut encoded = Vec::with_capacity(pairs.len());
         for &(source, target) in pairs {
-            let mut source = tokenizer.encode_source(source)?;
-            source.splice(0..0, prepared.language);
+            let source = tokenizer.encode_source_framed(source, &prepared.framing)?;
             let target = tokenizer.encode_target(target)?;
             let sides = [("source", source.len()), ("target", target.len())];
             for ((side, tokens), limit) in sides.into_iter().zip(limits) {

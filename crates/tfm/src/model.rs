@@ -59,6 +59,7 @@ impl Model {
                 return Err(Error::Mismatch { problem });
             }
         }
+        let tokenizer = tokenizer.with_decoder_start(config.special.decoder_start);
         Ok(Model {
             config: Arc::new(config.clone()),
             checkpoint: Arc::new(checkpoint),
@@ -93,7 +94,7 @@ impl Model {
     }
 
     /// The languages it can be asked to translate to, for models that know several.
-    pub fn languages(&self) -> &[String] {
+    pub fn languages(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tokenizer.languages()
     }
 }

@@ -76,7 +76,7 @@ impl<'a> ShortlistLearner<'a> {
     /// Takes in pairs of sentences. Pairs with a blank side are passed over.
     ///
     /// # Errors
-    /// [`Error::UnknownLanguage`] or [`Error::Pipeline`] of a text. One that is too long is counted as skipped.
+    /// [`Error::Pipeline`] of a text. A text that is too long is counted as skipped.
     pub fn add(&mut self, pairs: &[(String, String)]) -> Result<(), Error> {
         let tokenizer = self.tokenizer;
         let encode = |(source, target): &(String, String)| {

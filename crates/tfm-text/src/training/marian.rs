@@ -1,5 +1,5 @@
 //! A model directory in the layout of Marian (OPUS-MT) models, as `transformers` and this crate's
-//! [`MarianTokenizer`](crate::MarianTokenizer) read it.
+//! [`Tokenizer`](crate::Tokenizer) read it.
 
 use std::{
     fs,

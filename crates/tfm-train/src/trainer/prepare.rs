@@ -63,7 +63,7 @@ impl Prepared {
     /// What cannot be read, made or used, before any training.
     pub fn new(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<Self> {
         let tokenizer_folder = tokenizer_folder(config, say)?;
-        let tokenizer = Arc::new(Tokenizer::from_dir(&tokenizer_folder)?);
+        let tokenizer = Tokenizer::from_dir(&tokenizer_folder)?;
         let (description, fixed) = match &config.model.start {
             Start::Pretrained(folder) => {
                 let checkpoint = Arc::new(Checkpoint::open(folder)?);
@@ -83,6 +83,7 @@ impl Prepared {
             }
         };
         let Description { family, config: model, generation } = description;
+        let tokenizer = Arc::new(tokenizer.with_decoder_start(model.special.decoder_start));
         for (side, tokens, rows) in [
             ("source", tokenizer.source_vocab_size(), model.source.vocabulary),
             ("target", tokenizer.target_vocab_size(), model.target.vocabulary),
@@ -212,12 +213,16 @@ fn with_padding(error: tfm_text::Error) -> tfm_text::Error {
     }
 }
 
-/// The roles of tokens: the decoder starts with padding, as Marian's does.
+/// The roles of tokens. Where the tokeniser puts a begin-of-sentence token before every text, the
+/// decoder starts with it, and else with padding, as Marian's does.
 fn special_tokens(tokenizer: &Tokenizer) -> Result<SpecialTokens> {
     let missing = |role| Error::NoSuchToken { role };
     let eos = tokenizer.eos_id().ok_or_else(|| missing("end of sentence"))?;
     let pad = tokenizer.pad_id().ok_or_else(|| missing("padding"))?;
-    Ok(SpecialTokens { bos: None, eos: vec![eos], pad: Some(pad), decoder_start: pad })
+    let first = tokenizer.framing().target.before.first().copied();
+    let bos = tokenizer.bos_id().filter(|&bos| first == Some(bos));
+    let decoder_start = bos.unwrap_or(pad);
+    Ok(SpecialTokens { bos, eos: vec![eos], pad: Some(pad), decoder_start })
 }
 
 /// How a model from nothing generates: beam 4, its padding banned.
