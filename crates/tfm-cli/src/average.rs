@@ -1,4 +1,4 @@
-//! `tfm average`: models in, their mean out.
+//! `tfm average`: writes the mean of several models.
 
 use crate::failure::Outcome;
 use crate::options::WeightType;
@@ -11,7 +11,7 @@ pub(crate) struct Arguments {
     /// The models' folders
     #[arg(value_name = "MODEL", required = true, num_args = 1..)]
     models: Vec<PathBuf>,
-    /// The folder to write, made if it is absent
+    /// The folder to write; it is created if it is absent
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// How weights are stored

@@ -1,4 +1,4 @@
-//! `tfm convert`: a model in, the same model with weights of another type out.
+//! `tfm convert`: writes a model with its weights in another type.
 
 use crate::failure::Outcome;
 use crate::options::WeightType;
@@ -11,10 +11,11 @@ pub(crate) struct Arguments {
     /// The model's folder
     #[arg(value_name = "MODEL")]
     model: PathBuf,
-    /// The folder to write, made if it is absent
+    /// The folder to write; it is created if it is absent
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// How weights are stored; int8 is what `translate --dtype int8` makes of them, a quarter of f32
+    /// How weights are stored; int8 takes a quarter of f32, and is what `translate --dtype int8`
+    /// computes with
     #[arg(long, value_enum, default_value_t = WeightType::F32)]
     dtype: WeightType,
 }

@@ -1,4 +1,4 @@
-//! `tfm evaluate`: BLEU and chrF of a file, or of what the model makes of one.
+//! `tfm evaluate`: BLEU and chrF of a file, or of the model's translations of a file.
 
 use crate::failure::{Failure, Outcome};
 use crate::options::{Format, ModelChoice, Search};
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 use tfm::metrics::{Bleu, Chrf};
 use tfm::{Options, Translator};
 
-/// BLEU and chrF of a translation, or of the model itself.
+/// Compute BLEU and chrF of a translation, or of the model itself.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Lines to judge
+    /// Lines to score
     #[arg(
         long,
         value_name = "FILE",
@@ -23,10 +23,10 @@ pub(crate) struct Arguments {
         conflicts_with = "source"
     )]
     hypothesis: Option<PathBuf>,
-    /// Lines to translate with the model, and then to judge
+    /// Lines to translate with the model and then to score
     #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
-    /// What the lines should be; may be given several times
+    /// The right translations; may be given several times
     #[arg(long, value_name = "FILE", required = true)]
     reference: Vec<PathBuf>,
     /// Which metrics, in this order
@@ -41,7 +41,7 @@ pub(crate) struct Arguments {
     /// Write the model's translations of --source to this file
     #[arg(long, value_name = "FILE", requires = "source")]
     save: Option<PathBuf>,
-    /// One line of text, or one JSON object, a metric
+    /// One line of text, or one JSON object, per metric
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Neither progress nor notes on standard error
@@ -61,7 +61,7 @@ enum Metric {
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    // What is short to check is checked before what is long to compute.
+    // Read the references before the long computation, so that a bad file is reported early.
     let references: Vec<Vec<String>> =
         arguments.reference.iter().map(|path| read(path)).collect::<Outcome<_>>()?;
     let mut sink = Sink::open(Path::new("-"))?;
@@ -116,7 +116,7 @@ struct Record<'a> {
     verbose_score: &'a str,
 }
 
-/// The line for one metric. Text is sacreBLEU's: `name|signature = score …`.
+/// The line for one metric. As text it is sacreBLEU's: `name|signature = score …`.
 fn judge(
     arguments: &Arguments,
     metric: Metric,

@@ -1,31 +1,31 @@
-//! How a command fails.
+//! How the command fails.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-/// What a command answers.
+/// The result of a command.
 pub(crate) type Outcome<T = ()> = Result<T, Failure>;
 
-/// Why a command could not do all of its work.
+/// Why a command did not do all of its work.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It was asked for what makes no sense: exit status 2.
+    /// Wrong usage: exit status 2.
     Usage(String),
-    /// It failed: exit status 1.
+    /// The work failed: exit status 1.
     Work(String),
-    /// Nobody reads the results any more: no failure, but the end.
+    /// The reader of the results is gone. This is not an error: the command ends with status 0.
     ReaderGone,
 }
 
 impl Failure {
-    /// Says it on standard error; the exit status.
+    /// Prints the message on standard error, and returns the exit status.
     pub(crate) fn report(self) -> ExitCode {
         let (message, status) = match self {
             Failure::Usage(message) => (message, 2),
             Failure::Work(message) => (message, 1),
             Failure::ReaderGone => return ExitCode::SUCCESS,
         };
-        // A standard error that is closed can't be told so.
+        // If standard error is closed, there is nowhere to report it.
         let _ = writeln!(io::stderr(), "error: {message}");
         ExitCode::from(status)
     }
@@ -50,7 +50,7 @@ impl From<tfm::Error> for Failure {
     }
 }
 
-/// A failure to open or to read an input, or to open an output; the message names it.
+/// A failure to open or read an input, or to open an output. The message names the file.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         Failure::Work(error.to_string())

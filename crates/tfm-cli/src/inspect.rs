@@ -1,4 +1,4 @@
-//! `tfm inspect`: what a model is made of.
+//! `tfm inspect`: describes a model.
 
 use crate::failure::{Failure, Outcome};
 use crate::options;
@@ -16,7 +16,7 @@ use tfm_model::config::{
 use tfm_model::transformer::{DecoderKeys, Network, Sequences};
 use tfm_model::{Config, Numerics};
 
-/// What a model is made of: configuration, vocabulary, parameters, graphs.
+/// Describe a model: configuration, vocabulary, parameters, graphs.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The model's folder; without it, the bundled model
@@ -25,13 +25,13 @@ pub(crate) struct Arguments {
     /// List every parameter with its shape, type and size
     #[arg(long)]
     parameters: bool,
-    /// Print the graph of what is computed, for sentences of --length tokens
+    /// Print the computation graph, for sentences of --length tokens
     #[arg(long, value_enum, value_name = "PART", conflicts_with = "parameters")]
     graph: Option<Part>,
     /// Tokens of the sentences that the graph is for
     #[arg(long, value_name = "N", default_value = "8", requires = "graph")]
     length: NonZeroUsize,
-    /// Print the graph in Graphviz's language
+    /// Print the graph in Graphviz's DOT language
     #[arg(long, requires = "graph")]
     dot: bool,
 }
@@ -57,7 +57,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     sink.write(&page).map_err(|error| Failure::writing(&error))
 }
 
-/// The page about a model.
+/// The summary of a model.
 fn summary(model: &Model) -> String {
     let (config, own, tokenizer) = (model.config(), model.generation(), model.tokenizer());
     let mut page = format!("{}\n", model.name());
@@ -157,7 +157,7 @@ fn positions(config: &Config) -> String {
     }
 }
 
-/// How many numbers the parameters have, in all and by the type they are stored in.
+/// How many numbers the parameters have: in all, and by the type in which the files store them.
 fn stored(model: &Model) -> (usize, BTreeMap<String, usize>) {
     let mut by_type = BTreeMap::new();
     for parameter in model.checkpoint().parameters() {
@@ -181,7 +181,8 @@ fn parameters(model: &Model) -> String {
     page
 }
 
-/// What is computed for one sentence of `length` tokens, and for the decoder, a translation as long.
+/// The graph for one sentence of `length` tokens and, for the decoder, a translation of that
+/// length.
 fn graph(model: &Model, part: Part, length: usize) -> Outcome<Graph> {
     let config = model.config();
     let most = match part {

@@ -1,24 +1,24 @@
-//! Reading lines of UTF-8 from files and pipes, in bounded memory.
+//! Reads lines of UTF-8 from files and pipes, in bounded memory.
 
 use flate2::bufread::MultiGzDecoder;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
-/// No line is longer; one that is, is an error and not an exhausted memory.
+/// The longest line in bytes. A longer one is an error, so that it cannot exhaust the memory.
 pub(crate) const LONGEST_LINE: u64 = 16 << 20;
 
 /// The lines of an input, without their ends (`\n` or `\r\n`) and without a byte order mark.
 pub(crate) struct Lines<R> {
     reader: R,
-    /// How messages call the input.
+    /// The name of the input in messages.
     name: String,
     number: usize,
     longest: u64,
 }
 
 /// The lines of a file, or of standard input if `path` is `-`. A file whose name ends in `.gz` is
-/// unpacked.
+/// decompressed.
 ///
 /// # Errors
 /// The file cannot be opened; the message names it.

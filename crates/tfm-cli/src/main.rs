@@ -1,5 +1,6 @@
-//! The `tfm` command, from its arguments to its exit status: 0, or 1 when the work failed, or 2 when
-//! it was used in a wrong way. Results go to standard output, everything else to standard error.
+//! The `tfm` command, from its arguments to its exit status: 0, or 1 when the work failed, or 2
+//! when it was used in a wrong way. Results go to standard output, everything else to standard
+//! error.
 
 mod average;
 mod convert;

@@ -1,4 +1,4 @@
-//! Options that several commands share, and what they mean to the library.
+//! Options that several commands share, and their translation to the library.
 
 use crate::failure::Outcome;
 use clap::{Args, ValueEnum};
@@ -10,10 +10,10 @@ use tfm::{Compute, ComputeType, Device, ElementType, Model, Options, Shortlist};
 /// Where results go, and how.
 #[derive(Debug, Args)]
 pub(crate) struct Output {
-    /// Write results to this file, which takes its name when all are there; - is standard output
+    /// Write results to this file, which gets its name when it is complete; - is standard output
     #[arg(short = 'o', long = "output", value_name = "FILE", default_value = "-")]
     pub(crate) path: PathBuf,
-    /// One line of text, or one JSON object, a result
+    /// One line of text, or one JSON object, per result
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
 }
@@ -24,20 +24,23 @@ pub(crate) enum Format {
     Jsonl,
 }
 
-/// Which model, where it runs.
+/// Which model, and where it runs.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Model and device")]
 pub(crate) struct ModelChoice {
-    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
+    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French
+    /// model
     #[arg(short = 'm', long = "model", value_name = "DIR")]
     pub(crate) folder: Option<PathBuf>,
-    /// Where to compute: auto (the default), cpu, or in a build with the feature `cuda` also cuda or cuda:N
+    /// Where to compute: auto (the default), cpu, or in a build with the feature `cuda` also cuda
+    /// or cuda:N
     #[arg(long, value_name = "DEVICE")]
     pub(crate) device: Option<tfm::Device>,
-    /// Numeric type to compute in: int8 and bf16 are faster and take less memory; f16 is for CUDA devices
+    /// Numeric type to compute in: int8 and bf16 are faster and take less memory; f16 is for CUDA
+    /// devices
     #[arg(long, value_enum, value_name = "TYPE", default_value_t = NumericType::F32)]
     pub(crate) dtype: NumericType,
-    /// How many threads compute; without it, as many as there are processors
+    /// How many threads compute; without it, one per processor
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
 }
@@ -80,13 +83,15 @@ pub(crate) struct Search {
     /// Source tokens encoded together: more is faster, less takes less memory
     #[arg(long, value_name = "N")]
     pub(crate) batch_tokens: Option<NonZeroUsize>,
-    /// MiB of keys and values up to which a worker takes on another sentence; without it, 512, on a CUDA device 8192
+    /// A worker admits another sentence while its keys and values take at most this many MiB;
+    /// without it, 512, on a CUDA device 8192
     #[arg(long, value_name = "MIB")]
     pub(crate) memory: Option<NonZeroUsize>,
     /// Bind each worker to a processor of its own
     #[arg(long)]
     pub(crate) pin: bool,
-    /// Choose among the tokens that this file of `tfm shortlist` has for each source: faster, a little less exact
+    /// Only choose among the tokens that this file of `tfm shortlist` lists for each source:
+    /// faster, a little less exact
     #[arg(long, value_name = "FILE")]
     pub(crate) shortlist: Option<PathBuf>,
 }

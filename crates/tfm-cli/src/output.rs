@@ -1,19 +1,19 @@
-//! Where results go. A file takes its name only when it is whole.
+//! Where results go. A file gets its name only when it is complete.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-/// Standard output, or a file that is written aside (`<file>.partial`) and renamed by [`Sink::finish`].
+/// Standard output, or a file that is written as `<file>.partial` and renamed by [`Sink::finish`].
 pub(crate) struct Sink {
     writer: BufWriter<Box<dyn Write>>,
-    /// The file written and the name it will have.
+    /// The partial file, and its final name.
     aside: Option<(PathBuf, PathBuf)>,
 }
 
 impl Sink {
-    /// Opens `path` (`-` is standard output) for writing, so that one that cannot be written is known
-    /// before any work is done.
+    /// Opens `path` (`-` is standard output) for writing, so that a file that cannot be written is
+    /// reported before any work is done.
     ///
     /// # Errors
     /// The file cannot be created; the message names it.
@@ -24,7 +24,7 @@ impl Sink {
         let fault = |error: io::Error| {
             io::Error::new(error.kind(), format!("cannot write {}: {error}", path.display()))
         };
-        // A link stays a link: what it leads to is replaced.
+        // A link stays a link: its target is replaced.
         let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         let is_special = match fs::metadata(&target) {
             Ok(found) if found.is_dir() => return Err(fault(io::ErrorKind::IsADirectory.into())),
@@ -36,7 +36,7 @@ impl Sink {
             return Ok(Sink { writer: BufWriter::new(Box::new(device)), aside: None });
         }
         if target.exists() {
-            // A file that must not be written must not be replaced either.
+            // Refuse to replace a read-only file.
             File::options().append(true).open(&target).map_err(fault)?;
         }
         let mut aside = target.clone().into_os_string();
@@ -46,20 +46,20 @@ impl Sink {
         Ok(Sink { writer: BufWriter::new(Box::new(file)), aside: Some((aside, target)) })
     }
 
-    /// Writes one result, which is then out: a reader at the end of a pipe sees it at once, and it is kept
-    /// if the next one fails.
+    /// Writes one result and flushes it: the reader of a pipe sees it at once, and it is kept if
+    /// the next one fails.
     ///
     /// # Errors
-    /// The device's.
+    /// Errors of the operating system.
     pub(crate) fn write(&mut self, result: &str) -> io::Result<()> {
         self.writer.write_all(result.as_bytes())?;
         self.writer.flush()
     }
 
-    /// Gives the file its name.
+    /// Gives the file its final name.
     ///
     /// # Errors
-    /// The device's.
+    /// Errors of the operating system.
     pub(crate) fn finish(mut self) -> io::Result<()> {
         self.writer.flush()?;
         match self.aside.take() {
@@ -68,9 +68,9 @@ impl Sink {
         }
     }
 
-    /// The file that holds what was written before a failure; removed if that is nothing.
+    /// Ends after a failure. Returns the partial file; an empty one is removed.
     pub(crate) fn abandon(mut self) -> Option<PathBuf> {
-        // What can't be flushed now could not be written before: that error is already being told.
+        // If flushing fails now, writing failed before: that error is already being reported.
         let _ = self.writer.flush();
         let (aside, _) = self.aside.take()?;
         let is_empty = fs::metadata(&aside).is_ok_and(|found| found.len() == 0);

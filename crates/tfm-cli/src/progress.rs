@@ -1,4 +1,4 @@
-//! What is said on standard error while the work goes on.
+//! Progress and notes on standard error.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
@@ -15,8 +15,8 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Progress through `input` (its size in bytes is the length of the bar; a pipe has none). Only a
-    /// terminal gets a bar, and not where the results go to a terminal too.
+    /// Progress through `input`: its size in bytes is the length of the bar; a pipe has none. A bar
+    /// is shown only on a terminal, and only if the results go elsewhere.
     pub(crate) fn new(input: Option<&Path>, output: &Path, quiet: bool) -> Self {
         let results_on_terminal = output == Path::new("-") && io::stdout().is_terminal();
         let target = if quiet || results_on_terminal {
@@ -38,7 +38,7 @@ impl Progress {
         Progress { bar, quiet, start: Instant::now(), sentences: 0, tokens: 0 }
     }
 
-    /// One sentence more is done, which had so many bytes and became so many tokens.
+    /// Counts a sentence of `bytes` that became `tokens`.
     pub(crate) fn advance(&mut self, bytes: u64, tokens: usize) {
         self.sentences += 1;
         self.tokens += tokens;
@@ -50,20 +50,20 @@ impl Progress {
         self.bar.set_message(format!("{} sentences, {rate:.0} tokens/s", self.sentences));
     }
 
-    /// Says what is being done, where that is not sentences to be counted.
+    /// Shows a message for work that is not counted in sentences.
     pub(crate) fn say(&self, message: String) {
         self.bar.set_message(message);
     }
 
-    /// Something that the user should know, unless told to be quiet.
+    /// Prints a note, unless the user asked for quiet.
     pub(crate) fn note(&self, message: &str) {
         if !self.quiet {
-            // A standard error that is closed can't be told so.
+            // If standard error is closed, there is nowhere to report it.
             self.bar.suspend(|| drop(writeln!(io::stderr(), "note: {message}")));
         }
     }
 
-    /// Takes the bar away.
+    /// Removes the bar.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
     }

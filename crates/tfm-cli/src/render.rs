@@ -1,10 +1,10 @@
-//! A result as a line, or lines, of output.
+//! Formats results as lines of output.
 
 use crate::options::Format;
 use serde::Serialize;
 use tfm::{Score, Translation};
 
-/// What to show of translations.
+/// Which parts of translations to show.
 pub(crate) struct Render {
     pub(crate) format: Format,
     pub(crate) n_best: bool,
@@ -35,8 +35,8 @@ struct AlternativeRecord<'a> {
 impl Render {
     /// The translation of line `number`, with its line end.
     ///
-    /// Text is the translation alone; what is asked for besides stands in columns parted by tabs:
-    /// number (n-best), score, text, alignment. A JSON object has all of it by name.
+    /// As text it is the translation; further parts that were asked for are in columns between
+    /// tabs: number (n-best), score, text, alignment. A JSON object has all of them by name.
     pub(crate) fn translation(&self, number: usize, translation: &Translation) -> String {
         match self.format {
             Format::Jsonl => self.json(translation),
@@ -59,7 +59,7 @@ impl Render {
             }
             columns.push(text.to_owned());
             if self.alignments {
-                // The weights of the best translation are the ones computed.
+                // Alignments are computed for the best translation only.
                 let alignment = translation.alignment.as_ref().filter(|_| rank == 0);
                 let pairs = alignment.map(|alignment| {
                     let pairs = alignment.strongest().enumerate();

@@ -1,4 +1,4 @@
-//! `tfm score`: what the model thinks of known translations.
+//! `tfm score`: the log-probability of known translations.
 
 use crate::failure::{Failure, Outcome};
 use crate::lines;
@@ -14,16 +14,17 @@ use tfm::{Compute, Options, Translator};
 /// Pairs scored in one pass of the model.
 const BATCH: usize = 32;
 
-/// A source line and a target line, or why there is none.
+/// Pairs of a source line and a target line, or the failure to read one.
 type Pairs = Box<dyn Iterator<Item = Outcome<(String, String)>>>;
 
-/// The log-probability that the model gives to known translations.
+/// Compute the log-probability of known translations.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Source lines
     #[arg(long, value_name = "FILE", requires = "target")]
     source: Option<PathBuf>,
-    /// Target lines; without --source and --target, `source TAB target` lines are read from standard input
+    /// Target lines; without --source and --target, `source TAB target` lines are read from
+    /// standard input
     #[arg(long, value_name = "FILE", requires = "source")]
     target: Option<PathBuf>,
     /// Neither progress nor notes on standard error
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     close(sink, outcome, &arguments.output.path)
 }
 
-/// Line by line from two files of equal length.
+/// Pairs from two files of equal length, line by line.
 fn from_files(source: &Path, target: &Path) -> Outcome<Pairs> {
     let (mut sources, mut targets) = (lines::open(source)?, lines::open(target)?);
     let names = [source.display().to_string(), target.display().to_string()];
@@ -65,7 +66,7 @@ fn from_files(source: &Path, target: &Path) -> Outcome<Pairs> {
     })))
 }
 
-/// `source TAB target` from standard input.
+/// Pairs from `source TAB target` lines on standard input.
 fn from_columns() -> Outcome<Pairs> {
     let lines = lines::open(Path::new("-"))?;
     Ok(Box::new(lines.enumerate().map(|(number, line)| {

@@ -1,4 +1,4 @@
-//! `tfm shortlist`: parallel text in, a shortlist of a model's vocabulary out.
+//! `tfm shortlist`: learns a shortlist of a model's vocabulary from parallel text.
 
 use crate::failure::{Failure, Outcome};
 use crate::lines;
@@ -13,22 +13,24 @@ use tfm::{ShortlistLearner, ShortlistOptions};
 
 /// How many pairs are tokenised together, by all threads.
 const PORTION: usize = 1 << 13;
-/// Their bytes, but for the last pair: lines may be long.
+/// The bytes of a portion, without its last pair: lines may be long.
 const PORTION_BYTES: usize = 16 << 20;
 
-/// Learn which target tokens the source tokens are translated by, for --shortlist.
+/// Learn which target tokens translate the source tokens, for --shortlist.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Source text, a sentence a line; - is standard input. Files that end in .gz are unpacked
+    /// Source text, one sentence per line; - is standard input. Files that end in .gz are
+    /// decompressed
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "target", required_unless_present = "tsv")]
     source: Vec<PathBuf>,
-    /// Its translation, line by line: as many files
+    /// Its translation, line by line, in as many files
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
     target: Vec<PathBuf>,
-    /// Lines of `source TAB target`; what follows another tab is left out
+    /// Lines of `source TAB target`; further columns are ignored
     #[arg(long, value_name = "FILE", num_args = 1..)]
     tsv: Vec<PathBuf>,
-    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French model
+    /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French
+    /// model
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// The file to write
@@ -40,7 +42,7 @@ pub(crate) struct Arguments {
     /// The least probability of a translation
     #[arg(long, value_name = "P", default_value = "0.001")]
     threshold: f32,
-    /// How many of the most frequent target tokens are always at hand
+    /// How many of the most frequent target tokens every source may use
     #[arg(long, value_name = "N", default_value = "100")]
     frequent: usize,
     /// Iterations of expectation maximisation (IBM Model 1)
@@ -49,7 +51,7 @@ pub(crate) struct Arguments {
     /// Learn from the first N pairs; they are kept in memory
     #[arg(long, value_name = "N", default_value = "1000000")]
     pairs: NonZeroUsize,
-    /// How many threads learn; without it, as many as there are processors
+    /// How many threads learn; without it, one per processor
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Neither progress nor notes on standard error
@@ -72,7 +74,7 @@ fn learn(arguments: &Arguments, progress: &Progress) -> Outcome {
             format!("--source names {sources} files and --target {targets}: give as many of each");
         return Err(Failure::Usage(problem));
     }
-    // A file that cannot be is known before the work.
+    // Report an impossible output before the work.
     if arguments.output.is_dir() {
         let problem = format!("{} is a folder: name a file", arguments.output.display());
         return Err(Failure::Work(problem));
@@ -112,7 +114,7 @@ fn learn(arguments: &Arguments, progress: &Progress) -> Outcome {
     shortlist.write(&arguments.output).map_err(failed)
 }
 
-/// Pairs on their way to the learner.
+/// Reads pairs and passes them to the learner in portions.
 struct Text<'a> {
     learner: ShortlistLearner<'a>,
     portion: Vec<(String, String)>,
@@ -134,7 +136,7 @@ impl Text<'_> {
         Ok(())
     }
 
-    /// Reads two files, line by line.
+    /// Reads two files in step, line by line.
     fn read_files(&mut self, source: &Path, target: &Path) -> Outcome {
         let (mut sources, mut targets) = (lines::open(source)?, lines::open(target)?);
         let mut number = 0;

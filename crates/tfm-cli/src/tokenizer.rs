@@ -1,4 +1,4 @@
-//! `tfm tokenizer train`: text in, a folder with a tokeniser out.
+//! `tfm tokenizer train`: learns a tokeniser from text.
 
 use crate::failure::{Failure, Outcome};
 use crate::lines;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tfm_text::training::{Kind, Options, SpecialIds, TrainedModel, Trainer};
 use tfm_text::training::{Vocabularies, write_marian};
 
-/// How many sentences are read between two words of progress.
+/// How many sentences are read between two progress messages.
 const STRIDE: usize = 4096;
 
 /// Make tokenisers.
@@ -22,7 +22,8 @@ pub(crate) enum Command {
 /// Learn pieces from text, and write a folder with source.spm, target.spm, vocab.json and more.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Text of both languages, a sentence a line; - is standard input. Files that end in .gz are unpacked
+    /// Text of both languages, one sentence per line; - is standard input. Files that end in .gz
+    /// are decompressed
     #[arg(short, long, value_name = "FILE", num_args = 1.., required_unless_present = "source", conflicts_with_all = ["source", "target"])]
     input: Vec<PathBuf>,
     /// Source text
@@ -31,10 +32,10 @@ pub(crate) struct Arguments {
     /// Target text
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
     target: Vec<PathBuf>,
-    /// The lines of --input are `source TAB target`; what follows another tab is left out
+    /// The lines of --input are `source TAB target`; further columns are ignored
     #[arg(long, requires = "input")]
     tsv: bool,
-    /// Learn a vocabulary for each language; without it, one for both
+    /// Learn one vocabulary for each language; without it, one for both
     #[arg(long)]
     separate: bool,
     /// The algorithm
@@ -43,16 +44,17 @@ pub(crate) struct Arguments {
     /// Number of pieces, with </s> and <unk>; <pad> is one more
     #[arg(long, value_name = "N", default_value = "8000")]
     vocabulary: NonZeroUsize,
-    /// Share of the characters of the text that the vocabulary must cover; the rarest become unknown
+    /// Share of the characters of the text that the vocabulary must cover; the rarest become
+    /// unknown
     #[arg(long, value_name = "C", default_value = "0.9995")]
     character_coverage: f64,
     /// Text that is always one piece of its own; may be given several times
     #[arg(long, value_name = "TEXT")]
     symbol: Vec<String>,
-    /// Leave out sentences of more bytes
+    /// Leave out sentences that have more bytes
     #[arg(long, value_name = "BYTES", default_value = "4192")]
     longest_sentence: NonZeroUsize,
-    /// The folder to write, made if it is absent
+    /// The folder to write; it is created if it is absent
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// Neither progress nor notes on standard error
@@ -80,7 +82,7 @@ fn train(arguments: &Arguments, progress: &Progress) -> Outcome {
         let problem = "--separate needs two languages: give --source and --target, or --tsv";
         return Err(Failure::Usage(problem.into()));
     }
-    // A folder that cannot be is known before the work.
+    // Report an impossible output before the work.
     if arguments.output.exists() && !arguments.output.is_dir() {
         let problem = format!("{} is not a folder", arguments.output.display());
         return Err(Failure::Work(problem));
@@ -104,7 +106,7 @@ fn train(arguments: &Arguments, progress: &Progress) -> Outcome {
     write_marian(&arguments.output, vocabularies).map_err(failed)
 }
 
-/// What a line holds.
+/// The content of a line.
 #[derive(Clone, Copy)]
 enum Column {
     Source,
@@ -169,7 +171,7 @@ impl Trainers {
     }
 }
 
-/// A line that should have two columns.
+/// The failure of a line that should have two columns.
 pub(super) fn no_tab(path: &Path, line: usize) -> Failure {
     let name = if path == Path::new("-") { PathBuf::from("standard input") } else { path.into() };
     let problem = "has no tab between source and target";

@@ -1,4 +1,4 @@
-//! `tfm train`: a configuration in, a model out.
+//! `tfm train`: trains a model as a configuration says.
 
 use crate::failure::{Failure, Outcome};
 use crate::options;
@@ -19,17 +19,17 @@ const LINE_EVERY: Duration = Duration::from_secs(20);
 /// Train a model as a configuration file says.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The configuration; docs/training.md lists what it may say
+    /// The configuration; docs/training.md lists its keys
     #[arg(value_name = "CONFIG.toml")]
     config: PathBuf,
-    /// Go on from the last whole checkpoint in the output folder
+    /// Resume from the last complete checkpoint in the output folder
     #[arg(long)]
     resume: bool,
-    /// Where to compute: auto, cpu, or in a build with the feature `cuda` also cuda or cuda:N. Without it, what the
-    /// configuration says
+    /// Where to compute: auto, cpu, or in a build with the feature `cuda` also cuda or cuda:N.
+    /// Overrides the configuration
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
-    /// How many threads compute. Without it, what the configuration says, or as many as there are processors
+    /// How many threads compute. Overrides the configuration, whose default is one per processor
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
     /// Neither progress nor notes on standard error
@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     }
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
-    // The second time it ends the process, as ever.
+    // A second Ctrl-C ends the process at once.
     let handler = move || {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     Ok(())
 }
 
-/// A bar on a terminal, else a line now and then; and notes.
+/// Shows a bar on a terminal, else a line from time to time; and notes.
 struct Progress {
     bar: ProgressBar,
     quiet: bool,
@@ -79,7 +79,7 @@ struct Progress {
 }
 
 impl Progress {
-    /// For a training of so many updates, if that is known.
+    /// For a training of `updates` updates, if that is known.
     fn new(updates: Option<u64>, quiet: bool) -> Self {
         let shows_bar = !quiet && io::stderr().is_terminal();
         let target =

@@ -1,4 +1,4 @@
-//! `tfm translate`: line in, line out, in order.
+//! `tfm translate`: translates lines, and keeps their order.
 
 use crate::failure::{Failure, Outcome};
 use crate::lines;
@@ -18,7 +18,7 @@ type Input = Box<dyn Iterator<Item = io::Result<String>> + Send>;
 /// Translate text: line in, line out, in order.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// What to translate, one sentence an argument; without it, lines are read from --input
+    /// The text to translate, one sentence per argument; without it, lines are read from --input
     #[arg(value_name = "TEXT", conflicts_with = "input")]
     text: Vec<String>,
     /// Read lines from this file; - is standard input
@@ -36,7 +36,8 @@ pub(crate) struct Arguments {
     /// Show the best K translations of each line, at most as many as --beam
     #[arg(long, value_name = "K", help_heading = "Results")]
     n_best: Option<NonZeroUsize>,
-    /// Show each translation's score: its log-probability over its length to the length penalty
+    /// Show each translation's score: its log-probability divided by its length to the length
+    /// penalty
     #[arg(long, help_heading = "Results")]
     scores: bool,
     /// Show which source token each target token attends to most (jsonl: all weights)
@@ -52,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     close(sink, outcome, &arguments.output.path)
 }
 
-/// Ends the output: whole, or kept aside as far as it came.
+/// Closes the output: completely, or as a partial file after a failure.
 pub(crate) fn close(sink: Sink, outcome: Outcome, path: &Path) -> Outcome {
     match outcome {
         Ok(()) => sink.finish().map_err(|error| Failure::writing(&error)),
@@ -108,7 +109,7 @@ fn translate(arguments: &Arguments, input: Input, sink: &mut Sink) -> Outcome {
     outcome
 }
 
-/// Translates all lines; `done` gets each translation with the number of its line, from 1.
+/// Translates all lines. `done` gets each translation with the number of its line, counted from 1.
 pub(crate) fn stream(
     translator: &Translator,
     input: Input,
@@ -118,7 +119,7 @@ pub(crate) fn stream(
     let (send, sizes) = channel();
     let input = input.inspect(move |line| {
         let size = line.as_ref().map_or(0, |line| line.len() as u64 + 1);
-        // The bar is gone when the translations are: then nobody counts.
+        // The receiver is gone when the translations have ended; then nothing counts the bytes.
         let _ = send.send(size);
     });
     for (number, translation) in translator.translate_lines(input).enumerate() {

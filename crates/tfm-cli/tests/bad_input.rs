@@ -1,4 +1,5 @@
-//! The command on bad input: each time a clear error or a defined answer, and what was done before is kept.
+//! The command on bad input: each time a clear error or a defined answer, and what was done before
+//! is kept.
 
 mod command;
 

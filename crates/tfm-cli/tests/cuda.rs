@@ -1,5 +1,5 @@
-//! `--device cuda`: the command as it is shipped, over a driver that interprets its kernels; and what it says where there
-//! is no such device.
+//! `--device cuda`: the command as it is shipped, over a driver that interprets its kernels; and
+//! what it says where there is no such device.
 #![cfg(feature = "cuda")]
 
 mod command;
@@ -115,7 +115,8 @@ fn losses(folder: &Path) -> Vec<f64> {
     losses.collect()
 }
 
-/// A training makes the same steps on both, dropout included; and which device `auto` takes is said.
+/// A training makes the same steps on both, dropout included; and which device `auto` takes is
+/// said.
 #[test]
 fn training_on_cuda_is_that_on_the_cpu() {
     let (folder, driver) = (tempfile::tempdir().unwrap(), Installed::new().unwrap());

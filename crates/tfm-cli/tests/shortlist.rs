@@ -1,4 +1,5 @@
-//! `tfm shortlist` and `--shortlist`: parallel text in, a file out, translations among its tokens, or a clear error.
+//! `tfm shortlist` and `--shortlist`: parallel text in, a file out, translations among its tokens,
+//! or a clear error.
 
 mod command;
 

@@ -1,4 +1,5 @@
-//! `tfm train`: a task is learnt, a training that is killed goes on bit for bit, bad input is refused in time.
+//! `tfm train`: a task is learnt, a training that is killed goes on bit for bit, bad input is
+//! refused in time.
 
 mod command;
 

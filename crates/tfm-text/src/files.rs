@@ -1,4 +1,4 @@
-//! Where a tokeniser's files come from: a folder, or bytes already in memory.
+//! The files of a tokeniser: in a folder, or in memory.
 
 use std::{
     borrow::Cow,
@@ -20,7 +20,8 @@ const NAMES: [&str; 7] = [
     "spiece.model",
 ];
 
-/// Copies the tokeniser of one model's folder to another's, each file written aside and renamed.
+/// Copies the tokeniser of one model's folder to another's. Each file is written under another name
+/// and then renamed.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::Write`], naming the file.
@@ -79,7 +80,7 @@ impl Files<'_> {
             .ok_or_else(|| Error::Missing { file: self.display(name), remedy: remedy.into() })
     }
 
-    /// How messages call the file `name`: its path, or its bare name if it lives in memory.
+    /// The name of the file `name` in messages: its path, or its bare name if it lives in memory.
     #[must_use]
     pub fn display(&self, name: &str) -> String {
         match self {

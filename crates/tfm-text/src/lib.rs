@@ -1,7 +1,8 @@
 //! Tokenisers (SentencePiece, tokenizer.json, Marian vocabularies) and the metrics BLEU and chrF.
 //!
 //! ```text
-//! text ─ Tokenizer::encode_source → ids ─ (the model) → ids ─ Tokenizer::decode_target → text ─ Bleu, Chrf → score
+//! text ─ Tokenizer::encode_source → ids ─ (the model) → ids
+//!      ─ Tokenizer::decode_target → text ─ Bleu, Chrf → score
 //! ```
 //!
 //! Each part is equal, token for token or digit for digit, to the Python package that set the

@@ -5,7 +5,8 @@
 //! "Neural Machine Translation of Rare Words with Subword Units" (2016) for BPE.
 //!
 //! ```text
-//! text ─ normalizer (charsmap) → normalised bytes ─ unigram | bpe → segments ─ unknown runs joined or spelt in bytes → pieces
+//! text ─ normalizer (charsmap) → normalised bytes ─ unigram | bpe → segments
+//!      ─ unknown runs joined or spelt in bytes → pieces
 //! ```
 
 mod bpe;

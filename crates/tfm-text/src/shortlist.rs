@@ -1,12 +1,14 @@
 //! Vocabulary shortlists: which target tokens a translation of given source tokens may need.
 //!
-//! A translation of a sentence uses a few hundred of the vocabulary's tokens at most, and which they are can be told from
-//! the source: those that its tokens are often translated by, and those that are frequent anyway. A decoder that looks at
-//! these alone saves most of its output projection, which is much of the work where the layers are small.
+//! A translation of a sentence uses a few hundred of the vocabulary's tokens at most, and the
+//! source tells which: the frequent translations of its tokens, and tokens that are frequent
+//! anyway. A decoder that computes only these saves most of its output projection, which is much of
+//! the work where the layers are small.
 //!
-//! Source: L'Hostis et al., "Vocabulary Selection Strategies for NMT" (2016), section 2, for the choice by word
-//! translations; P. F. Brown et al., "The Mathematics of Statistical Machine Translation: Parameter Estimation" (1993),
-//! section 4.2 (Model 1), for the translations ([`ShortlistLearner`]).
+//! Source: L'Hostis et al., "Vocabulary Selection Strategies for NMT" (2016), section 2, for the
+//! choice by word translations; P. F. Brown et al., "The Mathematics of Statistical Machine
+//! Translation: Parameter Estimation" (1993), section 4.2 (Model 1), for the translations
+//! ([`ShortlistLearner`]).
 
 mod file;
 mod learner;
@@ -18,10 +20,11 @@ use crate::{Error, Tokenizer};
 
 pub use learner::{ShortlistLearner, ShortlistOptions};
 
-/// For each source token the target tokens that it is translated by, and those that are always at hand.
+/// For each source token the target tokens that translate it, and the target tokens that every
+/// translation may use.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shortlist {
-    /// How messages call it: the file, if it comes from one.
+    /// Its name in messages: the file, if it was read from one.
     name: String,
     vocabularies: Vocabularies,
     /// Tokens of every list, ascending.
@@ -32,7 +35,7 @@ pub struct Shortlist {
     targets: Vec<u32>,
 }
 
-/// Which vocabularies the token ids are of.
+/// The vocabularies that the token ids belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Vocabularies {
     source: u32,
@@ -46,7 +49,7 @@ impl Vocabularies {
         let (source, target) = (tokenizer.source_vocab_size(), tokenizer.target_vocab_size());
         let mut hash = Sha256::new();
         let mut add = |token: Option<std::borrow::Cow<'_, str>>| {
-            // A token that is not there differs from an empty one.
+            // An absent token differs from an empty one.
             let token = token.as_deref();
             hash.update(token.map_or(u64::MAX, |token| token.len() as u64).to_le_bytes());
             hash.update(token.unwrap_or_default());
@@ -59,12 +62,12 @@ impl Vocabularies {
 }
 
 impl Shortlist {
-    /// A shortlist of given lists: one for each source token of `tokenizer`, in the order of ids, and the tokens that every
-    /// list has.
+    /// A shortlist of given lists: one for each source token of `tokenizer`, in the order of ids,
+    /// and the tokens that every list has.
     ///
     /// # Errors
-    /// [`Error::Option`] for another number of lists than there are source tokens, or more than 2³² tokens in all;
-    /// [`Error::UnknownId`] for a token that the target vocabulary lacks.
+    /// [`Error::Option`] for another number of lists than there are source tokens, or more than 2³²
+    /// tokens in all; [`Error::UnknownId`] for a token that the target vocabulary lacks.
     pub fn new(
         tokenizer: &Tokenizer,
         mut frequent: Vec<u32>,
@@ -93,7 +96,7 @@ impl Shortlist {
         Ok(Shortlist { name: "the shortlist".into(), vocabularies, frequent, ends, targets })
     }
 
-    /// Checks that the lists are of this tokeniser's tokens.
+    /// Checks that the token ids belong to this tokeniser.
     ///
     /// # Errors
     /// [`Error::ForeignShortlist`].
@@ -113,8 +116,8 @@ impl Shortlist {
         Err(Error::ForeignShortlist { file: self.name.clone(), fault })
     }
 
-    /// The target tokens for a sentence of these source tokens, ascending: theirs, the frequent ones, and those of `always`.
-    /// Source tokens that the vocabulary lacks have none.
+    /// The target tokens for a sentence of these source tokens, ascending: theirs, the frequent
+    /// ones, and those of `always`. Source tokens that the vocabulary lacks have none.
     #[must_use]
     pub fn tokens(&self, source: &[u32], always: &[u32]) -> Vec<u32> {
         let mut tokens = [&self.frequent[..], always].concat();
@@ -125,7 +128,7 @@ impl Shortlist {
         tokens
     }
 
-    /// The tokens that one source token is translated by, ascending.
+    /// The translations of one source token, ascending.
     #[must_use]
     pub fn of(&self, source: u32) -> &[u32] {
         let source = source as usize;
@@ -140,7 +143,7 @@ impl Shortlist {
         &self.frequent
     }
 
-    /// How messages call it: the file, if it comes from one.
+    /// Its name in messages: the file, if it was read from one.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -21,7 +21,7 @@ use std::{borrow::Cow, path::Path, sync::Arc};
 /// |---|---|
 /// | `source.spm` | Marian's: SentencePiece cuts the text, `vocab.json` gives the ids |
 /// | else `tokenizer.json` | the `tokenizers` library |
-/// | else `spiece.model` | SentencePiece with its own ids, closed by its end-of-sentence piece, as for T5 |
+/// | else `spiece.model` | SentencePiece with its own ids, closed by its end piece, as for T5 |
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     source: Arc<dyn Side>,

@@ -1,8 +1,9 @@
 //! Learning a SentencePiece model from text, and writing it in the formats that models come with.
 //!
 //! ```text
-//! sentences ─ corpus: normalised, cut into words, counted → words ─ unigram | bpe → pieces ─ model → .spm
-//!                                                                                         └ marian → vocab.json, tokenizer.json, …
+//! sentences ─ corpus: normalised, cut into words, counted → words ─ unigram | bpe → pieces
+//! pieces ┬ model → .spm
+//!        └ marian → vocab.json, tokenizer.json, …
 //! ```
 //!
 //! Everything works on counts of different words, so the time hardly grows with repeated text.

@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use crate::Error;
 
-/// A vocabulary, readable both ways.
+/// A vocabulary: token to id and id to token.
 #[derive(Debug)]
 pub struct Vocab {
     ids: HashMap<Arc<str>, u32>,

@@ -1,4 +1,5 @@
-//! The file of a shortlist: what is written is read, what is not whole or not of this model is refused.
+//! The file of a shortlist: what is written is read, what is not whole or not of this model is
+//! refused.
 
 use std::path::Path;
 

@@ -89,9 +89,7 @@ fn a_template_without_the_text_is_named() {
 #[test]
 fn broken_files_are_named() {
     let fault = |file: &[u8]| {
-        Tokenizer::from_files(&Files::Memory(&[("tokenizer.json", file)]))
-            .unwrap_err()
-            .to_string()
+        Tokenizer::from_files(&Files::Memory(&[("tokenizer.json", file)])).unwrap_err().to_string()
     };
     assert!(fault(b"{").starts_with("tokenizer.json is not a usable tokenizer.json file: "));
     assert!(fault(b"{}").starts_with("tokenizer.json is not a usable tokenizer.json file: "));

@@ -7,11 +7,11 @@ use tfm_core::{NotFinite, Shape};
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of configuring, feeding, keeping or reporting a training.
+/// An error of a training: of its configuration, data, checkpoints or reports.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A training configuration that makes no sense. Every fault found is listed, not the first alone.
+    /// A training configuration that makes no sense. All faults are listed.
     #[error("{file} is no usable training configuration: {}", listed(.faults))]
     Config {
         /// The file.
@@ -30,7 +30,7 @@ pub enum Error {
     /// A file or a folder could not be written.
     #[error("cannot {action} {path}: {source}{remedy}", path = .path.display(), remedy = remedy(.source))]
     Write {
-        /// What was tried: "write", "rename", "make" or "remove".
+        /// The action that failed: "write", "rename", "make" or "remove".
         action: &'static str,
         /// The file or folder.
         path: PathBuf,
@@ -70,12 +70,12 @@ pub enum Error {
         /// What the tokeniser says.
         source: tfm_text::Error,
     },
-    /// A corpus of which nothing is left to learn from.
+    /// A corpus of which no pair is left.
     #[error("{place} has no pair to use: {counts}")]
     NoPairs {
         /// The corpus.
         place: String,
-        /// What was read and why it was left out.
+        /// How many pairs were read, and why they were left out.
         counts: String,
     },
     /// A pair that no batch can hold.
@@ -88,7 +88,7 @@ pub enum Error {
         /// The tokens of the longest pair.
         tokens: usize,
     },
-    /// A place in the data that is not there: the data has changed since it was noted.
+    /// A position that does not exist in the data: the data has changed since the checkpoint.
     #[error(
         "the data has no batch {batch} in window {window} of epoch {epoch}: resume with the data, seed and batch size that the training began with"
     )]
@@ -100,7 +100,7 @@ pub enum Error {
         /// The batch.
         batch: u64,
     },
-    /// The thread that loads batches ended without saying why.
+    /// The thread that loads batches ended without an error.
     #[error("the loader of batches stopped: start the training again from its last checkpoint")]
     LoaderStopped,
     /// A checkpoint of a training that cannot be used.
@@ -142,12 +142,12 @@ pub enum Error {
     /// Training sentences that are longer than the model's positions.
     #[error("data.maximum_tokens is {tokens}, but the model has {positions} positions: lower it")]
     Positions {
-        /// The longest sentence that may be learnt from.
+        /// The most tokens of a training sentence.
         tokens: usize,
         /// The model's positions.
         positions: usize,
     },
-    /// A tokeniser that lacks a token which a model needs.
+    /// A tokeniser that lacks a special token which the model needs.
     #[error(
         "the tokeniser has no token for the role of {role}; use one that has, or let one be made"
     )]
@@ -165,12 +165,12 @@ pub enum Error {
         /// The most similar name there is.
         nearest: String,
     },
-    /// A list of what stays as it is beside adapters, next to which all stays.
+    /// A list of frozen parameters beside adapters, which freeze all parameters.
     #[error(
         "model.freeze stands beside [lora], which freezes all weights already: take one of them away"
     )]
     FreezeBesideAdapters,
-    /// A target of adapters that no linear layer is called.
+    /// A target of adapters that is the name of no linear layer.
     #[error(
         "lora.targets names `{target}`, but the linear layers are called query, key, value, output, inner and outer"
     )]
@@ -191,13 +191,13 @@ pub enum Error {
         "pair {pair} of the validation data has {tokens} tokens, but there are only {limit} {what}: shorten it, or leave it out"
     )]
     ValidationPair {
-        /// Which, counted from 1.
+        /// The number of the pair, counted from 1.
         pair: usize,
         /// Its tokens.
         tokens: usize,
-        /// The most there may be.
+        /// The most tokens there may be.
         limit: usize,
-        /// Of what.
+        /// What sets that limit.
         what: &'static str,
     },
     /// A training that would change nothing.
@@ -219,10 +219,10 @@ pub enum Error {
         /// What differs.
         what: &'static str,
     },
-    /// The tokeniser refuses.
+    /// The tokeniser failed.
     #[error(transparent)]
     Text(#[from] tfm_text::Error),
-    /// A weight, or what an optimiser keeps for it, that is not there.
+    /// A missing weight, or a missing state that the optimiser keeps for it.
     #[error(
         "`{name}` is missing; the checkpoint belongs to another model, or to other settings of the training"
     )]
@@ -230,7 +230,7 @@ pub enum Error {
         /// Its name.
         name: String,
     },
-    /// A weight, or what an optimiser keeps for it, of another shape.
+    /// A weight, or a state that the optimiser keeps for it, of another shape.
     #[error("`{name}` has the shape {found}, not {expected}: it belongs to another model")]
     OtherShape {
         /// Its name.
@@ -240,7 +240,7 @@ pub enum Error {
         /// The shape it has.
         found: Shape,
     },
-    /// A loss or a gradient that is not finite. Nothing was changed by it.
+    /// A loss or a gradient that is not finite. The weights have not changed.
     #[error(
         "update {update}: the loss is {loss} or its gradient is not finite{place}; the model is as it was before this update: lower the learning rate, lengthen the warm-up, or clip the gradient's norm",
         place = first_place(.place)
@@ -250,18 +250,18 @@ pub enum Error {
         update: u64,
         /// The mean loss.
         loss: f64,
-        /// Where it came from first.
+        /// The op that made the first such number.
         place: Option<NotFinite>,
     },
-    /// The model refuses.
+    /// The model failed.
     #[error(transparent)]
     Model(#[from] tfm_model::Error),
-    /// The engine refuses.
+    /// The engine failed.
     #[error(transparent)]
     Core(#[from] tfm_core::Error),
 }
 
-/// The faults, one a line if there are several.
+/// The faults, one per line if there are several.
 fn listed(faults: &[ConfigFault]) -> String {
     match faults {
         [one] => one.to_string(),

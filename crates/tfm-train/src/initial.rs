@@ -7,11 +7,12 @@ use tfm_core::{ParameterSource, Shape, Tensor};
 use tfm_model::Config;
 use tfm_model::transformer::Adapters;
 
-/// New weights, drawn from a seed: each depends on the seed and its own name alone.
+/// New weights, drawn from a seed: each tensor depends only on the seed and its own name.
 ///
-/// Linear layers are uniform within `√(6/(inputs + outputs))` (Glorot and Bengio 2010), those of queries, keys
-/// and values within `1/√2` of it, since three of them stand for one layer; embeddings are normal with the
-/// deviation `1/√d_model`, learnt positions with 0.02; norms are 1, and biases and what adapters add 0.
+/// Linear layers are uniform within `√(6/(inputs + outputs))` (Glorot and Bengio 2010). Those of
+/// queries, keys and values are uniform within `1/√2` of it, since three of them stand for one
+/// layer. Embeddings are normal with the deviation `1/√d_model`, learned positions with 0.02. Norms
+/// are 1; biases and the second factors of adapters are 0.
 #[derive(Debug, Clone, Copy)]
 pub struct Initial<'a> {
     /// The model.
@@ -21,7 +22,7 @@ pub struct Initial<'a> {
 }
 
 impl Initial<'_> {
-    /// The tensor of this canonical name and shape.
+    /// The tensor with this canonical name and shape.
     pub fn tensor(&self, name: &str, shape: &Shape) -> Tensor {
         let elements = shape.elements();
         let mut numbers = Numbers::new(self.seed, name);
@@ -52,7 +53,7 @@ impl Initial<'_> {
     }
 }
 
-/// Random numbers of one name, by counter.
+/// The random numbers of one name, by counter.
 struct Numbers {
     key: [u32; 2],
     /// A hash of the name, which tells tensors apart.
@@ -90,14 +91,14 @@ impl Numbers {
 #[derive(Debug, Clone, Default)]
 pub struct Weights(pub BTreeMap<String, Tensor>);
 
-/// What a model in training reads besides what it learns, and what a trained one is: weights, the rest from
-/// another source.
+/// Weights over another source: the frozen parameters of a model in training, or all parameters of
+/// a trained one.
 pub struct Overlay {
     /// The model.
     pub config: Config,
-    /// These first.
+    /// Read first.
     pub weights: Weights,
-    /// Then these.
+    /// Read where `weights` has no such name.
     pub rest: Arc<dyn ParameterSource>,
 }
 
@@ -110,7 +111,7 @@ impl ParameterSource for Overlay {
     }
 }
 
-/// Adds the low-rank changes to the weights they belong to, and takes them out: `W + (α/r)·B·A`.
+/// Merges the low-rank changes into the weights they belong to, and removes them: `W + (α/r)·B·A`.
 pub fn merge(weights: &mut Weights, adapters: &Adapters) {
     let names: Vec<String> = weights.0.keys().cloned().collect();
     for name in names {

@@ -1,5 +1,5 @@
-//! Training of encoder-decoder Transformers: what a training is (configuration), what it learns from (data),
-//! how fast (schedules), what it leaves on disk (checkpoints) and what it tells (reports).
+//! Training of encoder-decoder Transformers: configuration, data, the learner (loss, gradient and
+//! optimiser as one graph), schedules, checkpoints and reports.
 
 pub mod checkpoint;
 pub mod config;

@@ -1,8 +1,8 @@
-//! Random numbers that depend on a seed and on what they are for, not on what was drawn before.
+//! Random numbers that depend on a seed and a purpose, not on earlier draws.
 
 use tfm_core::philox::philox4x32;
 
-/// What numbers are for: draws for different purposes have nothing to do with each other.
+/// The purpose of random numbers: draws for different purposes are independent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Purpose {
     /// The order of a corpus.
@@ -25,7 +25,7 @@ pub(crate) struct Draws {
 }
 
 impl Draws {
-    /// The numbers for a purpose at a place, as (epoch, window) is one.
+    /// The numbers for a purpose at a place, such as (epoch, window).
     pub(crate) fn new(seed: u64, purpose: Purpose, place: [u64; 2]) -> Self {
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
         let [low, high] = halves(place[0]);
@@ -45,9 +45,9 @@ impl Draws {
         u64::from(half[0]) | u64::from(half[1]) << 32
     }
 
-    /// A number below `bound`, each as likely as the others (Lemire 2019). `bound` is above 0.
+    /// A uniform number below `bound` (Lemire 2019). `bound` is above 0.
     pub(crate) fn below(&mut self, bound: u64) -> u64 {
-        // Of the 2^64 words so many are left over when each result gets the same number of them.
+        // So many of the 2^64 words are left over when each result gets an equal share of them.
         let left_over = bound.wrapping_neg() % bound;
         loop {
             let wide = u128::from(self.word()) * u128::from(bound);
@@ -57,7 +57,7 @@ impl Draws {
         }
     }
 
-    /// Brings a list into an order of which each is as likely as the others (Fisher and Yates).
+    /// Shuffles a list uniformly (Fisher and Yates).
     pub(crate) fn shuffle<T>(&mut self, list: &mut [T]) {
         for last in (1..list.len()).rev() {
             list.swap(last, self.below(last as u64 + 1) as usize);

@@ -18,7 +18,7 @@ pub enum Schedule {
         peak: f64,
         /// The update that reaches it; 0 to begin with it.
         warmup: u64,
-        /// What follows.
+        /// The decay after it.
         decay: Decay,
     },
 }
@@ -26,11 +26,11 @@ pub enum Schedule {
 /// How a rate falls from its peak.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Decay {
-    /// It stays.
+    /// None: the rate stays.
     None,
-    /// `peak · √(warmup / t)`, as fairseq has it; with a warm-up of 0 as with 1.
+    /// `peak · √(warmup / t)`, as in fairseq; a warm-up of 0 is the same as 1.
     InverseSqrt,
-    /// Half a wave of a cosine down to `last` at `updates`, where it stays (Loshchilov and Hutter 2017).
+    /// Half a cosine wave down to `last` at `updates`, where it stays (Loshchilov and Hutter 2017).
     Cosine {
         /// The update that reaches the last rate.
         updates: u64,
@@ -47,7 +47,7 @@ pub enum Decay {
 }
 
 impl Schedule {
-    /// The rate of an update, counted from 1, for a model with so many features.
+    /// The rate of an update, counted from 1, for a model of this width.
     pub fn rate(&self, update: u64, d_model: usize) -> f64 {
         let t = update.max(1) as f64;
         match *self {

@@ -1,4 +1,5 @@
-//! Checkpoints of a training: what is saved is loaded, what is not whole is refused, the last one stays.
+//! Checkpoints of a training: what is saved is loaded, what is not whole is refused, the last one
+//! stays.
 
 use proptest::prelude::*;
 use std::fs;

@@ -1,4 +1,5 @@
-//! Laws 4 and 8 on whole models: the gradients of the loss are its derivatives, and no logit depends on a later token.
+//! Laws 4 and 8 on whole models: the gradients of the loss are its derivatives, and no logit
+//! depends on a later token.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -65,7 +66,8 @@ fn the_gradients_of_the_loss_are_its_derivatives() {
 
 #[test]
 fn no_logit_depends_on_a_later_token() {
-    // Where nothing is tied, each of these tokens has a parameter of its own: its row of the target's table.
+    // Where nothing is tied, each of these tokens has a parameter of its own: its row of the
+    // target's table.
     let checkpoint = open("marian_relu_all_separate");
     let config = checkpoint.config();
     assert!(!config.shared_embeddings && !config.output.tied);

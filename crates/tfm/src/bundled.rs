@@ -1,4 +1,4 @@
-//! The model that the library carries, in the program itself: it is there wherever the program is started.
+//! The bundled model. It is part of the program, so it needs no files at run time.
 
 /// Its name.
 pub(crate) const NAME: &str = "marian-tatoeba-en-fr (bundled)";

@@ -1,4 +1,4 @@
-//! Where a model runs. The backends are known here and nowhere else.
+//! Where a model runs. Only this file knows the backends.
 
 use crate::options::ComputeType;
 use crate::{Error, Result};
@@ -35,12 +35,12 @@ pub struct Device {
 enum Backend {
     #[cfg(feature = "cpu")]
     Cpu,
-    /// The device of that number.
+    /// The device with this number.
     #[cfg(feature = "cuda")]
     Cuda(usize),
 }
 
-/// Sentences that a GPU decodes together: it needs many rows to be busy.
+/// The limits of a GPU, which needs many rows to be busy.
 #[cfg(feature = "cuda")]
 const CUDA_LIMITS: Limits =
     Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384, memory: 8 << 30 };
@@ -50,23 +50,24 @@ impl Device {
         Device { backend, threads: None, chosen: false }
     }
 
-    /// The processor.
+    /// The CPU.
     #[cfg(feature = "cpu")]
     pub fn cpu() -> Self {
         Self::new(Backend::Cpu)
     }
 
-    /// The CUDA device of that number, counted from 0.
+    /// The CUDA device with this number, counted from 0.
     ///
     /// # Errors
-    /// There is no driver, or one that is too old, or no such device.
+    /// There is no driver, the driver is too old, or there is no such device.
     #[cfg(feature = "cuda")]
     pub fn cuda(number: usize) -> Result<Self> {
         tfm_cuda::probe(number).map_err(tfm_core::Error::from).map_err(tfm_model::Error::from)?;
         Ok(Self::new(Backend::Cuda(number)))
     }
 
-    /// The fastest device there is in this build and on this machine: a CUDA device, else the processor.
+    /// The fastest device of this build on this machine: a CUDA device if there is one, else the
+    /// CPU.
     pub fn auto() -> Self {
         #[cfg(all(feature = "cuda", feature = "cpu"))]
         let backend = tfm_cuda::probe(0).map_or(Backend::Cpu, |_| Backend::Cuda(0));
@@ -77,7 +78,7 @@ impl Device {
         Device { chosen: true, ..Self::new(backend) }
     }
 
-    /// Whether it is the processor.
+    /// Whether it is the CPU.
     pub fn is_cpu(&self) -> bool {
         #[cfg(feature = "cpu")]
         let is_cpu = self.backend == Backend::Cpu;
@@ -86,7 +87,7 @@ impl Device {
         is_cpu
     }
 
-    /// What [`Device::auto`] chose and why, where this build leaves a choice.
+    /// Which device [`Device::auto`] chose and why, if this build has several backends.
     pub fn choice(&self) -> Option<String> {
         #[cfg(all(feature = "cuda", feature = "cpu"))]
         if self.chosen {
@@ -98,7 +99,8 @@ impl Device {
         None
     }
 
-    /// The same device, computing with this many threads instead of one a processor. A CUDA device has its own.
+    /// The same device with this many threads instead of one per processor. A CUDA device ignores
+    /// it.
     #[must_use]
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         Device { threads: Some(threads), ..self }
@@ -110,7 +112,8 @@ impl Device {
         self.threads.unwrap_or_else(available).get()
     }
 
-    /// How many workers share the device: a thread each on the processor, where sentences wait for nobody so.
+    /// How many workers share the device. On the CPU each thread is a worker, so that no sentence
+    /// waits for another.
     pub(crate) fn workers(&self) -> usize {
         match self.backend {
             #[cfg(feature = "cpu")]
@@ -120,10 +123,10 @@ impl Device {
         }
     }
 
-    /// How models are computed in these numbers.
+    /// The types in which the device computes this numeric type.
     ///
     /// # Errors
-    /// [`Error::Option`]: not at a reasonable speed.
+    /// [`Error::Option`]: the device does not support the type.
     pub(crate) fn numerics(&self, numbers: ComputeType) -> Result<Numerics> {
         #[cfg(feature = "cpu")]
         let on_cpu = |precision| {
@@ -155,7 +158,7 @@ impl Device {
         }
     }
 
-    /// How much a worker takes on at a time.
+    /// How much work a worker admits at a time.
     pub(crate) fn limits(&self) -> Limits {
         match self.backend {
             #[cfg(feature = "cpu")]
@@ -168,7 +171,7 @@ impl Device {
     /// A session on this device.
     ///
     /// # Errors
-    /// The device is not there, or has no memory left.
+    /// There is no such device, or it has no memory left.
     pub(crate) fn session(
         &self,
         parameters: Arc<dyn ParameterSource>,
@@ -190,7 +193,8 @@ impl Default for Device {
     }
 }
 
-/// `auto`, `cpu`, `cuda`, `cuda:N`, as far as this build has them. That a device is there shows when it is used.
+/// Parses `auto`, `cpu`, `cuda` or `cuda:N`, as far as this build has them. Whether there is such a
+/// device shows when it is used.
 impl FromStr for Device {
     type Err = Error;
 

@@ -1,4 +1,4 @@
-//! What can go wrong between a sentence and its translation.
+//! The errors of this crate.
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -7,12 +7,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A device of a name that no backend of this build has.
+    /// A device name that no backend of this build has.
     #[error("unknown device `{name}`; this build has: {known}")]
     UnknownDevice {
         /// The name.
         name: String,
-        /// The names there are.
+        /// The known names.
         known: &'static str,
     },
     /// An option that makes no sense, alone or with the others.
@@ -29,10 +29,10 @@ pub enum Error {
     /// The tokeniser and the configuration of a model directory belong to different models.
     #[error("{problem}")]
     Mismatch {
-        /// What does not fit, with the numbers.
+        /// What does not match, with the numbers.
         problem: String,
     },
-    /// A text to be scored that the model has no positions for.
+    /// A text to score that is longer than the positions of the model.
     #[error("a {side} text of {tokens} tokens: the model takes {limit}; split it")]
     TooLong {
         /// "source" or "target".
@@ -42,17 +42,17 @@ pub enum Error {
         /// The model's positions.
         limit: usize,
     },
-    /// A training that cannot begin, go on or end.
+    /// A training failed.
     #[cfg(feature = "training")]
     #[error(transparent)]
     Training(#[from] tfm_train::Error),
-    /// A sentence could not be read from where it was to come from.
+    /// A sentence could not be read from its source.
     #[error(transparent)]
     Input(#[from] std::io::Error),
-    /// The tokeniser's files, or a text it can't encode.
+    /// A fault of the tokeniser's files, or a text that it cannot encode.
     #[error(transparent)]
     Text(#[from] tfm_text::Error),
-    /// The checkpoint, or what the model computes from it.
+    /// A fault of the checkpoint, or of a computation with it.
     #[error(transparent)]
     Model(#[from] tfm_model::Error),
 }

@@ -1,4 +1,4 @@
-//! A model: its checkpoint and its tokeniser.
+//! A model: a checkpoint and a tokeniser.
 
 #[cfg(feature = "bundled")]
 use crate::bundled;
@@ -10,7 +10,7 @@ use tfm_model::{Checkpoint, Config, GenerationOptions};
 use tfm_text::Files;
 use tfm_text::Tokenizer;
 
-/// A model that has been loaded. Cheap to clone; the weights are read when a device first needs them.
+/// A loaded model. It is cheap to clone. The weights are read when a device first needs them.
 #[derive(Clone)]
 pub struct Model {
     pub(crate) checkpoint: Arc<Checkpoint>,
@@ -20,11 +20,12 @@ pub struct Model {
 }
 
 impl Model {
-    /// The model of a directory as Hugging Face lays it out: `config.json`, `model.safetensors` (or shards
-    /// with an index), the tokeniser's files, and `generation_config.json` if there is one.
+    /// Opens the model in a directory as Hugging Face lays it out: `config.json`,
+    /// `model.safetensors` (or shards with an index), the tokeniser's files, and
+    /// `generation_config.json` if there is one.
     ///
     /// # Errors
-    /// All that is wrong with the files, at once.
+    /// All faults of the files at once.
     pub fn open(folder: impl AsRef<Path>) -> Result<Self> {
         let folder = folder.as_ref();
         let checkpoint = Checkpoint::open(folder)?;
@@ -32,7 +33,7 @@ impl Model {
         Self::new(checkpoint, tokenizer, folder.display().to_string())
     }
 
-    /// The English-French model that this library carries: small, and good for short everyday sentences.
+    /// The bundled English-French model: small, and good for short everyday sentences.
     ///
     /// # Errors
     /// None, unless this library was built wrong.
@@ -73,12 +74,13 @@ impl Model {
         &self.name
     }
 
-    /// What the model is.
+    /// The configuration.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// How its makers generate with it; what [`Options`](crate::Options) leave open follows these.
+    /// The generation settings of its makers, which apply where [`Options`](crate::Options) leave
+    /// something open.
     pub fn generation(&self) -> &GenerationOptions {
         self.checkpoint.generation()
     }
@@ -93,7 +95,7 @@ impl Model {
         &self.tokenizer
     }
 
-    /// The languages it can be asked to translate to, for models that know several.
+    /// The target languages, for models that have several.
     pub fn languages(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tokenizer.languages()
     }

@@ -18,10 +18,11 @@ pub enum ComputeType {
     F32,
     /// Floats of 16 bits with 5 in the exponent: CUDA alone.
     F16,
-    /// Floats of 16 bits with the range of `F32`. On the processor it is weights that have 16 bits, and what they are multiplied
-    /// with.
+    /// Floats of 16 bits with the range of `F32`. On the processor it is weights that have 16 bits,
+    /// and what they are multiplied with.
     BF16,
-    /// Weights, and what they are multiplied with, in integers of 8 bits, everything else in 32 bits.
+    /// Weights, and what they are multiplied with, in integers of 8 bits, everything else in 32
+    /// bits.
     Int8,
 }
 
@@ -44,7 +45,8 @@ impl fmt::Display for ComputeType {
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Compute {
-    /// The numeric type: shorter ones are faster and take less memory. Scores are in 32 bits always.
+    /// The numeric type: shorter ones are faster and take less memory. Scores are in 32 bits
+    /// always.
     pub dtype: ComputeType,
     /// Source tokens encoded together: more is faster, less takes less memory.
     pub batch_tokens: Option<NonZeroUsize>,
@@ -78,8 +80,8 @@ pub struct Options {
     /// The language to translate to, for models that know several: a code of
     /// [`Model::languages`](crate::Model::languages).
     pub target_language: Option<String>,
-    /// Whether translations come with their scores. Greedy search (one beam) finds the same words faster without; scores are
-    /// then 0.
+    /// Whether translations come with their scores. Greedy search (one beam) finds the same words
+    /// faster without; scores are then 0.
     pub scores: bool,
     /// Return with each translation which source tokens its tokens attended to.
     pub alignments: bool,

@@ -7,14 +7,14 @@ pub use tfm_train::{Error, TrainConfig, config, schedule};
 use crate::{Device, Result};
 use std::sync::atomic::AtomicBool;
 
-/// Trains as `config` says on `device`. With `resume` it goes on from the last whole checkpoint in the output
-/// folder, bit for bit as if it had not stopped. When `stop` becomes true, the update under way is finished,
-/// a checkpoint is written, and the training ends. `observer` is told how far the training is; `&mut ()`
-/// is one that shows nothing.
+/// Trains as `config` says on `device`. With `resume` it continues from the last complete
+/// checkpoint in the output folder, bit for bit as if it had not stopped. When `stop` becomes true,
+/// it finishes the current update, writes a checkpoint and ends. It reports its progress to
+/// `observer`; `&mut ()` is an observer that shows nothing.
 ///
 /// # Errors
-/// What is wrong with configuration, data or model, before any work; a loss that is not finite; a checkpoint
-/// that cannot be written.
+/// Faults of the configuration, the data or the model, before any work; a loss that is not finite;
+/// a checkpoint that cannot be written.
 pub fn train(
     config: &TrainConfig,
     device: Device,

@@ -1,4 +1,4 @@
-//! What a translator returns.
+//! The results of a translator.
 
 /// A translated sentence.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -6,21 +6,22 @@
 pub struct Translation {
     /// The best translation.
     pub text: String,
-    /// Its log-probability (natural logarithm) divided by its length in tokens to the length penalty; see
-    /// [`Options::scores`](crate::Options::scores).
+    /// Its log-probability (natural logarithm) divided by its length in tokens to the length
+    /// penalty; see [`Options::scores`](crate::Options::scores).
     pub score: f32,
-    /// Its tokens, as the vocabulary writes them, the end token among them.
+    /// Its tokens, as the vocabulary writes them, with the end token.
     pub tokens: Vec<String>,
-    /// The next best translations, the best of them first; none unless [`n_best`](crate::Options::n_best)
-    /// asks for more than one.
+    /// The next best translations, the better ones first; none unless
+    /// [`n_best`](crate::Options::n_best) asks for more than one.
     pub alternatives: Vec<Alternative>,
-    /// What its tokens attended to, if [`alignments`](crate::Options::alignments) asks for it.
+    /// Which source tokens its tokens attended to, if [`alignments`](crate::Options::alignments)
+    /// asks for it.
     pub alignment: Option<Alignment>,
-    /// How many source tokens were left out at the end because the model has no positions for them.
+    /// How many source tokens were cut off at the end because the model has no positions for them.
     pub truncated: usize,
 }
 
-/// A translation that was not the best one.
+/// A translation other than the best one.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Alternative {
@@ -34,7 +35,7 @@ pub struct Alternative {
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Alignment {
-    /// The source's tokens, as the vocabulary writes them, the end token among them.
+    /// The source's tokens, as the vocabulary writes them, with the end token.
     pub source: Vec<String>,
     /// For each target token, its weights over the source's tokens; they sum to 1.
     pub weights: Vec<Vec<f32>>,
@@ -50,13 +51,13 @@ impl Alignment {
     }
 }
 
-/// What a model thinks of a translation that it is given.
+/// The probability of a given translation.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Score {
     /// The natural logarithm of the translation's probability: the sum over its tokens.
     pub log_probability: f32,
-    /// The tokens, as the vocabulary writes them, each with the logarithm of its probability after those
-    /// before it; the end token is the last.
+    /// The tokens, as the vocabulary writes them, each with its log-probability given those before
+    /// it. The end token is the last.
     pub tokens: Vec<(String, f32)>,
 }

@@ -95,7 +95,8 @@ impl Translator {
         self.engine.stats()
     }
 
-    /// Translates sentences that are all there, together. Each has the translation that it has alone.
+    /// Translates sentences that are all there, together. Each has the translation that it has
+    /// alone.
     ///
     /// # Errors
     /// As [`Translator::translate`].
@@ -104,9 +105,9 @@ impl Translator {
         self.translate_lines(texts).collect()
     }
 
-    /// Translates a stream of sentences in bounded memory. The translations come in the order of the
-    /// sentences, each as soon as it and those before it are done. After a sentence that is at fault,
-    /// those before it still come, and then the error.
+    /// Translates a stream of sentences in bounded memory. The translations come in the order of
+    /// the sentences, each as soon as it and those before it are done. After a sentence that is at
+    /// fault, those before it still come, and then the error.
     ///
     /// ```
     /// # fn main() -> Result<(), tfm::Error> {
@@ -136,8 +137,8 @@ impl Translator {
         self.score_batch(&[(source, target)]).map(|mut scores| scores.remove(0))
     }
 
-    /// How probable the model holds each pair's second text as the translation of the first. All pairs are
-    /// computed together: some dozens at a time are a good number.
+    /// How probable the model holds each pair's second text as the translation of the first. All
+    /// pairs are computed together: some dozens at a time are a good number.
     ///
     /// # Errors
     /// A text that cannot be tokenised or is longer than the model's positions; the device's.

@@ -1,5 +1,5 @@
-//! A sentence does not depend on its company: its result has the same bits alone, in any batch, in any
-//! order, and with any number of threads and workers.
+//! A sentence does not depend on its company: its result has the same bits alone, in any batch, in
+//! any order, and with any number of threads and workers.
 
 mod common;
 
@@ -60,7 +60,8 @@ fn translations_have_the_same_bits_in_any_company() {
                 bits(&results.unwrap()[0])
             };
             let expected: Vec<_> = sources.iter().map(one).collect();
-            // Hypotheses together, workers, threads each; room for few sentences makes them come and go.
+            // Hypotheses together, workers, threads each; room for few sentences makes them come
+            // and go.
             for (hypotheses, workers, threads) in
                 [(128, 1, 1), (128, 1, 2), (12, 1, 1), (20, 2, 1), (8, 1, 3)]
             {
@@ -206,8 +207,8 @@ fn logits_have_the_same_bits_alone_and_in_a_batch() {
     }
 }
 
-/// Law 5 and 6 for the whole model: the log-probabilities that decoding step by step found, its beams
-/// reordered all the time, are those of one pass over the whole target.
+/// Law 5 and 6 for the whole model: the log-probabilities that decoding step by step found, its
+/// beams reordered all the time, are those of one pass over the whole target.
 #[test]
 fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     let checkpoint = open(root().join(BUNDLED));

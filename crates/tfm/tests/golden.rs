@@ -1,5 +1,6 @@
-//! Tiny checkpoints of every family, and the bundled model, beside what `transformers` and `torch` answer
-//! for them: encoder outputs, logits, greedy and beam searches under many options. See `fixtures/README.md`.
+//! Tiny checkpoints of every family, and the bundled model, beside what `transformers` and `torch`
+//! answer for them: encoder outputs, logits, greedy and beam searches under many options. See
+//! `fixtures/README.md`.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! The trained checkpoint beside what Hugging Face `transformers` answered: encoder outputs, teacher-forced
-//! logits, greedy and beam-4 translations of a whole test set.
+//! The trained checkpoint beside what Hugging Face `transformers` answered: encoder outputs,
+//! teacher-forced logits, greedy and beam-4 translations of a whole test set.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Translation among the tokens of a shortlist: exact where the list has all, the same in any company, and nothing
-//! but what is in the list.
+//! Translation among the tokens of a shortlist: exact where the list has all, the same in any
+//! company, and nothing but what is in the list.
 
 mod common;
 
@@ -45,7 +45,8 @@ impl Bundled {
         GenerationOptions { num_beams: beams, num_return_sequences: beams, ..defaults }
     }
 
-    /// `size` tokens of each source token, which differ from token to token, and the first `frequent` of all.
+    /// `size` tokens of each source token, which differ from token to token, and the first
+    /// `frequent` of all.
     fn lists(&self, size: usize, frequent: usize) -> Arc<Shortlist> {
         let (sources, targets) =
             (self.tokenizer.source_vocab_size(), self.tokenizer.target_vocab_size());

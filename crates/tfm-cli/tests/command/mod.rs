@@ -74,8 +74,8 @@ pub(crate) fn bundled() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tfm/models/marian-tatoeba-en-fr")
 }
 
-/// A path in the large test data: where `TFM_TEST_DATA` points, else `../shared`. `None`, and a line
-/// that says so, where it is absent.
+/// A path in the large test data: where `TFM_TEST_DATA` points, else `../shared`. `None`, and a
+/// line that says so, where it is absent.
 pub(crate) fn test_data(path: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared");
     let path = std::env::var_os("TFM_TEST_DATA").map_or_else(beside, PathBuf::from).join(path);

@@ -1,4 +1,4 @@
-//! Random cuts of a text, which make a model robust against any one of them.
+//! Random segmentations of a text, which make a model robust against any one of them.
 //!
 //! Unigram: a cut is drawn with its probability to the power α, renormalised (T. Kudo, "Subword
 //! Regularization", 2018, section 3.3), over all cuts, by sums from the end of the text and draws
@@ -8,7 +8,7 @@
 use super::{Segment, bpe, normalizer::Normalizer, unigram::Unigram, vocabulary::Vocabulary};
 use crate::Error;
 
-/// How far cuts may stray from the best one. Each model looks at the number that is its own.
+/// How far segmentations may differ from the best one. Each algorithm reads its own number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
     /// For Unigram: the power of the cuts' probabilities, at least 0. At 0 all cuts are equally

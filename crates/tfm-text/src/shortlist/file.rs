@@ -63,7 +63,7 @@ impl Shortlist {
         bytes
     }
 
-    /// Writes the file, aside first: it takes its name when it is whole.
+    /// Writes the file under another name, and renames it when it is complete.
     ///
     /// # Errors
     /// [`Error::Write`], naming the file.
@@ -72,7 +72,7 @@ impl Shortlist {
         aside.push(format!(".{}.part", std::process::id()));
         let written = fs::write(&aside, self.to_bytes()).and_then(|()| fs::rename(&aside, path));
         written.map_err(|source| {
-            // It may not even have been made.
+            // It may not even exist.
             let _ = fs::remove_file(&aside);
             Error::Write { file: path.display().to_string(), source }
         })
@@ -83,14 +83,14 @@ fn put(bytes: &mut Vec<u8>, numbers: impl IntoIterator<Item = u32>) {
     numbers.into_iter().for_each(|number| bytes.extend(number.to_le_bytes()));
 }
 
-/// The numbers at the start of `bytes`, which are taken from it.
+/// Takes numbers off the start of `bytes`.
 fn take(bytes: &mut &[u8], count: usize) -> Vec<u32> {
     let (numbers, rest) = bytes.split_at(4 * count);
     *bytes = rest;
     numbers.as_chunks().0.iter().map(|number| u32::from_le_bytes(*number)).collect()
 }
 
-/// Reads no more than the header says there is, and keeps no more than was there to be read.
+/// Reads at most as much as the header says, and allocates only for bytes that were read.
 fn parse(mut reader: impl Read, name: &str) -> Result<Shortlist, Error> {
     let malformed = |fault: String| Error::Malformed {
         file: name.into(),

@@ -1,4 +1,4 @@
-//! From parallel text to a shortlist.
+//! Learns a shortlist from parallel text.
 
 use rayon::prelude::*;
 
@@ -6,22 +6,22 @@ use super::Shortlist;
 use super::model1::{Model1, Row, Sentences};
 use crate::{Error, Tokenizer};
 
-/// How a shortlist is learnt.
+/// How to learn a shortlist.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ShortlistOptions {
     /// Iterations of expectation maximisation.
     pub iterations: usize,
-    /// The most tokens in the list of a source token: the most probable translations.
+    /// The most tokens in the list of a source token: its most probable translations.
     pub best: usize,
     /// The least probability of a translation in a list.
     pub threshold: f32,
     /// How many of the most frequent target tokens every list has.
     pub frequent: usize,
-    /// The most pairs that are kept in memory; those after them are counted and left out.
+    /// The most pairs that are kept in memory; later pairs are counted and left out.
     pub pairs: usize,
     /// Pairs with more tokens on a side are counted and left out.
     pub longest: usize,
-    /// The threads that learn; 0 for as many as there are processors. The result does not depend on it.
+    /// The threads that learn; 0 for one per processor. The result does not depend on it.
     pub threads: usize,
 }
 
@@ -39,7 +39,7 @@ impl Default for ShortlistOptions {
     }
 }
 
-/// Pairs of tokens that occur together of which a probability is kept: 512 MiB of them.
+/// The most pairs of tokens whose probability is kept: 512 MiB of them.
 const MOST_ENTRIES: usize = 64 << 20;
 
 /// Learns the translations of source tokens from parallel sentences.
@@ -56,7 +56,7 @@ impl<'a> ShortlistLearner<'a> {
     /// A learner without text.
     ///
     /// # Errors
-    /// [`Error::Option`] for a number out of its range; the system starts no threads.
+    /// [`Error::Option`] for a number out of its range, or if the system cannot start threads.
     pub fn new(tokenizer: &'a Tokenizer, options: ShortlistOptions) -> Result<Self, Error> {
         let fault = |option, problem: String| Error::Option { option, problem };
         if !(0.0..=1.0).contains(&options.threshold) {
@@ -73,7 +73,7 @@ impl<'a> ShortlistLearner<'a> {
         Ok(ShortlistLearner { tokenizer, options, pool, source, target, skipped: 0 })
     }
 
-    /// Takes in pairs of sentences. Pairs with a blank side are passed over.
+    /// Adds pairs of sentences. Pairs with a blank side are ignored.
     ///
     /// # Errors
     /// [`Error::Pipeline`] of a text. A text that is too long is counted as skipped.
@@ -95,7 +95,8 @@ impl<'a> ShortlistLearner<'a> {
             self.pool.install(|| pairs.par_iter().map(encode).collect());
         for pair in encoded {
             let Some((source, target)) = pair? else { continue };
-            // What ends every sentence is translated by nothing, and every list has it anyway.
+            // The end token of a source has no translations, and every list has the end token
+            // anyway.
             let eos = tokenizer.eos_id();
             let is_text = |token: &u32| Some(*token) != eos;
             let tokens = [&source, &target].map(|side| side.iter().copied().filter(is_text));
@@ -112,7 +113,7 @@ impl<'a> ShortlistLearner<'a> {
         Ok(())
     }
 
-    /// How many pairs it has taken in.
+    /// How many pairs were added.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.source.len()
@@ -124,7 +125,7 @@ impl<'a> ShortlistLearner<'a> {
         self.skipped
     }
 
-    /// Learns. `progress` is told after each iteration how many are done.
+    /// Learns. After each iteration `progress` gets the number of iterations done.
     ///
     /// # Errors
     /// [`Error::NothingToLearn`] without text.
@@ -153,7 +154,7 @@ impl<'a> ShortlistLearner<'a> {
     }
 }
 
-/// The most probable tokens of a row, of equals the lower ids.
+/// The most probable tokens of a row; of equally probable ones the lower ids.
 fn chosen(row: &Row, best: usize, threshold: f32) -> Vec<u32> {
     let all = row.targets.iter().zip(&row.probabilities);
     let mut probable: Vec<(u32, f32)> = all

@@ -1,17 +1,20 @@
-//! IBM Model 1: how probable each target token is as the translation of a source token, by expectation maximisation.
+//! IBM Model 1: how probable each target token is as the translation of a source token, by
+//! expectation maximisation.
 //!
-//! Each token of a target sentence is the translation of one token of its source sentence, or of none, and each of these
-//! is as likely as the others (Brown et al. 1993, section 4.2). With `t(f|e)` the probabilities so far, a token f of a target sentence
-//! counts as one of e by `t(f|e) / Σ t(f|e')` over the e' of the source sentence (their equation 17); the counts of e,
+//! Each token of a target sentence is the translation of one token of its source sentence, or of
+//! none, and each of these is as likely as the others (Brown et al. 1993, section 4.2). With
+//! `t(f|e)` the probabilities so far, a token f of a target sentence counts as one of e by `t(f|e)
+//! / Σ t(f|e')` over the e' of the source sentence (their equation 17); the counts of e,
 //! normalised, are the new `t(·|e)` (equation 14).
 //!
-//! An expectation is a pass over the sentences, which leaves the sum of each target token; a maximisation is a pass over
-//! the source tokens, each with the sentences that it occurs in. Either is divided among threads without two of them adding
-//! to one number, so the result has the same bits on any number.
+//! The expectation step is a pass over the sentences, which computes the sum of each target token.
+//! The maximisation step is a pass over the source tokens, each with the sentences that it occurs
+//! in. In both, no two threads add to the same number, so the result has the same bits on any
+//! number of threads.
 
 use rayon::prelude::*;
 
-/// Sentences of token ids, one after the other.
+/// Sentences of token ids, concatenated.
 #[derive(Debug, Default)]
 pub(super) struct Sentences {
     tokens: Vec<u32>,
@@ -55,11 +58,12 @@ impl Row {
     }
 }
 
-/// Parallel sentences and what is known of their tokens so far.
+/// Parallel sentences and the probabilities of their tokens so far.
 pub(super) struct Model1<'a> {
     source: &'a Sentences,
     target: &'a Sentences,
-    /// For each source token the sentences that it occurs in, as often as it does; those of the empty word last.
+    /// For each source token the sentences that it occurs in, once per occurrence; those of the
+    /// empty word last.
     occurrences: Vec<u32>,
     /// For each source token, and the empty word, the end of its part of these.
     ends: Vec<usize>,
@@ -72,16 +76,16 @@ pub(super) struct Model1<'a> {
 /// Sentences whose expectations one task computes.
 const PORTION: usize = 1024;
 
-/// Numbers for every target token, of one task.
+/// The numbers of one task for every target token.
 struct Scratch {
     counts: Vec<f64>,
-    /// Places in the row, plus one; 0 for what it lacks.
+    /// Each token's place in the row, plus one; 0 for a token that the row lacks.
     places: Vec<u32>,
 }
 
 impl<'a> Model1<'a> {
-    /// The model before it has learnt. Of the pairs of tokens that occur together at most `most` are kept: those of a source
-    /// token that occur together the least often are left out, where it has the most.
+    /// The model before the first iteration. It keeps at most `most` pairs of tokens that occur
+    /// together: the source tokens with the longest rows lose their rarest pairs.
     pub(super) fn new(
         source: &'a Sentences,
         target: &'a Sentences,
@@ -114,7 +118,7 @@ impl<'a> Model1<'a> {
         model
     }
 
-    /// What `compute` makes of each source token, the empty word last.
+    /// The results of `compute` for each source token, the empty word last.
     fn each_token<T: Send>(&self, compute: impl Fn(usize, &mut Scratch) -> T + Sync) -> Vec<T> {
         let scratch = || Scratch {
             counts: vec![0.0; self.target_vocabulary],
@@ -148,7 +152,7 @@ impl<'a> Model1<'a> {
         found
     }
 
-    /// All that occurs together with a source token, equally probable.
+    /// All target tokens that occur together with a source token, equally probable.
     fn first_row(&self, token: usize, longest: usize, scratch: &mut Scratch) -> Row {
         let mut found = self.together(token, scratch);
         if found.len() > longest {
@@ -185,14 +189,15 @@ impl<'a> Model1<'a> {
         self.rows = self.each_token(|token, scratch| self.maximised(token, scratch));
     }
 
-    /// The sum of the probabilities of a target token over the tokens of a source sentence and the empty word.
+    /// The sum of the probabilities of a target token over the tokens of a source sentence and the
+    /// empty word.
     fn sum(&self, sentence: usize, target: u32) -> f32 {
         let empty = &self.rows[self.rows.len() - 1];
         let tokens = self.source.get(sentence).iter().map(|&token| &self.rows[token as usize]);
         tokens.chain([empty]).map(|row| row.probability(target)).sum()
     }
 
-    /// The row of a source token, made of the counts that it is expected to have.
+    /// The row of a source token, from its expected counts.
     fn maximised(&self, token: usize, scratch: &mut Scratch) -> Row {
         let Row { targets, probabilities } = &self.rows[token];
         for (place, &target) in (1..).zip(targets) {
@@ -203,7 +208,7 @@ impl<'a> Model1<'a> {
             let range = self.target.range(sentence);
             for (&target, &sum) in self.target.tokens[range.clone()].iter().zip(&self.sums[range]) {
                 let place = scratch.places[target as usize] as usize;
-                // What was left out has no sum where nothing else explains it.
+                // A target token whose pairs were all left out has no sum.
                 if place > 0 && sum > 0.0 {
                     counts[place - 1] += f64::from(probabilities[place - 1] / sum);
                 }
@@ -224,7 +229,8 @@ impl<'a> Model1<'a> {
     }
 }
 
-/// The greatest length with which rows of these lengths, cut to it, have at most `most` entries together; at least 1.
+/// The greatest length with which rows of these lengths, cut to it, have at most `most` entries
+/// together; at least 1.
 fn longest(lengths: &[usize], most: usize) -> usize {
     let mut sorted = lengths.to_vec();
     sorted.sort_unstable();
@@ -259,9 +265,11 @@ mod tests {
 
     #[test]
     fn an_iteration_is_that_of_the_equations() {
-        // Source 0 1 ↔ target 2 3, source 0 ↔ target 2; all t(f|e) of what occurs together are 1/2 at first.
+        // Source 0 1 ↔ target 2 3, source 0 ↔ target 2; all t(f|e) of what occurs together are 1/2
+        // at first.
         let rows = learnt(&[&[0, 1], &[0]], &[&[2, 3], &[2]], 100, 1);
-        // First sentence: each of 0, 1 and the empty word explains a third of 2 and of 3. Second: 0 and the empty word half.
+        // First sentence: each of 0, 1 and the empty word explains a third of 2 and of 3. Second: 0
+        // and the empty word half.
         assert_eq!(rows[0].targets, [2, 3]);
         let expected = [(1.0 / 3.0 + 0.5) / (2.0 / 3.0 + 0.5), 1.0 / 3.0 / (2.0 / 3.0 + 0.5)];
         for (found, expected) in rows[0].probabilities.iter().zip(expected) {

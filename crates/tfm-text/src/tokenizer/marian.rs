@@ -145,12 +145,7 @@ impl Side for MarianSide {
 }
 
 impl Vocabulary {
-    fn load(
-        name: &str,
-        remedy: &str,
-        files: &Files<'_>,
-        config: &Config,
-    ) -> Result<Self, Error> {
+    fn load(name: &str, remedy: &str, files: &Files<'_>, config: &Config) -> Result<Self, Error> {
         let file = files.display(name);
         let tokens = Vocab::from_json(&files.require(name, remedy)?, &file)?;
         Self::with_special_tokens(tokens, config, &file)

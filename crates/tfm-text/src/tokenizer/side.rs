@@ -8,7 +8,8 @@ pub(super) trait Side: fmt::Debug + Send + Sync {
     /// The ids of `text`. With `sampling`, a number seeds a random cut.
     ///
     /// # Errors
-    /// [`Error::TextTooLong`], [`Error::Pipeline`], or [`Error::Option`] if this side cannot sample.
+    /// [`Error::TextTooLong`], [`Error::Pipeline`], or [`Error::Option`] if this side cannot
+    /// sample.
     fn encode(&self, text: &str, sampling: Option<(Sampling, u64)>) -> Result<Vec<u32>, Error>;
 
     /// The text of `ids`, without special tokens. Ids that the vocabulary lacks are left out.

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use super::{TrainedModel, tokenizer_json::tokenizer_json};
 use crate::Error;
 
-/// Which model cuts which side.
+/// The models of the two sides.
 #[derive(Debug, Clone, Copy)]
 pub enum Vocabularies<'m> {
     /// One model and one vocabulary for both languages.
@@ -33,8 +33,8 @@ pub enum Vocabularies<'m> {
 /// Ids: `</s>` is 0, `<unk>` 1, then come the pieces in the order of the model, and `<pad>` is the
 /// last. Two vocabularies of one size so have the same special ids, which `transformers` expects.
 ///
-/// Every file is written aside and renamed when all of them are there; after a failure to write,
-/// the folder is as it was.
+/// Every file is written under another name, and renamed when all of them are complete. After a
+/// failure to write, the folder is unchanged.
 ///
 /// # Errors
 /// [`Error::Write`], naming the file.
@@ -98,8 +98,8 @@ fn configuration(source: &TrainedModel, separate: bool) -> Value {
     })
 }
 
-/// Writes all files aside, then gives them their names and removes those of an earlier vocabulary
-/// that would contradict them.
+/// Writes all files under other names, then renames them and removes the files of an earlier
+/// vocabulary that would contradict them.
 fn write_together(folder: &Path, files: &[(&str, Vec<u8>)], stale: &[&str]) -> Result<(), Error> {
     let fault = |path: &Path, source| Error::Write { file: path.display().to_string(), source };
     fs::create_dir_all(folder).map_err(|error| fault(folder, error))?;
@@ -124,14 +124,13 @@ fn write_together(folder: &Path, files: &[(&str, Vec<u8>)], stale: &[&str]) -> R
     Ok(())
 }
 
-/// Files that are gone when this is, whatever happened: by then all that are wanted have their
-/// names.
+/// Removes its files when it is dropped; files that have been renamed by then stay.
 struct Aside(Vec<PathBuf>);
 
 impl Drop for Aside {
     fn drop(&mut self) {
         for path in &self.0 {
-            // Most often it has been renamed.
+            // Usually it has been renamed.
             let _ = fs::remove_file(path);
         }
     }

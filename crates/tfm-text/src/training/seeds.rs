@@ -7,8 +7,8 @@
 //! section 5). Whole words that occur again are seeds too. Memory is proportional to the characters
 //! of the different words.
 //!
-//! The `sentencepiece` package counts each different word once here, and has no whole words that are
-//! part of no other. Counting all occurrences starts the estimation nearer to its end, so fewer
+//! The `sentencepiece` package counts each different word once here, and has no whole words that
+//! are part of no other. Counting all occurrences starts the estimation nearer to its end, so fewer
 //! frequent words are pruned early; the parent module says what came of it.
 
 use std::cmp::{Ordering, Reverse};

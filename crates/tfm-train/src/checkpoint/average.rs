@@ -16,8 +16,8 @@ pub struct Averaged {
     pub values: Vec<f32>,
 }
 
-/// The means of the tensors whose names are `wanted`, over the checkpoints in these folders. Sums are f64;
-/// one checkpoint at a time is in memory.
+/// The means of the tensors whose names are `wanted`, over the checkpoints in these folders. Sums
+/// are f64; one checkpoint at a time is in memory.
 ///
 /// # Errors
 /// As [`load`], and [`Error::Checkpoint`] if checkpoints differ in their tensors or there is none.

@@ -1,4 +1,4 @@
-//! Reading a checkpoint, and refusing one that is not whole.
+//! Reads a checkpoint, and refuses an incomplete one.
 
 use super::manifest::{self, Listed, Manifest};
 use super::{MANIFEST, STATE, State, TENSORS};
@@ -17,7 +17,7 @@ const LARGEST_STATE: u64 = 1 << 26;
 /// A checkpoint in memory, checked.
 #[derive(Debug)]
 pub struct Loaded {
-    /// All but the tensors.
+    /// Everything but the tensors.
     pub state: State,
     entries: Vec<Entry>,
     by_name: HashMap<String, usize>,
@@ -27,8 +27,9 @@ pub struct Loaded {
 /// Reads the checkpoint in a folder `step-…` and checks the length and the checksum of its files.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] for one that is cut short, damaged, of another version or no checkpoint at all; it
-/// names another beside it that looks whole. [`Error::Read`] if the operating system refuses.
+/// [`Error::Checkpoint`] for a folder that is cut short, damaged, of another version or no
+/// checkpoint at all; it names another checkpoint beside it that looks complete. [`Error::Read`] if
+/// the operating system refuses.
 pub fn load(folder: &Path) -> Result<Loaded> {
     load_alone(folder).map_err(|error| match (error, super::retention::another(folder)) {
         (Error::Checkpoint { place, problem }, Some(other)) => {
@@ -50,7 +51,7 @@ pub(super) fn load_alone(folder: &Path) -> Result<Loaded> {
     Loaded::checked(&manifest, &state, tensors).map_err(refuse)
 }
 
-/// Looks whether a checkpoint's files are there with their lengths, without reading them.
+/// Checks that a checkpoint's files exist and have their lengths, without reading them.
 pub(super) fn inspect(folder: &Path) -> Result<()> {
     let manifest = read_manifest(folder)?;
     for name in [STATE, TENSORS] {
@@ -98,13 +99,13 @@ fn read_listed(folder: &Path, listed: &Listed, largest: u64) -> Result<Vec<u8>> 
     read(folder, &listed.name, file, length)
 }
 
-/// The bytes of a file that has so many.
+/// The bytes of a file of that length.
 fn read(folder: &Path, name: &str, file: File, length: u64) -> Result<Vec<u8>> {
     let failed = |source| Error::Read { path: folder.join(name), source };
     let mut bytes = Vec::new();
     let capacity = usize::try_from(length).unwrap_or(usize::MAX);
     bytes.try_reserve_exact(capacity).map_err(|error| failed(error.into()))?;
-    // One byte more, should it be growing, so that this shows.
+    // One byte more than expected, so that a file that still grows is noticed.
     file.take(length.saturating_add(1)).read_to_end(&mut bytes).map_err(failed)?;
     Ok(bytes)
 }

@@ -1,4 +1,4 @@
-//! What files a checkpoint has, and how to know that they are whole.
+//! The list of a checkpoint's files, with their lengths and checksums.
 
 use serde::{Deserialize, Serialize};
 
@@ -45,11 +45,11 @@ impl Manifest {
 
     /// The file's text.
     pub fn to_json(&self) -> String {
-        // A struct of texts and whole numbers can always be said in JSON.
+        // A struct of strings and integers always serialises.
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// Reads the file. Says what is wrong with one that can't be used.
+    /// Reads the file, or says why it cannot be used.
     pub(super) fn read(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Head {
@@ -72,7 +72,7 @@ impl Manifest {
         serde_json::from_slice(json).map_err(malformed)
     }
 
-    /// What a file must be.
+    /// The length and checksum of a file.
     pub(super) fn file(&self, name: &str) -> Result<&Listed, String> {
         let file = self.files.iter().find(|file| file.name == name);
         file.ok_or_else(|| format!("manifest.json does not list {name}"))

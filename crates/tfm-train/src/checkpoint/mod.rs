@@ -1,4 +1,4 @@
-//! The state of a training on disk: enough to go on bit for bit.
+//! The state of a training on disk: enough to resume bit for bit.
 //!
 //! A checkpoint of update 12000 is the folder `checkpoints/step-00012000` with three files:
 //!
@@ -8,7 +8,7 @@
 //! | `state.json` | [`State`]: the rest |
 //! | `manifest.json` | length and CRC-32 of the other two |
 //!
-//! It is written under another name, flushed to the disk, and renamed when it is whole.
+//! It is written under another name, flushed to the disk, and renamed when it is complete.
 
 mod average;
 mod load;

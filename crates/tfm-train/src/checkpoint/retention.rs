@@ -1,4 +1,4 @@
-//! Which checkpoints there are, which is the last good one, and which may go.
+//! Lists checkpoints, finds the last good one, and removes old ones.
 
 use super::load::{Loaded, inspect, load_alone};
 use super::{Score, all, name};
@@ -8,17 +8,17 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The newest checkpoint that can be used.
+/// The newest checkpoint that is good.
 #[derive(Debug)]
 pub struct Latest {
-    /// Its folder, and what is in it; `None` if there is none.
+    /// Its folder and content; `None` if no checkpoint is good.
     pub found: Option<(PathBuf, Loaded)>,
-    /// What is wrong with each newer one.
+    /// The fault of each newer checkpoint.
     pub refused: Vec<Error>,
 }
 
-/// The updates of which there are checkpoints, good or not, in the folder `output`, and their folders;
-/// earliest first.
+/// The checkpoints in the folder `output`, good or not: the update and the folder of each, in the
+/// order of the updates.
 ///
 /// # Errors
 /// [`Error::Read`].
@@ -30,7 +30,7 @@ fn steps_in(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     let mut steps = Vec::new();
     for found in names(folder)? {
         let step = found.strip_prefix("step-").and_then(|digits| digits.parse().ok());
-        // Not `step-+1`, nor one with other zeros than ours.
+        // Not `step-+1`, nor a name with another number of leading zeros.
         if let Some(step) = step.filter(|&step| name(step) == found) {
             steps.push((step, folder.join(found)));
         }
@@ -39,7 +39,7 @@ fn steps_in(folder: &Path) -> Result<Vec<(u64, PathBuf)>> {
     Ok(steps)
 }
 
-/// The names in a folder; none if there is no such folder.
+/// The names in a folder; none if the folder does not exist.
 fn names(folder: &Path) -> Result<Vec<String>> {
     let failed = |source| Error::Read { path: folder.into(), source };
     let entries = match fs::read_dir(folder) {
@@ -54,7 +54,7 @@ fn names(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The newest checkpoint in the folder `output` that is whole.
+/// The newest complete checkpoint in the folder `output`.
 ///
 /// # Errors
 /// [`Error::Read`] if the folder cannot be read.
@@ -69,15 +69,15 @@ pub fn latest_good(output: &Path) -> Result<Latest> {
     Ok(Latest { found: None, refused })
 }
 
-/// The newest other checkpoint beside this one that looks whole.
+/// The newest other checkpoint beside this one that looks complete.
 pub(super) fn another(folder: &Path) -> Option<PathBuf> {
     let steps = steps_in(folder.parent()?).ok()?;
     let others = steps.into_iter().rev().map(|(_, other)| other).filter(|other| other != folder);
     others.into_iter().find(|other| inspect(other).is_ok())
 }
 
-/// Removes all checkpoints but the newest and the best, and what programs that were killed have left behind.
-/// Gives back what was removed. The last one that looks whole always stays.
+/// Removes all checkpoints but the newest and the best, and files that killed programs have left.
+/// Returns what was removed. The newest checkpoint that looks complete always stays.
 ///
 /// # Errors
 /// [`Error::Read`] or [`Error::Write`].
@@ -99,7 +99,7 @@ pub fn prune(
         steps.iter().rev().take(keep_last.max(1)).map(|(step, _)| *step).collect();
     let mut scored: Vec<Score> = scores.to_vec();
     scored.retain(|score| steps.iter().any(|(step, _)| *step == score.step));
-    // Stable, so that the earlier of equals comes first.
+    // A stable sort, so that the earlier of two equal scores comes first.
     scored.sort_by(|one, other| match metric.is_better(one.score, other.score) {
         true => std::cmp::Ordering::Less,
         false if metric.is_better(other.score, one.score) => std::cmp::Ordering::Greater,
@@ -112,15 +112,16 @@ pub fn prune(
     }
     let mut removed = Vec::new();
     for (_, folder) in steps.into_iter().filter(|(step, _)| !kept.contains(step)) {
-        // Under another name first: half a checkpoint must not look like one.
+        // Rename it first: a checkpoint that is half removed must not look like a checkpoint.
         remove(&set_aside(&folder)?)?;
         removed.push(folder);
     }
     Ok(removed)
 }
 
-/// Removes the checkpoints of updates after `step`, from which a training goes on: what they hold is about to
-/// be done again, and they would pass for newer. Gives back what was removed.
+/// Removes the checkpoints of updates after `step`, from which a training resumes: the training is
+/// about to repeat those updates, and the old checkpoints would look newer. Returns what was
+/// removed.
 ///
 /// # Errors
 /// [`Error::Read`] or [`Error::Write`].
@@ -141,7 +142,7 @@ fn remove(folder: &Path) -> Result<()> {
     })
 }
 
-/// Renames a checkpoint so that it is none any more.
+/// Renames a checkpoint so that it no longer counts as one.
 pub(super) fn set_aside(folder: &Path) -> Result<PathBuf> {
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let aside = folder.with_file_name(format!(".{name}.old"));

@@ -1,4 +1,4 @@
-//! Writing a checkpoint, which appears whole or not at all.
+//! Writes a checkpoint, which appears complete or not at all.
 
 use super::manifest::{Listed, Manifest};
 use super::{MANIFEST, STATE, State, TENSORS, all, name};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// A tensor of a checkpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct TrainingTensor<'a> {
-    /// Its name: a parameter's, or that of a moment or an average with the parameter's after it.
+    /// Its name: a parameter's, or the name of a moment or an average followed by the parameter's.
     pub name: &'a str,
     /// Its extents.
     pub shape: &'a [usize],
@@ -20,12 +20,13 @@ pub struct TrainingTensor<'a> {
     pub values: &'a [f32],
 }
 
-/// Writes `checkpoints/step-…` in the folder `output`, and gives back its path. One of the same update is
-/// replaced. After an error nothing of it is left, and the earlier ones are as they were.
+/// Writes `checkpoints/step-…` in the folder `output`, and returns its path. A checkpoint of the
+/// same update is replaced. After an error nothing of the new one is left, and earlier ones are
+/// unchanged.
 ///
 /// # Errors
-/// [`Error::Write`], which says so if the disk is full; [`Error::Checkpoint`] if a tensor's shape does not
-/// fit its elements or two have one name.
+/// [`Error::Write`], which names a full disk; [`Error::Checkpoint`] if a tensor's shape does not
+/// fit its elements or two tensors have one name.
 pub fn save<'a>(
     output: &Path,
     state: &State,
@@ -102,7 +103,7 @@ fn write_tensors(
     Ok(())
 }
 
-/// A folder under another name beside its place. It is removed unless it gets there.
+/// A folder under a temporary name beside its final place. It is removed unless it is moved there.
 struct Part {
     path: PathBuf,
 }
@@ -110,7 +111,7 @@ struct Part {
 impl Part {
     fn create(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join(format!(".{}.part", name(step)));
-        // Left by a program that was killed.
+        // A killed program left it.
         if path.exists() {
             fs::remove_dir_all(&path).map_err(failed("remove", &path))?;
         }
@@ -118,7 +119,7 @@ impl Part {
         Ok(Part { path })
     }
 
-    /// Writes a file and sees to it that it is on the disk.
+    /// Writes a file and flushes it to the disk.
     fn write(
         &self,
         name: &str,
@@ -142,7 +143,7 @@ impl Part {
         let old = place.exists().then(|| super::retention::set_aside(place)).transpose()?;
         fs::rename(&self.path, place).map_err(failed("rename", &self.path))?;
         place.parent().map_or(Ok(()), sync_folder)?;
-        // That an old one is left over is no reason to stop: the next time it goes.
+        // A failure to remove the old one is no reason to stop: the next save removes it.
         old.map(fs::remove_dir_all);
         Ok(())
     }
@@ -150,24 +151,24 @@ impl Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        // In its place already, if all went well.
+        // It is in its place already, if nothing failed.
         let _ = fs::remove_dir_all(&self.path);
     }
 }
 
-/// Sees to it that the names in a folder are on the disk.
+/// Flushes the names in a folder to the disk.
 #[cfg(unix)]
 fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
 }
 
-/// Other systems don't open folders.
+/// Other systems cannot open folders.
 #[cfg(not(unix))]
 fn sync_folder(_: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Counts and sums what goes through.
+/// Counts the bytes that pass through, and computes their checksum.
 struct Summed {
     file: BufWriter<File>,
     checksum: crc32fast::Hasher,
@@ -212,7 +213,7 @@ mod tests {
         let values = vec![1.5; 100_000];
         let tensor = TrainingTensor { name: "a", shape: &[100_000], values: &values };
         save(folder.path(), &state(1), [tensor]).unwrap();
-        // The device on which every write finds the disk full.
+        // Every write to this device finds the disk full.
         let full = |_: &Path| File::options().write(true).open("/dev/full");
         let error = save_with(folder.path(), &state(2), &[tensor], full).unwrap_err();
         let error = error.to_string();

@@ -1,18 +1,19 @@
-//! What a training is besides its tensors.
+//! The state of a training besides its tensors.
 
 use crate::config::Metric;
 use crate::data::Position;
 use serde::{Deserialize, Serialize};
 
-/// All of a training but its tensors. Random numbers have no state: they follow from seed and update.
+/// The state of a training besides its tensors. Random numbers have no state: they follow from the
+/// seed and the update.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct State {
     /// Updates done.
     pub step: u64,
-    /// Where the data goes on.
+    /// The position in the data of the next batch.
     pub position: Position,
-    /// The seed it began with.
+    /// The seed that the training began with.
     pub seed: u64,
     /// [`Pairs::fingerprint`](crate::data::Pairs::fingerprint) of the data.
     pub data: u32,
@@ -20,7 +21,7 @@ pub struct State {
     pub tokens: u64,
     /// Seconds of work.
     pub seconds: f64,
-    /// The measurements by which weights are told better and worse, in their order.
+    /// The validation scores that decide which weights are the best, in their order.
     pub scores: Vec<Score>,
     /// The configuration file as it was written.
     pub config: String,
@@ -28,18 +29,18 @@ pub struct State {
     pub program: String,
 }
 
-/// A measurement.
+/// A validation score.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
     /// The update after which it was taken.
     pub step: u64,
-    /// What it was. JSON knows finite numbers alone.
+    /// Its value, which is finite.
     pub score: f64,
 }
 
 impl State {
-    /// The best measurement, the first among equals.
+    /// The best score; the first of equal ones.
     pub fn best(&self, metric: Metric) -> Option<Score> {
         let mut best: Option<Score> = None;
         for &score in &self.scores {
@@ -50,7 +51,7 @@ impl State {
         best
     }
 
-    /// How many measurements there were since the best.
+    /// How many scores there were since the best one.
     pub fn since_best(&self, metric: Metric) -> usize {
         let best = self.best(metric);
         self.scores.iter().rev().take_while(|score| Some(**score) != best).count()

@@ -1,4 +1,4 @@
-//! `[tokenizer]`, `[data]` and `[batch]`: what is learnt from, and in which portions.
+//! `[tokenizer]`, `[data]` and `[batch]`: the training data and how it is batched.
 
 use super::table::Table;
 use super::{BaseFolders, Model, Start};
@@ -7,23 +7,24 @@ use std::path::{Path, PathBuf};
 /// Where the tokeniser comes from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenizerSource {
-    /// How it is come by.
+    /// Its origin.
     pub origin: TokenizerOrigin,
-    /// How much segmentations vary while training: the `alpha` of subword regularisation (Kudo 2018), or the
-    /// dropout of merges (Provilkov et al. 2020). `None` for one segmentation always.
+    /// How much segmentations vary while training: the `alpha` of subword regularisation (Kudo
+    /// 2018), or the dropout of merges (Provilkov et al. 2020). `None` for the best segmentation
+    /// always.
     pub sampling: Option<f64>,
 }
 
-/// How a tokeniser is come by.
+/// The origin of a tokeniser.
 #[derive(Debug, Clone, PartialEq)]
 pub enum TokenizerOrigin {
-    /// The one in a folder.
+    /// The tokeniser in a folder.
     Directory(PathBuf),
-    /// One made from the training data.
+    /// A tokeniser learned from the training data.
     Trained(TokenizerRecipe),
 }
 
-/// How a tokeniser is made.
+/// How to learn a tokeniser.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenizerRecipe {
     /// The model of segmentation.
@@ -45,12 +46,12 @@ pub enum TokenizerKind {
     Bpe,
 }
 
-/// What is learnt from, and measured on.
+/// The data for training and for validation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Data {
-    /// What is learnt from.
+    /// The training data.
     pub train: Corpora,
-    /// What is measured on.
+    /// The validation data.
     pub validation: Option<Corpora>,
     /// Which training pairs are left out.
     pub filters: Filters,
@@ -61,7 +62,7 @@ pub struct Data {
 pub enum Corpora {
     /// Files.
     Files(Vec<Corpus>),
-    /// A made-up task.
+    /// A synthetic task.
     Synthetic(Synthetic),
 }
 
@@ -74,7 +75,7 @@ pub struct Corpus {
     pub weight: f64,
 }
 
-/// The files of a corpus: plain text, or or gzip or Zstandard, which their first bytes tell.
+/// The files of a corpus: plain text, gzip or Zstandard. The first bytes tell which.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CorpusFiles {
     /// Two files, line by line.
@@ -110,7 +111,7 @@ pub struct Synthetic {
     pub seed: u64,
 }
 
-/// A made-up task.
+/// A synthetic task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// The target is the source.
@@ -130,7 +131,7 @@ pub struct Filters {
     pub maximum_tokens: usize,
     /// Pairs with a side that has more than so many times the tokens of the other.
     pub maximum_ratio: Option<f64>,
-    /// Pairs that were there before in the same corpus.
+    /// Whether to leave out pairs that occurred before in the same corpus.
     pub drop_duplicates: bool,
 }
 
@@ -152,10 +153,10 @@ pub struct Batching {
     pub tokens: usize,
     /// Batches that make one update.
     pub accumulate: usize,
-    /// Pairs among which those of like length are put together. They are in memory at once only where
+    /// How many pairs are sorted by length together. They are all in memory at once only where
     /// segmentations vary.
     pub window: usize,
-    /// Lengths that differ by less than so many tokens count as like.
+    /// Lengths that differ by less than this many tokens count as equal.
     pub bucket: usize,
 }
 

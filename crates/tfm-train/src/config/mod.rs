@@ -1,4 +1,4 @@
-//! What a training is, as data: the file that `tfm train` reads.
+//! The configuration of a training: the file that `tfm train` reads.
 
 mod data;
 mod model;
@@ -21,20 +21,20 @@ use std::path::{Path, PathBuf};
 use table::{Document, Table};
 use toml::de::DeTable;
 
-/// The environment variable that takes the place of `data.root`.
+/// The environment variable that overrides `data.root`.
 pub const DATA_ROOT: &str = "TFM_DATA";
 
 /// The largest configuration file that is read, in bytes.
 const LARGEST_FILE: u64 = 1 << 20;
 
-/// Something wrong with a configuration.
+/// A fault of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFault {
     /// The line, counted from 1.
     pub line: usize,
-    /// The key with the sections it stands in, as in `model.encoder.layers`; empty for the file itself.
+    /// The key with its sections, as in `model.encoder.layers`; empty for the file itself.
     pub key: String,
-    /// What is wrong and what is right.
+    /// What is wrong, and what would be right.
     pub problem: String,
 }
 
@@ -47,7 +47,7 @@ impl fmt::Display for ConfigFault {
     }
 }
 
-/// The description of a training, checked. Paths are ready to open.
+/// The checked description of a training. Paths are ready to open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainConfig {
     /// The file as it was written, which checkpoints keep.
@@ -58,7 +58,7 @@ pub struct TrainConfig {
     pub lora: Option<Lora>,
     /// Where the tokeniser comes from.
     pub tokenizer: TokenizerSource,
-    /// What is learnt from.
+    /// The training and validation data.
     pub data: Data,
     /// How batches are made.
     pub batch: Batching,
@@ -66,21 +66,21 @@ pub struct TrainConfig {
     pub optimizer: Optimizer,
     /// The learning rate over time.
     pub schedule: Schedule,
-    /// What is minimised.
+    /// The loss.
     pub loss: Loss,
-    /// What is left out at random.
+    /// Dropout.
     pub dropout: Dropout,
-    /// Where and for how long.
+    /// The device, the output folder and the length.
     pub run: Run,
     /// How progress is measured.
     pub validation: Validation,
-    /// What is kept on disk.
+    /// Which checkpoints are kept.
     pub checkpoint: Checkpoints,
 }
 
 impl TrainConfig {
-    /// Reads a file. Paths in it are relative to its folder; those of corpora to `data.root`, or to the
-    /// folder that the environment variable [`DATA_ROOT`] names.
+    /// Reads a file. Paths in it are relative to its folder; those of corpora to `data.root`, or to
+    /// the folder that the environment variable [`DATA_ROOT`] names.
     ///
     /// # Errors
     /// [`Error::Read`], or [`Error::Config`] with every fault.
@@ -89,7 +89,7 @@ impl TrainConfig {
         let failed = |source| Error::Read { path: path.into(), source };
         let file = path.display().to_string();
         let mut text = String::new();
-        // A device may have no end.
+        // A device file may have no end.
         let mut opened = File::open(path).map_err(failed)?.take(LARGEST_FILE + 1);
         let length = opened.read_to_string(&mut text).map_err(failed)?;
         if length as u64 > LARGEST_FILE {
@@ -102,8 +102,8 @@ impl TrainConfig {
         Self::parse(&file, &text, folder, data_root.map(PathBuf::from).as_deref())
     }
 
-    /// Reads the text of the file called `file`, with paths relative to `folder`. `data_root` takes the
-    /// place of `data.root`.
+    /// Reads the text of the file called `file`, with paths relative to `folder`. `data_root`
+    /// overrides `data.root`.
     ///
     /// # Errors
     /// [`Error::Config`] with every fault.
@@ -115,7 +115,7 @@ impl TrainConfig {
             document.fault(at, String::new(), error.message());
         }
         let mut config = None;
-        // What a broken file seems to say is not worth faults of its own.
+        // Faults that follow from broken TOML would only confuse.
         if errors.is_empty() {
             let mut root = Table::root(&document, toml.get_ref());
             config = read(&mut root, text, &BaseFolders { folder, data_root });
@@ -126,7 +126,7 @@ impl TrainConfig {
     }
 }
 
-/// What paths are relative to.
+/// The folders that paths are relative to.
 struct BaseFolders<'p> {
     folder: &'p Path,
     data_root: Option<&'p Path>,
@@ -138,7 +138,7 @@ impl BaseFolders<'_> {
     }
 }
 
-/// Reads all sections, so that the faults of each are found; `None` if one has too many faults to be made.
+/// Reads all sections, so that all faults are found; `None` if a section is too faulty to be built.
 fn read(root: &mut Table<'_>, text: &str, folders: &BaseFolders<'_>) -> Option<TrainConfig> {
     let model = Model::read(&mut root.table("model"), folders);
     let lora = Lora::read(&mut root.table("lora"));
@@ -172,7 +172,7 @@ fn read(root: &mut Table<'_>, text: &str, folders: &BaseFolders<'_>) -> Option<T
     Some(config)
 }
 
-/// Notes what makes no sense of one section beside another.
+/// Notes contradictions between sections.
 fn agree(root: &mut Table<'_>, config: &TrainConfig) {
     let longest = config.data.filters.maximum_tokens;
     if config.batch.tokens < 2 * longest {

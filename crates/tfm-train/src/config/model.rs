@@ -1,4 +1,4 @@
-//! `[model]` and `[lora]`: what is trained.
+//! `[model]` and `[lora]`: the model to train.
 
 use super::BaseFolders;
 use super::table::Table;
@@ -26,14 +26,14 @@ const FIXED: [&str; 6] =
 /// The model to train.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Model {
-    /// What it begins as.
+    /// Its first weights.
     pub start: Start,
     /// The parameters that stay as they are: names, or their beginnings followed by `**`, as in
     /// `encoder.**`.
     pub freeze: Vec<String>,
 }
 
-/// What a training begins with.
+/// The weights that a training begins with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Start {
     /// New weights.
@@ -118,7 +118,7 @@ impl Model {
             return Some(Model { start: Start::Pretrained(start?), freeze });
         }
         let architecture = Architecture::read(table);
-        // Named among the keys there are.
+        // It is listed among the known keys.
         table.text("init_from");
         Some(Model { start: Start::Scratch(architecture?), freeze })
     }
@@ -199,7 +199,7 @@ impl Architecture {
         });
         Architecture {
             norm,
-            // Sums that no norm has seen grow with the number of layers.
+            // Residual sums that no norm has seen grow with the number of layers.
             final_norm: table.flag("final_norm").unwrap_or(norm == NormPlacement::Pre),
             norm_epsilon: epsilon.unwrap_or(self.norm_epsilon),
             positions: table.choice("positions", &positions).unwrap_or(positions[0].1),
@@ -213,7 +213,8 @@ impl Architecture {
         }
     }
 
-    /// The model's description, with a tokeniser's vocabularies and tokens.
+    /// The model's configuration, with the sizes of a tokeniser's vocabularies and its special
+    /// tokens.
     pub fn config(&self, source: usize, target: usize, special: SpecialTokens) -> Config {
         let unlearnt = special.pad.filter(|_| self.family.template().unlearnt_padding);
         let scale = if self.scale_embeddings { (self.d_model as f64).sqrt() } else { 1.0 };

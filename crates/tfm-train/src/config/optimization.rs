@@ -3,24 +3,25 @@
 use super::table::Table;
 use crate::schedule::{Decay, Schedule};
 
-/// How weights follow gradients.
+/// The optimiser.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
     /// The rule.
     pub rule: Rule,
-    /// How slowly the means of gradients and of their squares change.
+    /// The decay of the means of gradients and of their squares.
     pub betas: [f64; 2],
     /// What is added to the root of the squares' mean.
     pub epsilon: f64,
-    /// What weights lose at each update, as a share of the learning rate.
+    /// The share of the weights, times the learning rate, that each update subtracts.
     pub weight_decay: f64,
-    /// The longest gradient, by its Euclidean norm over all parameters; longer ones are shortened.
+    /// The largest Euclidean norm of the gradient of all parameters; larger gradients are clipped.
     pub clip_norm: Option<f64>,
-    /// How slowly the moving average of the weights changes, which is validated and exported instead of them.
+    /// The decay of the moving average of the weights, which is validated and exported instead of
+    /// them.
     pub ema: Option<f64>,
 }
 
-/// A rule of updates.
+/// An update rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// Kingma and Ba 2015; weight decay is a part of the gradient.
@@ -31,17 +32,17 @@ pub enum Rule {
     Adafactor,
 }
 
-/// What is minimised.
+/// The loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loss {
     /// The probability that is taken from the right token and spread over all (section 5.4).
     pub label_smoothing: f64,
 }
 
-/// The probabilities that a number is left out while training.
+/// Dropout rates.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
-    /// Of embeddings and of what sublayers give (section 5.4).
+    /// Of embeddings and of the outputs of sublayers (section 5.4).
     pub residual: f64,
     /// Of attention weights.
     pub attention: f64,
@@ -72,7 +73,7 @@ impl Optimizer {
     }
 }
 
-/// The `[schedule]`. `updates` is how long the training goes on, where that is known.
+/// The `[schedule]`. `updates` is the length of the training, where that is known.
 pub(super) fn schedule(table: &mut Table<'_>, updates: Option<u64>) -> Option<Schedule> {
     #[derive(Clone, Copy, PartialEq)]
     enum Kind {

@@ -4,7 +4,7 @@ use super::BaseFolders;
 use super::table::Table;
 use std::path::PathBuf;
 
-/// Where a training goes on, and for how long.
+/// Where a training runs, and for how long.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
     /// The folder for checkpoints, reports and the model.
@@ -15,45 +15,45 @@ pub struct Run {
     pub updates: Option<u64>,
     /// Epochs after which it ends, if that comes first.
     pub epochs: Option<u64>,
-    /// The name of the device, as the command knows it; `None` for the best there is.
+    /// The name of the device, as the command knows it; `None` for the fastest device.
     pub device: Option<String>,
-    /// Threads; `None` for one a core.
+    /// Threads; `None` for one per core.
     pub threads: Option<usize>,
     /// Updates between two lines of `metrics.jsonl`.
     pub report_every: u64,
-    /// The scopes whose values are computed again in the backward pass instead of being kept.
+    /// The scopes whose values are recomputed in the backward pass instead of being kept.
     pub recompute: Vec<String>,
 }
 
 /// How progress is measured.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Validation {
-    /// Updates between measurements; `None` for no measurements.
+    /// Updates between validations; `None` for no validations.
     pub every: Option<u64>,
-    /// What is measured.
+    /// The metrics.
     pub metrics: Vec<Metric>,
-    /// What decides which weights are the best.
+    /// The metric that decides which weights are the best.
     pub best: Metric,
-    /// Beams of the search for translations.
+    /// Beams of the beam search.
     pub beams: usize,
-    /// The most sentences that are translated; the loss is that of all. `None` for all.
+    /// The most sentences that are translated; the loss is computed over all. `None` for all.
     pub sentences: Option<usize>,
-    /// Translations that are shown.
+    /// How many translations are shown.
     pub samples: usize,
-    /// Measurements without a new best after which the training ends; `None` for never.
+    /// Validations without a new best score after which the training ends; `None` for never.
     pub patience: Option<u64>,
 }
 
-/// A measurement.
+/// A metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Metric {
-    /// Cross-entropy a target token, in nats, without label smoothing. Less is better.
+    /// Cross-entropy per target token, in nats, without label smoothing. Less is better.
     Loss,
     /// BLEU, 0 to 100.
     Bleu,
     /// chrF2, 0 to 100.
     Chrf,
-    /// The share of translations that are the reference, in percent.
+    /// The share of translations that equal the reference, in percent.
     Accuracy,
 }
 
@@ -77,16 +77,16 @@ impl Metric {
     }
 }
 
-/// What is kept on disk.
+/// Which checkpoints are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoints {
     /// Updates between checkpoints.
     pub every: u64,
-    /// How many of the newest are kept.
+    /// How many of the newest checkpoints are kept.
     pub keep_last: usize,
-    /// How many of the best are kept too.
+    /// How many of the best checkpoints are kept as well.
     pub keep_best: usize,
-    /// Checkpoints whose weights are averaged at the end (section 6.1); 1 for the last as it is.
+    /// How many checkpoints are averaged at the end (section 6.1); 1 for the last one alone.
     pub average: usize,
 }
 

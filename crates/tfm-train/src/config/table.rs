@@ -1,4 +1,4 @@
-//! The tables of a TOML file, read with all their faults collected.
+//! Reads the tables of a TOML file, and collects all their faults.
 
 use super::ConfigFault;
 use std::cell::RefCell;
@@ -6,10 +6,10 @@ use std::ops::{Range, RangeInclusive};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// The furthest that a key may be from a known one to be taken for a slip of it.
+/// The largest edit distance at which a key is taken for a misspelling of a known one.
 const FURTHEST_SLIP: usize = 3;
 
-/// The text of a file, and what was found wrong with it so far.
+/// The text of a file, and the faults found so far.
 pub(super) struct Document<'t> {
     pub(super) text: &'t str,
     pub(super) faults: RefCell<Vec<ConfigFault>>,
@@ -23,13 +23,14 @@ impl Document<'_> {
     }
 }
 
-/// A table of the file. A getter that finds a fault notes it and answers as if the key were absent. Keys
-/// that nobody has asked for when the table is dropped are faults: what is asked for is what is known.
+/// A table of the file. A getter that finds a fault notes it and answers as if the key were absent.
+/// The known keys are those that were asked for: any other key is a fault when the table is
+/// dropped.
 pub(super) struct Table<'d> {
     document: &'d Document<'d>,
-    /// What stands before its keys, as in `model.encoder`; empty for the file itself.
+    /// The prefix of its keys, as in `model.encoder`; empty for the file itself.
     path: String,
-    /// Where it stands in the file.
+    /// Its place in the file.
     at: usize,
     table: Option<&'d DeTable<'d>>,
     asked: Vec<&'static str>,
@@ -40,7 +41,7 @@ impl<'d> Table<'d> {
         Table { document, path: String::new(), at: 0, table: Some(table), asked: Vec::new() }
     }
 
-    /// Whether the file has it.
+    /// Whether the file has the table.
     pub(super) fn is_there(&self) -> bool {
         self.table.is_some()
     }
@@ -147,7 +148,7 @@ impl<'d> Table<'d> {
         })
     }
 
-    /// What a word stands for.
+    /// The value that a word stands for.
     pub(super) fn choice<T: Copy>(
         &mut self,
         key: &'static str,
@@ -160,7 +161,7 @@ impl<'d> Table<'d> {
         })
     }
 
-    /// What a list of words stands for, each once.
+    /// The values that a list of words stands for, each at most once.
     pub(super) fn choices<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
@@ -187,7 +188,7 @@ impl<'d> Table<'d> {
         Table { document: self.document, path: self.name(key), at, table, asked: Vec::new() }
     }
 
-    /// A list of tables; a lone table is a list of one.
+    /// A list of tables; a single table is a list of one.
     pub(super) fn tables(&mut self, key: &'static str) -> Vec<Table<'d>> {
         let expected = "a list of tables, as in [{ tsv = \"pairs.tsv\" }]";
         let found = self.read(key, expected, |value| match value {
@@ -210,14 +211,15 @@ impl<'d> Table<'d> {
         found.unwrap_or_default().into_iter().enumerate().map(table).collect()
     }
 
-    /// Notes a fault that shows beside other sections alone. The keys of the table have been asked for before.
+    /// Notes a fault that only shows beside other sections, after all keys of the table were asked
+    /// for.
     pub(super) fn refuse_value(mut self, key: &str, problem: String) {
         self.fault(key, problem);
         self.asked.clear();
         self.table = None;
     }
 
-    /// Says of keys that they have no meaning here.
+    /// Notes that keys have no meaning here.
     pub(super) fn refuse(&mut self, keys: &[&'static str], why: &str) {
         for &key in keys {
             if self.has(key) && !self.asked.contains(&key) {
@@ -236,7 +238,7 @@ impl Drop for Table<'_> {
                 continue;
             }
             let distance = |known: &&str| strsim::damerau_levenshtein(word, known);
-            // A key of a kilobyte is no slip, and measuring it would take long.
+            // A key of a kilobyte is no misspelling, and measuring its distance would take long.
             let nearest =
                 self.asked.iter().copied().filter(|_| word.len() < 64).min_by_key(distance);
             let problem = match nearest.filter(|known| distance(known) <= FURTHEST_SLIP) {
@@ -254,7 +256,7 @@ fn whole(value: &DeValue<'_>) -> Option<u64> {
     u64::from_str_radix(integer.as_str(), integer.radix()).ok()
 }
 
-/// A finite number; whole ones count.
+/// A finite number; an integer is one too.
 fn number(value: &DeValue<'_>) -> Option<f64> {
     let number = match value {
         DeValue::Float(float) => float.as_str().parse().ok()?,

@@ -1,6 +1,6 @@
 //! Many short sequences in few allocations.
 
-/// Sequences of token ids one after the other: two bytes a token while all ids fit.
+/// Sequences of token ids, concatenated. A token takes two bytes while all ids fit.
 #[derive(Debug)]
 pub(super) struct Ids {
     tokens: Tokens,
@@ -63,7 +63,7 @@ impl Ids {
     }
 }
 
-/// Texts one after the other.
+/// Texts, concatenated.
 #[derive(Debug, Default)]
 pub(super) struct Texts {
     text: String,

@@ -1,4 +1,4 @@
-//! Files that may be compressed, told by their first bytes, which no UTF-8 text begins with.
+//! Reads files that may be compressed. Their first bytes tell: no UTF-8 text begins with them.
 
 use crate::config::DATA_ROOT;
 use crate::error::{Error, Result};
@@ -12,18 +12,18 @@ use std::path::Path;
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// Opens a plain, gzip or zstd file for reading what it says.
+/// Opens a plain, gzip or zstd file, and reads it decompressed.
 pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
     let failed = |source| Error::Read { path: path.into(), source };
     let file = File::open(path).map_err(|source| failed(with_remedy(source)))?;
-    // Opening a folder succeeds, and reading it fails with less to say.
+    // Opening a folder succeeds, and reading it fails with a less helpful message.
     if file.metadata().map_err(failed)?.is_dir() {
         return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")));
     }
     reader(BufReader::with_capacity(1 << 16, file)).map_err(failed)
 }
 
-/// Says of a missing file where it was looked for.
+/// Adds to the error of a missing file where it was looked for.
 fn with_remedy(source: io::Error) -> io::Error {
     match source.kind() {
         io::ErrorKind::NotFound => io::Error::new(
@@ -55,7 +55,8 @@ struct Zstd<R> {
 
 impl<R: BufRead> Zstd<R> {
     fn new(file: R) -> io::Result<Self> {
-        // The decoder holds every frame but its first to 100 MiB of memory. So its first is this empty one.
+        // The decoder limits every frame but the first to 100 MiB of memory. So the first is an
+        // empty one.
         const EMPTY: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0];
         let mut decoder = FrameDecoder::new();
         let mut empty = EMPTY;
@@ -64,7 +65,7 @@ impl<R: BufRead> Zstd<R> {
         Ok(Zstd { file, decoder })
     }
 
-    /// Goes to the next frame that holds data. Answers whether there is one.
+    /// Moves to the next frame that holds data, and returns whether there is one.
     fn next_frame(&mut self) -> io::Result<bool> {
         while !self.file.fill_buf()?.is_empty() {
             match self.decoder.reset(&mut self.file) {

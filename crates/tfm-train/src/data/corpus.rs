@@ -1,4 +1,4 @@
-//! The pairs of a corpus, as texts.
+//! Reads the pairs of a corpus, as texts.
 
 use super::lines::{Line, Lines};
 use crate::config::{Corpora, CorpusFiles, Synthetic};
@@ -14,7 +14,7 @@ enum Reader {
     Ended,
 }
 
-/// Two texts, one the translation of the other, without white space around them.
+/// A text and its translation, without white space around them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TextPair {
     /// The text to translate.
@@ -32,7 +32,7 @@ impl Corpora {
         }
     }
 
-    /// What to call a corpus, counted from 0.
+    /// The name of a corpus, counted from 0, for messages.
     pub fn name(&self, corpus: usize) -> String {
         match self {
             Corpora::Files(corpora) => match &corpora[corpus].files {
@@ -80,7 +80,7 @@ impl TextPairs {
         }
     }
 
-    /// The next pair; `Some(None)` for one with a line of more than a mebibyte.
+    /// The next pair; `Some(None)` for a pair with a line of more than a mebibyte.
     fn next_pair(&mut self) -> Result<Option<Option<TextPair>>> {
         match &mut self.0 {
             Reader::Pair(sources, targets) => match (sources.next()?, targets.next()?) {
@@ -131,8 +131,8 @@ fn text_pair(source: Line, target: Line) -> Option<TextPair> {
     Some(TextPair { source: trimmed(source)?, target: trimmed(target)? })
 }
 
-/// `None` is a pair with a line of more than a mebibyte, which was skipped. After an error the pairs are at
-/// their end.
+/// `None` is a pair with a line of more than a mebibyte, which was skipped. After an error there
+/// are no more pairs.
 impl Iterator for TextPairs {
     type Item = Result<Option<TextPair>>;
 

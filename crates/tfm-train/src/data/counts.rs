@@ -1,4 +1,4 @@
-//! What became of the pairs that were read.
+//! Counts the pairs that were read, and those that were left out.
 
 use std::fmt;
 

@@ -3,22 +3,22 @@
 use std::sync::Arc;
 use tfm_text::Tokenizer;
 
-/// A side of a pair.
+/// One side of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// What is translated.
+    /// The text to translate.
     Source,
     /// The translation.
     Target,
 }
 
-/// The ids of a text of a side, with the special tokens that the model expects around a source or learns to
-/// write around a target. With `Some(seed)` the segmentation may be drawn at random: the same seed and text
-/// give the same ids. Without one it is the tokeniser's best.
+/// The ids of a text of one side, with the special tokens that the model expects around a source or
+/// learns to write around a target. With `Some(seed)` the segmentation may be random: the same seed
+/// and text give the same ids. With `None` it is the tokeniser's best.
 pub type Encoder =
     Arc<dyn Fn(Side, &str, Option<u64>) -> Result<Vec<u32>, tfm_text::Error> + Send + Sync>;
 
-/// Encodes with the tokeniser's best segmentation always.
+/// Always encodes with the tokeniser's best segmentation.
 pub fn plain(tokenizer: Arc<Tokenizer>) -> Encoder {
     Arc::new(move |side, text, _| match side {
         Side::Source => tokenizer.encode_source(text),

@@ -31,7 +31,7 @@ impl Lines {
         Ok(Lines { path: path.into(), reader, number: 0, bytes: Vec::new() })
     }
 
-    /// The number of the line that was read last, which is how many there were.
+    /// The number of the line that was read last, which is the number of lines so far.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -73,7 +73,7 @@ impl Lines {
         }
     }
 
-    /// Goes to the end of a line in steps of what is buffered.
+    /// Skips to the end of a line, buffer by buffer.
     fn skip_line(&mut self) -> Result<()> {
         self.reader
             .skip_until(b'\n')

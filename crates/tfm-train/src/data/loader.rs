@@ -1,11 +1,11 @@
-//! A thread that makes batches while others are computed.
+//! A thread that prepares batches while others are computed.
 
 use super::stream::{Batch, Stream};
 use crate::error::{Error, Result};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread::JoinHandle;
 
-/// Batches of a stream, made ahead by a thread of their own.
+/// The batches of a stream, prepared ahead by a thread of their own.
 pub struct Loader {
     /// Taken when the loader is dropped, so that the thread ends.
     batches: Option<Receiver<Result<Batch>>>,
@@ -13,17 +13,17 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Begins to make batches, at most `ahead` more than were asked for.
+    /// Starts the thread. It prepares at most `ahead` batches before they are asked for.
     ///
     /// # Errors
-    /// [`Error::LoaderStopped`] if the operating system gives no thread.
+    /// [`Error::LoaderStopped`] if the operating system cannot start a thread.
     pub fn start(mut stream: Stream, ahead: usize) -> Result<Self> {
         let (sender, batches) = sync_channel(ahead);
         let make = move || {
             loop {
                 let batch = stream.next_batch();
                 let failed = batch.is_err();
-                // Nobody listens any more, or there is nothing more to say.
+                // The receiver is gone, or this was the last batch.
                 if sender.send(batch).is_err() || failed {
                     break;
                 }
@@ -34,10 +34,11 @@ impl Loader {
         Ok(Loader { batches: Some(batches), thread: Some(thread) })
     }
 
-    /// The next batch; waits for it if it must.
+    /// Waits for the next batch.
     ///
     /// # Errors
-    /// Those of [`Stream::next_batch`]; after one, and if the thread has died, [`Error::LoaderStopped`].
+    /// Those of [`Stream::next_batch`]. After an error, and if the thread has panicked,
+    /// [`Error::LoaderStopped`].
     pub fn next_batch(&mut self) -> Result<Batch> {
         let received = self.batches.as_ref().and_then(|batches| batches.recv().ok());
         received.unwrap_or(Err(Error::LoaderStopped))
@@ -48,7 +49,7 @@ impl Drop for Loader {
     fn drop(&mut self) {
         drop(self.batches.take());
         if let Some(thread) = self.thread.take() {
-            // What it died of, the last batch has said.
+            // The last batch has reported why the thread ended.
             let _ = thread.join();
         }
     }

@@ -1,4 +1,4 @@
-//! All pairs of the corpora, encoded, in memory.
+//! All pairs of the corpora, encoded and in memory.
 
 use super::arena::{Ids, Texts};
 use super::corpus::TextPair;
@@ -12,7 +12,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-/// Pairs that are encoded at once, by all threads.
+/// How many pairs all threads encode at once.
 const PORTION: usize = 1 << 13;
 
 /// Pairs of token ids, numbered from 0 through all corpora.
@@ -20,14 +20,14 @@ pub struct Pairs {
     /// Source and target of pair `i` are the sequences `2 i` and `2 i + 1`.
     pub(super) ids: Ids,
     texts: Option<Texts>,
-    /// How pairs are encoded anew, with the most tokens of a side.
+    /// How to encode pairs again, and the most tokens of a side.
     sampling: Option<(Encoder, usize)>,
     pub(super) corpora: Vec<LoadedCorpus>,
     longest: usize,
     checksum: crc32fast::Hasher,
 }
 
-/// A corpus in the numbers of its pairs.
+/// The numbers of a corpus's pairs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct LoadedCorpus {
     pub(super) first: usize,
@@ -42,12 +42,12 @@ impl fmt::Debug for Pairs {
 }
 
 impl Pairs {
-    /// Reads and encodes the training data, without what the filters leave out. If `sampled`, texts are kept
-    /// and a [`Stream`](super::Stream) encodes them anew in every epoch, with a seed each.
+    /// Reads, filters and encodes the training data. If `sampled`, the texts are kept and a
+    /// [`Stream`](super::Stream) encodes them again in every epoch, each with its own seed.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Line`] or [`Error::LineCounts`] of a corpus, [`Error::Encode`], and
-    /// [`Error::NoPairs`] for a corpus of which nothing is left.
+    /// [`Error::Read`], [`Error::Line`] or [`Error::LineCounts`] of a corpus, [`Error::Encode`],
+    /// and [`Error::NoPairs`] for a corpus of which no pair is left.
     pub fn training(
         corpora: &Corpora,
         filters: &Filters,
@@ -60,7 +60,7 @@ impl Pairs {
         Ok(pairs)
     }
 
-    /// Reads and encodes all pairs, with their texts: what a model is measured on is measured whole.
+    /// Reads and encodes all pairs, and keeps their texts: validation data is not filtered.
     ///
     /// # Errors
     /// As [`training`](Self::training), and [`Error::Line`] for a line of more than a mebibyte.
@@ -114,44 +114,45 @@ impl Pairs {
         self.ids.len() / 2
     }
 
-    /// Whether there are none.
+    /// Whether there are no pairs.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What became of the pairs of each corpus.
+    /// For each corpus, how many pairs were read and left out.
     pub fn counts(&self) -> impl ExactSizeIterator<Item = Counts> + '_ {
         self.corpora.iter().map(|corpus| corpus.counts)
     }
 
-    /// The tokens of a pair's source and of its target.
+    /// How many tokens a pair's source and target have.
     pub fn tokens(&self, pair: usize) -> [usize; 2] {
         [self.ids.tokens(2 * pair), self.ids.tokens(2 * pair + 1)]
     }
 
-    /// The tokens of the pair that has most, source and target together.
+    /// The most tokens of a pair, source and target together.
     pub fn longest(&self) -> usize {
         self.longest
     }
 
-    /// A number that is another one, all but surely, for other data or another tokeniser: a checkpoint keeps
-    /// it, so that a training isn't resumed with what it didn't begin with.
+    /// A checksum of all token ids. A checkpoint keeps it, so that no training resumes with other
+    /// data or another tokeniser.
     pub fn fingerprint(&self) -> u32 {
         self.checksum.clone().finalize()
     }
 
-    /// The texts of a pair, where they are kept: for validation, and where segmentations are sampled.
+    /// The texts of a pair, where they are kept: for validation, and where segmentations are
+    /// sampled.
     pub fn texts(&self, pair: usize) -> Option<[&str; 2]> {
         let texts = self.texts.as_ref()?;
         Some([texts.get(2 * pair), texts.get(2 * pair + 1)])
     }
 
-    /// Whether pairs are encoded anew in every epoch.
+    /// Whether pairs are encoded again in every epoch.
     pub fn is_sampled(&self) -> bool {
         self.sampling.is_some()
     }
 
-    /// A pair encoded anew; as it always is, where that has become too long.
+    /// A pair encoded with another segmentation; `None` where that has become too long.
     pub(super) fn sample(&self, pair: usize, seeds: [u64; 2]) -> Result<Option<[Vec<u32>; 2]>> {
         let (Some((encoder, maximum)), Some([source, target])) = (&self.sampling, self.texts(pair))
         else {
@@ -189,9 +190,9 @@ struct Loading<'l> {
     encoder: &'l Encoder,
     place: &'l str,
     counts: Counts,
-    /// Hashes of 128 bits: that two pairs share one is not to be feared.
+    /// Hashes of 128 bits: no two different pairs share one in practice.
     seen: HashSet<[u64; 2]>,
-    /// Texts to encode, with their lines.
+    /// Texts to encode, with the numbers of their lines.
     portion: Vec<(u64, TextPair)>,
 }
 
@@ -217,7 +218,7 @@ impl Loading<'_> {
         self.encode()
     }
 
-    /// Whether a pair passes the filters that ask for no tokens.
+    /// Whether a pair passes the filters that need no tokens.
     fn passes(&mut self, text: &TextPair) -> bool {
         let Some(filters) = self.filters else { return true };
         if text.source.is_empty() || text.target.is_empty() {
@@ -231,7 +232,7 @@ impl Loading<'_> {
         true
     }
 
-    /// Encodes the texts that wait, in their order whatever the threads.
+    /// Encodes the collected texts. Their order does not depend on the threads.
     fn encode(&mut self) -> Result<()> {
         let (encoder, place) = (self.encoder, self.place);
         let encode = |(line, text): &(u64, TextPair)| {
@@ -252,7 +253,7 @@ impl Loading<'_> {
         Ok(())
     }
 
-    /// Whether a pair with so many tokens passes the filters.
+    /// Whether a pair of these lengths passes the filters.
     fn fits(&mut self, source: usize, target: usize) -> bool {
         let Some(filters) = self.filters else { return true };
         let (short, long) = (source.min(target), source.max(target));

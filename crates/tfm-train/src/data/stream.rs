@@ -1,4 +1,4 @@
-//! The endless row of batches that a training learns from.
+//! The endless stream of training batches.
 
 use super::order;
 use super::pairs::Pairs;
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// A place in the row of batches: the batch that comes next.
+/// A position in the stream: the batch that comes next.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
 )]
@@ -22,32 +22,32 @@ pub struct Position {
     pub batch: u64,
 }
 
-/// Sequences one after the other, as graphs take them.
+/// Concatenated sequences, as graphs take them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sequences {
     /// The tokens of all, `[T]`.
     pub tokens: Vec<i32>,
-    /// Where each begins and the last ends, `[n + 1]`.
+    /// Where each sequence begins and the last one ends, `[n + 1]`.
     pub offsets: Vec<i32>,
 }
 
-/// Pairs that are computed at once.
+/// The pairs of one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
     /// The sources.
     pub sources: Sequences,
-    /// The targets; the end token is each one's last, the decoder's start token is not there.
+    /// The targets. Each ends with the end token; none begins with the decoder's start token.
     pub targets: Sequences,
     /// The numbers of the pairs in [`Pairs`].
     pub pairs: Vec<usize>,
-    /// Its own place.
+    /// Its own position.
     pub at: Position,
-    /// The place after it: where a training goes on that has learnt from it.
+    /// The position after it, where a training resumes that has learned from it.
     pub next: Position,
 }
 
-/// The row of batches, from a place on. Its order follows from the pairs, the seed and the batching alone:
-/// from a place on it goes on as if it had never stopped.
+/// The stream of batches from a position on. Its order depends only on the pairs, the seed and the
+/// batching, so a stream that starts at a position continues as if it had never stopped.
 pub struct Stream {
     pairs: Arc<Pairs>,
     batching: Batching,
@@ -74,12 +74,12 @@ impl Sequences {
         self.offsets.len() - 1
     }
 
-    /// Whether there are none.
+    /// Whether there are no sequences.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Each by itself.
+    /// The sequences, one by one.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &[i32]> {
         self.offsets.windows(2).map(|ends| &self.tokens[ends[0] as usize..ends[1] as usize])
     }
@@ -91,18 +91,18 @@ impl Batch {
         self.sources.tokens.len() + self.targets.tokens.len()
     }
 
-    /// Whether it is the last of its epoch.
+    /// Whether it is the last batch of its epoch.
     pub fn ends_epoch(&self) -> bool {
         self.next.epoch != self.at.epoch
     }
 }
 
 impl Stream {
-    /// The row from `start` on, which is [`Position::default`] for a new training.
+    /// The stream from `start` on, which is [`Position::default`] for a new training.
     ///
     /// # Errors
-    /// [`Error::BatchTooSmall`] if a pair has more tokens than `batching` allows, and [`Error::Position`] if
-    /// there is no such place.
+    /// [`Error::BatchTooSmall`] if a pair has more tokens than `batching` allows, and
+    /// [`Error::Position`] if there is no such position.
     pub fn new(pairs: Arc<Pairs>, batching: Batching, seed: u64, start: Position) -> Result<Self> {
         check_limit(&pairs, batching.tokens)?;
         let stream = Stream { pairs, batching, seed, next: start, epoch: None, window: None };
@@ -118,16 +118,16 @@ impl Stream {
         Ok(self)
     }
 
-    /// Where it goes on.
+    /// The position of the next batch.
     pub fn position(&self) -> Position {
         self.next
     }
 
-    /// Makes the window of the next batch. Answers whether there is such a batch.
+    /// Prepares the window of the next batch, and returns whether there is such a batch.
     fn enter(&mut self) -> Result<bool> {
         let Position { epoch, window, batch } = self.next;
         if self.epoch.as_ref().is_none_or(|(made, _)| *made != epoch) {
-            // The old one goes before the new one comes.
+            // Free the old window before the new one is made.
             self.epoch = None;
             self.epoch = Some((epoch, order::epoch(&self.pairs, self.seed, epoch)));
         }
@@ -143,7 +143,7 @@ impl Stream {
         Ok(self.window.as_ref().is_some_and(|window| batch < window.len() as u64))
     }
 
-    /// The place after the one that comes next.
+    /// The position after the next batch.
     fn after_next(&self, batches: usize) -> Position {
         let Position { epoch, window, batch } = self.next;
         let pairs = self.epoch.as_ref().map_or(0, |(_, order)| order.len());
@@ -160,7 +160,7 @@ impl Stream {
     /// The next batch.
     ///
     /// # Errors
-    /// [`Error::Encode`] where texts are encoded anew.
+    /// [`Error::Encode`] where texts are encoded again.
     pub fn next_batch(&mut self) -> Result<Batch> {
         self.enter()?;
         let at = self.next;

@@ -4,7 +4,8 @@ use crate::config::{Synthetic, Task};
 use crate::random::{Draws, Purpose};
 
 impl Synthetic {
-    /// A pair of texts, counted from 0: letters, one word. It depends on the description and the number alone.
+    /// The pair of texts with this number, counted from 0: one word of letters. It depends only on
+    /// the description and the number.
     pub fn pair(&self, index: usize) -> (String, String) {
         let mut draws = Draws::new(self.seed, Purpose::Synthetic, [index as u64, 0]);
         let lengths = self.maximum_length.saturating_sub(self.minimum_length) + 1;
@@ -21,7 +22,7 @@ impl Synthetic {
     }
 }
 
-/// Letters as a text. A vocabulary that has room for the letters alone makes each a token.
+/// Letters as a text. A vocabulary with room for the letters only makes each a token.
 fn text(letters: &[u8]) -> String {
     letters.iter().map(|&letter| char::from(letter)).collect()
 }

@@ -1,4 +1,4 @@
-//! Batches of a stretch of an epoch: pairs of like length together, in an order of chance.
+//! The batches of a range of an epoch: pairs of similar length together, in random order.
 
 use super::arena::Ids;
 use super::pairs::Pairs;
@@ -14,21 +14,21 @@ pub(super) struct Window {
     pairs: Vec<Member>,
     /// Where each batch begins and ends among the pairs.
     batches: Vec<std::ops::Range<usize>>,
-    /// The pairs as they were encoded anew.
+    /// The pairs that were encoded again.
     sampled: Option<Ids>,
 }
 
 /// A pair in a window.
 struct Member {
     pair: usize,
-    /// Its number among those encoded anew, if it is one.
+    /// Its number among the pairs that were encoded again, if it was.
     sampled: Option<usize>,
     /// Tokens of source and target.
     tokens: [usize; 2],
 }
 
 impl Window {
-    /// Cuts a stretch of an epoch into batches. `first` is the number of its first pair in the epoch.
+    /// Cuts a range of an epoch into batches. `first` is the number of its first pair in the epoch.
     pub(super) fn new(
         pairs: &Pairs,
         stretch: &[usize],
@@ -38,7 +38,7 @@ impl Window {
         first: usize,
     ) -> Result<Self> {
         let (mut members, sampled) = members(pairs, stretch, batching, seed, at.epoch, first)?;
-        // The sort is stable: among like lengths the epoch's order stays.
+        // The sort is stable: pairs of equal length keep the epoch's order.
         members.sort_by_key(|member| {
             let [source, target] = member.tokens;
             (target / batching.bucket, source / batching.bucket)
@@ -52,7 +52,7 @@ impl Window {
         self.batches.len()
     }
 
-    /// A batch, which stands between two positions.
+    /// A batch with the positions before and after it.
     pub(super) fn batch(
         &self,
         pairs: &Pairs,
@@ -75,7 +75,7 @@ impl Window {
     }
 }
 
-/// The pairs of a stretch with their lengths, encoded anew where that is wished.
+/// The pairs of a range with their lengths, encoded again where segmentations vary.
 fn members(
     pairs: &Pairs,
     stretch: &[usize],
@@ -107,7 +107,7 @@ fn members(
     Ok((members, Some(ids)))
 }
 
-/// Cuts pairs with so many tokens into batches of at most `limit`, as few as the order allows.
+/// Cuts pairs of these lengths into batches of at most `limit` tokens, as few as the order allows.
 pub(super) fn cut(
     tokens: impl Iterator<Item = [usize; 2]>,
     limit: usize,

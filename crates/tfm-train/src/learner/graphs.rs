@@ -18,12 +18,12 @@ pub(super) const RATES: &str = "rates";
 /// What `torch.nn.utils.clip_grad_norm_` adds to the norm before it divides by it.
 const NORM_EPSILON: f64 = 1e-6;
 
-/// The name of a state that is kept for a parameter.
+/// The name of the state that the optimiser keeps for a parameter.
 pub(super) fn kept_name(kind: &str, parameter: &str) -> String {
     format!("{kind}/{parameter}")
 }
 
-/// The name of a parameter's average over updates.
+/// The name of a parameter's moving average.
 pub(crate) fn average_name(parameter: &str) -> String {
     kept_name("average", parameter)
 }
@@ -38,14 +38,14 @@ pub(super) struct Graphs<'a> {
 /// The loss of a batch and its gradients.
 struct Backward {
     graph: Graph,
-    /// The loss of all tokens together, a scalar.
+    /// The summed loss of all tokens, a scalar.
     loss: Value,
-    /// Each learnt parameter with its name and the gradient of the mean loss.
+    /// Each trained parameter with its name and the gradient of the mean loss.
     parameters: Vec<(String, Value, Value)>,
 }
 
 impl Graphs<'_> {
-    /// An update by one batch. Outputs: the loss of all tokens together, and the gradient's norm.
+    /// An update by one batch. Outputs: the summed loss of all tokens, and the gradient's norm.
     pub(super) fn update(&self, pairs: &Pairs) -> Result<Graph> {
         let Backward { mut graph, loss, parameters } = self.backward(pairs);
         graph.output(loss);
@@ -54,7 +54,7 @@ impl Graphs<'_> {
         Ok(graph)
     }
 
-    /// The gradients of a batch, added to those of the batches before where `more`. Output: the loss.
+    /// The gradients of a batch, added to those of earlier batches if `more`. Output: the loss.
     pub(super) fn accumulate(&self, pairs: &Pairs, more: bool) -> Result<Graph> {
         let Backward { mut graph, loss, parameters } = self.backward(pairs);
         graph.output(loss);
@@ -68,7 +68,7 @@ impl Graphs<'_> {
         Ok(graph)
     }
 
-    /// An update by the gradients that were added up. Output: their norm.
+    /// An update by the accumulated gradients. Output: their norm.
     pub(super) fn finish(&self) -> Result<Graph> {
         let mut graph = Graph::new();
         let shapes = tfm_model::learnable(self.config).into_iter();
@@ -86,7 +86,7 @@ impl Graphs<'_> {
         Ok(graph)
     }
 
-    /// The loss alone. Output: of all tokens together.
+    /// The loss without gradients. Output: the summed loss of all tokens.
     pub(super) fn validate(&self, pairs: &Pairs) -> Result<Graph> {
         let learning = Learning { dropout: DropoutRates::default(), ..self.learning.clone() };
         let (net, _, loss) = self.forward(pairs, &learning, 0.0);
@@ -96,8 +96,8 @@ impl Graphs<'_> {
         Ok(graph)
     }
 
-    /// The gradients themselves. Outputs: the loss of all tokens together, then the gradients in the order
-    /// of the names.
+    /// The gradients themselves. Outputs: the summed loss of all tokens, then the gradients in the
+    /// order of the names.
     pub(super) fn gradients(&self, pairs: &Pairs) -> Result<(Graph, Vec<String>)> {
         let Backward { mut graph, loss, parameters } = self.backward(pairs);
         graph.output(loss);
@@ -110,7 +110,7 @@ impl Graphs<'_> {
         Ok((graph, names))
     }
 
-    /// The model on a batch: the network, the mean loss and the loss of all tokens together, scalars.
+    /// The model on a batch: the network, the mean loss and the summed loss, both scalars.
     fn forward<'n>(
         &'n self,
         pairs: &Pairs,

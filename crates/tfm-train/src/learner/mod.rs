@@ -1,5 +1,5 @@
-//! A model in training: its parameters and what the optimiser keeps, in device memory, and the programs that
-//! change them.
+//! A model in training: its parameters and the optimiser's states, in device memory, and the
+//! programs that change them.
 
 mod graphs;
 mod optimizer;
@@ -17,27 +17,28 @@ use tfm_core::{CompileOptions, DeviceTensor, HostSlice, NotFinite, Session, Shap
 use tfm_model::transformer::{Adapters, Learning, RANDOM_KEY};
 use tfm_model::{Config, Pair, Pairs};
 
-/// How a model is trained, apart from the data and the learning rate.
+/// How to train a model, apart from the data and the learning rate.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Method {
     /// The optimiser.
     pub rule: Rule,
-    /// The share of the target's mass that the loss spreads over the vocabulary.
+    /// Label smoothing: the share of the target's probability that the loss spreads over the
+    /// vocabulary.
     pub smoothing: f64,
-    /// What a parameter adds of itself to its gradient, after that was shortened: weight decay as a part of
-    /// the loss.
+    /// The share of a parameter that is added to its gradient after clipping: weight decay as a
+    /// part of the loss.
     pub gradient_decay: f64,
-    /// The greatest norm of the gradient of all parameters together; longer ones are shortened to it.
+    /// The largest norm of the gradient of all parameters together; larger gradients are clipped.
     pub clip_norm: Option<f64>,
-    /// The decay of the average of parameters over updates, if one is kept.
+    /// The decay of the moving average of parameters, if one is kept.
     pub average_decay: Option<f64>,
-    /// Scopes whose values are computed again in the backward pass; see `Graph::gradients`.
+    /// Scopes whose values are recomputed in the backward pass; see `Graph::gradients`.
     pub recompute: Vec<String>,
     /// The seed of dropout.
     pub seed: u64,
 }
 
-/// A source and what is to be learnt for it.
+/// A source and its target.
 #[derive(Debug, Clone, Copy)]
 pub struct Example<'a> {
     /// The source's tokens, its end included.
@@ -46,21 +47,21 @@ pub struct Example<'a> {
     pub target: &'a [u32],
 }
 
-/// What an update, or a validation, has seen.
+/// The numbers of an update or a validation.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Outcome {
-    /// The sum over all target tokens of their loss.
+    /// The summed loss of all target tokens.
     pub loss: f64,
-    /// The target tokens.
+    /// How many target tokens there were.
     pub target_tokens: usize,
-    /// Source and target tokens.
+    /// How many source and target tokens there were.
     pub tokens: usize,
-    /// The norm of the gradient of the mean loss, before it was shortened; 0 for a validation.
+    /// The norm of the gradient of the mean loss before clipping; 0 for a validation.
     pub gradient_norm: f64,
 }
 
 impl Outcome {
-    /// The mean loss of a target token.
+    /// The mean loss per target token.
     pub fn mean_loss(&self) -> f64 {
         self.loss / self.target_tokens.max(1) as f64
     }
@@ -72,19 +73,19 @@ pub struct Learner {
     config: Arc<Config>,
     learning: Learning,
     method: Method,
-    /// The learnt parameters' shapes, by name.
+    /// The shapes of the trained parameters, by name.
     shapes: BTreeMap<String, Shape>,
     states: BTreeMap<String, DeviceTensor>,
-    /// How many updates were made.
+    /// How many updates have been made.
     updates: u64,
 }
 
 impl Learner {
-    /// A learner whose parameters begin as `weights`: those that are learnt, by their canonical names. The
-    /// session has all others as parameters.
+    /// A learner whose trained parameters begin as `weights`, by their canonical names. The session
+    /// has all others as parameters.
     ///
     /// # Errors
-    /// The backend's.
+    /// Errors of the backend.
     pub fn new(
         session: Session,
         config: Arc<Config>,
@@ -110,15 +111,15 @@ impl Learner {
         Ok(Learner { session, config, learning, method, shapes, states, updates: 0 })
     }
 
-    /// How many updates were made.
+    /// How many updates have been made.
     pub fn updates(&self) -> u64 {
         self.updates
     }
 
-    /// The parameters that are learnt, and all that is kept for them, by name.
+    /// The trained parameters and all states that are kept for them, by name.
     ///
     /// # Errors
-    /// The backend's.
+    /// Errors of the backend.
     pub fn states(&self) -> Result<BTreeMap<String, Tensor>> {
         let download = |(name, state): (&String, &DeviceTensor)| {
             Ok((name.clone(), self.session.download(state)?))
@@ -126,20 +127,21 @@ impl Learner {
         self.states.iter().map(download).collect()
     }
 
-    /// What a checkpoint keeps of [`Learner::states`]: all but sums of gradients, which an update begins anew.
+    /// The part of [`Learner::states`] that a checkpoint keeps: all but accumulated gradients,
+    /// which every update begins anew.
     ///
     /// # Errors
-    /// The backend's.
+    /// Errors of the backend.
     pub fn lasting_states(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut states = self.states()?;
         states.retain(|name, _| !name.starts_with(&graphs::kept_name("gradient", "")));
         Ok(states)
     }
 
-    /// Puts the learner where another was after that many updates, with these states.
+    /// Restores the states that a learner had after this many updates.
     ///
     /// # Errors
-    /// A state that is missing, or of another shape; the backend's.
+    /// A state that is missing or of another shape; errors of the backend.
     pub fn restore(&mut self, updates: u64, states: &BTreeMap<String, Tensor>) -> Result<()> {
         for (name, state) in &mut self.states {
             let tensor =
@@ -157,10 +159,10 @@ impl Learner {
         Ok(())
     }
 
-    /// The learnt parameters as they are now; their averages over updates, where those are kept.
+    /// The trained parameters as they are now, or their moving averages where those are kept.
     ///
     /// # Errors
-    /// The backend's.
+    /// Errors of the backend.
     pub fn weights(&self) -> Result<Weights> {
         let mut weights = BTreeMap::new();
         for name in self.shapes.keys() {
@@ -171,12 +173,12 @@ impl Learner {
         Ok(Weights(weights))
     }
 
-    /// One update with the mean gradient over all target tokens of the batches, which are computed one after
-    /// the other.
+    /// Makes one update by the mean gradient over all target tokens of the batches, which are
+    /// computed one after the other.
     ///
     /// # Errors
-    /// [`Error::NotFinite`] if the loss or a gradient is, and then nothing has changed; a sequence that is
-    /// too long or out of the vocabulary; the backend's.
+    /// [`Error::NotFinite`] if the loss or a gradient is not finite, and then nothing has changed;
+    /// a sequence that is too long or out of the vocabulary; errors of the backend.
     pub fn update(&mut self, batches: &[&[Example<'_>]], learning_rate: f64) -> Result<Outcome> {
         let batches = batches.iter().map(|batch| Batch::new(&self.config, batch));
         let batches: Vec<Batch> = batches.collect::<Result<_>>()?;
@@ -212,8 +214,8 @@ impl Learner {
         self.accept(outcome, &run)
     }
 
-    /// The cross-entropy of a batch, without smoothing, dropout or an update; of the averages over updates, where
-    /// those are kept.
+    /// The cross-entropy of a batch, without smoothing, dropout or an update; computed with the
+    /// moving averages where those are kept.
     ///
     /// # Errors
     /// As [`Learner::update`].
@@ -238,7 +240,7 @@ impl Learner {
         Ok(Outcome { loss, target_tokens, tokens, gradient_norm: 0.0 })
     }
 
-    /// The gradients of the mean loss of a batch, by parameter; nothing is changed.
+    /// The gradients of the mean loss of a batch, by parameter. Nothing changes.
     ///
     /// # Errors
     /// As [`Learner::update`].
@@ -264,7 +266,7 @@ impl Learner {
         Graphs { config: &self.config, learning: &self.learning, method: &self.method }
     }
 
-    /// Memory for sums of gradients, made when they are first needed.
+    /// Allocates memory for accumulated gradients when they are first needed.
     fn gradient_states(&mut self) -> Result<()> {
         for (name, shape) in &self.shapes {
             let name = graphs::kept_name("gradient", name);
@@ -275,7 +277,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Counts an update whose numbers are finite; otherwise finds out where they first were not.
+    /// Counts an update whose numbers are finite; otherwise finds the op that made the first other
+    /// one.
     fn accept(&mut self, outcome: Outcome, run: &Call<'_>) -> Result<Outcome> {
         if outcome.loss.is_finite() && outcome.gradient_norm.is_finite() {
             self.updates += 1;
@@ -307,15 +310,15 @@ impl Learner {
         Ok(self.session.run(&program, &inputs, &mut states)?)
     }
 
-    /// The key of the random numbers of a part of the next update.
+    /// The key of the random numbers of one batch of the next update.
     fn key(&self, part: u64) -> [i32; 3] {
-        // Parts are few; updates take what is left of the word.
+        // An update has few batches; its own number takes the other bits of the word.
         let step = self.updates.wrapping_mul(1 << 8).wrapping_add(part);
         [self.method.seed as i32, (self.method.seed >> 32) as i32, step as i32]
     }
 }
 
-/// One run of a graph, with all it reads.
+/// One run of a graph with its inputs.
 struct Call<'a> {
     graph: &'a tfm_core::Graph,
     batch: Option<&'a Batch>,
@@ -338,7 +341,7 @@ impl Call<'_> {
     }
 }
 
-/// Examples as the graphs take them: the decoder reads each target behind its start token.
+/// Examples as the graphs take them: the decoder reads its start token before each target.
 struct Batch {
     pairs: Pairs,
     labels: Vec<i32>,

@@ -1,4 +1,4 @@
-//! How parameters follow their gradients, as graph ops.
+//! Optimisers, as graph ops.
 
 use tfm_core::fused::Adam;
 use tfm_core::op::ReduceOp;
@@ -7,20 +7,21 @@ use tfm_core::{DType, Graph, Shape, Value};
 /// An optimiser.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rule {
-    /// Adam, or AdamW where there is a weight decay.
+    /// Adam, or AdamW with a weight decay.
     Adam(Adam),
-    /// Adafactor (Shazeer and Stern 2018, algorithm 4), without momentum and with the schedule's learning rate.
+    /// Adafactor (Shazeer and Stern 2018, algorithm 4), without momentum and with the schedule's
+    /// learning rate.
     Adafactor {
         /// ε₁, added to squared gradients.
         epsilon: f64,
-        /// d: the greatest root mean square of an update.
+        /// d: the largest root mean square of an update.
         clip: f64,
         /// λ, decoupled.
         weight_decay: f64,
     },
 }
 
-/// A state that a rule keeps for a parameter: the beginning of its name, and its shape.
+/// A state that a rule keeps for a parameter: the prefix of its name, and its shape.
 pub(super) type Kept = (&'static str, Shape);
 
 /// The values that every update reads.
@@ -28,12 +29,12 @@ pub(super) type Kept = (&'static str, Shape);
 pub(super) struct Shared {
     /// `[3]`: the learning rate, and two numbers of the rule; see [`Rule::rates`].
     pub(super) rates: Value,
-    /// What gradients are multiplied by; NaN where nothing is to change.
+    /// The factor of gradients; NaN where nothing may change.
     pub(super) scale: Value,
 }
 
 impl Rule {
-    /// What it keeps for a parameter of this shape, all beginning as 0.
+    /// The states that the rule keeps for a parameter of this shape; all begin as 0.
     pub(super) fn kept(&self, shape: &Shape) -> Vec<Kept> {
         match self {
             Rule::Adam(_) => {
@@ -48,8 +49,8 @@ impl Rule {
         }
     }
 
-    /// The numbers of update `t`, counted from 1: the learning rate; then for Adam `1/(1 − β₁ᵗ)` and
-    /// `1/(1 − β₂ᵗ)`, for Adafactor `β₂ₜ = 1 − t^−0.8` and 0.
+    /// The numbers of update `t`, counted from 1: the learning rate; then for Adam `1/(1 − β₁ᵗ)`
+    /// and `1/(1 − β₂ᵗ)`, for Adafactor `β₂ₜ = 1 − t^−0.8` and 0.
     pub(super) fn rates(&self, learning_rate: f64, t: u64) -> [f32; 3] {
         let numbers = match self {
             Rule::Adam(adam) => {
@@ -61,7 +62,7 @@ impl Rule {
         numbers.map(|number| number as f32)
     }
 
-    /// Adds the update of one parameter: what the parameter is after it. `kept` are the states of
+    /// Adds the update of one parameter, and returns its new value. `kept` are the states of
     /// [`Rule::kept`].
     pub(super) fn update(
         &self,

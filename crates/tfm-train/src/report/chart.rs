@@ -1,4 +1,4 @@
-//! Line charts as SVG: panels side by side, in tones that can be read on light and on dark ground.
+//! Line charts as SVG: panels side by side, in colours that suit light and dark backgrounds.
 
 use std::fmt::Write;
 
@@ -14,16 +14,16 @@ const COLOURS: [&str; 2] = ["#3f8fe0", "#e0823f"];
 /// A chart.
 pub(super) struct Panel<'p> {
     pub(super) title: &'p str,
-    /// Whether equal ratios are as far apart as each other, not equal differences.
+    /// Whether the vertical axis is logarithmic.
     pub(super) logarithmic: bool,
-    /// At most two.
+    /// The lines, at most two.
     pub(super) series: Vec<Series<'p>>,
 }
 
 /// A line of a chart.
 pub(super) struct Series<'p> {
     pub(super) name: &'p str,
-    /// From left to right; all finite, and above 0 where the panel is logarithmic.
+    /// The points from left to right; all finite, and above 0 where the panel is logarithmic.
     pub(super) points: Vec<(f64, f64)>,
     /// Whether each point has a dot.
     pub(super) dots: bool,
@@ -131,7 +131,7 @@ impl Axis {
                 (least.min(value), most.max(value))
             });
         let mut axis = Axis { least, most, logarithmic, start, end };
-        // A single value stands in the middle.
+        // A single value is drawn in the middle.
         let margin = match axis.span() {
             span if span > 0.0 => 0.04 * span,
             _ if logarithmic => 0.5,
@@ -158,7 +158,7 @@ impl Axis {
         self.start + share * (self.end - self.start)
     }
 
-    /// Some five round values.
+    /// About five round values.
     fn ticks(&self) -> Vec<f64> {
         let is_inside = |value: &f64| (self.least..=self.most).contains(value);
         if self.logarithmic {
@@ -170,7 +170,7 @@ impl Axis {
             };
             let fine: Vec<f64> = of(&[1.0, 2.0, 5.0]).filter(is_inside).collect();
             return match fine.len() {
-                // Less than a decade: as on a common axis.
+                // Less than a decade: as on a linear axis.
                 0..=2 => self.round_ticks(),
                 3..=8 => fine,
                 _ => of(&[1.0]).filter(is_inside).collect(),

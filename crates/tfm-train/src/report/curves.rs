@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 
 const FILE: &str = "curves.svg";
 
-/// The most points of a line; beyond, means of neighbours are drawn.
+/// The most points of a line. Where there are more, means of neighbours are drawn.
 const MOST_POINTS: usize = 400;
 
-/// How losses are spread.
+/// The axis of losses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LossAxis {
-    /// Equal differences are as far apart as each other.
+    /// Linear.
     Linear,
-    /// Equal ratios are.
+    /// Logarithmic.
     Logarithmic,
 }
 
-/// An SVG of two panels: the losses while learning and on validation data, and BLEU (chrF where there is no
-/// BLEU). A panel without measurements is left out.
+/// An SVG of two panels: the losses on training and validation data, and BLEU (chrF where there is
+/// no BLEU). A panel without measurements is left out.
 pub fn curves(records: &[Record], axis: LossAxis) -> String {
     let logarithmic = axis == LossAxis::Logarithmic;
     let pick = |get: &dyn Fn(&Record) -> Option<f64>| {
@@ -60,7 +60,7 @@ pub fn curves(records: &[Record], axis: LossAxis) -> String {
     draw(&[losses, quality], "updates")
 }
 
-/// Writes [`curves`] to `curves.svg` in a folder, whole or not at all.
+/// Writes [`curves`] to `curves.svg` in a folder, completely or not at all.
 ///
 /// # Errors
 /// [`Error::Write`].
@@ -78,7 +78,7 @@ pub fn write_curves(folder: &Path, records: &[Record], axis: LossAxis) -> Result
     renamed.map(|()| place)
 }
 
-/// Means of neighbours, so that there are not too many points.
+/// Averages neighbours, so that there are not too many points.
 fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let size = points.len().div_ceil(MOST_POINTS).max(1);
     let mean = |points: &[(f64, f64)]| {

@@ -1,6 +1,7 @@
-//! How much memory the program has taken.
+//! The most memory that the program has taken.
 
-/// The most memory that the program has held at once, in bytes, where the operating system tells (Linux).
+/// The most memory that the program has held at once, in bytes. `None` where the operating system
+/// does not tell: only Linux does.
 pub fn peak_memory() -> Option<u64> {
     parse(&std::fs::read_to_string("/proc/self/status").ok()?)
 }

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: what was measured, a line of JSON each.
+//! `metrics.jsonl`: one measurement per line, as JSON.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -11,27 +11,27 @@ const FILE: &str = "metrics.jsonl";
 /// The longest line that is read, in bytes.
 const LONGEST_LINE: u64 = 1 << 16;
 
-/// What was measured at an update. A number that is not finite is `null` in the file.
+/// The measurements at an update. A number that is not finite is `null` in the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Record {
-    /// While learning.
+    /// On training data.
     Train {
         /// The update, counted from 1.
         step: u64,
         /// The epoch, counted from 0.
         epoch: u64,
-        /// What was minimised, a target token, in nats.
+        /// The loss per target token, in nats.
         #[serde(deserialize_with = "number")]
         loss: f64,
         /// The learning rate.
         learning_rate: f64,
-        /// The Euclidean norm of the gradient before it was shortened.
+        /// The Euclidean norm of the gradient before clipping.
         #[serde(deserialize_with = "number")]
         gradient_norm: f64,
         /// Source and target tokens learnt from since the training began.
         tokens: u64,
-        /// Source and target tokens a second.
+        /// Source and target tokens per second.
         #[serde(deserialize_with = "number")]
         tokens_per_second: f64,
         /// Seconds of work since the training began.
@@ -41,7 +41,7 @@ pub enum Record {
     Validation {
         /// The update after which it was measured.
         step: u64,
-        /// Cross-entropy a target token, in nats.
+        /// Cross-entropy per target token, in nats.
         #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "measured")]
         loss: Option<f64>,
         /// BLEU, 0 to 100.
@@ -50,7 +50,7 @@ pub enum Record {
         /// chrF2, 0 to 100.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         chrf: Option<f64>,
-        /// The share of translations that are the reference, in percent.
+        /// The share of translations that equal the reference, in percent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         accuracy: Option<f64>,
         /// Seconds of work since the training began.
@@ -62,7 +62,7 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<f64
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
-/// A number that is there, if only as `null`.
+/// A number that must be there, if only as `null`.
 fn measured<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> std::result::Result<Option<f64>, D::Error> {
@@ -78,7 +78,7 @@ impl Record {
     }
 }
 
-/// The file, being added to.
+/// The file, open for appending.
 #[derive(Debug)]
 pub struct Metrics {
     path: PathBuf,
@@ -86,12 +86,12 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Opens `metrics.jsonl` in a folder, for a training that goes on after update `step`: what the file says
-    /// of later updates, which are now done again, is taken out. With 0 it begins anew.
+    /// Opens `metrics.jsonl` in a folder, for a training that resumes after update `step`. Lines of
+    /// later updates, which are now repeated, are removed. With 0 the file is emptied.
     ///
     /// # Errors
-    /// [`Error::Read`] or [`Error::Write`]; [`Error::Metrics`] for a line that is none of ours, which is left
-    /// as it is.
+    /// [`Error::Read`] or [`Error::Write`]; [`Error::Metrics`] for a line of another kind, and then
+    /// the file is unchanged.
     pub fn open(folder: &Path, step: u64) -> Result<Self> {
         let path = folder.join(FILE);
         let failed = |action| {
@@ -117,11 +117,11 @@ impl Metrics {
         Ok(Metrics { path, file })
     }
 
-    /// What `metrics.jsonl` in a folder says; nothing if there is none. A last line without its end, left by
-    /// a program that was killed, does not count.
+    /// The records of `metrics.jsonl` in a folder; none if there is no such file. A last line
+    /// without an end, which a killed program has left, is ignored.
     ///
     /// # Errors
-    /// [`Error::Read`]; [`Error::Metrics`] for a line that is none of ours.
+    /// [`Error::Read`]; [`Error::Metrics`] for a line of another kind.
     pub fn read(folder: &Path) -> Result<Vec<Record>> {
         let path = folder.join(FILE);
         let failed = |source| Error::Read { path: path.clone(), source };
@@ -157,7 +157,7 @@ impl Metrics {
     /// # Errors
     /// [`Error::Write`].
     pub fn add(&mut self, record: &Record) -> Result<()> {
-        // In one piece, so that a reader never sees half a line.
+        // One write, so that a reader never sees half a line.
         self.file.write_all(line(record).as_bytes()).map_err(|source| Error::Write {
             action: "write",
             path: self.path.clone(),
@@ -167,6 +167,6 @@ impl Metrics {
 }
 
 fn line(record: &Record) -> String {
-    // A struct of numbers can always be said in JSON.
+    // A struct of numbers always serialises.
     serde_json::to_string(record).unwrap_or_default() + "\n"
 }

@@ -1,4 +1,4 @@
-//! What a training tells: measurements in a file of lines, for TensorBoard, as a picture, and as it goes.
+//! Reports: measurements as JSON lines, for TensorBoard and as a picture; and the progress.
 
 mod chart;
 mod curves;

@@ -1,4 +1,5 @@
-//! Event files for TensorBoard: records of TensorFlow's format, each an `Event` in protocol buffers.
+//! Event files for TensorBoard: records in TensorFlow's format, each an `Event` in protocol
+//! buffers.
 //!
 //! The formats are described in TensorFlow's `record_writer.h`, `event.proto` and `summary.proto`.
 
@@ -8,7 +9,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// A file of events, being added to.
+/// A file of events, open for appending.
 #[derive(Debug)]
 pub struct EventFile {
     path: PathBuf,
@@ -16,8 +17,8 @@ pub struct EventFile {
 }
 
 impl EventFile {
-    /// Begins a file of its own in `tensorboard` in a folder, for a training that goes on after update
-    /// `step`: TensorBoard then forgets what earlier files say of later updates.
+    /// Creates a new file in the folder `tensorboard`, for a training that resumes after update
+    /// `step`. TensorBoard then ignores the later updates of earlier files.
     ///
     /// # Errors
     /// [`Error::Write`].
@@ -71,7 +72,7 @@ fn record(data: &[u8]) -> Vec<u8> {
     [&length[..], &sum(&length), data, &sum(data)].concat()
 }
 
-/// A checksum of data that holds checksums itself says little. So they are stored in a disguise.
+/// TensorFlow's masked CRC: the CRC of data that contains CRCs itself would detect little.
 fn masked(checksum: u32) -> u32 {
     checksum.rotate_right(15).wrapping_add(0xa282_ead8)
 }
@@ -81,7 +82,7 @@ fn version(time: f64) -> Vec<u8> {
     [&double(1, time)[..], &bytes(3, b"brain.Event:2")].concat()
 }
 
-/// The event that says that a training goes on with update `step`.
+/// The event that says that a training resumes at update `step`.
 fn restart(time: f64, step: u64) -> Vec<u8> {
     const START: u64 = 1;
     let session = integer(1, START);
@@ -95,7 +96,7 @@ fn scalar(time: f64, step: u64, name: &str, value: f32) -> Vec<u8> {
     [&double(1, time)[..], &integer(2, step), &bytes(5, &summary)].concat()
 }
 
-/// How a field's value is stored.
+/// The wire type of a field.
 #[derive(Clone, Copy)]
 enum Wire {
     Varint = 0,
@@ -108,7 +109,7 @@ fn tag(field: u64, wire: Wire) -> Vec<u8> {
     varint(field << 3 | wire as u64)
 }
 
-/// Seven bits a byte, the lowest first; the highest bit says that more follow.
+/// Seven bits per byte, the lowest first; the highest bit says that more bytes follow.
 fn varint(mut value: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     while value >= 0x80 {
@@ -135,8 +136,8 @@ fn bytes(field: u64, value: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// These bytes were read back with the `tensorboard` package for Python, version 2.21.0, which checks the
-    /// sums and found the values below.
+    /// These bytes were read back with the `tensorboard` package for Python, version 2.21.0, which
+    /// checks the sums and found the values below.
     #[test]
     fn bytes_that_tensorboard_has_read() {
         let time = 1_700_000_000.5;

@@ -22,7 +22,8 @@ pub(super) fn write(folder: &Path, weights: Weights, prepared: &Prepared) -> Res
     Ok(copy_tokenizer(&prepared.tokenizer_folder, folder)?)
 }
 
-/// The mean of the learnt parameters of checkpoints, or of their averages over updates where those are kept.
+/// The mean of the trained parameters of checkpoints, or of their moving averages where those are
+/// kept.
 ///
 /// # Errors
 /// A checkpoint that cannot be used, or that is of another model.

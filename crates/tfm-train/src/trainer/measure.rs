@@ -1,4 +1,4 @@
-//! What a model in training is worth: its loss on pairs it has not learnt from, and its translations.
+//! Validation of a model in training: its loss on validation data, and its translations.
 
 use super::Device;
 use super::prepare::Prepared;
@@ -43,7 +43,7 @@ pub(super) fn borrowed(pairs: &[[Vec<u32>; 2]]) -> Vec<Example<'_>> {
 /// Measures the learner's weights on the validation data.
 ///
 /// # Errors
-/// As of [`Learner::validate`] and the search.
+/// Those of [`Learner::validate`] and of the search.
 pub(super) fn measure(
     learner: &mut Learner,
     prepared: &Prepared,
@@ -119,7 +119,7 @@ fn scheduler(weights: Weights, prepared: &Prepared, device: Device<'_>) -> Resul
     Ok(Scheduler::new(&session, &prepared.config, Numerics::default(), &settings)?)
 }
 
-/// All parameters of the trained model, low-rank changes merged in.
+/// All parameters of the trained model, with low-rank changes merged in.
 pub(super) fn trained(mut weights: Weights, prepared: &Prepared) -> Overlay {
     if let Some(adapters) = &prepared.learning.adapters {
         for (name, _) in tfm_model::learnable(&prepared.config) {

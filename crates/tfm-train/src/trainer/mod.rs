@@ -35,7 +35,7 @@ pub struct Device<'a> {
 /// The folder, inside that of the training, where the trained model is written.
 const MODEL: &str = "model";
 
-/// Batches that are loaded ahead.
+/// How many batches are loaded ahead.
 const AHEAD: usize = 8;
 
 /// One update, as it is reported.
@@ -45,11 +45,11 @@ pub struct Update {
     pub number: u64,
     /// The epoch, counted from 0.
     pub epoch: u64,
-    /// What it saw.
+    /// Its numbers.
     pub outcome: Outcome,
     /// The learning rate.
     pub learning_rate: f64,
-    /// Source and target tokens learnt from so far.
+    /// Source and target tokens so far.
     pub tokens: u64,
     /// How long it took, in seconds.
     pub seconds: f64,
@@ -58,15 +58,15 @@ pub struct Update {
 /// Why a training ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// As long as it was to be.
+    /// It reached its last update or epoch.
     Done,
-    /// No measurement was better than the best for as long as was asked.
+    /// No score was better than the best for as long as `patience` allows.
     EarlyStop,
-    /// It was asked to stop.
+    /// The caller asked it to stop.
     Stopped,
 }
 
-/// What is left of a training.
+/// The result of a training.
 #[derive(Debug, Clone)]
 pub struct Finished {
     /// Why it ended.
@@ -75,17 +75,17 @@ pub struct Finished {
     pub updates: u64,
     /// The last checkpoint.
     pub checkpoint: PathBuf,
-    /// The model, if the training came to its end.
+    /// The folder of the model, if the training was not stopped.
     pub model: Option<PathBuf>,
 }
 
-/// Trains as `config` says. With `resume` it goes on from the last whole checkpoint in the output folder, bit
-/// for bit as if it had not stopped. When `stop` becomes true the update under way is finished, a checkpoint
-/// written, and the training ends. The training tells `observer` how far it is.
+/// Trains as `config` says. With `resume` it continues from the last complete checkpoint in the
+/// output folder, bit for bit as if it had not stopped. When `stop` becomes true, it finishes the
+/// current update, writes a checkpoint and ends. It reports its progress to `observer`.
 ///
 /// # Errors
-/// What is wrong with configuration, data or model, before any work; [`Error::NotFinite`]; a checkpoint that
-/// cannot be written, and then the one before it is whole.
+/// Faults of the configuration, the data or the model, before any work; [`Error::NotFinite`]; a
+/// checkpoint that cannot be written, and then the one before it is complete.
 pub fn train(
     config: &TrainConfig,
     resume: bool,
@@ -113,7 +113,7 @@ pub fn train(
     training.run(device, stop, &mut reporter)
 }
 
-/// A training under way.
+/// A training that runs.
 struct Training<'a> {
     config: &'a TrainConfig,
     prepared: &'a Prepared,
@@ -146,7 +146,7 @@ impl<'a> Training<'a> {
         Ok(Training { config, prepared, learner, state, unsaved: true })
     }
 
-    /// Goes to the last whole checkpoint, if there is one.
+    /// Restores the last complete checkpoint, if there is one.
     fn resume(&mut self, reporter: &mut Reporter<'_>) -> Result<()> {
         let output = &self.config.run.output;
         let latest = checkpoint::latest_good(output)?;
@@ -154,7 +154,7 @@ impl<'a> Training<'a> {
             reporter.note(&refused.to_string());
         }
         let Some((folder, loaded)) = latest.found else {
-            // None is whole: to begin anew is the person's decision.
+            // No checkpoint is complete: only the user may decide to begin anew.
             if let Some(refused) = latest.refused.into_iter().next() {
                 return Err(refused);
             }
@@ -284,7 +284,7 @@ impl<'a> Training<'a> {
         reporter.measured(self.state.step, &measured)
     }
 
-    /// Writes a checkpoint, unless the last one says all.
+    /// Writes a checkpoint, unless nothing has changed since the last one.
     fn save(&mut self) -> Result<PathBuf> {
         let (output, keep) = (&self.config.run.output, &self.config.checkpoint);
         if !self.unsaved {
@@ -307,8 +307,8 @@ impl<'a> Training<'a> {
         Ok(folder)
     }
 
-    /// Writes the model: after an early stop that of the best checkpoint, if it is kept; else the mean of the
-    /// last checkpoints, where that is asked for.
+    /// Writes the model: after an early stop the best checkpoint, if it is kept; else the mean of
+    /// the last checkpoints, where the configuration asks for it; else the current weights.
     fn export(&mut self, ended: Ended, reporter: &mut Reporter<'_>) -> Result<PathBuf> {
         let output = &self.config.run.output;
         let folder = output.join(MODEL);

@@ -1,4 +1,4 @@
-//! From a configuration to all that a training needs: tokeniser, model, data, first weights.
+//! Prepares a training from its configuration: tokeniser, model, data, first weights.
 
 use crate::config::{
     Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe,
@@ -21,32 +21,32 @@ use tfm_model::{
 use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
 use tfm_text::{Sampling, Tokenizer};
 
-/// The folder, inside that of the training, where a tokeniser made for it lies.
+/// The subfolder of the output folder for a tokeniser that the training has learned.
 const TOKENIZER: &str = "tokenizer";
 
-/// All that a training works with.
+/// Everything that a training works with.
 pub struct Prepared {
     /// Whose names its files have.
     pub family: &'static Family,
     /// What the model computes.
     pub config: Arc<Config>,
-    /// How it generates.
+    /// Its generation settings.
     pub generation: GenerationOptions,
     /// The tokeniser.
     pub tokenizer: Arc<Tokenizer>,
-    /// Where its files lie.
+    /// The folder of its files.
     pub tokenizer_folder: PathBuf,
-    /// What is learnt from.
+    /// The training data.
     pub training: Arc<Pairs>,
-    /// What is measured on.
+    /// The validation data.
     pub validation: Option<Pairs>,
-    /// What is learnt.
+    /// Which parameters are trained, and dropout.
     pub learning: Learning,
-    /// How.
+    /// The optimiser and its settings.
     pub method: Method,
-    /// The learnt parameters before the first update.
+    /// The trained parameters before the first update.
     pub weights: Weights,
-    /// All others.
+    /// All other parameters.
     pub fixed: Arc<dyn ParameterSource>,
 }
 
@@ -57,10 +57,10 @@ impl Prepared {
         Description { family: self.family, config, generation }
     }
 
-    /// Makes or opens what `config` names. `say` is told what takes long.
+    /// Makes or opens what `config` names. `say` is told of work that takes long.
     ///
     /// # Errors
-    /// What cannot be read, made or used, before any training.
+    /// Anything that cannot be read, made or used.
     pub fn new(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<Self> {
         let tokenizer_folder = tokenizer_folder(config, say)?;
         let tokenizer = Tokenizer::from_dir(&tokenizer_folder)?;
@@ -115,7 +115,7 @@ impl Prepared {
         if let Some(validation) = &validation {
             check_fits(validation, &model, config.batch.tokens)?;
         }
-        // What is new but not learnt is read as what is not learnt.
+        // New weights that are not trained are read like all other frozen ones.
         let fixed: Arc<dyn ParameterSource> =
             Arc::new(Overlay { config: model.clone(), weights: weights.clone(), rest: fixed });
         let method = method(config, &model);
@@ -135,7 +135,7 @@ impl Prepared {
     }
 }
 
-/// What a model from nothing reads besides what it learns: position tables, and zeros.
+/// The parameters of a new model that are not trained: position tables, and a zero bias.
 struct Computed(Config);
 
 impl ParameterSource for Computed {
@@ -151,7 +151,7 @@ impl ParameterSource for Computed {
     }
 }
 
-/// The folder of the tokeniser, which is made if the training asks for one and has none yet.
+/// The folder of the tokeniser, which is learned if the training asks for one and has none yet.
 fn tokenizer_folder(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<PathBuf> {
     let recipe = match &config.tokenizer.origin {
         TokenizerOrigin::Directory(folder) => return Ok(folder.clone()),
@@ -199,7 +199,7 @@ fn make_tokenizer(
     Ok(write_marian(folder, vocabularies)?)
 }
 
-/// Sizes as the configuration counts them, `<pad>` among them.
+/// Sizes as the configuration counts them, with `<pad>`.
 fn with_padding(error: tfm_text::Error) -> tfm_text::Error {
     use tfm_text::Error::{VocabularyTooLarge, VocabularyTooSmall};
     match error {
@@ -225,7 +225,7 @@ fn special_tokens(tokenizer: &Tokenizer) -> Result<SpecialTokens> {
     Ok(SpecialTokens { bos, eos: vec![eos], pad: Some(pad), decoder_start })
 }
 
-/// How a model from nothing generates: beam 4, its padding banned.
+/// The generation settings of a new model: beam 4, padding banned.
 fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationOptions {
     GenerationOptions {
         num_beams: 4,
@@ -353,7 +353,7 @@ fn longest_pair(model: &Config) -> usize {
     model.source.longest_sequence().min(model.target.longest_sequence())
 }
 
-/// Checks that validation pairs have positions, and fit a batch.
+/// Checks that validation pairs fit the positions of the model and a batch.
 fn check_fits(pairs: &Pairs, model: &Config, batch_tokens: usize) -> Result<()> {
     for pair in 0..pairs.len() {
         let [source, target] = pairs.tokens(pair);
@@ -390,7 +390,7 @@ fn check_scopes(config: &TrainConfig, model: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Scopes, in which `*` stands for each of a stack's layers.
+/// Expands `*` in scopes, which stands for each layer of a stack.
 fn scopes(patterns: &[String], model: &Config) -> Vec<String> {
     let layers = |pattern: &String| match pattern.split_once('*') {
         Some((before, after)) => {

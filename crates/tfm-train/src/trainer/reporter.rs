@@ -1,4 +1,4 @@
-//! What a training tells: to its output folder, and to whoever watches it.
+//! Reports of a training: to its output folder, and to its observer.
 
 use super::{Measured, Update};
 use crate::config::{Metric, TrainConfig};
@@ -13,9 +13,9 @@ pub(super) struct Reporter<'a> {
     output: PathBuf,
     observer: &'a mut dyn Observer,
     speed: Speed,
-    /// Opened with the first update, when nothing can refuse the training any more.
+    /// Opened at the first update, when all checks have passed.
     files: Option<(Metrics, EventFile)>,
-    /// The update that the training goes on after.
+    /// The update that the training resumes after.
     begin: u64,
     /// Seconds of work so far.
     seconds: f64,
@@ -38,17 +38,17 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Tells something that a person should know.
+    /// Tells the observer something that a person should know.
     pub(super) fn note(&mut self, text: &str) {
         self.observer.note(text);
     }
 
-    /// The training goes on after this update, and so many seconds of work.
+    /// The training resumes after this update and this many seconds of work.
     pub(super) fn resumed(&mut self, update: u64, seconds: f64) {
         (self.begin, self.seconds) = (update, seconds);
     }
 
-    /// An update was made.
+    /// Reports an update.
     pub(super) fn updated(&mut self, update: &Update) -> Result<()> {
         self.seconds += update.seconds;
         self.speed.update(update.number, update.tokens);
@@ -84,7 +84,7 @@ impl<'a> Reporter<'a> {
         events.scalar(update.number, "tokens_per_second", speed)
     }
 
-    /// The model was measured.
+    /// Reports a validation.
     pub(super) fn measured(&mut self, update: u64, measured: &Measured) -> Result<()> {
         let record = Record::Validation {
             step: update,

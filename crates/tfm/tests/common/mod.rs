@@ -19,8 +19,8 @@ pub(crate) fn fixture(name: &str) -> PathBuf {
     root().join("crates/tfm/tests/fixtures").join(name)
 }
 
-/// A path in the large test data: where `TFM_TEST_DATA` points, else `../shared`. `None`, and a line that
-/// says so, where it is absent.
+/// A path in the large test data: where `TFM_TEST_DATA` points, else `../shared`. `None`, and a
+/// line that says so, where it is absent.
 pub(crate) fn test_data(path: &str) -> Option<PathBuf> {
     let base =
         std::env::var_os("TFM_TEST_DATA").map_or_else(|| root().join("../shared"), PathBuf::from);
