@@ -119,7 +119,9 @@ fn trained(found: &[Found]) -> String {
     let sentences = found[0].1.entries[0].runs.first().map_or(0, |run| run.sentences);
     let mut text = format!(
         "\n### A trained model, the Tatoeba test split\n\n\
-         `{}`: d 256, 3 + 3 layers, 4 heads, feed-forward 512, 8,001 tokens; {sentences} sentences from text to text.\n\
+         The reference checkpoint, `{}` of the test data (the bundled model has its name and half its\n\
+         vocabulary): d 256, 3 + 3 layers, 4 heads, feed-forward 512, 8,001 tokens; {sentences} sentences\n\
+         from text to text.\n\
          Whole process: with its start, loading and warming up.\n\n\
          | work | program | sentences/s | ratio | asked for | BLEU | peak MB | MB ratio | whole process, s |\n\
          |---|---|---|---|---|---|---|---|---|\n",

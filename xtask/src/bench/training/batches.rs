@@ -62,7 +62,7 @@ pub(super) fn workloads(data: &Path) -> Outcome<Vec<Workload>> {
         Workload {
             name: "small, alike",
             description: "the reference checkpoint's shape (d 256, 3+3 layers, ffn 512, V 8,001), batches \
-                          of up to 4,096 tokens whose pairs are of like length.",
+                          of up to 4,096 tokens whose pairs have similar lengths.",
             warmup: 2,
             steps: 12,
             file: "small-alike",
@@ -71,7 +71,7 @@ pub(super) fn workloads(data: &Path) -> Outcome<Vec<Workload>> {
         },
         Workload {
             name: "small, mixed",
-            description: "the same, batches of up to 4,096 tokens whose pairs are as chance has them.",
+            description: "the same, randomly composed batches of up to 4,096 tokens.",
             warmup: 2,
             steps: 8,
             file: "small-mixed",
@@ -80,8 +80,8 @@ pub(super) fn workloads(data: &Path) -> Outcome<Vec<Workload>> {
         },
         Workload {
             name: "base, mixed",
-            description: "transformer-base (d 512, 6+6 layers, ffn 2,048, V 8,001), batches of 32 pairs as chance \
-                          has them.",
+            description: "transformer-base (d 512, 6+6 layers, ffn 2,048, V 8,001), randomly composed \
+                          batches of 32 pairs.",
             warmup: 2,
             steps: 10,
             file: "base-mixed",
@@ -123,7 +123,7 @@ impl Workload {
     }
 }
 
-/// Pairs of the training split, drawn by chance: the file has short ones first.
+/// Random pairs of the training split: the file has short ones first.
 fn draw(data: &Path) -> Outcome<Vec<Pair>> {
     let path = data.join(PAIRS);
     let fault = |problem: String| format!("{}: {problem}", path.display());
