@@ -53,7 +53,7 @@ impl Fields {
     }
 
     /// What `read` makes of the field's value; where it makes nothing, that is a fault.
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         field: &str,
         expected: &str,
@@ -160,7 +160,7 @@ fn token(value: &Value) -> Option<u32> {
 }
 
 /// The value as JSON, cut where it is long.
-fn excerpt(value: &Value) -> String {
+pub(super) fn excerpt(value: &Value) -> String {
     const LONGEST: usize = 60;
     let text = value.to_string();
     match text.char_indices().nth(LONGEST) {

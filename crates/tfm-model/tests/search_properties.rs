@@ -318,17 +318,27 @@ fn options_that_make_no_sense_are_named() {
     assert_eq!(check(|options| options.num_return_sequences = 0), n_best(0));
     let infinite = Err(OptionsError::LengthPenalty(f64::INFINITY));
     assert_eq!(check(|options| options.length_penalty = f64::INFINITY), infinite);
-    let too_small = Err(OptionsError::RepetitionPenalty(0.5));
-    assert_eq!(check(|options| options.repetition_penalty = 0.5), too_small);
+    let penalty = |value| {
+        let (option, range) = ("repetition_penalty", "a finite number above 0");
+        Err(OptionsError::Range { option, value, range })
+    };
+    assert_eq!(check(|options| options.repetition_penalty = 0.0), penalty(0.0));
+    assert_eq!(check(|options| options.repetition_penalty = 0.5), Ok(()));
     let no_room = Err(OptionsError::MaxLength { max: 10, prefix: 10 });
     assert_eq!(check(|options| options.prefix = vec![3; 10]), no_room);
     let crossed = Err(OptionsError::MinLength { min: 11, max: 10 });
     assert_eq!(check(|options| options.min_length = 12), crossed);
-    let empty = Err(OptionsError::EmptyBan { index: 1 });
+    let empty = Err(OptionsError::EmptySequence { option: "bad_words_ids", index: 1 });
     assert_eq!(check(|options| options.bad_words_ids = vec![vec![1], vec![]]), empty);
     let unknown = |role| Err(OptionsError::OutOfVocabulary { role, token: 100, vocabulary: 100 });
-    assert_eq!(check(|options| options.forced_bos_token_id = Some(100)), unknown("forced first"));
-    assert_eq!(check(|options| options.bad_words_ids = vec![vec![1, 100]]), unknown("banned"));
+    assert_eq!(
+        check(|options| options.forced_bos_token_id = Some(100)),
+        unknown("forced_bos_token_id")
+    );
+    assert_eq!(
+        check(|options| options.bad_words_ids = vec![vec![1, 100]]),
+        unknown("bad_words_ids")
+    );
 }
 
 #[test]

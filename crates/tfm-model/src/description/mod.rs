@@ -1,6 +1,7 @@
 //! What `config.json` and `generation_config.json` say together.
 
 mod generation;
+pub mod settings;
 
 use crate::config::{Config, SpecialTokens};
 use crate::families::{Family, TensorSlice};

@@ -57,12 +57,4 @@ impl History {
             Some(entry)
         })
     }
-
-    /// Puts the tokens up to `node` into `tokens`, the start token first.
-    pub(super) fn read(&self, node: Node, tokens: &mut Vec<u32>) {
-        tokens.clear();
-        tokens.extend(self.back(node).map(|entry| entry.token));
-        tokens.push(self.token(Self::ROOT));
-        tokens.reverse();
-    }
 }

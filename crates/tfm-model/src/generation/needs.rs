@@ -12,6 +12,9 @@ pub enum Output {
         /// Whether the logarithm of the sum of the row's exponentiated logits comes with them.
         normalizers: bool,
     },
+    /// All logits, in the order of the tokens, or, with a shortlist, those of the tokens of the
+    /// list, in any order. Nothing is banned.
+    Row,
 }
 
 /// What a search has to be shown of each live hypothesis before its next step.
@@ -28,15 +31,26 @@ pub struct Needs {
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Rows<'a> {
     /// `[live, width]`: logits or log-probabilities of the best tokens of each row, best first, of
-    /// equals the lower id first; −∞ for those of [`static_bans`](super::static_bans).
+    /// equals the lower id first; −∞ for those of [`static_bans`](super::static_bans). Or the whole
+    /// row.
     pub values: &'a [f32],
-    /// `[live, width]`: the tokens.
+    /// `[live, width]`: the tokens. Empty where there are all, in their order.
     pub ids: &'a [i32],
     /// Candidates of each row.
     pub width: usize,
-    /// `[live]`: the logarithms of the sums of the rows' exponentiated logits, where they were asked
-    /// for; else empty.
+    /// `[live]`: the logarithms of the sums of the rows' exponentiated logits, where they were
+    /// asked for; else empty.
     pub normalizers: &'a [f32],
+}
+
+impl<'a> Rows<'a> {
+    /// The values and the tokens of a live hypothesis.
+    pub(super) fn row(&self, number: usize) -> Option<(&'a [f32], &'a [i32])> {
+        let width = self.width.max(1);
+        let range = number * width..(number + 1) * width;
+        let ids = if self.ids.is_empty() { Some(&[][..]) } else { self.ids.get(range.clone()) };
+        Some((self.values.get(range)?, ids?))
+    }
 }
 
 /// A row holds what no model should compute: NaN, or infinities that are no bans.

@@ -1,6 +1,7 @@
-//! What a search is asked for, and what can't be asked for.
+//! What is asked for.
 
-use thiserror::Error;
+/// `top_h` looks at so many of the most probable tokens.
+pub(super) const ENTROPY_TOKENS: usize = 100;
 
 /// When a beam search may stop although live hypotheses remain. It never does before as many
 /// hypotheses are finished as there are beams.
@@ -19,8 +20,8 @@ pub enum EarlyStopping {
 }
 
 /// What to generate, by the names and with the meaning of `GenerationConfig` of Hugging Face
-/// `transformers`. A model's own settings (`generation_config.json`) are such options, and so is what
-/// a request asks for.
+/// `transformers`. A model's own settings (`generation_config.json`) are such options, and so is
+/// what a request asks for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GenerationOptions {
     /// The token the decoder starts with. It is no part of the output, but repetitions of it count.
@@ -60,13 +61,48 @@ pub struct GenerationOptions {
     pub bad_words_ids: Vec<Vec<u32>>,
     /// No n-gram of this size is generated twice; 0 for no such limit.
     pub no_repeat_ngram_size: usize,
-    /// Log-probabilities of tokens that occurred are multiplied by this; at least 1, which changes
-    /// nothing.
+    /// No n-gram of this size of the source is generated; 0 for no such limit.
+    pub encoder_no_repeat_ngram_size: usize,
+    /// What logits (in beam search log-probabilities) of tokens that occurred are divided by, or
+    /// multiplied by if they are negative: above 1 for fewer repetitions, 1 changes nothing.
     pub repetition_penalty: f64,
-    /// Whether log-probabilities are normalised again among the tokens that are not banned outright.
-    /// Whoever computes a step's candidates sees to it: the bans of [`static_bans`] then go before
-    /// the softmax.
+    /// As `repetition_penalty`, the other way round, of the source's tokens: above 1 for more of
+    /// them.
+    pub encoder_repetition_penalty: f64,
+    /// What is added to the last token of a sequence where the others stand before it.
+    pub sequence_bias: Vec<(Vec<u32>, f64)>,
+    /// Tokens that are not generated.
+    pub suppress_tokens: Vec<u32>,
+    /// Tokens that are not generated first.
+    pub begin_suppress_tokens: Vec<u32>,
+    /// The number of new tokens from which on ends of sequence become more probable, and the base
+    /// of their growth.
+    pub exponential_decay_length_penalty: Option<(usize, f64)>,
+    /// Whether log-probabilities are normalised again among the tokens that are not banned
+    /// outright. Whoever computes a step's candidates sees to it: the bans of [`static_bans`] then
+    /// go before the softmax.
     pub renormalize_logits: bool,
+    /// Whether tokens are drawn by their probabilities instead of being searched for.
+    pub do_sample: bool,
+    /// What is drawn. The same seed gives the same text.
+    pub seed: u64,
+    /// What logits are divided by before a token is drawn: below 1 for more probable tokens.
+    pub temperature: f64,
+    /// A token is drawn among so many of the most probable; 0 for all.
+    pub top_k: usize,
+    /// A token is drawn among the most probable ones that have this share of all probability.
+    pub top_p: f64,
+    /// A token is drawn among those that have at least this share of the greatest probability.
+    pub min_p: Option<f64>,
+    /// A token is drawn among those of most typical information that have this share of all
+    /// probability.
+    pub typical_p: f64,
+    /// A token is drawn among the most probable ones that make up this share of the entropy.
+    pub top_h: Option<f64>,
+    /// A token is drawn among those with at least this probability; 0 for all.
+    pub epsilon_cutoff: f64,
+    /// As `epsilon_cutoff`, with a bound that is lower where the entropy is high; 0 for all.
+    pub eta_cutoff: f64,
     /// Whether scores are wanted. Greedy search finds the same tokens faster without: which is the
     /// most probable is known without the probabilities. All are then 0.
     pub scores: bool,
@@ -91,14 +127,30 @@ impl GenerationOptions {
             forced_eos_token_id: Vec::new(),
             bad_words_ids: Vec::new(),
             no_repeat_ngram_size: 0,
+            encoder_no_repeat_ngram_size: 0,
             repetition_penalty: 1.0,
+            encoder_repetition_penalty: 1.0,
+            sequence_bias: Vec::new(),
+            suppress_tokens: Vec::new(),
+            begin_suppress_tokens: Vec::new(),
+            exponential_decay_length_penalty: None,
+            do_sample: false,
+            seed: 0,
+            temperature: 1.0,
+            top_k: 50,
+            top_p: 1.0,
+            min_p: None,
+            typical_p: 1.0,
+            top_h: None,
+            epsilon_cutoff: 0.0,
+            eta_cutoff: 0.0,
             renormalize_logits: false,
             scores: true,
         }
     }
 
-    /// The most tokens after the start token, those of the prefix included, for a model with so many
-    /// positions: at least 1.
+    /// The most tokens after the start token, those of the prefix included, for a model with so
+    /// many positions: at least 1.
     pub fn longest(&self, positions: usize) -> usize {
         let new = self.max_new_tokens.map(|new| new.saturating_add(self.prefix.len()));
         let all = self.max_length.map(|length| length.saturating_sub(1));
@@ -112,56 +164,27 @@ impl GenerationOptions {
         new.unwrap_or(self.min_length.saturating_sub(1))
     }
 
-    /// Checks the options for a model with `vocabulary` target tokens and so many `positions`.
-    ///
-    /// # Errors
-    /// The first option that makes no sense, and what it may be.
-    pub fn validate(&self, vocabulary: usize, positions: usize) -> Result<(), OptionsError> {
-        let (longest, shortest) = (self.longest(positions), self.shortest());
-        if self.num_beams == 0 {
-            return Err(OptionsError::NoBeams);
-        }
-        if !(1..=self.num_beams).contains(&self.num_return_sequences) {
-            let (n_best, beams) = (self.num_return_sequences, self.num_beams);
-            return Err(OptionsError::NBest { n_best, beams });
-        }
-        if !self.length_penalty.is_finite() {
-            return Err(OptionsError::LengthPenalty(self.length_penalty));
-        }
-        if !(self.repetition_penalty.is_finite() && self.repetition_penalty >= 1.0) {
-            return Err(OptionsError::RepetitionPenalty(self.repetition_penalty));
-        }
-        if self.prefix.len() >= longest {
-            return Err(OptionsError::MaxLength { max: longest, prefix: self.prefix.len() });
-        }
-        if shortest > longest {
-            return Err(OptionsError::MinLength { min: shortest, max: longest });
-        }
-        if let Some(index) = self.bad_words_ids.iter().position(Vec::is_empty) {
-            return Err(OptionsError::EmptyBan { index });
-        }
-        let lists = [
-            ("the decoder's start", std::slice::from_ref(&self.decoder_start_token_id)),
-            ("end of sequence", &self.eos_token_id),
-            ("prefix", &self.prefix),
-            ("forced first", self.forced_bos_token_id.as_slice()),
-            ("forced last", &self.forced_eos_token_id),
-        ];
-        let banned = self.bad_words_ids.iter().map(|sequence| ("banned", sequence.as_slice()));
-        for (role, tokens) in lists.into_iter().chain(banned) {
-            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocabulary) {
-                return Err(OptionsError::OutOfVocabulary { role, token, vocabulary });
-            }
-        }
-        Ok(())
-    }
-
     /// Whether the search ranks tokens by their probabilities. If not, logits will do.
     pub(crate) fn needs_probabilities(&self) -> bool {
         self.scores
             || self.num_beams > 1
             || self.renormalize_logits
-            || self.repetition_penalty != 1.0
+            || self.do_sample
+            || self.penalises()
+            || !self.sequence_bias.is_empty()
+    }
+
+    /// Whether logits are changed in a way that depends on more than their differences.
+    pub(super) fn penalises(&self) -> bool {
+        self.repetition_penalty != 1.0
+            || self.encoder_repetition_penalty != 1.0
+            || self.exponential_decay_length_penalty.is_some()
+    }
+
+    /// How many of the most probable tokens a token is drawn from; where it is drawn from all, 1.
+    pub(super) fn drawn_from(&self) -> usize {
+        let of_entropy = if self.top_h.is_some() { ENTROPY_TOKENS } else { 0 };
+        self.top_k.max(of_entropy)
     }
 
     /// The tokens one of which must follow `length` tokens where there are to be `longest` at most,
@@ -179,13 +202,6 @@ impl GenerationOptions {
         }
     }
 
-    /// Whether anything but the minimum length changes log-probabilities by what went before.
-    pub(super) fn watches_history(&self) -> bool {
-        self.repetition_penalty != 1.0
-            || self.no_repeat_ngram_size > 0
-            || self.bad_words_ids.iter().any(|sequence| sequence.len() > 1)
-    }
-
     /// The score of a hypothesis with this sum of log-probabilities and so many tokens.
     pub(super) fn score(&self, sum: f32, length: usize) -> f32 {
         let generated = length.saturating_sub(self.prefix.len()).max(1);
@@ -193,71 +209,17 @@ impl GenerationOptions {
     }
 }
 
-/// The tokens that are banned whatever went before. They are to be given the log-probability −∞
-/// before the candidates of a step are chosen (after the softmax: bans do not change the other
-/// tokens' log-probabilities).
+/// The tokens that are banned whatever went before, ascending: where rows come with bans, they have
+/// the log-probability −∞ before the candidates of a step are chosen (after the softmax: bans do
+/// not change the other tokens' log-probabilities).
 pub fn static_bans(options: &GenerationOptions) -> Vec<u32> {
     let single = |sequence: &Vec<u32>| match sequence[..] {
         [token] if !options.eos_token_id.contains(&token) => Some(token),
         _ => None,
     };
-    options.bad_words_ids.iter().filter_map(single).collect()
-}
-
-/// Why options make no sense.
-#[derive(Debug, Clone, PartialEq, Error)]
-pub enum OptionsError {
-    /// No beams.
-    #[error("beams is 0: give at least 1 (1 is greedy search)")]
-    NoBeams,
-    /// More hypotheses asked for than there are, or none.
-    #[error("n-best is {n_best}: give 1 to {beams}, the number of beams, or more beams")]
-    NBest {
-        /// The hypotheses asked for.
-        n_best: usize,
-        /// The beams.
-        beams: usize,
-    },
-    /// Not a finite number.
-    #[error("the length penalty is {0}: give a finite number (1: by the length, 0: not at all)")]
-    LengthPenalty(f64),
-    /// Less than 1 or not finite.
-    #[error(
-        "the repetition penalty is {0}: give a finite number of at least 1 (1 changes nothing)"
-    )]
-    RepetitionPenalty(f64),
-    /// No token may be generated.
-    #[error(
-        "the maximum length is {max}, with a prefix of {prefix} tokens: give at least one token more"
-    )]
-    MaxLength {
-        /// The maximum length.
-        max: usize,
-        /// The prefix's length.
-        prefix: usize,
-    },
-    /// A minimum above the maximum.
-    #[error("the minimum length is {min}, above the maximum length {max}: lower it or raise that")]
-    MinLength {
-        /// The minimum length.
-        min: usize,
-        /// The maximum length.
-        max: usize,
-    },
-    /// A banned sequence without tokens.
-    #[error("banned sequence {index} (counted from 0) is empty: leave it out")]
-    EmptyBan {
-        /// Which one.
-        index: usize,
-    },
-    /// A token the model does not have.
-    #[error("the token {token} ({role}) is not in the vocabulary: give ids below {vocabulary}")]
-    OutOfVocabulary {
-        /// What it is for.
-        role: &'static str,
-        /// The token.
-        token: u32,
-        /// The vocabulary's size.
-        vocabulary: usize,
-    },
+    let words = options.bad_words_ids.iter().filter_map(single);
+    let mut bans: Vec<u32> = words.chain(options.suppress_tokens.iter().copied()).collect();
+    bans.sort_unstable();
+    bans.dedup();
+    bans
 }

@@ -2,8 +2,8 @@
 
 use super::history::{History, Node};
 use super::needs::{Needs, NotFinite, Output, Rows};
-use super::options::{EarlyStopping, GenerationOptions, static_bans};
-use super::processors::{RENORMALISING_MARGIN, RowEdits, RowRules};
+use super::options::{GenerationOptions, static_bans};
+use super::processors::{Edits, Past, Processor, RENORMALISING_MARGIN, processors};
 use super::ranking::{Candidate, Ranking};
 use super::settled::{Settled, Settling};
 use std::cmp::Ordering;
@@ -41,15 +41,17 @@ pub struct Hypothesis {
 
 /// A hypothesis within the search.
 #[derive(Debug, Clone, Copy)]
-struct Beam {
-    last: Node,
+pub(super) struct Beam {
+    pub(super) last: Node,
     /// Its tokens after the start token.
-    length: usize,
+    pub(super) length: usize,
     /// The sum of log-probabilities.
-    sum: f32,
+    pub(super) sum: f32,
     /// The sum divided by the length divisor; of finished ones only.
-    score: f32,
-    ended: bool,
+    pub(super) score: f32,
+    pub(super) ended: bool,
+    /// Which of the sequences that are sampled it is.
+    pub(super) sequence: usize,
 }
 
 /// What a search is for.
@@ -66,31 +68,37 @@ pub struct SearchInput<'a> {
 /// The search of one sequence.
 #[derive(Debug, Clone)]
 pub struct Search {
-    options: Arc<GenerationOptions>,
+    pub(super) options: Arc<GenerationOptions>,
+    /// See [`SearchInput::number`].
+    pub(super) number: u64,
     /// The most tokens of a hypothesis, and those that precede its end, after the start token.
-    longest: usize,
-    shortest: usize,
-    /// The tokens of [`static_bans`], ascending.
-    banned: Vec<u32>,
+    pub(super) longest: usize,
+    pub(super) shortest: usize,
+    /// The tokens of [`static_bans`].
+    pub(super) banned: Vec<u32>,
+    processors: Arc<[Box<dyn Processor>]>,
     history: History,
-    /// Best first; never more than there are beams.
-    live: Vec<Beam>,
+    /// Best first; never more than there are beams. Where they are sampled, in the order of their
+    /// numbers.
+    pub(super) live: Vec<Beam>,
     /// The live hypotheses of the step before.
-    previous: Vec<Beam>,
+    pub(super) previous: Vec<Beam>,
     /// Those of `previous` that `live` continue.
     parents: Vec<usize>,
-    /// Best first; never more than there are beams.
-    finished: Vec<Beam>,
+    /// Best first; never more than there are beams. Where they are sampled, as they ended.
+    pub(super) finished: Vec<Beam>,
     /// The tokens of live hypotheses after the start token.
-    length: usize,
+    pub(super) length: usize,
     /// Whether no step follows.
     done: bool,
-    /// For each live hypothesis; empty where history does not matter.
-    edits: Vec<RowEdits>,
-    ranking: Ranking,
+    /// For each live hypothesis its past and what follows from it; both empty where there are no
+    /// processors.
+    pasts: Vec<Past>,
+    pub(super) edits: Vec<Edits>,
+    /// Candidates that are ranked at each step.
+    pub(super) kept: usize,
+    pub(super) ranking: Ranking,
     settling: Settling,
-    /// Scratch: one hypothesis's tokens.
-    tokens: Vec<u32>,
 }
 
 impl Search {
@@ -102,13 +110,20 @@ impl Search {
             0 | 1 => 1,
             beams => beams.saturating_mul(1 + options.eos_token_id.len()),
         };
-        let start = Beam { last: History::ROOT, length: 0, sum: 0.0, score: 0.0, ended: false };
-        let mut banned = static_bans(options);
-        banned.sort_unstable();
+        let start = Beam {
+            last: History::ROOT,
+            length: 0,
+            sum: 0.0,
+            score: 0.0,
+            ended: false,
+            sequence: 0,
+        };
         let mut search = Search {
+            number: input.number,
             longest: options.longest(input.positions),
             shortest: options.shortest(),
-            banned,
+            banned: static_bans(options),
+            processors: processors(options, input.source).into(),
             options: options.clone(),
             history: History::new(options.decoder_start_token_id),
             live: vec![start],
@@ -117,10 +132,11 @@ impl Search {
             finished: Vec::new(),
             length: 0,
             done: false,
+            pasts: Vec::new(),
             edits: Vec::new(),
+            kept,
             ranking: Ranking::new(kept),
             settling: Settling::new(),
-            tokens: Vec::new(),
         };
         search.find_edits();
         search
@@ -153,11 +169,12 @@ impl Search {
     /// What [`Search::advance`] has to be shown to be exact.
     pub fn needs(&self) -> Needs {
         let options = &*self.options;
-        let output = if options.needs_probabilities() {
+        let output = if self.needs_whole_row() {
+            Output::Row
+        } else if options.needs_probabilities() {
             Output::LogProbabilities {
                 renormalized: options.renormalize_logits,
-                // Greedy search penalises logits, as `transformers` does there.
-                normalizers: options.num_beams <= 1 && options.repetition_penalty != 1.0,
+                normalizers: options.num_beams <= 1 && options.penalises(),
             }
         } else {
             Output::Logits
@@ -165,18 +182,26 @@ impl Search {
         Needs { output, candidates: self.candidates() }
     }
 
-    /// The beams and every end of sequence, and as many as history can take away.
-    fn candidates(&self) -> usize {
+    /// Whether a token may come next that is not among the best.
+    fn needs_whole_row(&self) -> bool {
+        let options = &*self.options;
+        let any = options.do_sample && options.top_k == 0;
+        self.forced().is_none() && (any || self.edits.iter().any(Edits::raises))
+    }
+
+    /// What may be picked, the beams and every end of sequence, and as many as rules can take away.
+    pub(super) fn candidates(&self) -> usize {
         if self.forced().is_some() {
             return 1;
         }
         let (beams, eos) = (self.options.num_beams, self.options.eos_token_id.len());
+        let picked = if self.options.do_sample { self.options.drawn_from() } else { beams };
         let eos = if beams > 1 || self.eos_banned() { eos } else { 0 };
-        let edits = self.edits.iter().map(RowEdits::len).max().unwrap_or(0);
+        let edits = self.edits.iter().map(Edits::len).max().unwrap_or(0);
         let edited = edits > 0 || self.eos_banned();
         let renormalize = self.options.renormalize_logits && edited;
         let margin = if renormalize { RENORMALISING_MARGIN } else { 0 };
-        beams.max(1) + eos + edits + margin
+        picked.max(1) + eos + edits + margin
     }
 
     /// Takes a step. `rows` are of the kind that [`Search::needs`] names, and have at least as many
@@ -186,33 +211,23 @@ impl Search {
     /// A row holds NaN, +∞, or −∞ alone where not everything is banned.
     pub fn advance(&mut self, rows: Rows<'_>) -> Result<Advance, NotFinite> {
         self.check(rows)?;
-        self.ranking.clear();
-        if self.forced().is_some() {
-            self.rank_forced();
+        Ok(if self.options.do_sample {
+            self.advance_samples(rows)
         } else {
-            let (width, needed) = (rows.width.max(1), self.candidates());
-            let lines = rows.values.chunks_exact(width).zip(rows.ids.chunks_exact(width));
-            for (beam, (log_probabilities, ids)) in lines.enumerate().take(self.live.len()) {
-                // In beam search it is log-probabilities that are penalised.
-                let greedy = self.options.num_beams <= 1;
-                let log_sum_exp = if greedy { rows.normalizers.get(beam) } else { None };
-                let log_sum_exp = log_sum_exp.copied().unwrap_or(0.0);
-                self.rank(beam, log_probabilities, ids, needed, log_sum_exp);
-            }
-        }
-        Ok(self.choose())
+            self.advance_beams(rows)
+        })
     }
 
     fn check(&self, rows: Rows<'_>) -> Result<(), NotFinite> {
-        let width = rows.width.max(1);
         let normal = |value: &f32| *value < f32::INFINITY; // nor is NaN
         if !rows.values.iter().fold(true, |all, value| all & normal(value)) {
             return Err(NotFinite);
         }
-        for (values, ids) in rows.values.chunks_exact(width).zip(rows.ids.chunks_exact(width)) {
+        let candidates = self.candidates();
+        let banned = |id: &i32| self.banned.binary_search(&(*id as u32)).is_ok();
+        for (values, ids) in (0..self.live.len()).map_while(|row| rows.row(row)) {
             let nothing = values.iter().all(|&value| value == f32::NEG_INFINITY);
-            let banned = |id: &i32| self.banned.binary_search(&(*id as u32)).is_ok();
-            if nothing && !ids.iter().take(self.candidates()).all(banned) {
+            if nothing && (ids.is_empty() || !ids.iter().take(candidates).all(banned)) {
                 return Err(NotFinite);
             }
         }
@@ -220,19 +235,21 @@ impl Search {
     }
 
     /// The tokens that no later step can change and that were not told before: those that all
-    /// hypotheses have in common which may yet be the best in the end, and of a search that is at its
-    /// end, those of the best. Together, from call to call, they are the beginning of the best
+    /// hypotheses have in common which may yet be the best in the end, and of a search that is at
+    /// its end, those of the best. Together, from call to call, they are the beginning of the best
     /// hypothesis of [`Search::finish`]; after the end, all of it.
     pub fn settled(&mut self) -> &[Settled] {
-        let best = if self.done { self.results(1) } else { Vec::new() };
-        // A finished hypothesis that is not the best can't become it.
-        let open = self.finished.iter().take(1).chain(&self.live);
-        let open = open.take(if self.done { 0 } else { usize::MAX });
-        let hypotheses = best.iter().chain(open);
-        self.settling.settle(&self.history, hypotheses.map(|beam| (beam.length, beam.last)))
+        let open: Vec<Beam> = if self.done || self.options.do_sample {
+            self.results(1)
+        } else {
+            // A finished hypothesis that is not the best can't become it.
+            self.finished.iter().take(1).chain(&self.live).copied().collect()
+        };
+        self.settling.settle(&self.history, open.iter().map(|beam| (beam.length, beam.last)))
     }
 
-    /// The result, best first: as many hypotheses as asked for, or fewer if there are not so many.
+    /// The result, best first or, where they are sampled, in the order of their numbers: as many
+    /// hypotheses as asked for, or fewer if there are not so many.
     /// Before the end live hypotheses count as if cut off here. There is always one, even if
     /// without tokens.
     pub fn finish(&self) -> Vec<Hypothesis> {
@@ -240,14 +257,18 @@ impl Search {
         results.iter().map(|beam| self.hypothesis(beam)).collect()
     }
 
-    /// The best hypotheses as they stand, best first.
+    /// The first hypotheses of the result as they stand.
     fn results(&self, count: usize) -> Vec<Beam> {
         let cut_off = self
             .live
             .iter()
             .map(|beam| Beam { score: self.options.score(beam.sum, self.length), ..*beam });
         let mut beams: Vec<Beam> = self.finished.iter().copied().chain(cut_off).collect();
-        beams.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
+        if self.options.do_sample {
+            beams.sort_by_key(|beam| beam.sequence);
+        } else {
+            beams.sort_by(|a, b| b.score.partial_cmp(&a.score).unwrap_or(Ordering::Equal));
+        }
         beams.truncate(count);
         beams
     }
@@ -266,139 +287,39 @@ impl Search {
     }
 
     /// The tokens that are the only choice at the next step.
-    fn forced(&self) -> Option<&[u32]> {
+    pub(super) fn forced(&self) -> Option<&[u32]> {
         self.options.forced(self.length, self.longest)
     }
 
-    fn eos_banned(&self) -> bool {
+    pub(super) fn eos_banned(&self) -> bool {
         self.length < self.shortest
     }
 
-    /// Offers the tokens that are the only choice.
-    fn rank_forced(&mut self) {
-        let tokens = self.options.forced(self.length, self.longest).unwrap_or_default();
-        for (beam, &Beam { sum, .. }) in self.live.iter().enumerate() {
-            for &token in tokens {
-                self.ranking.offer(Candidate {
-                    sum,
-                    log_probability: 0.0,
-                    token,
-                    beam: beam as u32,
-                });
-            }
-        }
-    }
-
-    /// Offers the candidates of one row, of which so many are `needed`.
-    fn rank(
-        &mut self,
-        beam: usize,
-        log_probabilities: &[f32],
-        ids: &[i32],
-        needed: usize,
-        log_sum_exp: f32,
-    ) {
-        let base = self.live[beam].sum;
-        let row = RowRules {
-            options: &self.options,
-            edits: self.edits.get(beam),
-            eos_banned: self.length < self.shortest,
-            log_sum_exp,
-        };
-        let seen = needed.min(log_probabilities.len());
-        let shift = row.normalizer(&log_probabilities[..seen], ids);
-        for (&log_probability, &id) in log_probabilities.iter().zip(ids) {
-            if !log_probability.is_finite() {
-                continue;
-            }
-            if !self.ranking.admits(base + (log_probability - shift)) {
-                break; // the rest is no more probable, and edits never raise
-            }
-            let token = id as u32;
-            let log_probability = row.edit(token, log_probability) - shift;
-            if log_probability.is_finite() {
-                let beam = beam as u32;
-                if !self.options.needs_probabilities() {
-                    // It is a logit, and the greatest.
-                    self.ranking.offer(Candidate { sum: base, log_probability: 0.0, token, beam });
-                    break;
-                }
-                let sum = base + log_probability;
-                self.ranking.offer(Candidate { sum, log_probability, token, beam });
-            }
-        }
-    }
-
-    /// Ends or continues hypotheses by the ranked candidates.
-    fn choose(&mut self) -> Advance {
-        if self.ranking.best().is_empty() {
-            return self.stop();
-        }
-        let in_prefix = self.length < self.options.prefix.len();
-        let beams = self.options.num_beams.max(1);
+    /// Makes the live hypotheses those of the step before.
+    pub(super) fn begin_step(&mut self) {
         self.length += 1;
-        let at_limit = self.length >= self.longest;
         std::mem::swap(&mut self.live, &mut self.previous);
         self.live.clear();
         self.parents.clear();
-        for rank in 0..self.ranking.best().len() {
-            let candidate = self.ranking.best()[rank];
-            let ended = self.options.eos_token_id.contains(&candidate.token) && !in_prefix;
-            if ended || at_limit {
-                // Those further down are only there to carry on in the place of others.
-                if rank < beams {
-                    self.end(&candidate, ended);
-                }
-            } else if self.live.len() < beams {
-                let continued = self.extend(&candidate);
-                self.live.push(continued);
-                self.parents.push(candidate.beam as usize);
-            }
-        }
-        if self.live.is_empty() || !self.worth_continuing() {
-            return self.stop();
-        }
-        self.find_edits();
-        Advance::Continue
+    }
+
+    /// Continues a hypothesis of the step before by a candidate.
+    pub(super) fn carry_on(&mut self, candidate: &Candidate, sequence: usize) {
+        let continued = self.extend(candidate, sequence);
+        self.live.push(continued);
+        self.parents.push(candidate.beam as usize);
     }
 
     /// Adds a candidate to the history.
-    fn extend(&mut self, candidate: &Candidate) -> Beam {
+    pub(super) fn extend(&mut self, candidate: &Candidate, sequence: usize) -> Beam {
         let parent = self.previous[candidate.beam as usize].last;
         let &Candidate { token, beam, log_probability, sum } = candidate;
         let last = self.history.push(parent, token, beam, log_probability);
-        Beam { last, length: self.length, sum, score: 0.0, ended: false }
-    }
-
-    /// Adds a candidate to the finished hypotheses, if it is one of the best.
-    fn end(&mut self, candidate: &Candidate, ended: bool) {
-        let score = self.options.score(candidate.sum, self.length);
-        let place = self.finished.partition_point(|better| better.score >= score);
-        let beams = self.options.num_beams.max(1);
-        if place < beams {
-            let continued = self.extend(candidate);
-            self.finished.truncate(beams - 1);
-            self.finished.insert(place, Beam { score, ended, ..continued });
-        }
-    }
-
-    /// Whether a live hypothesis may yet come among the best.
-    fn worth_continuing(&self) -> bool {
-        let options = &*self.options;
-        let [.., worst] = &self.finished[..] else { return true };
-        if self.finished.len() < options.num_beams {
-            return true;
-        }
-        let length = match options.early_stopping {
-            EarlyStopping::Yes => return false,
-            EarlyStopping::Never if options.length_penalty > 0.0 => self.longest,
-            EarlyStopping::Never | EarlyStopping::No => self.length,
-        };
-        options.score(self.live[0].sum, length) > worst.score
+        Beam { last, length: self.length, sum, score: 0.0, ended: false, sequence }
     }
 
     /// Ends the search. Live hypotheses count only if there is no finished one.
-    fn stop(&mut self) -> Advance {
+    pub(super) fn stop(&mut self) -> Advance {
         self.done = true;
         if !self.finished.is_empty() {
             self.live.clear();
@@ -407,14 +328,36 @@ impl Search {
     }
 
     /// Finds what the live hypotheses' pasts change at the next step.
-    fn find_edits(&mut self) {
-        if !self.options.watches_history() {
+    pub(super) fn find_edits(&mut self) {
+        if self.processors.is_empty() {
             return;
         }
-        self.edits.resize_with(self.live.len(), RowEdits::default);
-        for (beam, edits) in self.live.iter().zip(&mut self.edits) {
-            self.history.read(beam.last, &mut self.tokens);
-            edits.find(&self.options, &self.tokens);
+        if self.length == 0 {
+            self.pasts = vec![Past::new(self.options.decoder_start_token_id)];
+        } else {
+            self.continue_pasts();
+        }
+        self.edits.resize_with(self.live.len(), Edits::default);
+        for (past, edits) in self.pasts.iter().zip(&mut self.edits) {
+            edits.clear();
+            self.processors.iter().for_each(|processor| processor.edit(past, edits));
+            edits.sort();
+        }
+    }
+
+    /// Makes the pasts those of the live hypotheses. A parent's last child takes its past, the
+    /// others copy it.
+    fn continue_pasts(&mut self) {
+        let mut children = vec![0usize; self.pasts.len()];
+        self.parents.iter().for_each(|&parent| children[parent] += 1);
+        let mut old = std::mem::take(&mut self.pasts);
+        for (beam, &parent) in self.live.iter().zip(&self.parents) {
+            children[parent] -= 1;
+            let past = &mut old[parent];
+            let last = children[parent] == 0;
+            let mut past = if last { std::mem::take(past) } else { past.clone() };
+            past.push(self.history.token(beam.last));
+            self.pasts.push(past);
         }
     }
 }

@@ -11,7 +11,8 @@ use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use tfm_core::{CompileOptions, DType, Graph, Program, Result, Session, Shape, Value};
 
-/// The shape of an encoding: all source tokens of the sentences admitted together, and a few that are of none.
+/// The shape of an encoding: all source tokens of the sentences admitted together, and a few that
+/// are of none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct EncodeShape {
     pub(super) tokens: usize,
@@ -34,8 +35,10 @@ pub(super) struct Segment {
 
 impl Segment {
     /// How many tensors the step's program returns of it: values, ids, and normalisers if wanted.
-    pub(super) fn outputs(&self) -> usize {
+    /// Of whole rows there are ids only where they are of a list.
+    pub(super) fn outputs(&self, listed: bool) -> usize {
         match self.output {
+            Output::Row if !listed => 1,
             Output::LogProbabilities { normalizers: true, .. } => 3,
             _ => 2,
         }
@@ -70,8 +73,8 @@ type Kept<K> = Mutex<HashMap<K, Program>>;
 /// More programs of a kind than this are not kept; a plan is a few tens of kilobytes.
 const KEPT: usize = 512;
 
-/// The program of a shape, compiled if there is none. Nobody waits for a compilation: two workers that want one at the same
-/// time both compile it.
+/// The program of a shape, compiled if there is none. Nobody waits for a compilation: two workers
+/// that want one at the same time both compile it.
 fn cached<K: Eq + Hash + Clone>(
     programs: &Kept<K>,
     key: &K,
@@ -91,8 +94,9 @@ fn cached<K: Eq + Hash + Clone>(
 }
 
 impl Programs {
-    /// Encodes sentences and writes their cross-attention keys and values to the pools. Inputs: `tokens`,
-    /// `positions`, `source_offsets`, `source_ranges`, `cross_rows`; states: the cross pools.
+    /// Encodes sentences and writes their cross-attention keys and values to the pools. Inputs:
+    /// `tokens`, `positions`, `source_offsets`, `source_ranges`, `cross_rows`; states: the cross
+    /// pools.
     pub(super) fn encode(
         &self,
         session: &mut Session,
@@ -135,9 +139,9 @@ impl Programs {
                 new_rows: net.graph.indices("new_rows", pools.own, [n]),
                 row_table: net.graph.indices("row_table", pools.own, [n, width]),
                 lengths: net.graph.indices("lengths", width + 1, [n]),
-                // There are at most as many sentences as hypotheses; sequences that are not there are
-                // empty. So the program does not depend on how the hypotheses are shared among the
-                // sentences.
+                // There are at most as many sentences as hypotheses; sequences that are not there
+                // are empty. So the program does not depend on how the hypotheses are shared among
+                // the sentences.
                 cross: Sequences::input(&mut net.graph, "cross", n, n, pools.cross),
             };
             let all_bans = net.graph.state("bans", DType::F32, [shape.ban_sets, vocabulary]);
@@ -179,17 +183,23 @@ fn segment_outputs(
 ) {
     let k = segment.candidates;
     let (renormalized, normalizers) = match segment.output {
-        Output::Logits => (false, false),
+        Output::Logits | Output::Row => (false, false),
         Output::LogProbabilities { renormalized, normalizers } => (renormalized, normalizers),
     };
+    if segment.output == Output::Row {
+        return row_outputs(net, x, bans, listed);
+    }
     let among = match (listed, segment.output) {
         (Some(listed), _) => Among::Listed(listed),
         (None, Output::Logits) => Among::Logits,
-        (None, Output::LogProbabilities { .. }) => Among::LogProbabilities,
+        (None, _) => Among::LogProbabilities,
     };
     if listed.is_some() || !(renormalized || normalizers) {
         let found = net.candidates(x, among, bans, k);
-        found.into_iter().take(segment.outputs()).for_each(|value| net.graph.output(value));
+        found
+            .into_iter()
+            .take(segment.outputs(listed.is_some()))
+            .for_each(|value| net.graph.output(value));
         return;
     }
     let mut logits = net.logits(x);
@@ -210,6 +220,22 @@ fn segment_outputs(
         let normalizers = graph.sub(firsts[0], firsts[1]);
         graph.output(normalizers);
     }
+}
+
+/// Makes the logits of all tokens the graph's next output, or those of the tokens of a list and the
+/// tokens.
+fn row_outputs(net: &mut Network<'_>, x: Value, bans: Value, listed: Option<Listed>) {
+    let Some(listed) = listed else {
+        let logits = net.logits(x);
+        return net.graph.output(logits);
+    };
+    let width = net.graph.shape(listed.lists)[1];
+    let found = net.candidates(x, Among::Listed(listed), bans, width);
+    let graph = &mut net.graph;
+    let normalizers = graph.reshape(found[2], [graph.shape(x)[0], 1]);
+    let logits = graph.add(found[0], normalizers);
+    graph.output(logits);
+    graph.output(found[1]);
 }
 
 /// Copies the state `old` to the first rows of the state `new`. Input: `ids`, the rows' numbers.

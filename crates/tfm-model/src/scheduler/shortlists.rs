@@ -150,10 +150,7 @@ impl Shortlists {
 /// The tokens that no list of a request may hold, ascending. The softmax is over a list: where it
 /// is to be normalised again, what is banned has no part in it.
 fn never(options: &GenerationOptions) -> Vec<u32> {
-    let mut never = if options.renormalize_logits { static_bans(options) } else { Vec::new() };
-    never.sort_unstable();
-    never.dedup();
-    never
+    if options.renormalize_logits { static_bans(options) } else { Vec::new() }
 }
 
 /// A size at least as large, one of few, so that programs are found again: at most a quarter more, and a multiple of 64.

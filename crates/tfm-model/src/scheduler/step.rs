@@ -12,8 +12,9 @@ use std::sync::atomic::Ordering;
 use tfm_core::{NotFinite, Program, Tensor};
 
 impl Worker {
-    /// Encodes the requests from number `first` on and writes their cross-attention keys and values.
-    /// Where that fails, each is tried alone, so that one that is too large takes no other with it.
+    /// Encodes the requests from number `first` on and writes their cross-attention keys and
+    /// values. Where that fails, each is tried alone, so that one that is too large takes no other
+    /// with it.
     pub(super) fn encode_from(&mut self, first: usize) {
         let all = first..self.running.len();
         if all.is_empty() || self.encode(all.clone()).is_ok() {
@@ -112,7 +113,8 @@ impl Worker {
 
     /// Shows each search what the step found for it.
     fn advance(&mut self, program: &Program, segments: &[Segment], outputs: &[Tensor]) {
-        let mut found = Found { segments, outputs, row: 0 };
+        let listed = self.shortlists.is_some();
+        let mut found = Found { segments, outputs, listed, row: 0 };
         for mut running in std::mem::take(&mut self.running) {
             let outcome = match running.search.advance(found.next(running.rows.len())) {
                 Ok(Advance::Continue) => running.report().err().map(Err),
@@ -165,6 +167,8 @@ impl Worker {
 struct Found<'a> {
     segments: &'a [Segment],
     outputs: &'a [Tensor],
+    /// Whether there is a shortlist.
+    listed: bool,
     /// The next row of the first segment.
     row: usize,
 }
@@ -173,24 +177,29 @@ impl<'a> Found<'a> {
     /// The next `count` rows, which are of one segment.
     fn next(&mut self, count: usize) -> Rows<'a> {
         if self.row == self.segments[0].rows {
-            self.outputs = &self.outputs[self.segments[0].outputs()..];
+            self.outputs = &self.outputs[self.segments[0].outputs(self.listed)..];
             self.segments = &self.segments[1..];
             self.row = 0;
         }
-        let width = self.segments[0].candidates;
+        let tensors = self.segments[0].outputs(self.listed);
+        let width = self.outputs[0].shape()[1];
         let rows = self.row..self.row + count;
         self.row = rows.end;
         let range = rows.start * width..rows.end * width;
-        let (Some(values), Some(ids)) = (self.outputs[0].as_f32(), self.outputs[1].as_i32()) else {
-            unreachable!("the step's program returns f32 and i32");
+        let Some(values) = self.outputs[0].as_f32() else {
+            unreachable!("the step's program returns values in f32");
         };
-        let normalizers = match self.segments[0].outputs() {
+        let ids = match tensors {
+            1 => None,
+            _ => self.outputs[1].as_i32().map(|all| &all[range.clone()]),
+        };
+        let normalizers = match tensors {
             3 => self.outputs[2].as_f32().map(|all| &all[rows]),
             _ => None,
         };
         Rows {
-            values: &values[range.clone()],
-            ids: &ids[range],
+            values: &values[range],
+            ids: ids.unwrap_or_default(),
             width,
             normalizers: normalizers.unwrap_or_default(),
         }
