@@ -77,6 +77,21 @@ pub(crate) struct Search {
     /// Don't end a translation before this many tokens
     #[arg(long, value_name = "N")]
     pub(crate) min_new_tokens: Option<usize>,
+    /// Draw each token by its probability instead of searching for the most probable text
+    #[arg(long, conflicts_with = "beam")]
+    pub(crate) sample: bool,
+    /// What `--sample` draws: the same seed gives the same translations
+    #[arg(long, value_name = "N", requires = "sample")]
+    pub(crate) seed: Option<u64>,
+    /// Divide logits by this before a token is drawn: below 1 for more probable tokens
+    #[arg(long, value_name = "T", requires = "sample")]
+    pub(crate) temperature: Option<f64>,
+    /// Draw among so many of the most probable tokens; 0 for all. Without it, the model's own setting or 50
+    #[arg(long, value_name = "K", requires = "sample")]
+    pub(crate) top_k: Option<usize>,
+    /// Draw among the most probable tokens that have this share of all probability
+    #[arg(long, value_name = "P", requires = "sample")]
+    pub(crate) top_p: Option<f64>,
     /// The language to translate to, for models that know several (such as fra)
     #[arg(long, value_name = "LANG")]
     pub(crate) target_lang: Option<String>,
@@ -159,6 +174,11 @@ impl Search {
             length_penalty: self.length_penalty,
             max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
             min_new_tokens: self.min_new_tokens,
+            sample: self.sample.then_some(true),
+            seed: self.seed.unwrap_or_default(),
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
             target_language: self.target_lang.clone(),
             ..Options::default()
         }

@@ -32,6 +32,15 @@ fn translations_on_cuda_are_those_on_the_cpu() {
     let on_cpu = translate(&model, &["cpu"], &sentences);
     assert_eq!(on_cpu.lines().count(), sentences.len());
     assert_eq!(translate(&model, &["cuda"], &sentences), on_cpu);
+    let sampled = |device| {
+        let options = ["translate", "-q", "-m", argument(&model), "--sample", "--seed", "3"];
+        let arguments = [&options, &["--top-k", "0", "--device", device], &sentences[..]].concat();
+        emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments)
+    };
+    let [on_cuda, on_cpu_too] = ["cuda", "cpu"].map(|device| sampled(device).stdout);
+    assert_eq!(on_cuda, on_cpu_too, "the seed decides, not the device");
+    assert_eq!(on_cpu_too.lines().count(), sentences.len());
+    assert_ne!(on_cpu_too, on_cpu);
     let [on_cuda, on_cpu_too] =
         ["cuda", "cpu"].map(|device| translate(&model, &[device, "--dtype", "int8"], &sentences));
     assert_eq!(on_cuda, on_cpu_too);

@@ -77,6 +77,26 @@ pub struct Options {
     pub max_new_tokens: Option<usize>,
     /// A translation does not end before this many tokens.
     pub min_new_tokens: Option<usize>,
+    /// Whether tokens are drawn by their probabilities instead of being searched for. There are no
+    /// beams then, and `n_best` translations are independent draws, in no order.
+    pub sample: Option<bool>,
+    /// What is drawn: the same seed gives the same translations, on any device.
+    pub seed: u64,
+    /// What logits are divided by before a token is drawn: below 1 for more probable tokens.
+    pub temperature: Option<f64>,
+    /// A token is drawn among so many of the most probable; 0 for all.
+    pub top_k: Option<usize>,
+    /// A token is drawn among the most probable ones that have this share of all probability.
+    pub top_p: Option<f64>,
+    /// A token is drawn among those that have at least this share of the greatest probability.
+    pub min_p: Option<f64>,
+    /// A token is drawn among those of most typical information that have this share of all
+    /// probability.
+    pub typical_p: Option<f64>,
+    /// What the logits of tokens that occurred are divided by: above 1 for fewer repetitions.
+    pub repetition_penalty: Option<f64>,
+    /// No n-gram of this size comes twice; 0 for no such limit.
+    pub no_repeat_ngram_size: Option<usize>,
     /// The language to translate to, for models that know several: a code of
     /// [`Model::languages`](crate::Model::languages).
     pub target_language: Option<String>,
@@ -95,6 +115,15 @@ impl Default for Options {
             length_penalty: None,
             max_new_tokens: None,
             min_new_tokens: None,
+            sample: None,
+            seed: 0,
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            min_p: None,
+            typical_p: None,
+            repetition_penalty: None,
+            no_repeat_ngram_size: None,
             target_language: None,
             scores: true,
             alignments: false,
@@ -117,11 +146,27 @@ impl Options {
             let problem = format!("{} are too many: at most {MOST_BEAMS}", options.num_beams);
             return Err(Error::Option { option: "beams", problem });
         }
+        options.do_sample = self.sample.unwrap_or(options.do_sample);
+        if self.sample == Some(true) && self.beams.is_none() {
+            options.num_beams = 1;
+        }
+        options.seed = self.seed;
+        options.min_p = self.min_p.or(options.min_p);
+        let own = &mut options;
+        for (number, asked) in [
+            (&mut own.temperature, self.temperature),
+            (&mut own.top_p, self.top_p),
+            (&mut own.typical_p, self.typical_p),
+            (&mut own.repetition_penalty, self.repetition_penalty),
+            (&mut own.length_penalty, self.length_penalty),
+        ] {
+            *number = asked.unwrap_or(*number);
+        }
+        options.top_k = self.top_k.unwrap_or(options.top_k);
+        options.no_repeat_ngram_size =
+            self.no_repeat_ngram_size.unwrap_or(options.no_repeat_ngram_size);
         options.num_return_sequences = self.n_best;
         options.scores = self.scores;
-        if let Some(penalty) = self.length_penalty {
-            options.length_penalty = penalty;
-        }
         let positions = config.target.longest_sequence();
         if let Some(most) = self.max_new_tokens {
             if most > positions {
