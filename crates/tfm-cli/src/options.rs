@@ -86,7 +86,8 @@ pub(crate) struct Search {
     /// Divide logits by this before a token is drawn: below 1 for more probable tokens
     #[arg(long, value_name = "T", requires = "sample")]
     pub(crate) temperature: Option<f64>,
-    /// Draw among so many of the most probable tokens; 0 for all. Without it, the model's own setting or 50
+    /// Draw among so many of the most probable tokens; 0 for all. Without it, the model's own
+    /// setting or 50
     #[arg(long, value_name = "K", requires = "sample")]
     pub(crate) top_k: Option<usize>,
     /// Draw among the most probable tokens that have this share of all probability

@@ -1,4 +1,5 @@
-//! Passes over whole targets that are known: encoder outputs, logits, log-probabilities, alignments.
+//! Passes over whole targets that are known: encoder outputs, logits, log-probabilities,
+//! alignments.
 
 use crate::config::Config;
 use crate::error::Result;
@@ -50,8 +51,8 @@ impl Forced {
         self.run(&net.graph, &batch, &[], Vec::new()).map(|mut outputs| outputs.remove(0))
     }
 
-    /// The natural logarithm of the probability of each `next` token: of `next[i]` after `target[..= i]`,
-    /// the pairs one after the other. `next` has as many tokens as the targets.
+    /// The natural logarithm of the probability of each `next` token: of `next[i]` after
+    /// `target[..= i]`, the pairs one after the other. `next` has as many tokens as the targets.
     ///
     /// # Errors
     /// As [`Forced::logits`].
@@ -81,8 +82,8 @@ impl Forced {
         Ok(outputs[0].as_f32().expect("the program returns f32").to_vec())
     }
 
-    /// The cross-attention of one pair: for each target position a distribution over the source's tokens,
-    /// `[target, source]` row-major, the mean over the heads of `layer`.
+    /// The cross-attention of one pair: for each target position a distribution over the source's
+    /// tokens, `[target, source]` row-major, the mean over the heads of `layer`.
     ///
     /// # Errors
     /// As [`Forced::logits`].

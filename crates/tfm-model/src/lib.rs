@@ -1,4 +1,5 @@
-//! The encoder-decoder Transformer: configuration, checkpoints, layers, decoding state and generation.
+//! The encoder-decoder Transformer: configuration, checkpoints, layers, decoding state and
+//! generation.
 
 pub mod checkpoint;
 pub mod config;

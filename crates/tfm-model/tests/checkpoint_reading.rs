@@ -1,5 +1,5 @@
-//! Whole checkpoints: the fixtures of `transformers` and torch, and the bundled model, are read, and written
-//! and read again without a number changing.
+//! Whole checkpoints: the fixtures of `transformers` and torch, and the bundled model, are read,
+//! and written and read again without a number changing.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Writing a model that cannot be written: every fault is listed, and what was there stays as it was.
+//! Writing a model that cannot be written: every fault is listed, and what was there stays as it
+//! was.
 
 use std::collections::BTreeMap;
 use std::fs;

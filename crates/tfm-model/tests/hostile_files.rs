@@ -1,5 +1,6 @@
-//! Whatever bytes a file of a model has, reading it ends with faults or with a model that makes sense. The
-//! entries are those of the fuzz targets, run on their corpus, on mutations of it and on random bytes.
+//! Whatever bytes a file of a model has, reading it ends with faults or with a model that makes
+//! sense. The entries are those of the fuzz targets, run on their corpus, on mutations of it and on
+//! random bytes.
 
 #[path = "../../../fuzz/entries/config.rs"]
 mod config;
@@ -28,7 +29,8 @@ static CONFIGS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| corpus("config"));
 static WEIGHTS: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| corpus("safetensors"));
 static INDICES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| corpus("shard_index"));
 
-/// A model in 8 bits: its file, the bytes of data at its end, and where the scales of each weight are.
+/// A model in 8 bits: its file, the bytes of data at its end, and where the scales of each weight
+/// are.
 type Integers = (Vec<u8>, usize, Vec<(String, Range<usize>)>);
 
 static INTEGERS: LazyLock<Integers> = LazyLock::new(|| {

@@ -67,7 +67,8 @@ fn weights_are_the_integers_that_quantising_the_original_makes_and_the_rest_is_a
                 assert!(numbers.eq(after.iter().copied()), "{name}");
             }
         }
-        // Four for self-attention, as many for attention to the source, two of the feed-forward network.
+        // Four for self-attention, as many for attention to the source, two of the feed-forward
+        // network.
         let layers = (read.config().encoder.layers, read.config().decoder.layers);
         let tables = 3
             - usize::from(read.config().shared_embeddings)
@@ -227,8 +228,9 @@ fn integers_where_no_rows_are_and_of_another_shape_are_refused() {
     );
 }
 
-/// Integers of other quantisers, which may be −128 and whose neighbours may sum to more than products of two bytes in 16 bits
-/// hold, stand for the same numbers; for products in 8 bits they are quantised again.
+/// Integers of other quantisers, which may be −128 and whose neighbours may sum to more than
+/// products of two bytes in 16 bits hold, stand for the same numbers; for products in 8 bits they
+/// are quantised again.
 #[test]
 fn integers_of_another_quantiser_are_made_fit_for_products() {
     let folder = changed(|tensors| {

@@ -16,6 +16,8 @@ const UNSAFE_MAY_STAND_IN: &[&str] = &[
     "crates/tfm-fake-cublaslt/src/library.rs",
     "crates/tfm-fake-driver/src/driver.rs",
     "crates/tfm-fake-driver/tests/",
+    // A process that forks itself.
+    "crates/tfm/tests/sharing.rs",
     "crates/tfm-model/src/checkpoint/mmap.rs",
 ];
 

@@ -14,8 +14,8 @@ pub(super) const SPARE: usize = 3;
 /// Rows of a pool at first.
 const FIRST_ROWS: usize = 512;
 
-/// How many rows a pool has when one of so many is to have `more`: twice as many at least, so that it grows few times. What
-/// nobody writes to is not taken from the system.
+/// How many rows a pool has when one of so many is to have `more`: twice as many at least, so that
+/// it grows few times. What nobody writes to is not taken from the system.
 fn grown(rows: usize, more: usize) -> usize {
     (2 * rows).max(rows + more)
 }

@@ -1,9 +1,9 @@
 //! The scheduler: requests come and go, workers decode many of them together.
 //!
-//! Callers [submit](Scheduler::submit) requests from any thread. Each worker has a thread, a fork of
-//! the session, and a batch of its own: a request that ends makes room at once, and the one that has
-//! waited longest is admitted (continuous batching). Options, faults, cancels and ends belong to
-//! the request. Its result has the bits that it has alone, in any company and with any number of
+//! Callers [submit](Scheduler::submit) requests from any thread. Each worker has a thread, a fork
+//! of the session, and a batch of its own: a request that ends makes room at once, and the one that
+//! has waited longest is admitted (continuous batching). Options, faults, cancels and ends belong
+//! to the request. Its result has the bits that it has alone, in any company and with any number of
 //! workers.
 
 mod admission;

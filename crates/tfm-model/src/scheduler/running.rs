@@ -23,8 +23,8 @@ pub(super) struct Running {
     pub(super) cross: (usize, usize),
     /// For each live hypothesis the rows of the self-attention pools that hold its past.
     pub(super) rows: Vec<Vec<u32>>,
-    /// The rows that it has. Those that hypotheses have no more are freed on the way, the others when
-    /// it ends.
+    /// The rows that it has. Those that hypotheses have no more are freed on the way, the others
+    /// when it ends.
     pub(super) taken: Vec<u32>,
     /// Tokens decoded so far.
     pub(super) position: usize,

@@ -1,8 +1,9 @@
 //! The shortlists of the sentences being decoded, and how the step's program takes them.
 //!
-//! A step computes the logits of all tokens that are in the list of any sentence: the columns. A token stays in its column
-//! while a sentence has it, and after that until the column is needed for another, so that from step to step few columns
-//! change; which column a token has does not matter to results.
+//! A step computes the logits of all tokens that are in the list of any sentence: the columns. A
+//! token stays in its column while a sentence has it, and after that until the column is needed for
+//! another, so that from step to step few columns change; which column a token has does not matter
+//! to results.
 
 use super::running::Running;
 use crate::generation::{GenerationOptions, static_bans};
@@ -83,9 +84,9 @@ impl Shortlists {
         self.changed = true;
     }
 
-    /// Makes the inputs of a step, in which the searches get `candidates` candidates. A request whose
-    /// list has fewer tokens than its search has to see to be exact has the whole vocabulary from now
-    /// on.
+    /// Makes the inputs of a step, in which the searches get `candidates` candidates. A request
+    /// whose list has fewer tokens than its search has to see to be exact has the whole vocabulary
+    /// from now on.
     pub(super) fn gather(&mut self, running: &mut [Running], candidates: usize) -> ShortlistShape {
         for request in &mut *running {
             let too_short = request.list.len() < request.search.needs().candidates;
@@ -153,7 +154,8 @@ fn never(options: &GenerationOptions) -> Vec<u32> {
     if options.renormalize_logits { static_bans(options) } else { Vec::new() }
 }
 
-/// A size at least as large, one of few, so that programs are found again: at most a quarter more, and a multiple of 64.
+/// A size at least as large, one of few, so that programs are found again: at most a quarter more,
+/// and a multiple of 64.
 fn few(size: usize) -> usize {
     let step = (size.next_power_of_two() / 8).max(64);
     size.max(1).next_multiple_of(step)
@@ -167,7 +169,8 @@ struct Columns {
     uses: Vec<u32>,
     /// By token: its column, [`NOWHERE`] if it has none.
     column_of: Vec<u32>,
-    /// Columns that no list uses, and some that one uses again; each once. The longest unused come first.
+    /// Columns that no list uses, and some that one uses again; each once. The longest unused come
+    /// first.
     unused: VecDeque<u32>,
     /// By column: whether it is among those.
     waits: Vec<bool>,

@@ -16,7 +16,8 @@ pub struct Sequences {
 }
 
 impl Sequences {
-    /// The inputs `<name>_offsets` and `<name>_ranges` of `n` sequences, `queries` queries and `keys` rows.
+    /// The inputs `<name>_offsets` and `<name>_ranges` of `n` sequences, `queries` queries and
+    /// `keys` rows.
     pub fn input(graph: &mut Graph, name: &str, n: usize, queries: usize, keys: usize) -> Self {
         Sequences {
             query_offsets: graph.indices(&format!("{name}_offsets"), queries + 1, [n + 1]),
@@ -26,8 +27,8 @@ impl Sequences {
 }
 
 impl Network<'_> {
-    /// `MultiHead(Q, K, V) = Concat(head₁, …, head_h)·W^O`, where `context` computes all heads at once from
-    /// the query `[t, heads, d_head]`.
+    /// `MultiHead(Q, K, V) = Concat(head₁, …, head_h)·W^O`, where `context` computes all heads at
+    /// once from the query `[t, heads, d_head]`.
     pub(crate) fn multi_head(
         &mut self,
         heads: &Heads,
@@ -48,8 +49,8 @@ impl Network<'_> {
         self.graph.reshape(projected, [rows, heads.count, heads.size])
     }
 
-    /// Attention of the sequences of `x` to those of `memory`; to themselves where both are the same. The
-    /// scores are biased by distance where there is a `bias`.
+    /// Attention of the sequences of `x` to those of `memory`; to themselves where both are the
+    /// same. The scores are biased by distance where there is a `bias`.
     pub(crate) fn attend(
         &mut self,
         heads: &Heads,

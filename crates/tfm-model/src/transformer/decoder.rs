@@ -1,6 +1,6 @@
-//! The decoder: masked self-attention, cross-attention and feed-forward layers, and the output projection
-//! (sections 3.1 and 3.4). One description serves training-style passes over whole targets and decoding
-//! step by step: they differ in where keys and values come from.
+//! The decoder: masked self-attention, cross-attention and feed-forward layers, and the output
+//! projection (sections 3.1 and 3.4). One description serves training-style passes over whole
+//! targets and decoding step by step: they differ in where keys and values come from.
 
 use super::{Network, Sequences};
 use crate::config::{Heads, OutputBias, Stack};
@@ -88,21 +88,22 @@ impl Network<'_> {
         })
     }
 
-    /// Logits over the target vocabulary of the decoder's states `x [t, d_model]`: `[t, v]` in `F32`.
+    /// Logits over the target vocabulary of the decoder's states `x [t, d_model]`: `[t, v]` in
+    /// `F32`.
     pub fn logits(&mut self, x: Value) -> Value {
         self.scoped("output", |net| {
             let (weight, bias) = net.output_projection();
             let logits = net.product(x, weight, bias);
             net.graph.label(logits, "logits");
-            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more digits
-            // than 16 bits have.
+            // What is made of them (sums over the vocabulary, scores of hypotheses) needs more
+            // digits than 16 bits have.
             net.graph.cast(logits, DType::F32)
         })
     }
 
-    /// The best `k` tokens after each of the decoder's states `x [t, d_model]`, `bans [v]` added to what
-    /// they are ranked by: values in `F32` and ids `[t, k]`. Those of a shortlist come with the
-    /// logarithms of the sums of the lists' exponentiated logits `[t]`.
+    /// The best `k` tokens after each of the decoder's states `x [t, d_model]`, `bans [v]` added to
+    /// what they are ranked by: values in `F32` and ids `[t, k]`. Those of a shortlist come with
+    /// the logarithms of the sums of the lists' exponentiated logits `[t]`.
     pub fn candidates(&mut self, x: Value, among: Among, bans: Value, k: usize) -> Values {
         self.scoped("output", |net| {
             let (weight, bias) = net.output_projection();
@@ -184,8 +185,8 @@ impl Network<'_> {
         }
     }
 
-    /// Projects the encoder's output to every decoder layer's cross-attention keys and values and writes
-    /// them to the rows `ids [s]` of the cross pools.
+    /// Projects the encoder's output to every decoder layer's cross-attention keys and values and
+    /// writes them to the rows `ids [s]` of the cross pools.
     pub fn write_cross_keys(&mut self, memory: Value, ids: Value, rows: usize) {
         let config = self.config;
         let heads = &config.cross_attention;

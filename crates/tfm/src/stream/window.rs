@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// How many sentences may have been read and not yet been taken by the consumer: enough for a file of
-/// any length to be translated in the same memory.
+/// How many sentences may have been read and not yet been taken by the consumer: enough for a file
+/// of any length to be translated in the same memory.
 const WINDOW: usize = 4096;
 
 /// What the reader, the sinks and the consumer of one stream know of each other.
@@ -13,8 +13,8 @@ pub(super) struct Window {
     changed: Condvar,
     /// The consumer has gone: nothing more is wanted. The sinks ask at every step.
     stopped: AtomicBool,
-    /// How many sentences may be with the scheduler at a time: enough for its workers never to want,
-    /// few enough for others who submit not to wait long behind them.
+    /// How many sentences may be with the scheduler at a time: enough for its workers never to
+    /// want, few enough for others who submit not to wait long behind them.
     submitted: usize,
 }
 
