@@ -150,13 +150,7 @@ impl Bench {
             println!("{name}\tno kernel of its own");
             return Ok(());
         }
-        let in_place = op.in_place();
-        let views: Vec<_> = inputs
-            .iter()
-            .enumerate()
-            .filter(|(number, _)| in_place.iter().all(|pair| pair.1 != *number))
-            .map(|(_, x)| x.view())
-            .collect();
+        let views: Vec<_> = inputs.iter().skip(op.in_place()).map(|x| x.view()).collect();
         let bytes: usize = inputs.iter().chain(&outputs).map(Tensor::bytes).sum();
         let time = median(cuda, || {
             let mut targets: Vec<_> = outputs.iter_mut().map(Tensor::target).collect();

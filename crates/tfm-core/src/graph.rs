@@ -38,8 +38,7 @@ pub(crate) struct Node {
 impl Node {
     /// Whether the node changes a state.
     pub(crate) fn writes(&self, graph: &Graph) -> bool {
-        let pairs = self.op.in_place().iter();
-        pairs.clone().any(|(output, _)| graph.is_whole_state(self.outputs[*output]))
+        self.outputs[..self.op.in_place()].iter().any(|&output| graph.is_whole_state(output))
     }
 }
 
@@ -203,9 +202,6 @@ impl Graph {
         if let Some(&foreign) = inputs.iter().find(|value| value.index() >= self.values.len()) {
             return self.push(op, &[], Err(format!("operand {foreign:?} is not of this graph")));
         }
-        if let Err(problem) = self.rules(&op, inputs) {
-            return self.push(op, &[], Err(problem));
-        }
         let operands: SmallVec<[Operand<'_>; 5]> = inputs
             .iter()
             .map(|&value| Operand { shape: self.shape(value), dtype: self.dtype(value) })
@@ -215,11 +211,13 @@ impl Graph {
             primitive => infer::infer(primitive, &operands),
         };
         drop(operands);
-        let pairs = op.in_place();
+        let results = results.and_then(|results| self.rules(&op, inputs).map(|()| results));
+        let in_place = op.in_place();
         let outputs = self.push(op, inputs, results);
-        let written = pairs.iter().map(|&(_, operand)| inputs[operand]);
-        let states = written.filter(|&value| self.is_whole_state(value));
-        self.superseded.extend(states.collect::<SmallVec<[Value; 3]>>());
+        let written = inputs.iter().take(in_place).copied();
+        let states: SmallVec<[Value; 3]> =
+            written.filter(|&value| self.is_whole_state(value)).collect();
+        self.superseded.extend(states);
         outputs
     }
 
@@ -308,11 +306,8 @@ impl Graph {
                 let state = |number: usize| match &op {
                     Op::State { .. } => Some(outputs[0]),
                     op if op.is_movement() => self.values[inputs[0].index()].state,
-                    op => {
-                        let pairs = op.in_place().iter();
-                        let (_, operand) = *pairs.clone().find(|(output, _)| *output == number)?;
-                        self.is_whole_state(inputs[operand]).then(|| outputs[number])
-                    }
+                    op => (number < op.in_place() && self.is_whole_state(inputs[number]))
+                        .then(|| outputs[number]),
                 };
                 let states: SmallVec<[Option<Value>; 3]> = (0..outputs.len()).map(state).collect();
                 let info = |((shape, dtype), state)| ValueInfo { shape, dtype, node, state };

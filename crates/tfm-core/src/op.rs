@@ -203,13 +203,12 @@ impl Op {
         }
     }
 
-    /// Results that take the place of an operand, as pairs of result and operand; see
-    /// [`FusedOp::in_place`].
-    pub fn in_place(&self) -> &'static [(usize, usize)] {
+    /// How many operands are computed in place; see [`FusedOp::in_place`].
+    pub fn in_place(&self) -> usize {
         match self {
-            Op::WriteRows => &[(0, 0)],
+            Op::WriteRows => 1,
             Op::Fused(op) => op.in_place(),
-            _ => &[],
+            _ => 0,
         }
     }
 

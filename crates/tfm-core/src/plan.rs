@@ -139,8 +139,7 @@ impl Plan {
                     continue; // a view, or a state written in place
                 }
                 let (dtype, shape) = (graph.dtype(output), graph.shape(output).clone());
-                let operand = node.op.in_place().iter().find(|pair| pair.0 == number);
-                let operand = operand.map(|&(_, operand)| node.inputs[operand]);
+                let operand = (number < node.op.in_place()).then(|| node.inputs[number]);
                 let free_memory = operand.and_then(|operand| {
                     let owner = owners[operand.index()];
                     let uses = node.inputs.iter().filter(|input| owners[input.index()] == owner);
@@ -246,9 +245,10 @@ pub(crate) fn owners(lowered: &Lowered) -> Vec<Value> {
         if node.op.is_movement() {
             owners[node.outputs[0].index()] = owners[node.inputs[0].index()];
         }
-        for &(output, operand) in node.op.in_place() {
-            if graph.is_whole_state(node.outputs[output]) {
-                owners[node.outputs[output].index()] = owners[node.inputs[operand].index()];
+        let in_place = node.outputs.iter().zip(&node.inputs).take(node.op.in_place());
+        for (&output, &operand) in in_place {
+            if graph.is_whole_state(output) {
+                owners[output.index()] = owners[operand.index()];
             }
         }
     }

@@ -2,7 +2,11 @@
 
 use half::bf16;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
-use tfm_core::fused::{Fused, RelativeBias};
+use tfm_core::fused::{
+    CrossEntropyOperands, EmbeddingOperands, Fused, LayerNormGradientOperands, LayerNormOperands,
+    LinearOperands, List, RelativeBias, RmsNormGradientOperands, RmsNormOperands, SoftmaxOperands,
+    TopLogProbabilitiesOperands, TopLogitsOperands, TopOfLinearOperands, TopOfShortlistOperands,
+};
 use tfm_core::{DType, Layout};
 
 use crate::CpuBackend;
@@ -22,6 +26,7 @@ mod shortlist;
 mod training;
 
 /// What a kernel asks of an operand's layout.
+#[derive(Clone, Copy)]
 enum Wanted {
     /// Any strides.
     Any,
@@ -33,45 +38,74 @@ enum Wanted {
     Contiguous,
 }
 
-/// What each operand of `op` must be like.
-fn wanted(op: &Fused, operand: usize) -> Wanted {
+/// What each of so many operands of `op` must be like.
+fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
+    use Wanted::{Any, Contiguous, Heads, Rows};
     match op {
-        Fused::Linear(_) if operand == 1 => Wanted::Any,
-        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) if operand == 0 => {
-            Wanted::Rows
+        Fused::Linear(op) => {
+            let bias = op.bias.then_some(Contiguous);
+            let residual = op.residual.then_some(Rows);
+            LinearOperands { x: Rows, weight: Any, bias, residual }.list()
         }
-        Fused::TopOfLinear(_) | Fused::TopLogits(_) | Fused::TopOfShortlist(_) if operand == 1 => {
-            Wanted::Any
+        Fused::TopOfLinear(op) => {
+            let bias = op.bias.then_some(Contiguous);
+            TopOfLinearOperands { x: Rows, weight: Any, bias, bans: Contiguous }.list()
         }
-        Fused::TopLogits(op) if op.screened && operand == 2 => Wanted::Any,
-        Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
-        Fused::Linear(_) => Wanted::Rows,
-        Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_)
-            if operand < 3 =>
-        {
-            Wanted::Heads
+        Fused::TopLogits(op) => {
+            let bias = op.bias.then_some(Contiguous);
+            let screen = op.screened.then_some(Any);
+            TopLogitsOperands { x: Rows, weight: Any, screen, bias, bans: Contiguous }.list()
         }
-        Fused::LayerNormGradient(_) | Fused::RmsNormGradient(_) if operand != 1 => Wanted::Rows,
-        Fused::CrossEntropy(_) if operand == 0 => Wanted::Rows,
-        Fused::LayerNorm(_)
-        | Fused::RmsNorm(_)
-        | Fused::Softmax(_)
-        | Fused::TopLogProbabilities(_)
-            if operand == 0 =>
-        {
-            Wanted::Rows
+        Fused::TopOfShortlist(op) => TopOfShortlistOperands {
+            x: Rows,
+            weight: Any,
+            bias: op.bias.then_some(Contiguous),
+            bans: Contiguous,
+            columns: Contiguous,
+            lists: Contiguous,
+            lengths: Contiguous,
+            list_of: Contiguous,
         }
-        Fused::Embedding(_) if operand == 1 => Wanted::Any,
-        Fused::Embedding(_) if operand == 3 => Wanted::Rows,
-        _ => Wanted::Contiguous,
+        .list(),
+        Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_) => {
+            (0..operands).map(|operand| if operand < 3 { Heads } else { Contiguous }).collect()
+        }
+        Fused::LayerNorm(_) => {
+            LayerNormOperands { x: Rows, weight: Contiguous, bias: Contiguous }.list()
+        }
+        Fused::RmsNorm(_) => RmsNormOperands { x: Rows, weight: Contiguous }.list(),
+        Fused::LayerNormGradient(_) => {
+            LayerNormGradientOperands { x: Rows, weight: Contiguous, dy: Rows }.list()
+        }
+        Fused::RmsNormGradient(_) => {
+            RmsNormGradientOperands { x: Rows, weight: Contiguous, dy: Rows }.list()
+        }
+        Fused::Softmax(_) => SoftmaxOperands { x: Rows }.list(),
+        Fused::CrossEntropy(_) => CrossEntropyOperands { logits: Rows, targets: Contiguous }.list(),
+        Fused::TopLogProbabilities(_) => {
+            TopLogProbabilitiesOperands { logits: Rows, bias: Contiguous }.list()
+        }
+        Fused::Embedding(op) => {
+            let positions = op.positions.then_some(Contiguous);
+            let position_table = op.positions.then_some(Rows);
+            EmbeddingOperands { ids: Contiguous, table: Any, positions, position_table }.list()
+        }
+        Fused::Activate(_)
+        | Fused::ActivateGradient(_)
+        | Fused::Dropout(_)
+        | Fused::CrossEntropyGradient(_)
+        | Fused::SumOfSquares(_)
+        | Fused::Adam(_) => List::from_elem(Contiguous, operands),
     }
 }
 
 /// Whether [`run`] takes operands of this signature: `f32` (and `i32`; keys and values also in `bf16`), in layouts that the
 /// kernels read.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
-    signature.inputs.iter().enumerate().all(|(operand, (dtype, layout))| {
-        let fits = match wanted(op, operand) {
+    let wanted = wanted(op, signature.inputs.len());
+    let mut operands = signature.inputs.iter().zip(wanted).enumerate();
+    operands.all(|(operand, ((dtype, layout), wanted))| {
+        let fits = match wanted {
             Wanted::Any => true,
             Wanted::Rows => layout.as_rows().is_some(),
             Wanted::Heads => layout.has_contiguous_rows(),
@@ -125,16 +159,17 @@ pub(crate) fn run(
             attend(cpu, inputs, rows, op.scale as f32, options, out);
         }
         Fused::LayerNorm(op) => {
-            let (weight, bias) = (in_order(&inputs[1]), in_order(&inputs[2]));
-            layer_norm(isa, threads, rows(&inputs[0]), &weight, &bias, op.epsilon as f32, out);
+            let LayerNormOperands { x, weight, bias } = op.operands(inputs);
+            let (weight, bias) = (in_order(&weight), in_order(&bias));
+            layer_norm(isa, threads, rows(&x), &weight, &bias, op.epsilon as f32, out);
         }
         Fused::RmsNorm(op) => {
-            let weight = in_order(&inputs[1]);
-            rms_norm(isa, threads, rows(&inputs[0]), &weight, op.epsilon as f32, out);
+            let RmsNormOperands { x, weight } = op.operands(inputs);
+            rms_norm(isa, threads, rows(&x), &in_order(&weight), op.epsilon as f32, out);
         }
-        Fused::Softmax(op) => softmax(isa, threads, rows(&inputs[0]), op.log, out),
+        Fused::Softmax(op) => softmax(isa, threads, rows(&op.operands(inputs).x), op.log, out),
         Fused::Activate(op) => {
-            let x = in_order::<f32>(&inputs[0]);
+            let x = in_order::<f32>(&op.operands(inputs).x);
             threads.rows(out, 1, 20, |range, out| {
                 isa.run(Activations { activation: op.0, x: &x[range], out });
             });
@@ -153,8 +188,8 @@ pub(crate) fn run(
         }
         Fused::TopLogProbabilities(op) => {
             let ids = destination::<i32>(&mut others[0]);
-            let bias = in_order(&inputs[1]);
-            top_log_probabilities(isa, threads, rows(&inputs[0]), &bias, op.k, out, ids);
+            let TopLogProbabilitiesOperands { logits, bias } = op.operands(inputs);
+            top_log_probabilities(isa, threads, rows(&logits), &in_order(&bias), op.k, out, ids);
         }
         _ => unreachable!("an op of training"),
     }

@@ -1,9 +1,7 @@
 //! How weights are stored for products, and what they are made from.
 
 use tfm_core::backend::{Outcome, PackFormat, View};
-use tfm_core::fused::{
-    Embedding, Fused, Linear, Precision, TopLogits, TopOfLinear, TopOfShortlist,
-};
+use tfm_core::fused::{Fused, Precision};
 use tfm_core::{BackendError, RowSource};
 
 use crate::CpuBackend;
@@ -31,22 +29,19 @@ fn precision(format: PackFormat) -> Precision {
 /// How an operand of `op` is to be stored; see [`tfm_core::Backend::pack_format`].
 pub(crate) fn format(op: &Fused, operand: usize) -> Option<PackFormat> {
     // An embedding's table is often also the weight of the last product, and is then stored once.
-    match op {
-        Fused::Linear(Linear { precision, .. })
-        | Fused::Embedding(Embedding { precision, .. })
-        | Fused::TopOfLinear(TopOfLinear { precision, .. })
-        | Fused::TopLogits(TopLogits { precision, .. })
-        | Fused::TopOfShortlist(TopOfShortlist { precision, .. })
-            if operand == 1 =>
-        {
-            Some(of(*precision))
-        }
-        Fused::TopLogits(op) if op.screened && operand == 2 => match op.precision {
-            Precision::Full => Some(of(Precision::Int8)),
-            other => Some(of(other)),
+    let (weight, precision) = match op {
+        Fused::Linear(op) => (op.positions().weight, op.precision),
+        Fused::Embedding(op) => (op.positions().table, op.precision),
+        Fused::TopOfLinear(op) => (op.positions().weight, op.precision),
+        Fused::TopOfShortlist(op) => (op.positions().weight, op.precision),
+        Fused::TopLogits(op) if op.positions().screen == Some(operand) => match op.precision {
+            Precision::Full => (operand, Precision::Int8),
+            other => (operand, other),
         },
-        _ => None,
-    }
+        Fused::TopLogits(op) => (op.positions().weight, op.precision),
+        _ => return None,
+    };
+    (operand == weight).then(|| of(precision))
 }
 
 /// A weight in memory, stored as a format says.

@@ -1,8 +1,8 @@
 //! The element-wise activation functions.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
-    expect_shape, result, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_shape,
+    operands, result, value,
 };
 use crate::{Graph, Value};
 
@@ -32,9 +32,17 @@ impl Activation {
     ];
 }
 
-/// An activation function by itself. Input and output: `x`, of any shape.
+/// An activation function by itself. Output: in the shape of x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Activate(pub Activation);
+
+operands! {
+    /// The operand of [`Activate`].
+    ActivateOperands<T> of (op: Activate) {
+        /// Of any shape.
+        x: T,
+    }
+}
 
 impl FusedOp for Activate {
     fn name(&self) -> &'static str {
@@ -42,13 +50,13 @@ impl FusedOp for Activate {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["x"])?;
-        let dtype = expect_floats(&[("x", inputs[0])])?;
-        Ok(result(inputs[0].shape.clone(), dtype))
+        let ActivateOperands { x } = self.expect(inputs)?;
+        let dtype = expect_floats(&[("x", x)])?;
+        Ok(result(x.shape.clone(), dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let x = inputs[0];
+        let ActivateOperands { x } = self.operands(inputs);
         value(match self.0 {
             Activation::Relu => {
                 let zero = graph.constant_like(0.0, x);
@@ -79,16 +87,28 @@ impl FusedOp for Activate {
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
-        let inputs = [node.inputs[0], node.gradients[0]?];
-        Some(Gradients::from_iter([Some(graph.fused(ActivateGradient(self.0), &inputs))]))
+        let ActivateOperands { x } = self.operands(node.inputs);
+        let operands = ActivateGradientOperands { x, dy: node.gradients[0]? };
+        let dx = graph.fused(ActivateGradient(self.0), &operands.list());
+        Some(ActivateOperands { x: Some(dx) }.list())
     }
 }
 
 /// The gradient of [`Activate`]: `dx = f'(x)·dy`; that of the rectifier is 0 at 0.
 ///
-/// Inputs: `x` and `dy`, of one shape. Output: `dx`.
+/// Output: `dx`, in the shape of x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ActivateGradient(pub Activation);
+
+operands! {
+    /// The operands of [`ActivateGradient`].
+    ActivateGradientOperands<T> of (op: ActivateGradient) {
+        /// Of any shape.
+        x: T,
+        /// In the shape of x.
+        dy: T,
+    }
+}
 
 impl FusedOp for ActivateGradient {
     fn name(&self) -> &'static str {
@@ -96,18 +116,19 @@ impl FusedOp for ActivateGradient {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["x", "dy"])?;
-        let dtype = expect_floats(&[("x", inputs[0]), ("dy", inputs[1])])?;
-        expect_shape("dy", inputs[1], inputs[0].shape)?;
-        Ok(result(inputs[0].shape.clone(), dtype))
+        let ActivateGradientOperands { x, dy } = self.expect(inputs)?;
+        let dtype = expect_floats(&[("x", x), ("dy", dy)])?;
+        expect_shape("dy", dy, x.shape)?;
+        Ok(result(x.shape.clone(), dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let ActivateGradientOperands { x, dy } = self.operands(inputs);
         if self.0 == Activation::Swish {
-            return value(swish_gradient(graph, inputs[0], inputs[1]));
+            return value(swish_gradient(graph, x, dy));
         }
-        let y = Activate(self.0).decompose(graph, &inputs[..1])[0];
-        let gradients = graph.differentiate(&[(y, inputs[1])], &inputs[..1], &[]);
+        let y = Activate(self.0).decompose(graph, &[x])[0];
+        let gradients = graph.differentiate(&[(y, dy)], &[x], &[]);
         gradients.into_iter().flatten().collect()
     }
 }

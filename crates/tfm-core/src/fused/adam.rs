@@ -1,6 +1,6 @@
 //! Adam, on a parameter in place.
 
-use super::{FusedOp, Operand, Results, Values, expect_inputs, expect_shape};
+use super::{FusedOp, Operand, Results, Values, expect_shape, operands};
 use crate::{DType, Graph, Shape, Value};
 
 /// One update of a parameter p with its gradient (Kingma and Ba 2015, algorithm 1; with decoupled weight
@@ -9,10 +9,8 @@ use crate::{DType, Graph, Shape, Value};
 /// `g = s·gradient`, `m ← β₁m + (1 − β₁)g`, `v ← β₂v + (1 − β₂)g²`,
 /// `p ← p − η·(c₁m/(√(c₂v) + ε) + λp)`.
 ///
-/// Inputs: `parameter`, `gradient`, `first_moment` (m), `second_moment` (v), all of one shape of at least one
-/// axis; `rates [3]`: η, `c₁ = 1/(1 − β₁ᵗ)`, `c₂ = 1/(1 − β₂ᵗ)`; `scale`, a scalar: s. All in `F32`. Outputs:
-/// parameter, m and v, in their operands' places. Where the scale is NaN nothing changes: a training step
-/// whose gradient is not finite leaves the model as it was.
+/// All operands are in `F32`. Outputs: parameter, m and v, in their operands' places. Where the scale is NaN
+/// nothing changes: a training step whose gradient is not finite leaves the model as it was.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     /// β₁.
@@ -25,33 +23,58 @@ pub struct Adam {
     pub weight_decay: f64,
 }
 
+operands! {
+    /// The operands of [`Adam`] that it reads, after those that it changes.
+    AdamOperands<T> of (op: Adam) {
+        /// In the shape of the parameter.
+        gradient: T,
+        /// `[3]`: η, `c₁ = 1/(1 − β₁ᵗ)`, `c₂ = 1/(1 − β₂ᵗ)`.
+        rates: T,
+        /// s: a scalar.
+        scale: T,
+    }
+    in place
+    /// What [`Adam`] changes, all of one shape of at least one axis.
+    AdamInPlace<T> {
+        /// p.
+        parameter: T,
+        /// m.
+        first_moment: T,
+        /// v.
+        second_moment: T,
+    }
+}
+
 impl FusedOp for Adam {
     fn name(&self) -> &'static str {
         "adam"
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let names = ["parameter", "gradient", "first_moment", "second_moment", "rates", "scale"];
-        expect_inputs(inputs, &names)?;
-        for (what, operand) in names.iter().zip(inputs) {
+        let AdamOperands { gradient, rates, scale } = self.expect(inputs)?;
+        let AdamInPlace { parameter, first_moment, second_moment } =
+            AdamInPlace::of(inputs.iter().copied());
+        for (what, operand) in self.operand_names().iter().zip(inputs) {
             if operand.dtype != DType::F32 {
                 return Err(format!("{what} must be f32, is {}", operand.dtype));
             }
         }
-        let shape = inputs[0].shape;
+        let shape = parameter.shape;
         if shape.is_empty() {
             return Err("parameter must have an axis".into());
         }
-        for (what, operand) in names.iter().zip(inputs).take(4).skip(1) {
-            expect_shape(what, *operand, shape)?;
-        }
-        expect_shape("rates", inputs[4], &[3])?;
-        expect_shape("scale", inputs[5], &Shape::default())?;
+        expect_shape("first_moment", first_moment, shape)?;
+        expect_shape("second_moment", second_moment, shape)?;
+        expect_shape("gradient", gradient, shape)?;
+        expect_shape("rates", rates, &[3])?;
+        expect_shape("scale", scale, &Shape::default())?;
         Ok((0..3).map(|_| (shape.clone(), DType::F32)).collect())
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let [parameter, gradient, m, v, rates, scale] = [0, 1, 2, 3, 4, 5].map(|i| inputs[i]);
+        let AdamOperands { gradient, rates, scale } = self.operands(inputs);
+        let AdamInPlace { parameter, first_moment: m, second_moment: v } =
+            AdamInPlace::of(inputs.iter().copied());
         let [rate, first, second] = [0, 1, 2].map(|i| {
             let one = graph.slice(rates, 0, i, 1);
             graph.reshape(one, Shape::default())
@@ -84,7 +107,7 @@ impl FusedOp for Adam {
             .collect()
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0), (1, 2), (2, 3)]
+    fn in_place(&self) -> usize {
+        Self::IN_PLACE
     }
 }

@@ -1,8 +1,8 @@
 //! The loss: cross-entropy with label smoothing.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
-    expect_integers, expect_rank, expect_shape, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_integers,
+    expect_rank, expect_shape, operands, result, value,
 };
 use crate::op::ReduceOp;
 use crate::{DType, Graph, Shape, Value};
@@ -11,11 +11,21 @@ use crate::{DType, Graph, Shape, Value};
 /// cross-entropy with a target distribution that gives the share ε of its mass to all tokens alike
 /// (Szegedy et al. 2016, section 7; "Attention is all you need", section 5.4).
 ///
-/// Inputs: `logits [t, v]`, `targets [t]` in `I32`. Outputs: `loss [t]` and `log_sum_exp [t]` (L), in `F32`.
+/// Outputs: `loss [t]` and `log_sum_exp [t]` (L), in `F32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossEntropy {
     /// ε.
     pub smoothing: f64,
+}
+
+operands! {
+    /// The operands of [`CrossEntropy`].
+    CrossEntropyOperands<T> of (op: CrossEntropy) {
+        /// z: `[t, v]`.
+        logits: T,
+        /// `[t]` in `I32`.
+        targets: T,
+    }
 }
 
 impl FusedOp for CrossEntropy {
@@ -24,15 +34,16 @@ impl FusedOp for CrossEntropy {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["logits", "targets"])?;
-        let (t, _) = expect_logits(inputs)?;
+        let CrossEntropyOperands { logits, targets } = self.expect(inputs)?;
+        let (t, _) = expect_logits(logits, targets)?;
         let row = (Shape::from([t]), DType::F32);
         Ok(Results::from_iter([row.clone(), row]))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let (t, v) = (graph.shape(inputs[0])[0], graph.shape(inputs[0])[1]);
-        let logits = graph.cast(inputs[0], DType::F32);
+        let CrossEntropyOperands { logits, targets } = self.operands(inputs);
+        let (t, v) = (graph.shape(logits)[0], graph.shape(logits)[1]);
+        let logits = graph.cast(logits, DType::F32);
         let max = graph.reduce(ReduceOp::Max, logits, 1);
         let shifted = graph.sub(logits, max);
         let exp = graph.exp(shifted);
@@ -42,7 +53,7 @@ impl FusedOp for CrossEntropy {
         let rows = graph.iota(t);
         let width = graph.constant(v as f64, DType::I32);
         let starts = graph.mul(rows, width);
-        let places = graph.add(starts, inputs[1]);
+        let places = graph.add(starts, targets);
         let flat = graph.reshape(shifted, [t * v]);
         let target = graph.gather(flat, places);
         let target = graph.reshape(target, [t, 1]);
@@ -64,19 +75,41 @@ impl FusedOp for CrossEntropy {
             return None;
         };
         let op = CrossEntropyGradient { smoothing: self.smoothing };
-        let inputs = [node.inputs[0], node.inputs[1], node.outputs[1], loss];
-        Some(Gradients::from_iter([Some(graph.fused(op, &inputs)), None]))
+        let CrossEntropyOperands { logits, targets } = self.operands(node.inputs);
+        let read =
+            CrossEntropyGradientOperands { targets, log_sum_exp: node.outputs[1], d_loss: loss };
+        let operands = CrossEntropyGradientInPlace { logits }.with(read);
+        let gradient = graph.fused(op, &operands);
+        Some(CrossEntropyOperands { logits: Some(gradient), targets: None }.list())
     }
 }
 
 /// The gradient of [`CrossEntropy`]: `dz_{t,j} = dloss_t·(exp(z_{t,j} − L_t) − (1 − ε)·[j = target] − ε/v)`.
 ///
-/// Inputs: `logits [t, v]`, `targets [t]`, `log_sum_exp [t]` (L), `d_loss [t]`. Output: `[t, v]`, which takes
-/// the place of the logits, so that a training step holds only one value of that size.
+/// Output: `[t, v]`, which takes the place of the logits, so that a training step holds only one value of that
+/// size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossEntropyGradient {
     /// ε.
     pub smoothing: f64,
+}
+
+operands! {
+    /// The operands of [`CrossEntropyGradient`] that it reads, after the logits.
+    CrossEntropyGradientOperands<T> of (op: CrossEntropyGradient) {
+        /// `[t]` in `I32`.
+        targets: T,
+        /// L: `[t]` in `F32`.
+        log_sum_exp: T,
+        /// `[t]` in `F32`.
+        d_loss: T,
+    }
+    in place
+    /// What [`CrossEntropyGradient`] overwrites.
+    CrossEntropyGradientInPlace<T> {
+        /// z: `[t, v]`.
+        logits: T,
+    }
 }
 
 impl FusedOp for CrossEntropyGradient {
@@ -85,35 +118,40 @@ impl FusedOp for CrossEntropyGradient {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["logits", "targets", "log_sum_exp", "d_loss"])?;
-        let (t, dtype) = expect_logits(inputs)?;
-        for (what, operand) in [("log_sum_exp", inputs[2]), ("d_loss", inputs[3])] {
+        let CrossEntropyGradientOperands { targets, log_sum_exp, d_loss } = self.expect(inputs)?;
+        let CrossEntropyGradientInPlace { logits } =
+            CrossEntropyGradientInPlace::of(inputs.iter().copied());
+        let (t, dtype) = expect_logits(logits, targets)?;
+        for (what, operand) in [("log_sum_exp", log_sum_exp), ("d_loss", d_loss)] {
             expect_shape(what, operand, &[t])?;
             if operand.dtype != DType::F32 {
                 return Err(format!("{what} must be f32, is {}", operand.dtype));
             }
         }
-        Ok(super::result(inputs[0].shape.clone(), dtype))
+        Ok(result(logits.shape.clone(), dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let op = CrossEntropy { smoothing: self.smoothing };
-        let loss = op.decompose(graph, &inputs[..2])[0];
-        let gradients = graph.differentiate(&[(loss, inputs[3])], &inputs[..1], &[]);
-        value(gradients[0].unwrap_or_else(|| graph.filled_like(0.0, inputs[0])))
+        let CrossEntropyGradientOperands { targets, d_loss, .. } = self.operands(inputs);
+        let CrossEntropyGradientInPlace { logits } =
+            CrossEntropyGradientInPlace::of(inputs.iter().copied());
+        let loss = op.decompose(graph, &CrossEntropyOperands { logits, targets }.list())[0];
+        let gradients = graph.differentiate(&[(loss, d_loss)], &[logits], &[]);
+        value(gradients[0].unwrap_or_else(|| graph.filled_like(0.0, logits)))
     }
 
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[(0, 0)]
+    fn in_place(&self) -> usize {
+        Self::IN_PLACE
     }
 }
 
 /// The number of rows, and the type of the logits.
-fn expect_logits(inputs: &[Operand<'_>]) -> Result<(usize, DType), String> {
-    let dtype = expect_floats(&[("logits", inputs[0])])?;
-    expect_rank("logits", inputs[0], 2)?;
-    expect_integers("targets", inputs[1])?;
-    let t = inputs[0].shape[0];
-    expect_shape("targets", inputs[1], &[t])?;
+fn expect_logits(logits: Operand<'_>, targets: Operand<'_>) -> Result<(usize, DType), String> {
+    let dtype = expect_floats(&[("logits", logits)])?;
+    expect_rank("logits", logits, 2)?;
+    expect_integers("targets", targets)?;
+    let t = logits.shape[0];
+    expect_shape("targets", targets, &[t])?;
     Ok((t, dtype))
 }

@@ -1,8 +1,8 @@
 //! Dropout, and the mask that it shares with attention.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
-    expect_integers, expect_shape, result, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_integers,
+    expect_shape, operands, result, value,
 };
 use crate::{DType, Graph, Shape, Value};
 
@@ -47,14 +47,25 @@ impl DropoutMask {
 
 /// `y = mask·x/(1 − rate)`, plus a residual where there is one.
 ///
-/// Inputs: `x` of any shape; `key [3]` in `I32` (seed low, seed high, step); then `residual` in the shape of
-/// x, if any. Output: in the shape of x.
+/// Output: in the shape of x.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Dropout {
     /// What is dropped.
     pub mask: DropoutMask,
     /// Whether a residual is added.
     pub residual: bool,
+}
+
+operands! {
+    /// The operands of [`Dropout`].
+    DropoutOperands<T> of (op: Dropout) {
+        /// Of any shape.
+        x: T,
+        /// `[3]` in `I32`: seed (low, high) and step.
+        key: T,
+        /// In the shape of x.
+        residual: Option<T> where op.residual,
+    }
 }
 
 impl FusedOp for Dropout {
@@ -64,27 +75,28 @@ impl FusedOp for Dropout {
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
         self.mask.check()?;
-        let names: &[&str] = if self.residual { &["x", "key", "residual"] } else { &["x", "key"] };
-        expect_inputs(inputs, names)?;
-        let dtype = expect_floats(&[("x", inputs[0])])?;
-        expect_key(inputs[1])?;
-        if self.residual {
-            expect_floats(&[("x", inputs[0]), ("residual", inputs[2])])?;
-            expect_shape("residual", inputs[2], inputs[0].shape)?;
+        let DropoutOperands { x, key, residual } = self.expect(inputs)?;
+        let dtype = expect_floats(&[("x", x)])?;
+        expect_key(key)?;
+        if let Some(residual) = residual {
+            expect_floats(&[("x", x), ("residual", residual)])?;
+            expect_shape("residual", residual, x.shape)?;
         }
-        Ok(result(inputs[0].shape.clone(), dtype))
+        Ok(result(x.shape.clone(), dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let y = self.mask.apply(graph, inputs[0], inputs[1]);
-        value(if self.residual { graph.add(inputs[2], y) } else { y })
+        let DropoutOperands { x, key, residual } = self.operands(inputs);
+        let y = self.mask.apply(graph, x, key);
+        value(residual.map_or(y, |residual| graph.add(residual, y)))
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
         let dy = node.gradients[0]?;
-        let dx = graph.fused(Dropout { residual: false, ..*self }, &[dy, node.inputs[1]]);
-        let residual = self.residual.then_some(Some(dy));
-        Some([Some(dx), None].into_iter().chain(residual).collect())
+        let DropoutOperands { key, residual, .. } = self.operands(node.inputs);
+        let dx = graph.dropout(self.mask, dy, key, None);
+        let residual = residual.map(|_| Some(dy));
+        Some(DropoutOperands { x: Some(dx), key: None, residual }.list())
     }
 }
 

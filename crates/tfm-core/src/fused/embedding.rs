@@ -2,15 +2,14 @@
 
 use super::{
     Differentiated, FusedOp, Gradients, Operand, Precision, Results, Values, expect_floats,
-    expect_inputs, expect_integers, expect_rank, expect_shape, result, value,
+    expect_integers, expect_rank, expect_shape, operands, result, value,
 };
 use crate::{Graph, Value};
 
 /// `y_t = scale·E[ids_t] + P[positions_t]`: the rows of an embedding table, scaled (by √d in the paper,
 /// section 3.4), plus the positional encoding where `positions` is set (section 3.5).
 ///
-/// Inputs: `ids [t]` in `I32`, `table [v, d]`; with positions also `positions [t]` in `I32` and
-/// `position_table [p, d]`. Output: `[t, d]`.
+/// Output: `[t, d]`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Embedding {
     /// The factor of the embedding.
@@ -24,40 +23,49 @@ pub struct Embedding {
     pub precision: Precision,
 }
 
+operands! {
+    /// The operands of [`Embedding`].
+    EmbeddingOperands<T> of (op: Embedding) {
+        /// `[t]` in `I32`.
+        ids: T,
+        /// E: `[v, d]`.
+        table: T,
+        /// `[t]` in `I32`.
+        positions: Option<T> where op.positions,
+        /// P: `[p, d]`.
+        position_table: Option<T> where op.positions,
+    }
+}
+
 impl FusedOp for Embedding {
     fn name(&self) -> &'static str {
         "embedding"
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let names: &[&str] = if self.positions {
-            &["ids", "table", "positions", "position_table"]
-        } else {
-            &["ids", "table"]
-        };
-        expect_inputs(inputs, names)?;
-        let (ids, table) = (inputs[0], inputs[1]);
+        let EmbeddingOperands { ids, table, positions, position_table } = self.expect(inputs)?;
         expect_integers("ids", ids)?;
         expect_rank("ids", ids, 1)?;
         expect_rank("table", table, 2)?;
         let d = table.shape[1];
         let dtype = expect_floats(&[("table", table)])?;
-        if self.positions {
-            expect_integers("positions", inputs[2])?;
-            expect_shape("positions", inputs[2], ids.shape)?;
-            expect_rank("position_table", inputs[3], 2)?;
-            expect_shape("position_table", inputs[3], &[inputs[3].shape[0], d])?;
-            expect_floats(&[("table", table), ("position_table", inputs[3])])?;
+        if let Some((positions, rows)) = positions.zip(position_table) {
+            expect_integers("positions", positions)?;
+            expect_shape("positions", positions, ids.shape)?;
+            expect_rank("position_table", rows, 2)?;
+            expect_shape("position_table", rows, &[rows.shape[0], d])?;
+            expect_floats(&[("table", table), ("position_table", rows)])?;
         }
         Ok(result([ids.shape[0], d].into(), dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let rows = graph.gather(inputs[1], inputs[0]);
+        let EmbeddingOperands { ids, table, positions, position_table } = self.operands(inputs);
+        let rows = graph.gather(table, ids);
         let rows = self.precision.rounded_weight(graph, rows);
         let mut y = graph.scale(rows, self.scale);
-        if self.positions {
-            let encoding = graph.gather(inputs[3], inputs[2]);
+        if let Some((positions, table)) = positions.zip(position_table) {
+            let encoding = graph.gather(table, positions);
             y = graph.add(y, encoding);
         }
         value(y)
@@ -68,7 +76,8 @@ impl FusedOp for Embedding {
             return None;
         }
         let dy = node.gradients[0]?;
-        let ids = node.inputs[0];
+        let EmbeddingOperands { ids, table, positions, position_table } =
+            self.operands(node.inputs);
         let mut rows = graph.scale(dy, self.scale);
         if let Some(unlearnt) = self.unlearnt {
             let unlearnt = graph.constant_like(f64::from(unlearnt), ids);
@@ -82,10 +91,15 @@ impl FusedOp for Embedding {
             let extent = graph.shape(table)[0];
             graph.scatter_add(rows, ids, extent)
         };
-        let mut gradients = Gradients::from_iter([None, Some(sum(node.inputs[1], rows, ids))]);
-        if self.positions {
-            gradients.extend([None, Some(sum(node.inputs[3], dy, node.inputs[2]))]);
-        }
-        Some(gradients)
+        let of_table = sum(table, rows, ids);
+        let of_positions =
+            positions.zip(position_table).map(|(positions, table)| sum(table, dy, positions));
+        let gradients = EmbeddingOperands {
+            ids: None,
+            table: Some(of_table),
+            positions: positions.map(|_| None),
+            position_table: of_positions.map(Some),
+        };
+        Some(gradients.list())
     }
 }

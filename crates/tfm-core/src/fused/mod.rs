@@ -23,26 +23,31 @@ mod top_logits;
 mod top_of_linear;
 mod top_of_shortlist;
 
-pub use activation::{Activate, ActivateGradient, Activation};
-pub use adam::Adam;
+pub use activation::{
+    Activate, ActivateGradient, ActivateGradientOperands, ActivateOperands, Activation,
+};
+pub use adam::{Adam, AdamInPlace, AdamOperands};
 pub use attention::Attention;
 pub use attention_gradient::AttentionGradient;
-pub use cross_entropy::{CrossEntropy, CrossEntropyGradient};
-pub use dropout::{Dropout, DropoutMask};
-pub use embedding::Embedding;
-pub use layer_norm::{LayerNorm, LayerNormGradient};
+pub use cross_entropy::{
+    CrossEntropy, CrossEntropyGradient, CrossEntropyGradientInPlace, CrossEntropyGradientOperands,
+    CrossEntropyOperands,
+};
+pub use dropout::{Dropout, DropoutMask, DropoutOperands};
+pub use embedding::{Embedding, EmbeddingOperands};
+pub use layer_norm::{LayerNorm, LayerNormGradient, LayerNormGradientOperands, LayerNormOperands};
 pub use linear::{Linear, LinearOperands};
 pub use operands::List;
 pub use precision::Precision;
 pub use relative_bias::RelativeBias;
-pub use rms_norm::{RmsNorm, RmsNormGradient};
+pub use rms_norm::{RmsNorm, RmsNormGradient, RmsNormGradientOperands, RmsNormOperands};
 pub use row_table_attention::RowTableAttention;
-pub use softmax::Softmax;
-pub use sum_of_squares::SumOfSquares;
-pub use top_log_probabilities::TopLogProbabilities;
-pub use top_logits::TopLogits;
-pub use top_of_linear::TopOfLinear;
-pub use top_of_shortlist::TopOfShortlist;
+pub use softmax::{Softmax, SoftmaxOperands};
+pub use sum_of_squares::{SumOfSquares, SumOfSquaresOperands};
+pub use top_log_probabilities::{TopLogProbabilities, TopLogProbabilitiesOperands};
+pub use top_logits::{TopLogits, TopLogitsOperands};
+pub use top_of_linear::{TopOfLinear, TopOfLinearOperands};
+pub use top_of_shortlist::{TopOfShortlist, TopOfShortlistOperands};
 
 use crate::{DType, Graph, Shape, Value};
 use operands::operands;
@@ -95,11 +100,11 @@ pub trait FusedOp {
         &[]
     }
 
-    /// Results that take the place of an operand, as pairs of result and operand: a kernel finds the
-    /// operand in the result's memory. An operand that is a state is changed by that, as by `write_rows`; of
-    /// any other, a copy is made where it is still needed.
-    fn in_place(&self) -> &'static [(usize, usize)] {
-        &[]
+    /// How many operands are computed in place: the first so many results take the places of the first so
+    /// many operands, and a kernel finds the operand in the result's memory. An operand that is a state is
+    /// changed by that, as by `write_rows`; of any other, a copy is made where it is still needed.
+    fn in_place(&self) -> usize {
+        0
     }
 
     /// The gradient by ops of its own: adds them to the graph and returns the gradient of each operand, or
@@ -169,7 +174,7 @@ impl FusedOp for Fused {
     fn labels(&self) -> &'static [&'static str] {
         self.as_op().labels()
     }
-    fn in_place(&self) -> &'static [(usize, usize)] {
+    fn in_place(&self) -> usize {
         self.as_op().in_place()
     }
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {

@@ -25,12 +25,22 @@ pub type List<T> = SmallVec<[T; 8]>;
 /// operand: its value, its shape, the view that a kernel reads, what a kernel asks of its layout. `list`
 /// gives the items in the node's order. The op gets `operands`, which names the items of such a list, and
 /// `positions`, which says where each stands.
+///
+/// Operands that are computed in place come first in the node, in a struct of their own after `in place`,
+/// which names the results as well: see [`Adam`](super::Adam).
 macro_rules! operands {
     (
         $(#[$doc:meta])*
         $Operands:ident<$T:ident> of ($op:ident: $Op:ident) {
             $($(#[$about:meta])* $operand:ident: $Type:ty $(where $there:expr)?),* $(,)?
         }
+        $(
+            in place
+            $(#[$doc_in_place:meta])*
+            $InPlace:ident<$U:ident> {
+                $($(#[$about_in_place:meta])* $in_place:ident: $V:ident),* $(,)?
+            }
+        )?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,15 +56,50 @@ macro_rules! operands {
             }
         }
 
+        $(
+            $(#[$doc_in_place])*
+            #[derive(Debug, Clone, Copy, PartialEq)]
+            pub struct $InPlace<$U> {
+                $($(#[$about_in_place])* pub $in_place: $V),*
+            }
+
+            impl<$U> $InPlace<$U> {
+                /// The items in the order of the node.
+                pub fn list(self) -> $crate::fused::List<$U> {
+                    $crate::fused::List::from_iter([$(self.$in_place),*])
+                }
+
+                /// The list of a node with these operands.
+                pub fn with(self, read: $Operands<$U>) -> $crate::fused::List<$U> {
+                    self.list().into_iter().chain(read.list()).collect()
+                }
+
+                /// Names the first items of a list in the order of the node, of its operands or its results.
+                ///
+                /// # Panics
+                /// If there are fewer.
+                pub fn of(list: impl IntoIterator<Item = $U>) -> Self {
+                    let mut list = list.into_iter();
+                    let mut next = || list.next().expect("the operands were counted by `infer`");
+                    $InPlace { $($in_place: next()),* }
+                }
+            }
+        )?
+
         impl $Op {
-            /// Names the items of a list in the order of the node.
+            /// How many operands are computed in place: the first of the list, by the first results.
+            const IN_PLACE: usize = <[&str]>::len(&[$($(stringify!($in_place)),*)?]);
+
+            /// Names the items of a list in the order of the node. Those of operands that are computed in
+            /// place may lack, as they do in what a kernel is given.
             ///
             /// # Panics
             /// If the list is shorter than that of a node, which [`infer`](super::FusedOp::infer) refuses.
             pub fn operands<T: Copy>(&self, list: &[T]) -> $Operands<T> {
                 let $op = self;
                 let _ = $op;
-                let mut list = list.iter();
+                let read = self.operand_names().len() - Self::IN_PLACE;
+                let mut list = list[list.len().saturating_sub(read)..].iter();
                 let mut next = || *list.next().expect("the operands were counted by `infer`");
                 $Operands {
                     $($operand: $crate::fused::operands::operand!(next next() $(, $there)?)),*
@@ -71,10 +116,11 @@ macro_rules! operands {
             pub fn operand_names(&self) -> $crate::fused::List<&'static str> {
                 let $op = self;
                 let _ = $op;
-                let all = [$(
+                let in_place: [&'static str; _] = [$($(stringify!($in_place)),*)?];
+                let read = [$(
                     $crate::fused::operands::operand!(name stringify!($operand) $(, $there)?)
                 ),*];
-                all.into_iter().flatten().collect()
+                in_place.into_iter().chain(read.into_iter().flatten()).collect()
             }
 
             /// Names the operands of a node, if there are as many as the op takes.

@@ -1,19 +1,27 @@
 //! Softmax and its logarithm.
 
 use super::{
-    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_inputs,
-    result, value,
+    Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, operands, result,
+    value,
 };
 use crate::op::ReduceOp;
 use crate::{Graph, Value};
 
 /// `y_i = exp(x_i − m)/Σ_j exp(x_j − m)` with `m = max_j x_j`, over the last axis; or its logarithm.
 ///
-/// Input and output: `x [.., n]`.
+/// Output: `[.., n]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Softmax {
     /// Whether the logarithm is wanted.
     pub log: bool,
+}
+
+operands! {
+    /// The operand of [`Softmax`].
+    SoftmaxOperands<T> of (op: Softmax) {
+        /// `[.., n]`.
+        x: T,
+    }
 }
 
 impl FusedOp for Softmax {
@@ -22,18 +30,19 @@ impl FusedOp for Softmax {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["x"])?;
-        let dtype = expect_floats(&[("x", inputs[0])])?;
-        if inputs[0].shape.is_empty() {
+        let SoftmaxOperands { x } = self.expect(inputs)?;
+        let dtype = expect_floats(&[("x", x)])?;
+        if x.shape.is_empty() {
             return Err("x must have an axis".into());
         }
-        Ok(result(inputs[0].shape.clone(), dtype))
+        Ok(result(x.shape.clone(), dtype))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let axis = graph.shape(inputs[0]).len() - 1;
-        let max = graph.reduce(ReduceOp::Max, inputs[0], axis);
-        let shifted = graph.sub(inputs[0], max);
+        let SoftmaxOperands { x } = self.operands(inputs);
+        let axis = graph.shape(x).len() - 1;
+        let max = graph.reduce(ReduceOp::Max, x, axis);
+        let shifted = graph.sub(x, max);
         let exp = graph.exp(shifted);
         let sum = graph.reduce(ReduceOp::Sum, exp, axis);
         value(if self.log {
@@ -59,6 +68,6 @@ impl FusedOp for Softmax {
             let centred = graph.sub(dy, sum);
             graph.mul(y, centred)
         };
-        Some(Gradients::from_iter([Some(dx)]))
+        Some(SoftmaxOperands { x: Some(dx) }.list())
     }
 }

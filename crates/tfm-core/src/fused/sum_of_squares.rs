@@ -1,12 +1,20 @@
 //! The squared length of a tensor, for the norm of gradients.
 
-use super::{FusedOp, Operand, Results, Values, expect_floats, expect_inputs, result, value};
+use super::{FusedOp, Operand, Results, Values, expect_floats, operands, result, value};
 use crate::op::ReduceOp;
 use crate::{DType, Graph, Shape, Value};
 
-/// `Σ x²` over all elements. Input: `x` of any shape. Output: a scalar, in `F32`.
+/// `Σ x²` over all elements. Output: a scalar, in `F32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SumOfSquares;
+
+operands! {
+    /// The operand of [`SumOfSquares`].
+    SumOfSquaresOperands<T> of (op: SumOfSquares) {
+        /// Of any shape.
+        x: T,
+    }
+}
 
 impl FusedOp for SumOfSquares {
     fn name(&self) -> &'static str {
@@ -14,14 +22,15 @@ impl FusedOp for SumOfSquares {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["x"])?;
-        expect_floats(&[("x", inputs[0])])?;
+        let SumOfSquaresOperands { x } = self.expect(inputs)?;
+        expect_floats(&[("x", x)])?;
         Ok(result(Shape::default(), DType::F32))
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let elements = graph.shape(inputs[0]).elements();
-        let x = graph.cast(inputs[0], DType::F32);
+        let SumOfSquaresOperands { x } = self.operands(inputs);
+        let elements = graph.shape(x).elements();
+        let x = graph.cast(x, DType::F32);
         let x = graph.reshape(x, [elements]);
         let squares = graph.mul(x, x);
         let sum = graph.reduce(ReduceOp::Sum, squares, 0);

@@ -1,18 +1,28 @@
 //! The last step of a search: from logits to the best candidates of each hypothesis.
 
 use super::{
-    FusedOp, Operand, Results, Values, expect_floats, expect_inputs, expect_rank, expect_shape,
+    FusedOp, Operand, Results, Values, expect_floats, expect_rank, expect_shape, operands,
 };
 use crate::{DType, Graph, Value};
 
 /// The k most probable tokens of each row: the top k of `log softmax(logits) + bias`, largest first, the
 /// lower id first among equals. A bias of −∞ bans a token without changing the others' probabilities.
 ///
-/// Inputs: `logits [n, v]`, `bias [v]`. Outputs: `log_probabilities [n, k]`, `ids [n, k]` in `I32`.
+/// Outputs: `log_probabilities [n, k]`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopLogProbabilities {
     /// How many candidates a row; at most v.
     pub k: usize,
+}
+
+operands! {
+    /// The operands of [`TopLogProbabilities`].
+    TopLogProbabilitiesOperands<T> of (op: TopLogProbabilities) {
+        /// `[n, v]`.
+        logits: T,
+        /// `[v]`.
+        bias: T,
+    }
 }
 
 impl FusedOp for TopLogProbabilities {
@@ -21,11 +31,11 @@ impl FusedOp for TopLogProbabilities {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_inputs(inputs, &["logits", "bias"])?;
-        let dtype = expect_floats(&[("logits", inputs[0]), ("bias", inputs[1])])?;
-        expect_rank("logits", inputs[0], 2)?;
-        let (n, v) = (inputs[0].shape[0], inputs[0].shape[1]);
-        expect_shape("bias", inputs[1], &[v])?;
+        let TopLogProbabilitiesOperands { logits, bias } = self.expect(inputs)?;
+        let dtype = expect_floats(&[("logits", logits), ("bias", bias)])?;
+        expect_rank("logits", logits, 2)?;
+        let (n, v) = (logits.shape[0], logits.shape[1]);
+        expect_shape("bias", bias, &[v])?;
         if self.k > v {
             return Err(format!("k = {} candidates of only {v} tokens", self.k));
         }
@@ -33,8 +43,9 @@ impl FusedOp for TopLogProbabilities {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let log_probabilities = graph.log_softmax(inputs[0]);
-        let biased = graph.add(log_probabilities, inputs[1]);
+        let TopLogProbabilitiesOperands { logits, bias } = self.operands(inputs);
+        let log_probabilities = graph.log_softmax(logits);
+        let biased = graph.add(log_probabilities, bias);
         let (values, ids) = graph.top_k(biased, self.k);
         Values::from_iter([values, ids])
     }

@@ -1,14 +1,16 @@
 //! The output projection of a search that wants no probabilities: from the decoder's states to the greatest logits.
 
-use super::top_of_linear::expect_projection;
-use super::{FusedOp, Linear, Operand, Precision, Results, Values};
-use crate::{DType, Graph, Value};
+use super::top_of_linear::{expect_projection, project};
+use super::{
+    FusedOp, LinearOperands, Operand, Precision, Results, Values, expect_floats, expect_shape,
+    operands,
+};
+use crate::{Graph, Value};
 
 /// The k greatest of each row of `x·Wᵀ + b + bans`, greatest first, of equals the lower index first, without the product having
 /// to be kept. Where they rank the same as log-probabilities, of which they lack a constant of the row.
 ///
-/// Inputs: `x [n, d]`, `weight [v, d]`, if it is `screened` `weight [v, d]` once more, then `bias [v]` if any, then `bans [v]` in
-/// `F32`. Outputs: `logits [n, k]` in `F32`, `ids [n, k]` in `I32`.
+/// Outputs: `logits [n, k]` in `F32`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopLogits {
     /// Whether a bias is added.
@@ -22,6 +24,22 @@ pub struct TopLogits {
     pub screened: bool,
 }
 
+operands! {
+    /// The operands of [`TopLogits`].
+    TopLogitsOperands<T> of (op: TopLogits) {
+        /// `[n, d]`.
+        x: T,
+        /// W: `[v, d]`.
+        weight: T,
+        /// The weight once more: `[v, d]`.
+        screen: Option<T> where op.screened,
+        /// b: `[v]`.
+        bias: Option<T> where op.bias,
+        /// `[v]` in `F32`.
+        bans: T,
+    }
+}
+
 impl FusedOp for TopLogits {
     fn name(&self) -> &'static str {
         "top_logits"
@@ -32,22 +50,20 @@ impl FusedOp for TopLogits {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let names: &[&str] =
-            if self.screened { &["x", "weight", "screen"] } else { &["x", "weight"] };
-        expect_projection(names, self.bias, self.k, inputs)
+        let TopLogitsOperands { x, weight, screen, bias, bans } = self.expect(inputs)?;
+        let layer = LinearOperands { x, weight, bias, residual: None };
+        if let Some(screen) = screen {
+            expect_floats(&[("x", x), ("screen", screen)])?;
+            expect_shape("screen", screen, weight.shape)?;
+        }
+        expect_projection(layer, bans, self.k)
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let (operands, bans) = inputs.split_at(inputs.len() - 1);
-        let mut operands = operands.to_vec();
-        if self.screened {
-            operands.remove(2);
-        }
-        let linear = Linear { bias: self.bias, precision: self.precision, ..Linear::default() };
-        let logits = graph.fused(linear, &operands);
-        graph.label(logits, "logits");
-        let logits = graph.cast(logits, DType::F32);
-        let allowed = graph.add(logits, bans[0]);
+        let TopLogitsOperands { x, weight, bias, bans, .. } = self.operands(inputs);
+        let layer = LinearOperands { x, weight, bias, residual: None };
+        let logits = project(graph, layer, self.precision);
+        let allowed = graph.add(logits, bans);
         let (values, ids) = graph.top_k(allowed, self.k);
         Values::from_iter([values, ids])
     }

@@ -1,16 +1,15 @@
 //! The output projection of a search with what follows it: from the decoder's states to the best candidates.
 
 use super::{
-    FusedOp, Linear, Operand, Precision, Results, TopLogProbabilities, Values, expect_floats,
-    expect_inputs, expect_rank, expect_shape,
+    FusedOp, Linear, LinearOperands, Operand, Precision, Results, Values, expect_floats,
+    expect_rank, expect_shape, operands,
 };
 use crate::{DType, Graph, Value};
 
 /// The k most probable tokens of each row of `logits = x·Wᵀ + b`, as [`TopLogProbabilities`] finds them, without the
 /// logits having to be kept.
 ///
-/// Inputs: `x [n, d]`, `weight [v, d]`, then `bias [v]` if any, then `bans [v]` in `F32`, which are added to the
-/// log-probabilities. Outputs: `log_probabilities [n, k]` in `F32`, `ids [n, k]` in `I32`.
+/// Outputs: `log_probabilities [n, k]` in `F32`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopOfLinear {
     /// Whether a bias is added.
@@ -19,6 +18,20 @@ pub struct TopOfLinear {
     pub k: usize,
     /// The precision of the product's operands.
     pub precision: Precision,
+}
+
+operands! {
+    /// The operands of [`TopOfLinear`].
+    TopOfLinearOperands<T> of (op: TopOfLinear) {
+        /// `[n, d]`.
+        x: T,
+        /// W: `[v, d]`.
+        weight: T,
+        /// b: `[v]`.
+        bias: Option<T> where op.bias,
+        /// `[v]` in `F32`: what is added to the log-probabilities.
+        bans: T,
+    }
 }
 
 impl FusedOp for TopOfLinear {
@@ -31,49 +44,63 @@ impl FusedOp for TopOfLinear {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        expect_projection(&["x", "weight"], self.bias, self.k, inputs)
+        let TopOfLinearOperands { x, weight, bias, bans } = self.expect(inputs)?;
+        expect_projection(LinearOperands { x, weight, bias, residual: None }, bans, self.k)
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let (operands, bans) = inputs.split_at(inputs.len() - 1);
-        let linear = Linear { bias: self.bias, precision: self.precision, ..Linear::default() };
-        let logits = graph.fused(linear, operands);
-        graph.label(logits, "logits");
-        let logits = graph.cast(logits, DType::F32);
-        Values::from_iter(graph.fused_all(TopLogProbabilities { k: self.k }, &[logits, bans[0]]))
+        let TopOfLinearOperands { x, weight, bias, bans } = self.operands(inputs);
+        let layer = LinearOperands { x, weight, bias, residual: None };
+        let logits = project(graph, layer, self.precision);
+        let (values, ids) = graph.top_log_probabilities(logits, bans, self.k);
+        Values::from_iter([values, ids])
     }
 }
 
-/// The shapes of the k best of a projection to the vocabulary: of x and weights of one shape, which are called `names`, the bias
-/// if there is one, and bans.
+/// The logits of a projection to the vocabulary, in `F32`.
+pub(super) fn project(
+    graph: &mut Graph,
+    layer: LinearOperands<Value>,
+    precision: Precision,
+) -> Value {
+    let linear = Linear { bias: layer.bias.is_some(), precision, ..Linear::default() };
+    let logits = graph.fused(linear, &layer.list());
+    graph.label(logits, "logits");
+    graph.cast(logits, DType::F32)
+}
+
+/// The results of the k best of each row of a projection to a vocabulary.
 pub(super) fn expect_projection(
-    names: &[&'static str],
-    bias: bool,
+    layer: LinearOperands<Operand<'_>>,
+    bans: Operand<'_>,
     k: usize,
-    inputs: &[Operand<'_>],
 ) -> Result<Results, String> {
-    let all: Vec<_> = names.iter().copied().chain(bias.then_some("bias")).collect();
-    expect_inputs(inputs, &[&all[..], &["bans"]].concat())?;
-    let (floats, bans) = inputs.split_at(all.len());
-    let named: Vec<_> = all.iter().copied().zip(floats.iter().copied()).collect();
-    expect_floats(&named)?;
-    let (x, bans) = (inputs[0], bans[0]);
-    expect_rank("x", x, 2)?;
-    expect_rank("weight", inputs[1], 2)?;
-    let (n, v) = (x.shape[0], inputs[1].shape[0]);
-    for &(name, weight) in &named[1..names.len()] {
-        expect_shape(name, weight, &[v, x.shape[1]])?;
-    }
-    if bias {
-        expect_shape("bias", inputs[names.len()], &[v])?;
-    }
-    expect_shape("bans", bans, &[v])?;
-    if bans.dtype != DType::F32 {
-        return Err(format!("bans must be f32, is {}", bans.dtype));
-    }
+    let [n, v] = expect_vocabulary(layer, bans)?;
     if k > v {
         return Err(format!("k = {k} candidates of only {v} tokens"));
     }
     let shape = || [n, k].into();
     Ok(Results::from_iter([(shape(), DType::F32), (shape(), DType::I32)]))
+}
+
+/// The rows n and the tokens v of a projection to a vocabulary.
+pub(super) fn expect_vocabulary(
+    layer: LinearOperands<Operand<'_>>,
+    bans: Operand<'_>,
+) -> Result<[usize; 2], String> {
+    let LinearOperands { x, weight, bias, .. } = layer;
+    expect_floats(&[("x", x), ("weight", weight)])?;
+    expect_rank("x", x, 2)?;
+    expect_rank("weight", weight, 2)?;
+    let (n, v) = (x.shape[0], weight.shape[0]);
+    expect_shape("weight", weight, &[v, x.shape[1]])?;
+    if let Some(bias) = bias {
+        expect_floats(&[("x", x), ("bias", bias)])?;
+        expect_shape("bias", bias, &[v])?;
+    }
+    expect_shape("bans", bans, &[v])?;
+    if bans.dtype != DType::F32 {
+        return Err(format!("bans must be f32, is {}", bans.dtype));
+    }
+    Ok([n, v])
 }

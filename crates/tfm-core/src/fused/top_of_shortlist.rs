@@ -1,8 +1,9 @@
 //! The output projection of a search whose hypotheses may each choose among some tokens alone.
 
+use super::top_of_linear::{expect_vocabulary, project};
 use super::{
-    FusedOp, Linear, Operand, Precision, Results, Values, expect_floats, expect_inputs,
-    expect_integers, expect_rank, expect_shape,
+    FusedOp, LinearOperands, Operand, Precision, Results, Values, expect_integers, expect_rank,
+    expect_shape, operands,
 };
 use crate::{DType, Graph, Value};
 
@@ -10,13 +11,10 @@ use crate::{DType, Graph, Value};
 /// alone, and the other tokens' logits need not be computed. (The "selected vocabulary" of S. Jean et al., "On Using Very
 /// Large Target Vocabulary for Neural Machine Translation", 2015, section 3.3.)
 ///
-/// Inputs: `x [n, d]`; `weight [v, d]`; then `bias [v]` if any; `bans [v]` in `F32`, which are added to the
-/// log-probabilities; and in `I32` `columns [u]`, the tokens that may be in a list, in any order; `lists [s, w]`,
-/// places in `columns`; `lengths [s]`, 1 to w: list i is `columns[lists[i][0 .. lengths[i]]]`, and the rest of its row
-/// holds any places; `list_of [n]`: each row's list. Outputs: `log_probabilities [n, k]` in `F32`, the greatest first,
-/// among equals the one first in the list; `ids [n, k]` in `I32`, the tokens; `log_sum_exps [n]` in `F32`, the logarithm of the sum of the
-/// exponentials of the list's logits. Where a list has fewer than k tokens, the rest are −∞ with the tokens of the
-/// places that follow.
+/// Outputs: `log_probabilities [n, k]` in `F32`, the greatest first, among equals the one first in the list;
+/// `ids [n, k]` in `I32`, the tokens; `log_sum_exps [n]` in `F32`, the logarithm of the sum of the exponentials
+/// of the list's logits. Where a list has fewer than k tokens, the rest are −∞ with the tokens of the places
+/// that follow.
 ///
 /// A row's results depend on its list, and on neither what else `columns` has nor in which order.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,10 +27,25 @@ pub struct TopOfShortlist {
     pub precision: Precision,
 }
 
-impl TopOfShortlist {
-    /// The operands of floats: `x`, `weight` and `bias` if there is one.
-    pub fn floats(&self) -> usize {
-        2 + usize::from(self.bias)
+operands! {
+    /// The operands of [`TopOfShortlist`]. List i is `columns[lists[i][0 .. lengths[i]]]`.
+    TopOfShortlistOperands<T> of (op: TopOfShortlist) {
+        /// `[n, d]`.
+        x: T,
+        /// W: `[v, d]`.
+        weight: T,
+        /// b: `[v]`.
+        bias: Option<T> where op.bias,
+        /// `[v]` in `F32`: what is added to the log-probabilities.
+        bans: T,
+        /// `[u]` in `I32`: the tokens that may be in a list, in any order.
+        columns: T,
+        /// `[s, w]` in `I32`: places in `columns`. Behind its length a list has any places.
+        lists: T,
+        /// `[s]` in `I32`: 1 to w.
+        lengths: T,
+        /// `[n]` in `I32`: each row's list.
+        list_of: T,
     }
 }
 
@@ -46,29 +59,15 @@ impl FusedOp for TopOfShortlist {
     }
 
     fn infer(&self, inputs: &[Operand<'_>]) -> Result<Results, String> {
-        let mut names = vec!["x", "weight"];
-        names.extend(self.bias.then_some("bias"));
-        let integers = ["columns", "lists", "lengths", "list_of"];
-        expect_inputs(inputs, &[&names[..], &["bans"], &integers].concat())?;
-        let (floats, others) = inputs.split_at(names.len());
-        let named: Vec<_> = names.iter().copied().zip(floats.iter().copied()).collect();
-        expect_floats(&named)?;
-        let (x, weight, bans) = (inputs[0], inputs[1], others[0]);
-        expect_rank("x", x, 2)?;
-        expect_rank("weight", weight, 2)?;
-        let (n, v) = (x.shape[0], weight.shape[0]);
-        expect_shape("weight", weight, &[v, x.shape[1]])?;
-        if self.bias {
-            expect_shape("bias", inputs[2], &[v])?;
-        }
-        expect_shape("bans", bans, &[v])?;
-        if bans.dtype != DType::F32 {
-            return Err(format!("bans must be f32, is {}", bans.dtype));
-        }
-        for (name, operand) in integers.into_iter().zip(&others[1..]) {
-            expect_integers(name, *operand)?;
-        }
-        let [columns, lists, lengths, list_of] = [1, 2, 3, 4].map(|i| others[i]);
+        let operands = self.expect(inputs)?;
+        let TopOfShortlistOperands { x, weight, bias, bans, columns, lists, lengths, list_of } =
+            operands;
+        let layer = LinearOperands { x, weight, bias, residual: None };
+        let [n, _] = expect_vocabulary(layer, bans)?;
+        expect_integers("columns", columns)?;
+        expect_integers("lists", lists)?;
+        expect_integers("lengths", lengths)?;
+        expect_integers("list_of", list_of)?;
         expect_rank("columns", columns, 1)?;
         expect_rank("lists", lists, 2)?;
         expect_shape("lengths", lengths, &[lists.shape[0]])?;
@@ -85,12 +84,11 @@ impl FusedOp for TopOfShortlist {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let (operands, others) = inputs.split_at(self.floats());
-        let [bans, columns, lists, lengths, list_of] = [0, 1, 2, 3, 4].map(|i| others[i]);
-        let linear = Linear { bias: self.bias, precision: self.precision, ..Linear::default() };
-        let logits = graph.fused(linear, operands);
-        graph.label(logits, "logits");
-        let logits = graph.cast(logits, DType::F32);
+        let operands = self.operands(inputs);
+        let TopOfShortlistOperands { x, weight, bias, bans, columns, lists, lengths, list_of } =
+            operands;
+        let layer = LinearOperands { x, weight, bias, residual: None };
+        let logits = project(graph, layer, self.precision);
         let (n, v) = (graph.shape(logits)[0], graph.shape(logits)[1]);
         let (s, w) = (graph.shape(lists)[0], graph.shape(lists)[1]);
         let tokens = graph.gather(columns, lists); // [s, w]

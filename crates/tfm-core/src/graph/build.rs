@@ -2,9 +2,11 @@
 
 use super::{Graph, Value};
 use crate::fused::{
-    Activate, Activation, Adam, Attention, CrossEntropy, Dropout, DropoutMask, Embedding, Fused,
-    LayerNorm, Linear, LinearOperands, Results, RmsNorm, RowTableAttention, Softmax, SumOfSquares,
-    TopLogProbabilities,
+    Activate, ActivateOperands, Activation, Adam, AdamInPlace, AdamOperands, Attention,
+    CrossEntropy, CrossEntropyOperands, Dropout, DropoutMask, DropoutOperands, Embedding,
+    EmbeddingOperands, Fused, LayerNorm, LayerNormOperands, Linear, LinearOperands, Results,
+    RmsNorm, RmsNormOperands, RowTableAttention, Softmax, SoftmaxOperands, SumOfSquares,
+    SumOfSquaresOperands, TopLogProbabilities, TopLogProbabilitiesOperands,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
 use crate::{DType, Shape};
@@ -219,27 +221,27 @@ impl Graph {
 
     /// [`Activate`].
     pub fn activate(&mut self, activation: Activation, x: Value) -> Value {
-        self.fused(Activate(activation), &[x])
+        self.fused(Activate(activation), &ActivateOperands { x }.list())
     }
 
     /// [`LayerNorm`].
     pub fn layer_norm(&mut self, x: Value, weight: Value, bias: Value, epsilon: f64) -> Value {
-        self.fused(LayerNorm { epsilon }, &[x, weight, bias])
+        self.fused(LayerNorm { epsilon }, &LayerNormOperands { x, weight, bias }.list())
     }
 
     /// [`RmsNorm`].
     pub fn rms_norm(&mut self, x: Value, weight: Value, epsilon: f64) -> Value {
-        self.fused(RmsNorm { epsilon }, &[x, weight])
+        self.fused(RmsNorm { epsilon }, &RmsNormOperands { x, weight }.list())
     }
 
     /// [`Softmax`].
     pub fn softmax(&mut self, x: Value) -> Value {
-        self.fused(Softmax { log: false }, &[x])
+        self.fused(Softmax { log: false }, &SoftmaxOperands { x }.list())
     }
 
     /// [`Softmax`], its logarithm.
     pub fn log_softmax(&mut self, x: Value) -> Value {
-        self.fused(Softmax { log: true }, &[x])
+        self.fused(Softmax { log: true }, &SoftmaxOperands { x }.list())
     }
 
     /// [`Embedding`]; `positions` are the positions and their table.
@@ -251,9 +253,8 @@ impl Graph {
         positions: Option<(Value, Value)>,
     ) -> Value {
         let op = Embedding { scale, positions: positions.is_some(), ..Embedding::default() };
-        let positions = positions.into_iter().flat_map(|(positions, table)| [positions, table]);
-        let inputs: SmallVec<[Value; 4]> = [ids, table].into_iter().chain(positions).collect();
-        self.fused(op, &inputs)
+        let (positions, position_table) = positions.unzip();
+        self.fused(op, &EmbeddingOperands { ids, table, positions, position_table }.list())
     }
 
     /// [`Attention`] without dropout and bias; `inputs` are query, key, value, query offsets, key ranges.
@@ -270,24 +271,28 @@ impl Graph {
         residual: Option<Value>,
     ) -> Value {
         let op = Dropout { mask, residual: residual.is_some() };
-        let inputs: SmallVec<[Value; 3]> = [x, key].into_iter().chain(residual).collect();
-        self.fused(op, &inputs)
+        self.fused(op, &DropoutOperands { x, key, residual }.list())
     }
 
     /// [`CrossEntropy`] of each row.
     pub fn cross_entropy(&mut self, logits: Value, targets: Value, smoothing: f64) -> Value {
-        self.fused(CrossEntropy { smoothing }, &[logits, targets])
+        self.fused(CrossEntropy { smoothing }, &CrossEntropyOperands { logits, targets }.list())
     }
 
     /// [`SumOfSquares`].
     pub fn sum_of_squares(&mut self, x: Value) -> Value {
-        self.fused(SumOfSquares, &[x])
+        self.fused(SumOfSquares, &SumOfSquaresOperands { x }.list())
     }
 
-    /// [`Adam`]; `inputs` are parameter, gradient, both moments, rates, scale.
-    pub fn adam(&mut self, op: Adam, inputs: [Value; 6]) -> [Value; 3] {
-        let outputs = self.fused_all(op, &inputs);
-        [0, 1, 2].map(|i| outputs.get(i).copied().unwrap_or(Value::NONE))
+    /// [`Adam`]: what has been changed.
+    pub fn adam(
+        &mut self,
+        op: Adam,
+        changed: AdamInPlace<Value>,
+        read: AdamOperands<Value>,
+    ) -> AdamInPlace<Value> {
+        let outputs = self.fused_all(op, &changed.with(read));
+        AdamInPlace::of(outputs.into_iter().chain([Value::NONE]))
     }
 
     /// [`RowTableAttention`] without bias; `inputs` are query, key pool, value pool, row table, lengths.
@@ -302,7 +307,8 @@ impl Graph {
         bias: Value,
         k: usize,
     ) -> (Value, Value) {
-        let outputs = self.add_all(Op::Fused(TopLogProbabilities { k }.into()), &[logits, bias]);
+        let operands = TopLogProbabilitiesOperands { logits, bias };
+        let outputs = self.fused_all(TopLogProbabilities { k }, &operands.list());
         (outputs[0], outputs[1])
     }
 }

@@ -2,12 +2,12 @@
 //! indices stay inside what they index.
 
 use super::{Graph, Value};
-use crate::fused::Fused;
+use crate::fused::{CrossEntropyOperands, EmbeddingOperands, Fused};
 use crate::op::Op;
 use smallvec::SmallVec;
 
 impl Graph {
-    /// Checks a node on operands of this graph, or says what is wrong.
+    /// Checks a node on operands of this graph whose shapes are right, or says what is wrong.
     pub(super) fn rules(&self, op: &Op, inputs: &[Value]) -> Result<(), String> {
         if !self.superseded.is_empty() {
             inputs.iter().try_for_each(|&input| self.is_replaced(input))?;
@@ -17,9 +17,7 @@ impl Graph {
         {
             return Err("only a state, or the result of writing to one, can be written to".into());
         }
-        for &(_, operand) in op.in_place() {
-            self.write_rule(inputs, operand)?;
-        }
+        (0..op.in_place()).try_for_each(|operand| self.write_rule(inputs, operand))?;
         for (ids, limit) in self.index_limits(op, inputs) {
             if let Some(bound) = self.bound(ids).filter(|&bound| bound > limit) {
                 return Err(format!(
@@ -62,9 +60,9 @@ impl Graph {
     fn root(&self, mut state: Value) -> Value {
         loop {
             let node = self.node_of(state);
-            let mut pairs = node.op.in_place().iter();
-            match pairs.find(|(output, _)| node.outputs[*output] == state) {
-                Some(&(_, operand)) => state = node.inputs[operand],
+            let in_place = &node.outputs[..node.op.in_place()];
+            match in_place.iter().position(|&output| output == state) {
+                Some(number) => state = node.inputs[number],
                 None => return state,
             }
         }
@@ -79,23 +77,34 @@ impl Graph {
 
     /// Operands that hold indices, each with the exclusive limit of what they may be.
     fn index_limits(&self, op: &Op, inputs: &[Value]) -> SmallVec<[(Value, usize); 2]> {
-        let rows = |table: usize| self.shape(inputs[table]).first().copied().unwrap_or(0);
-        let limits: &[(usize, usize)] = match (op, inputs.len()) {
-            (Op::Gather, 2) => &[(1, rows(0))],
-            (Op::ScatterAdd { rows }, 2) => &[(1, *rows)],
-            (Op::WriteRows, 3) => &[(2, rows(0))],
-            (Op::Fused(Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_)), 2 | 4) => {
-                &[(1, self.shape(inputs[0]).last_extent())]
+        let rows = |table: Value| self.shape(table).first().copied().unwrap_or(0);
+        let width = |table: Value| self.shape(table).last_extent();
+        let mut limits = SmallVec::new();
+        match (op, inputs) {
+            (Op::Gather, &[table, ids]) => limits.push((ids, rows(table))),
+            (Op::ScatterAdd { rows }, &[_, ids]) => limits.push((ids, *rows)),
+            (Op::WriteRows, &[state, _, ids]) => limits.push((ids, rows(state))),
+            (Op::Fused(Fused::CrossEntropy(op)), _) => {
+                let CrossEntropyOperands { logits, targets } = op.operands(inputs);
+                limits.push((targets, width(logits)));
             }
-            (Op::Fused(Fused::Embedding(_)), 2) => &[(0, rows(1))],
-            (Op::Fused(Fused::Embedding(_)), 4) => &[(0, rows(1)), (2, rows(3))],
-            (Op::Fused(Fused::RowTableAttention(_)), 5 | 6) => {
-                let width = self.shape(inputs[3]).last_extent();
-                &[(3, rows(1)), (4, width.saturating_add(1))]
+            (Op::Fused(Fused::CrossEntropyGradient(op)), &[logits, ..]) => {
+                limits.push((op.operands(inputs).targets, width(logits)));
             }
-            _ => &[],
-        };
-        limits.iter().map(|&(position, limit)| (inputs[position], limit)).collect()
+            (Op::Fused(Fused::Embedding(op)), _) => {
+                let EmbeddingOperands { ids, table, positions, position_table } =
+                    op.operands(inputs);
+                limits.push((ids, rows(table)));
+                let of_positions = positions.zip(position_table);
+                limits.extend(of_positions.map(|(positions, table)| (positions, rows(table))));
+            }
+            (Op::Fused(Fused::RowTableAttention(_)), &[_, keys, _, row_table, lengths, ..]) => {
+                limits.push((row_table, rows(keys)));
+                limits.push((lengths, width(row_table).saturating_add(1)));
+            }
+            _ => {}
+        }
+        limits
     }
 
     /// The declared bound of an input, also through movement ops.

@@ -94,8 +94,7 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
 fn overwritten(graph: &Graph) -> Vec<usize> {
     let mut by_state = vec![usize::MAX; graph.values.len()];
     for (index, node) in graph.nodes.iter().enumerate() {
-        for &(_, operand) in node.op.in_place() {
-            let written = node.inputs[operand];
+        for &written in &node.inputs[..node.op.in_place()] {
             if graph.is_whole_state(written) {
                 by_state[written.index()] = index;
             }

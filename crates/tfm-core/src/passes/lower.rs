@@ -168,7 +168,7 @@ impl Lowering<'_> {
         let outer = &self.lowered.graph;
         let placeholder = |(number, &input): (usize, &Value)| {
             let (dtype, shape) = (outer.dtype(input), outer.shape(input).clone());
-            match op.in_place().iter().any(|pair| pair.1 == number) && outer.is_whole_state(input) {
+            match number < op.in_place() && outer.is_whole_state(input) {
                 true => inside.state(&format!("operand {number}"), dtype, shape),
                 false => inside.input("operand", dtype, shape),
             }

@@ -129,11 +129,8 @@ fn run_step<'a, B: Backend>(
     taken: &mut [Taken<'a, B>],
 ) -> Outcome {
     // What is computed in place is a destination, and out of the memory now.
-    let in_place = step.op.in_place();
-    let operands = step.inputs.iter().enumerate();
-    let operands = operands.filter(|(number, _)| in_place.iter().all(|pair| pair.1 != *number));
-    let inputs: SmallVec<[View<'_, B::Buffer>; 5]> =
-        operands.map(|(_, place)| memory.view(place)).collect();
+    let read = step.inputs.iter().skip(step.op.in_place());
+    let inputs: SmallVec<[View<'_, B::Buffer>; 5]> = read.map(|place| memory.view(place)).collect();
     let mut outputs: SmallVec<[ViewMut<'_, B::Buffer>; 2]> = taken
         .iter_mut()
         .zip(&step.outputs)

@@ -2,8 +2,9 @@
 
 use crate::backend::{PackFormat, Signature};
 use crate::fused::{
-    Activation, Adam, Attention, CrossEntropy, CrossEntropyGradient, DropoutMask, Embedding, Fused,
-    Linear, Precision, RelativeBias, RowTableAttention,
+    Activation, Adam, AdamInPlace, AdamOperands, Attention, CrossEntropy, CrossEntropyGradient,
+    CrossEntropyOperands, DropoutMask, Embedding, Fused, Linear, Precision, RelativeBias,
+    RowTableAttention,
 };
 use crate::op::{BinaryOp, ReduceOp, UnaryOp};
 use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
@@ -203,7 +204,8 @@ impl Reader<'_> {
             }
             42 => {
                 let op = CrossEntropy { smoothing: 0.1 };
-                return graph.fused_all(op, &[self.value(), self.value()]).to_vec();
+                let operands = CrossEntropyOperands { logits: self.value(), targets: self.value() };
+                return graph.fused_all(op, &operands.list()).to_vec();
             }
             43 => {
                 let op = CrossEntropyGradient { smoothing: 0.1 };
@@ -213,7 +215,10 @@ impl Reader<'_> {
             44 => graph.sum_of_squares(self.value()),
             45 => {
                 let op = Adam { beta1: 0.9, beta2: 0.98, epsilon: 1e-9, weight_decay: 0.0 };
-                return graph.adam(op, std::array::from_fn(|_| self.value())).to_vec();
+                let changed = AdamInPlace::of([self.value(), self.value(), self.value()]);
+                let [gradient, rates, scale] = [self.value(), self.value(), self.value()];
+                let read = AdamOperands { gradient, rates, scale };
+                return graph.adam(op, changed, read).list().to_vec();
             }
             46 | 47 => {
                 let of: Vec<Value> = (0..self.byte() % 3).map(|_| self.value()).collect();

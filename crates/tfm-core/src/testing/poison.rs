@@ -157,9 +157,8 @@ impl<B: Backend> Backend for Poisoned<B> {
         inputs: &[View<'_, B::Buffer>],
         outputs: &mut [Target<'_, B>],
     ) -> Outcome {
-        let is_read = |number: usize| op.in_place().iter().any(|pair| pair.0 == number);
-        let mut written = outputs.iter_mut().enumerate().filter(|(number, _)| !is_read(*number));
-        written.try_for_each(|(_, output)| self.poison(output))?;
+        let mut written = outputs.iter_mut().skip(op.in_place());
+        written.try_for_each(|output| self.poison(output))?;
         self.inner.fused(op, inputs, outputs)
     }
     fn pack_format(

@@ -4,7 +4,10 @@ use std::borrow::Cow;
 
 use tfm_core::BackendError;
 use tfm_core::backend::{Outcome, View};
-use tfm_core::fused::{Embedding, Linear, LinearOperands, Precision, TopLogits, TopOfLinear};
+use tfm_core::fused::{
+    Embedding, EmbeddingOperands, Linear, LinearOperands, Precision, TopLogits, TopLogitsOperands,
+    TopOfLinear, TopOfLinearOperands,
+};
 
 use super::rows;
 use crate::CpuBackend;
@@ -113,11 +116,12 @@ pub(super) fn run_top(
     values: &mut [f32],
     ids: &mut [i32],
 ) -> Outcome {
-    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&inputs[2]));
-    let bans = in_order::<f32>(&inputs[inputs.len() - 1]);
-    let weight = Weight::new(cpu, op.precision, &inputs[1])?;
+    let TopOfLinearOperands { x, weight, bias, bans } = op.operands(inputs);
+    let bias: Option<Cow<'_, [f32]>> = bias.as_ref().map(in_order);
+    let bans = in_order::<f32>(&bans);
+    let weight = Weight::new(cpu, op.precision, &weight)?;
     let best = Wanted { bias: bias.as_deref(), bans: &bans, k: op.k, values, ids };
-    best.find(cpu, Ranked::LogProbabilities, rows(&inputs[0]), weight.buffer())
+    best.find(cpu, Ranked::LogProbabilities, rows(&x), weight.buffer())
 }
 
 /// Runs the output projection with the search for its greatest.
@@ -128,13 +132,13 @@ pub(super) fn run_top_logits(
     values: &mut [f32],
     ids: &mut [i32],
 ) -> Outcome {
-    let x = rows(&inputs[0]);
-    let others = &inputs[2 + usize::from(op.screened)..];
-    let bias: Option<Cow<'_, [f32]>> = op.bias.then(|| in_order(&others[0]));
-    let bans = in_order::<f32>(&others[others.len() - 1]);
+    let TopLogitsOperands { x, weight, screen, bias, bans } = op.operands(inputs);
+    let x = rows(&x);
+    let bias: Option<Cow<'_, [f32]>> = bias.as_ref().map(in_order);
+    let bans = in_order::<f32>(&bans);
     let best = Wanted { bias: bias.as_deref(), bans: &bans, k: op.k, values, ids };
-    if let (true, Buffer::Packed(weight), Buffer::Quantized(screen)) =
-        (op.screened, inputs[1].buffer, inputs[2].buffer)
+    if let (Buffer::Packed(weight), Some(Buffer::Quantized(screen))) =
+        (weight.buffer, screen.map(|screen| screen.buffer))
     {
         let Wanted { bias, bans, k, values, ids } = best;
         let screened = Screened { x, weight: weight.panels(), screen, bias };
@@ -143,7 +147,7 @@ pub(super) fn run_top_logits(
             .map(|_| ())
             .map_err(|_| no_memory(x.rows() * (x.cols() + bans.len() / 16)));
     }
-    let weight = Weight::new(cpu, op.precision, &inputs[1])?;
+    let weight = Weight::new(cpu, op.precision, &weight)?;
     best.find(cpu, Ranked::Logits, x, weight.buffer())
 }
 
@@ -205,22 +209,24 @@ pub(super) fn embed(
     inputs: &[View<'_, Buffer>],
     out: &mut [f32],
 ) -> Outcome {
-    let (ids, positions) = (in_order(&inputs[0]), inputs.get(2).map(in_order));
-    let positions = positions.as_ref().map(|positions| (rows(&inputs[3]), &positions[..]));
+    let EmbeddingOperands { ids, table, positions, position_table } = op.operands(inputs);
+    let ids = in_order(&ids);
+    let positions = positions.as_ref().map(in_order);
+    let positions = position_table.as_ref().map(rows).zip(positions.as_deref());
     let scale = op.scale as f32;
     let weight;
-    let table = match inputs[1].buffer {
+    let table = match table.buffer {
         Buffer::F32(_) if op.precision == Precision::Full => {
-            let copy = in_order(&inputs[1]);
-            let table = match inputs[1].layout.as_rows() {
-                Some(_) => rows(&inputs[1]),
-                None => Rows::contiguous(&copy, inputs[1].layout.shape()[1]),
+            let copy = in_order(&table);
+            let table = match table.layout.as_rows() {
+                Some(_) => rows(&table),
+                None => Rows::contiguous(&copy, table.layout.shape()[1]),
             };
             embedding(Table::Rows(table), &ids, scale, positions, out);
             return Ok(());
         }
         _ => {
-            weight = Weight::new(cpu, op.precision, &inputs[1])?;
+            weight = Weight::new(cpu, op.precision, &table)?;
             match weight.buffer() {
                 Buffer::Packed(weight) => Table::Panels(weight.panels()),
                 Buffer::Pairs(weight) => Table::Pairs(weight.panels()),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use tfm_core::backend::{Outcome, View};
-use tfm_core::fused::TopOfShortlist;
+use tfm_core::fused::{TopOfShortlist, TopOfShortlistOperands};
 
 use super::linear::{Weight, no_memory, product};
 use super::rows;
@@ -21,18 +21,19 @@ pub(super) fn run(
     ids: &mut [i32],
     log_sum_exps: &mut [f32],
 ) -> Outcome {
-    let x = rows(&inputs[0]);
-    let (floats, others) = inputs.split_at(op.floats());
-    let bans = in_order::<f32>(&others[0]);
-    let [columns, places, lengths, list_of]: [Cow<'_, [i32]>; 4] =
-        [1, 2, 3, 4].map(|i| in_order(&others[i]));
-    let width = others[2].layout.shape()[1];
-    let lists = Lists { places: &places, width, lengths: &lengths, list_of: &list_of };
+    let operands = op.operands(inputs);
+    let TopOfShortlistOperands { x, weight, bias, bans, columns, lists, lengths, list_of } =
+        operands;
+    let x = rows(&x);
+    let width = lists.layout.shape()[1];
+    let integers: [Cow<'_, [i32]>; 4] = [columns, lists, lengths, list_of].map(|i| in_order(&i));
+    let [columns, places, lengths, list_of] = &integers;
+    let lists = Lists { places, width, lengths, list_of };
     let of_columns =
         |all: &[f32]| -> Vec<f32> { columns.iter().map(|&column| all[column as usize]).collect() };
-    let bias = op.bias.then(|| of_columns(&in_order(&floats[2])));
-    let bans = of_columns(&bans);
-    let weight = Weight::new(cpu, op.precision, &inputs[1])?;
+    let bias = bias.map(|bias| of_columns(&in_order(&bias)));
+    let bans = of_columns(&in_order(&bans));
+    let weight = Weight::new(cpu, op.precision, &weight)?;
     let (m, n) = (x.rows(), columns.len());
     let search = |selected: &Buffer| {
         let mut logits = cpu.scratch.take(m * n).map_err(|_| no_memory(m * n))?;
@@ -42,7 +43,7 @@ pub(super) fn run(
         best_of_lists(cpu.isa, &cpu.threads, &logits, &bans, lists, op.k, found);
         Ok(())
     };
-    let searched = cpu.selections.with(&cpu.threads, weight.buffer(), &columns, search);
+    let searched = cpu.selections.with(&cpu.threads, weight.buffer(), columns, search);
     searched.map_err(|_| no_memory(n * x.cols()))??;
     for (ids, &list) in ids.chunks_exact_mut(op.k.max(1)).zip(list_of.iter()) {
         let places = &places[list as usize * width..][..width];

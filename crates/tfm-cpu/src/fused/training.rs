@@ -1,7 +1,11 @@
 //! The fused ops of training: gradients, loss, dropout, optimiser.
 
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{DropoutMask, Fused};
+use tfm_core::fused::{
+    ActivateGradientOperands, AdamInPlace, AdamOperands, CrossEntropyGradientOperands,
+    CrossEntropyOperands, DropoutMask, DropoutOperands, Fused, LayerNormGradientOperands,
+    RmsNormGradientOperands,
+};
 
 use super::{distance_bias, heads, rows};
 use crate::CpuBackend;
@@ -72,32 +76,34 @@ pub(super) fn run(
         }
         Fused::LayerNormGradient(op) => {
             let out = NormGradients { x: out(), weight: out(), bias: Some(out()) };
-            run_norm(cpu, inputs, op.epsilon, out)?;
+            let LayerNormGradientOperands { x, weight, dy } = op.operands(inputs);
+            run_norm(cpu, [x, dy], weight, op.epsilon, out)?;
         }
         Fused::RmsNormGradient(op) => {
             let out = NormGradients { x: out(), weight: out(), bias: None };
-            run_norm(cpu, inputs, op.epsilon, out)?;
+            let RmsNormGradientOperands { x, weight, dy } = op.operands(inputs);
+            run_norm(cpu, [x, dy], weight, op.epsilon, out)?;
         }
         Fused::ActivateGradient(op) => {
-            let (x, dy) = (in_order(&inputs[0]), in_order(&inputs[1]));
-            activation_gradient(isa, threads, op.0, &x, &dy, out());
+            let ActivateGradientOperands { x, dy } = op.operands(inputs);
+            activation_gradient(isa, threads, op.0, &in_order(&x), &in_order(&dy), out());
         }
         Fused::Dropout(op) => {
-            let x = in_order(&inputs[0]);
-            let residual = op.residual.then(|| in_order(&inputs[2]));
-            let mask = dropout_of(op.mask, &inputs[1]);
-            dropout(isa, threads, mask, &x, residual.as_deref(), out());
+            let DropoutOperands { x, key, residual } = op.operands(inputs);
+            let residual = residual.as_ref().map(in_order);
+            let mask = dropout_of(op.mask, &key);
+            dropout(isa, threads, mask, &in_order(&x), residual.as_deref(), out());
         }
         Fused::CrossEntropy(op) => {
-            let targets = in_order(&inputs[1]);
-            let smoothing = op.smoothing as f32;
-            cross_entropy(isa, threads, rows(&inputs[0]), &targets, smoothing, [out(), out()]);
+            let CrossEntropyOperands { logits, targets } = op.operands(inputs);
+            let (logits, targets) = (rows(&logits), in_order(&targets));
+            cross_entropy(isa, threads, logits, &targets, op.smoothing as f32, [out(), out()]);
         }
         Fused::CrossEntropyGradient(op) => {
-            let targets = in_order::<i32>(&inputs[0]);
-            let (log_sum_exp, d_loss) = (in_order(&inputs[1]), in_order(&inputs[2]));
+            let CrossEntropyGradientOperands { targets, log_sum_exp, d_loss } = op.operands(inputs);
+            let (targets, d_loss) = (in_order(&targets), in_order(&d_loss));
+            let (log_sum_exp, smoothing) = (in_order(&log_sum_exp), op.smoothing as f32);
             let logits = out();
-            let smoothing = op.smoothing as f32;
             cross_entropy_gradient(
                 isa,
                 threads,
@@ -108,10 +114,13 @@ pub(super) fn run(
                 &d_loss,
             );
         }
-        Fused::SumOfSquares(_) => out()[0] = sum_of_squares(isa, threads, &in_order(&inputs[0])),
+        Fused::SumOfSquares(op) => {
+            out()[0] = sum_of_squares(isa, threads, &in_order(&op.operands(inputs).x));
+        }
         Fused::Adam(op) => {
-            let gradient = in_order(&inputs[0]);
-            let (rates, scale) = (in_order::<f32>(&inputs[1]), in_order::<f32>(&inputs[2])[0]);
+            let AdamOperands { gradient, rates, scale } = op.operands(inputs);
+            let gradient = in_order(&gradient);
+            let (rates, scale) = (in_order::<f32>(&rates), in_order::<f32>(&scale)[0]);
             let step = Adam {
                 rate: rates[0],
                 correction_1: rates[1],
@@ -124,7 +133,10 @@ pub(super) fn run(
             };
             // A scale that is no number: nothing changes.
             if !scale.is_nan() {
-                adam(isa, threads, step, &gradient, out(), [out(), out()]);
+                let AdamInPlace { parameter, first_moment, second_moment } =
+                    AdamInPlace::of(outputs);
+                let moments = [first_moment, second_moment];
+                adam(isa, threads, step, &gradient, parameter, moments);
             }
         }
         _ => unreachable!("not an op of training"),
@@ -132,15 +144,16 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The gradient of a norm of `x` given `dy`; the inputs are `x`, the weight and `dy`.
+/// The gradient of a norm of `x` given `dy`.
 fn run_norm(
     cpu: &CpuBackend,
-    inputs: &[View<'_, Buffer>],
+    [x, dy]: [View<'_, Buffer>; 2],
+    weight: View<'_, Buffer>,
     epsilon: f64,
     out: NormGradients<'_>,
 ) -> Outcome {
-    let weight = in_order(&inputs[1]);
-    let (x, dy) = (rows(&inputs[0]), rows(&inputs[2]));
+    let weight = in_order(&weight);
+    let (x, dy) = (rows(&x), rows(&dy));
     let bytes = 8 * x.rows().div_ceil(32) * x.cols();
     let epsilon = epsilon as f32;
     norm_gradient(cpu.isa, &cpu.threads, &cpu.scratch, [x, dy], &weight, epsilon, out)

@@ -5,7 +5,9 @@ use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::Grid;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{CrossEntropy, CrossEntropyGradient};
+use tfm_core::fused::{
+    CrossEntropy, CrossEntropyGradient, CrossEntropyGradientOperands, CrossEntropyOperands,
+};
 
 pub(super) fn run(
     cuda: &CudaBackend,
@@ -13,26 +15,28 @@ pub(super) fn run(
     inputs: &[View<'_, Buffer>],
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
-    let (n, v, stride) = rows(inputs[0].layout);
+    let CrossEntropyOperands { logits, targets } = op.operands(inputs);
+    let (n, v, stride) = rows(logits.layout);
     let [loss, log_sum_exp] = outputs else { unreachable!("two outputs") };
-    let call = cuda.call("cross_entropy", typed("cross_entropy", inputs[0].dtype));
-    let call = call.source(&inputs[0]).stride(stride).source(&inputs[1]).float(op.smoothing);
+    let call = cuda.call("cross_entropy", typed("cross_entropy", logits.dtype));
+    let call = call.source(&logits).stride(stride).source(&targets).float(op.smoothing);
     let call = call.target(loss).target(log_sum_exp).count(v);
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(v), shared: 0 })
 }
 
-/// In the place of the logits. The inputs are targets, log Σ exp and the gradient of the loss.
+/// In the place of the logits.
 pub(super) fn run_gradient(
     cuda: &CudaBackend,
     op: &CrossEntropyGradient,
     inputs: &[View<'_, Buffer>],
     logits: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
+    let CrossEntropyGradientOperands { targets, log_sum_exp, d_loss } = op.operands(inputs);
     let (n, v) = (logits.layout.shape().elements(), logits.layout.shape()[1]);
     // A pack more, where the first begins at an odd address.
     let blocks = if n == 0 { 0 } else { (n.div_ceil(pack(logits.dtype)) + 1).div_ceil(256) };
     let call = cuda.call("cross_entropy", typed("cross_entropy_gradient", logits.dtype));
-    let call = call.target(logits).source(&inputs[0]).source(&inputs[1]).source(&inputs[2]);
+    let call = call.target(logits).source(&targets).source(&log_sum_exp).source(&d_loss);
     let call = call.float(op.smoothing).count(v).stride(n);
     call.launch(Grid { blocks: [blocks, 1, 1], threads: 256, shared: 0 })
 }

@@ -4,7 +4,7 @@ use super::{pack, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{Activation, Dropout};
+use tfm_core::fused::{Activation, Dropout, DropoutOperands};
 
 /// The function of x, or with `dy` the gradient.
 pub(super) fn activate(
@@ -27,10 +27,10 @@ pub(super) fn dropout(
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
+    let DropoutOperands { x, key, residual } = op.operands(inputs);
     let n = out.layout.shape().elements();
     let call = cuda.call("dropout", typed("dropout", out.dtype));
-    let call = call.source(&inputs[0]).source(&inputs[1]);
-    let call = call.source_or_nothing(op.residual.then(|| &inputs[2]));
+    let call = call.source(&x).source(&key).source_or_nothing(residual.as_ref());
     let call = call.bits(op.mask.stream).float(op.mask.rate.into()).float(op.mask.scale());
-    call.target(out).each_of(n, pack(inputs[0].dtype))
+    call.target(out).each_of(n, pack(x.dtype))
 }

@@ -4,7 +4,7 @@ use super::{pack, rows, typed};
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{Embedding, Precision};
+use tfm_core::fused::{Embedding, EmbeddingOperands, Precision};
 
 pub(super) fn run(
     cuda: &CudaBackend,
@@ -12,19 +12,20 @@ pub(super) fn run(
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let (entries, width, stride) = rows(inputs[1].layout);
+    let EmbeddingOperands { ids, table, positions, position_table } = op.operands(inputs);
+    let (entries, width, stride) = rows(table.layout);
     let quantized;
     let call = if op.precision == Precision::Int8 {
-        quantized = cuda.quantized_weight(&inputs[1])?;
-        cuda.call("embedding", "embedding_int8").source(&inputs[0]).written(&quantized)
+        quantized = cuda.quantized_weight(&table)?;
+        cuda.call("embedding", "embedding_int8").source(&ids).written(&quantized)
     } else {
         let call = cuda.call("embedding", typed("embedding", out.dtype));
-        call.source(&inputs[0]).source(&inputs[1]).stride(stride)
+        call.source(&ids).source(&table).stride(stride)
     };
     let call = call.count(entries).float(op.scale);
-    let call = if op.positions {
-        let (entries, _, stride) = rows(inputs[3].layout);
-        call.source(&inputs[2]).source(&inputs[3]).stride(stride).count(entries)
+    let call = if let Some((positions, table)) = positions.zip(position_table) {
+        let (entries, _, stride) = rows(table.layout);
+        call.source(&positions).source(&table).stride(stride).count(entries)
     } else {
         call.nothing().nothing().stride(0).count(0)
     };

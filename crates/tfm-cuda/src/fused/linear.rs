@@ -12,10 +12,10 @@ use tfm_core::fused::{Linear, LinearOperands, Precision};
 pub(super) fn run(
     cuda: &CudaBackend,
     op: &Linear,
-    inputs: &[View<'_, Buffer>],
+    operands: LinearOperands<View<'_, Buffer>>,
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let LinearOperands { x, weight, bias, residual } = op.operands(inputs);
+    let LinearOperands { x, weight, bias, residual } = operands;
     let residual_rows = residual.map(|residual| matrix(residual.layout));
     let following = Following {
         bias,

@@ -17,12 +17,17 @@ pub(crate) use relative_bias::Buckets;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::quantized;
-use smallvec::SmallVec;
 use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
-use tfm_core::fused::{Embedding, Fused, Linear, Precision};
+use tfm_core::fused::{
+    ActivateGradientOperands, CrossEntropyOperands, EmbeddingOperands, Fused,
+    LayerNormGradientOperands, LayerNormOperands, LinearOperands, List, Precision,
+    RmsNormGradientOperands, RmsNormOperands, SoftmaxOperands, TopLogProbabilitiesOperands,
+    TopLogitsOperands, TopOfLinearOperands,
+};
 use tfm_core::{DType, Layout};
 
 /// What a kernel asks of an operand's layout.
+#[derive(Clone, Copy)]
 enum Wanted {
     /// Any strides.
     Any,
@@ -34,73 +39,76 @@ enum Wanted {
     Contiguous,
 }
 
-/// What each operand of `op` must be like.
-fn wanted(op: &Fused, operand: usize) -> Wanted {
+/// What each of so many operands of `op` must be like.
+fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
+    use Wanted::{Any, Contiguous, Heads, Rows};
     match op {
-        Fused::Embedding(_) if operand % 2 == 1 => Wanted::Rows,
-        Fused::Embedding(_) => Wanted::Contiguous,
-        Fused::TopOfLinear(_) | Fused::TopLogits(_) if operand == 0 => Wanted::Rows,
-        // Weights.
-        Fused::TopOfLinear(_) if operand == 1 => Wanted::Any,
-        Fused::TopLogits(op) if operand == 1 || (op.screened && operand == 2) => Wanted::Any,
-        Fused::TopOfLinear(_) | Fused::TopLogits(_) => Wanted::Contiguous,
-        Fused::Linear(_) if operand == 1 => Wanted::Any,
-        Fused::Linear(op) if op.bias && operand == 2 => Wanted::Contiguous,
-        Fused::Linear(_) => Wanted::Rows,
-        Fused::RowTableAttention(_) if operand < 3 => Wanted::Heads,
-        Fused::RowTableAttention(_) => Wanted::Contiguous,
-        Fused::LayerNorm(_)
-        | Fused::RmsNorm(_)
-        | Fused::CrossEntropy(_)
-        | Fused::TopLogProbabilities(_)
-            if operand == 0 =>
-        {
-            Wanted::Rows
+        Fused::Embedding(op) => {
+            let positions = op.positions.then_some(Contiguous);
+            let position_table = op.positions.then_some(Rows);
+            EmbeddingOperands { ids: Contiguous, table: Rows, positions, position_table }.list()
         }
-        Fused::Softmax(_) => Wanted::Rows,
-        Fused::LayerNorm(_)
-        | Fused::RmsNorm(_)
-        | Fused::CrossEntropy(_)
-        | Fused::TopLogProbabilities(_) => Wanted::Contiguous,
-        Fused::LayerNormGradient(_) | Fused::RmsNormGradient(_) if operand != 1 => Wanted::Rows,
-        Fused::LayerNormGradient(_)
-        | Fused::RmsNormGradient(_)
-        | Fused::Activate(_)
+        Fused::TopOfLinear(op) => {
+            let bias = op.bias.then_some(Contiguous);
+            TopOfLinearOperands { x: Rows, weight: Any, bias, bans: Contiguous }.list()
+        }
+        Fused::TopLogits(op) => {
+            let bias = op.bias.then_some(Contiguous);
+            let screen = op.screened.then_some(Any);
+            TopLogitsOperands { x: Rows, weight: Any, screen, bias, bans: Contiguous }.list()
+        }
+        Fused::Linear(op) => {
+            let bias = op.bias.then_some(Contiguous);
+            let residual = op.residual.then_some(Rows);
+            LinearOperands { x: Rows, weight: Any, bias, residual }.list()
+        }
+        Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_) => {
+            (0..operands).map(|operand| if operand < 3 { Heads } else { Contiguous }).collect()
+        }
+        Fused::LayerNorm(_) => {
+            LayerNormOperands { x: Rows, weight: Contiguous, bias: Contiguous }.list()
+        }
+        Fused::RmsNorm(_) => RmsNormOperands { x: Rows, weight: Contiguous }.list(),
+        Fused::LayerNormGradient(_) => {
+            LayerNormGradientOperands { x: Rows, weight: Contiguous, dy: Rows }.list()
+        }
+        Fused::RmsNormGradient(_) => {
+            RmsNormGradientOperands { x: Rows, weight: Contiguous, dy: Rows }.list()
+        }
+        Fused::Softmax(_) => SoftmaxOperands { x: Rows }.list(),
+        Fused::CrossEntropy(_) => CrossEntropyOperands { logits: Rows, targets: Contiguous }.list(),
+        Fused::TopLogProbabilities(_) => {
+            TopLogProbabilitiesOperands { logits: Rows, bias: Contiguous }.list()
+        }
+        Fused::Activate(_)
         | Fused::ActivateGradient(_)
         | Fused::Dropout(_)
         | Fused::CrossEntropyGradient(_)
         | Fused::SumOfSquares(_)
         | Fused::TopOfShortlist(_)
-        | Fused::Adam(_) => Wanted::Contiguous,
-        Fused::Attention(_) | Fused::AttentionGradient(_) if operand < 3 => Wanted::Heads,
-        Fused::Attention(_) | Fused::AttentionGradient(_) => Wanted::Contiguous,
+        | Fused::Adam(_) => List::from_elem(Contiguous, operands),
     }
 }
 
 /// Whether [`run`] takes operands of this signature.
 pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
-    let fits = |layout: &Layout, operand| match wanted(op, operand) {
+    let fits = |layout: &Layout, wanted| match wanted {
         Wanted::Any => true,
         Wanted::Rows => layout.as_rows().is_some(),
         Wanted::Heads => layout.has_contiguous_rows(),
         Wanted::Contiguous => layout.is_contiguous(),
     };
-    let all_fit = signature.inputs.iter().enumerate().all(|(i, (_, layout))| fits(layout, i));
+    let wanted = wanted(op, signature.inputs.len());
+    let all_fit =
+        signature.inputs.iter().zip(wanted).all(|((_, layout), wanted)| fits(layout, wanted));
     let width = signature.inputs.first().map_or(0, |(_, layout)| layout.shape().last_extent());
     let sizes_fit = match op {
-        Fused::Linear(Linear { precision, .. }) | Fused::Embedding(Embedding { precision, .. }) => {
-            match precision {
-                Precision::Full => true,
-                Precision::BFloat16 => false,
-                Precision::Int8 => {
-                    let (dtype, weight) = &signature.inputs[1];
-                    *dtype == DType::F32 && weight.shape().last_extent() <= quantized::LONGEST
-                }
-            }
-        }
+        Fused::Linear(op) => weight_fits(op.precision, &signature.inputs[op.positions().weight]),
+        Fused::Embedding(op) => weight_fits(op.precision, &signature.inputs[op.positions().table]),
         // The decompositions of what is not here begin with the kernel of a linear layer, and lose nothing.
         Fused::TopOfLinear(op) => {
-            op.precision == Precision::Full && signature.inputs[0].0 != DType::F32
+            let (x, _) = signature.inputs[op.positions().x];
+            op.precision == Precision::Full && x != DType::F32
         }
         Fused::TopLogits(op) => op.precision == Precision::Full,
         Fused::TopOfShortlist(_) => false,
@@ -121,6 +129,17 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     all_fit && sizes_fit
 }
 
+/// Whether there are kernels for a weight of this type and layout in a precision.
+fn weight_fits(precision: Precision, (dtype, weight): &(DType, Layout)) -> bool {
+    match precision {
+        Precision::Full => true,
+        Precision::BFloat16 => false,
+        Precision::Int8 => {
+            *dtype == DType::F32 && weight.shape().last_extent() <= quantized::LONGEST
+        }
+    }
+}
+
 /// Whether query, keys and values have one type.
 fn of_one_type(operands: &[(DType, Layout)]) -> bool {
     operands.iter().all(|(dtype, _)| *dtype == operands[0].0)
@@ -129,15 +148,12 @@ fn of_one_type(operands: &[(DType, Layout)]) -> bool {
 /// How a static operand of an op that [`supports`] accepts is stored. An embedding's table is often also the weight of the last
 /// product, and is then stored once.
 pub(crate) fn pack_format(op: &Fused, operand: usize) -> Option<PackFormat> {
-    match op {
-        Fused::Linear(Linear { precision: Precision::Int8, .. })
-        | Fused::Embedding(Embedding { precision: Precision::Int8, .. })
-            if operand == 1 =>
-        {
-            Some(quantized::FORMAT)
-        }
-        _ => None,
-    }
+    let (weight, precision) = match op {
+        Fused::Linear(op) => (op.positions().weight, op.precision),
+        Fused::Embedding(op) => (op.positions().table, op.precision),
+        _ => return None,
+    };
+    (operand == weight && precision == Precision::Int8).then_some(quantized::FORMAT)
 }
 
 /// Runs an op that [`supports`] accepts.
@@ -149,20 +165,35 @@ pub(crate) fn run(
 ) -> Outcome {
     match op {
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
-        Fused::Linear(op) => linear::run(cuda, op, inputs, &mut outputs[0]),
+        Fused::Linear(op) => linear::run(cuda, op, op.operands(inputs), &mut outputs[0]),
         Fused::RowTableAttention(op) => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
-        Fused::LayerNorm(op) => norm::run(cuda, "layer_norm", op.epsilon, inputs, &mut outputs[0]),
-        Fused::RmsNorm(op) => norm::run(cuda, "rms_norm", op.epsilon, inputs, &mut outputs[0]),
-        Fused::LayerNormGradient(op) => {
-            norm::run_gradient(cuda, "layer_norm_gradient", op.epsilon, inputs, outputs)
+        Fused::LayerNorm(op) => {
+            let LayerNormOperands { x, weight, bias } = op.operands(inputs);
+            norm::run(cuda, "layer_norm", op.epsilon, x, &[weight, bias], &mut outputs[0])
         }
+        Fused::RmsNorm(op) => {
+            let RmsNormOperands { x, weight } = op.operands(inputs);
+            norm::run(cuda, "rms_norm", op.epsilon, x, &[weight], &mut outputs[0])
+        }
+        Fused::LayerNormGradient(op) => norm::run_gradient(
+            cuda,
+            "layer_norm_gradient",
+            op.epsilon,
+            op.operands(inputs),
+            outputs,
+        ),
         Fused::RmsNormGradient(op) => {
-            norm::run_gradient(cuda, "rms_norm_gradient", op.epsilon, inputs, outputs)
+            let RmsNormGradientOperands { x, weight, dy } = op.operands(inputs);
+            let operands = LayerNormGradientOperands { x, weight, dy };
+            norm::run_gradient(cuda, "rms_norm_gradient", op.epsilon, operands, outputs)
         }
-        Fused::Softmax(op) => softmax::run(cuda, op, &inputs[0], &mut outputs[0]),
-        Fused::Activate(op) => elementwise::activate(cuda, op.0, &inputs[0], None, &mut outputs[0]),
+        Fused::Softmax(op) => softmax::run(cuda, op, &op.operands(inputs).x, &mut outputs[0]),
+        Fused::Activate(op) => {
+            elementwise::activate(cuda, op.0, &op.operands(inputs).x, None, &mut outputs[0])
+        }
         Fused::ActivateGradient(op) => {
-            elementwise::activate(cuda, op.0, &inputs[0], Some(&inputs[1]), &mut outputs[0])
+            let ActivateGradientOperands { x, dy } = op.operands(inputs);
+            elementwise::activate(cuda, op.0, &x, Some(&dy), &mut outputs[0])
         }
         Fused::Dropout(op) => elementwise::dropout(cuda, op, inputs, &mut outputs[0]),
         Fused::CrossEntropy(op) => cross_entropy::run(cuda, op, inputs, outputs),
@@ -171,18 +202,20 @@ pub(crate) fn run(
         }
         Fused::TopLogProbabilities(op) => search::run(cuda, op, inputs, outputs),
         Fused::TopOfLinear(op) => {
-            search::of_linear(cuda, "top_of_linear", op.k, op.bias, inputs, outputs)
+            let TopOfLinearOperands { x, weight, bias, bans } = op.operands(inputs);
+            let layer = LinearOperands { x, weight, bias, residual: None };
+            search::of_linear(cuda, "top_of_linear", op.k, layer, bans, outputs)
         }
         Fused::TopLogits(op) => {
             // What it may be screened by is not needed.
-            let mut inputs: SmallVec<[View<'_, Buffer>; 5]> = inputs.into();
-            if op.screened {
-                inputs.remove(2);
-            }
-            search::of_linear(cuda, "top_logits", op.k, op.bias, &inputs, outputs)
+            let TopLogitsOperands { x, weight, screen: _, bias, bans } = op.operands(inputs);
+            let layer = LinearOperands { x, weight, bias, residual: None };
+            search::of_linear(cuda, "top_logits", op.k, layer, bans, outputs)
         }
         Fused::TopOfShortlist(_) => unreachable!("`supports` refuses it"),
-        Fused::SumOfSquares(_) => optimizer::sum_of_squares(cuda, &inputs[0], &mut outputs[0]),
+        Fused::SumOfSquares(op) => {
+            optimizer::sum_of_squares(cuda, &op.operands(inputs).x, &mut outputs[0])
+        }
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
         Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),
         Fused::AttentionGradient(op) => attention::gradient(cuda, op, inputs, outputs),

@@ -5,6 +5,7 @@ use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::Grid;
 use tfm_core::backend::{Outcome, View, ViewMut};
+use tfm_core::fused::LayerNormGradientOperands;
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
@@ -13,17 +14,18 @@ const ELEMENTS: usize = 16;
 /// The longest row there is a kernel for.
 pub(super) const LONGEST: usize = 512 * ELEMENTS;
 
-/// `kernel` is `layer_norm` or `rms_norm`: the inputs are x, the weight, and the bias where there is one.
+/// `kernel` is `layer_norm` or `rms_norm`; `vectors` are the weight, and the bias where there is one.
 pub(super) fn run(
     cuda: &CudaBackend,
     kernel: &str,
     epsilon: f64,
-    inputs: &[View<'_, Buffer>],
+    x: View<'_, Buffer>,
+    vectors: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let (n, d, stride) = rows(inputs[0].layout);
-    let call = cuda.call("norm", typed(kernel, out.dtype)).source(&inputs[0]).stride(stride);
-    let call = inputs[1..].iter().fold(call, |call, vector| call.source(vector));
+    let (n, d, stride) = rows(x.layout);
+    let call = cuda.call("norm", typed(kernel, out.dtype)).source(&x).stride(stride);
+    let call = vectors.iter().fold(call, |call, vector| call.source(vector));
     let call = call.float(epsilon).target(out).count(d);
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(d), shared: 0 })
 }
@@ -34,11 +36,12 @@ pub(super) fn run_gradient(
     cuda: &CudaBackend,
     kernel: &str,
     epsilon: f64,
-    inputs: &[View<'_, Buffer>],
+    operands: LayerNormGradientOperands<View<'_, Buffer>>,
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
-    let (n, d, x_stride) = rows(inputs[0].layout);
-    let (_, _, dy_stride) = rows(inputs[2].layout);
+    let LayerNormGradientOperands { x, weight, dy } = operands;
+    let (n, d, x_stride) = rows(x.layout);
+    let (_, _, dy_stride) = rows(dy.layout);
     let (dx, vectors) = outputs.split_first_mut().expect("the gradient of x");
     let width = vectors.len() * d;
     // Enough blocks for any device, and few enough sums.
@@ -46,8 +49,8 @@ pub(super) fn run_gradient(
     let blocks = n.div_ceil(rows_each);
     let mut sums = cuda.scratch(DType::F32, blocks * width)?;
     let call = cuda.call("norm", typed(kernel, dx.dtype));
-    let call = call.source(&inputs[0]).stride(x_stride).source(&inputs[1]);
-    let call = call.source(&inputs[2]).stride(dy_stride).float(epsilon).target(dx);
+    let call = call.source(&x).stride(x_stride).source(&weight);
+    let call = call.source(&dy).stride(dy_stride).float(epsilon).target(dx);
     let call = call.scratch(&mut sums, blocks * width).count(d).count(n).count(rows_each);
     call.launch(Grid { blocks: [blocks, 1, 1], threads: row_threads(d), shared: 0 })?;
     for (part, out) in vectors.iter_mut().enumerate() {

@@ -5,7 +5,7 @@ use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::Grid;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::Adam;
+use tfm_core::fused::{Adam, AdamInPlace, AdamOperands};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
@@ -28,17 +28,18 @@ pub(super) fn sum_of_squares(
     cuda.reduce_lines(ReduceOp::Sum, 0, sums, out)
 }
 
-/// In the place of parameter and moments. The inputs are gradient, rates and scale.
+/// In the place of parameter and moments.
 pub(super) fn adam(
     cuda: &CudaBackend,
     op: &Adam,
     inputs: &[View<'_, Buffer>],
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
-    let [parameter, first_moment, second_moment] = outputs else { unreachable!("three outputs") };
+    let AdamOperands { gradient, rates, scale } = op.operands(inputs);
+    let AdamInPlace { parameter, first_moment, second_moment } = AdamInPlace::of(outputs);
     let n = parameter.layout.shape().elements();
     let call = cuda.call("optimizer", "adam");
-    let call = call.source(&inputs[0]).source(&inputs[1]).source(&inputs[2]);
+    let call = call.source(&gradient).source(&rates).source(&scale);
     let call = call.float(op.beta1).float(1.0 - op.beta1).float(op.beta2).float(1.0 - op.beta2);
     let call = call.float(op.epsilon).float(op.weight_decay);
     let call = call.target(parameter).target(first_moment).target(second_moment);

@@ -1,6 +1,6 @@
 //! Optimisers, as graph ops.
 
-use tfm_core::fused::Adam;
+use tfm_core::fused::{Adam, AdamInPlace, AdamOperands};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Graph, Shape, Value};
 
@@ -75,7 +75,9 @@ impl Rule {
         match *self {
             Rule::Adam(op) => {
                 let Shared { rates, scale } = shared;
-                graph.adam(op, [parameter, gradient, kept[0], kept[1], rates, scale])[0]
+                let (first_moment, second_moment) = (kept[0], kept[1]);
+                let changed = AdamInPlace { parameter, first_moment, second_moment };
+                graph.adam(op, changed, AdamOperands { gradient, rates, scale }).parameter
             }
             Rule::Adafactor { epsilon, clip, weight_decay } => {
                 adafactor(graph, parameter, gradient, kept, shared, [epsilon, clip, weight_decay])

@@ -5,8 +5,8 @@ use super::harness::Check;
 use super::single_ops::{compare, same_bits};
 use super::{Config, Failure, Report};
 use crate::fused::{
-    Activation, Attention, Embedding, Linear, LinearOperands, Precision, RowTableAttention,
-    TopOfShortlist,
+    Activation, Attention, Embedding, EmbeddingOperands, Linear, LinearOperands, Precision,
+    RowTableAttention, TopOfShortlist,
 };
 use crate::testing::recipe::pick;
 use crate::testing::recipes::{Lists, Ragged, bias_table, heads, list, relative_bias, row_tables};
@@ -196,7 +196,9 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
             let positions = b.indices(all, [rows.len()], positions[rows.clone()].to_vec());
             let (table, encoding) = (b.weight([n, k], 0.3), b.weight([all, k], 1.0));
             let op = Embedding { scale: 16.0, positions: true, precision, ..Embedding::default() };
-            vec![b.graph.fused(op, &[ids, table, positions, encoding])]
+            let (positions, position_table) = (Some(positions), Some(encoding));
+            let operands = EmbeddingOperands { ids, table, positions, position_table };
+            vec![b.graph.fused(op, &operands.list())]
         }
         RowOp::Top(wanted) => {
             let bias = b.weight([k], 0.5);
@@ -286,14 +288,16 @@ fn list_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
             let description = format!("{op:?} of {v} tokens, from {d}");
             let build: Build = Arc::new(move |b, some| {
                 let x = some_rows(b, rows, &[d], &some, 1.0);
-                let mut inputs = vec![x, b.weight([v, d], 0.5)];
-                inputs.extend(op.bias.then(|| b.weight([v], 1.0)));
+                let weight = b.weight([v, d], 0.5);
+                let bias = op.bias.then(|| b.weight([v], 1.0));
+                let layer = LinearOperands { x, weight, bias, residual: None };
                 let bans = b.data.tensor(DType::F32, &[v].into(), 0.1);
-                inputs.push(b.weight_of(bans));
+                let bans = b.weight_of(bans);
                 let all: Vec<Vec<i32>> = (0..rows).map(|_| list(&mut b.data, v)).collect();
                 let lists = Lists::new(&mut b.data, &all[some.clone()], v, v);
-                inputs.extend(lists.operands(b, v, (0..some.len() as i32).collect()));
-                let top = b.graph.fused_all(op, &inputs);
+                let list_of = (0..some.len() as i32).collect();
+                let operands = lists.operands(b, layer, bans, list_of);
+                let top = b.graph.fused_all(op, &operands.list());
                 // Beyond the end of a list the ids are those of what the columns happen to have.
                 let [values, ids] = [top[0], top[1]];
                 let least = b.graph.constant(f64::MIN, DType::F32);

@@ -2,7 +2,8 @@
 
 use super::{Family, Range, Sameness, basics, extent, shape, tensor};
 use crate::fused::{
-    Activate, Activation, Embedding, Linear, LinearOperands, Precision, TopLogits, TopOfLinear,
+    Activation, Embedding, EmbeddingOperands, Linear, LinearOperands, Precision, TopLogits,
+    TopLogitsOperands, TopOfLinear, TopOfLinearOperands,
 };
 use crate::testing::{Builder, Recipe};
 use crate::{DType, Value};
@@ -117,7 +118,7 @@ fn activate(range: &Range) -> BoxedStrategy<Recipe> {
             let description = format!("{activation:?} of {shape:?}, scale {scale}");
             Recipe::new(description, dtype, seed, move |b| {
                 let x = b.floats(&shape[..], scale);
-                let y = b.graph.fused(Activate(activation), &[x]);
+                let y = b.graph.activate(activation, x);
                 b.graph.output(y);
             })
         })
@@ -142,11 +143,10 @@ fn embedding(range: &Range) -> BoxedStrategy<Recipe> {
                 };
                 let ids = indices(b, v);
                 let table = b.weight([v, d], 0.2);
-                let mut inputs = vec![ids, table];
-                if positions {
-                    inputs.extend([indices(b, p), b.weight([p, d], 1.0)]);
-                }
-                let y = b.graph.fused(op, &inputs);
+                let (positions, position_table) =
+                    positions.then(|| (indices(b, p), b.weight([p, d], 1.0))).unzip();
+                let operands = EmbeddingOperands { ids, table, positions, position_table };
+                let y = b.graph.fused(op, &operands.list());
                 b.graph.output(y);
             })
         })
@@ -200,18 +200,13 @@ fn top_of_linear(range: &Range) -> BoxedStrategy<Recipe> {
             Recipe::new(description, dtype, seed, move |b| {
                 let x = b.floats([n, d], 1.0);
                 let weight = b.weight([v, d], 1.0);
-                let mut inputs = vec![x, weight];
-                if bias {
-                    inputs.push(b.weight([v], 2.0));
-                }
+                let bias = bias.then(|| b.weight([v], 2.0));
                 let bans = bans(b, v);
-                inputs.push(bans);
-                let top = b.graph.fused_all(op, &inputs);
+                let operands = TopOfLinearOperands { x, weight, bias, bans };
+                let top = b.graph.fused_all(op, &operands.list());
                 b.graph.output(top[0]);
                 // Near-ties may change places, so the ids are judged by what they name.
-                let linear = Linear { bias, precision, ..Linear::default() };
-                let logits = b.graph.fused(linear, &inputs[..inputs.len() - 1]);
-                let logits = b.graph.cast(logits, DType::F32);
+                let logits = logits(b, precision, x, weight, bias);
                 named(b, logits, bans, top[1]);
             })
         })
@@ -239,21 +234,31 @@ fn top_logits(range: &Range) -> BoxedStrategy<Recipe> {
                 let (x, weight) = (b.floats([n, d], 1.0), b.weight([v, d], 1.0));
                 let bias = bias.then(|| b.weight([v], 2.0));
                 let bans = bans(b, v);
-                let mut inputs = vec![x, weight];
-                inputs.extend(screened.then_some(weight));
-                inputs.extend(bias.into_iter().chain([bans]));
-                let top = b.graph.fused_all(op, &inputs);
+                let screen = screened.then_some(weight);
+                let operands = TopLogitsOperands { x, weight, screen, bias, bans };
+                let top = b.graph.fused_all(op, &operands.list());
                 b.graph.output(top[0]);
                 // Near-ties may change places, so the ids are judged by what they name.
-                let linear = Linear { bias: bias.is_some(), precision, ..Linear::default() };
-                let operands: Vec<Value> = [x, weight].into_iter().chain(bias).collect();
-                let logits = b.graph.fused(linear, &operands);
-                let logits = b.graph.cast(logits, DType::F32);
+                let logits = logits(b, precision, x, weight, bias);
                 let all = b.graph.add(logits, bans);
                 named_of(b, all, top[1]);
             })
         })
         .boxed()
+}
+
+/// The logits of a projection to a vocabulary, in `F32`.
+pub(super) fn logits(
+    b: &mut Builder,
+    precision: Precision,
+    x: Value,
+    weight: Value,
+    bias: Option<Value>,
+) -> Value {
+    let linear = Linear { bias: bias.is_some(), precision, ..Linear::default() };
+    let operands = LinearOperands { x, weight, bias, residual: None };
+    let logits = b.graph.fused(linear, &operands.list());
+    b.graph.cast(logits, DType::F32)
 }
 
 /// Adds an output: the entries of `log softmax(logits) + bias` that `ids [n, k]` name.

@@ -1,8 +1,8 @@
 //! The search over shortlists.
 
-use super::fused::{named, precision};
+use super::fused::{logits, named, precision};
 use super::{Family, Range, Sameness, basics, extent, tensor};
-use crate::fused::{Linear, TopOfShortlist};
+use crate::fused::{LinearOperands, TopOfShortlist, TopOfShortlistOperands};
 use crate::testing::{Builder, Data, Recipe};
 use crate::{DType, Value};
 use proptest::prelude::*;
@@ -49,20 +49,27 @@ impl Lists {
         Lists { columns, places, width, lengths }
     }
 
-    /// The operands after the bans: `columns`, `lists`, `lengths` and `list_of`.
+    /// The operands of a search among these lists.
     pub(crate) fn operands(
         &self,
         b: &mut Builder,
-        vocabulary: usize,
+        layer: LinearOperands<Value>,
+        bans: Value,
         list_of: Vec<i32>,
-    ) -> [Value; 4] {
+    ) -> TopOfShortlistOperands<Value> {
+        let LinearOperands { x, weight, bias, .. } = layer;
+        let vocabulary = b.graph.shape(weight)[0];
         let (u, lists, rows) = (self.columns.len(), self.lengths.len(), list_of.len());
-        [
-            b.indices(vocabulary, [u], self.columns.clone()),
-            b.indices(u, [lists, self.width], self.places.clone()),
-            b.indices(self.width + 1, [lists], self.lengths.clone()),
-            b.indices(lists.max(1), [rows], list_of),
-        ]
+        TopOfShortlistOperands {
+            x,
+            weight,
+            bias,
+            bans,
+            columns: b.indices(vocabulary, [u], self.columns.clone()),
+            lists: b.indices(u, [lists, self.width], self.places.clone()),
+            lengths: b.indices(self.width + 1, [lists], self.lengths.clone()),
+            list_of: b.indices(lists.max(1), [rows], list_of),
+        }
     }
 }
 
@@ -97,10 +104,7 @@ fn top_of_shortlist(range: &Range) -> BoxedStrategy<Recipe> {
                 let op = TopOfShortlist { bias, k: k.min(lists.width), precision };
                 let x = b.floats([n, d], 1.0);
                 let weight = b.weight([v, d], 1.0);
-                let mut inputs = vec![x, weight];
-                if bias {
-                    inputs.push(b.weight([v], 2.0));
-                }
+                let bias = bias.then(|| b.weight([v], 2.0));
                 let ban = |b: &mut Builder| match b.data.below(8) {
                     0 => f64::NEG_INFINITY,
                     1 => b.data.number(1.0),
@@ -108,17 +112,15 @@ fn top_of_shortlist(range: &Range) -> BoxedStrategy<Recipe> {
                 };
                 let bans = (0..v).map(|_| ban(b)).collect();
                 let bans = b.weight_of(tensor(DType::F32, &[v], bans));
-                inputs.push(bans);
                 let list_of: Vec<i32> = (0..n).map(|_| b.data.below(tokens.len()) as i32).collect();
-                inputs.extend(lists.operands(b, v, list_of.clone()));
-                let top = b.graph.fused_all(op, &inputs);
+                let layer = LinearOperands { x, weight, bias, residual: None };
+                let operands = lists.operands(b, layer, bans, list_of.clone());
+                let top = b.graph.fused_all(op, &operands.list());
                 b.graph.output(top[0]);
                 b.graph.output(top[2]);
                 // Near-ties may change places, so the ids are judged by what they name, among logits that are −∞
                 // outside of a row's list.
-                let linear = Linear { bias, precision, ..Linear::default() };
-                let logits = b.graph.fused(linear, &inputs[..op.floats()]);
-                let logits = b.graph.cast(logits, DType::F32);
+                let logits = logits(b, precision, x, weight, bias);
                 let mut unlisted = vec![f64::NEG_INFINITY; n * v];
                 for (row, &list) in unlisted.chunks_exact_mut(v).zip(&list_of) {
                     tokens[list as usize].iter().for_each(|&token| row[token as usize] = 0.0);

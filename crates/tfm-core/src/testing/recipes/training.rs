@@ -2,8 +2,10 @@
 
 use super::{Family, Range, Sameness, basics, extent, shape};
 use crate::fused::{
-    ActivateGradient, Activation, Adam, CrossEntropy, CrossEntropyGradient, DropoutMask, Fused,
-    LayerNormGradient, RmsNormGradient,
+    ActivateGradient, ActivateGradientOperands, Activation, Adam, AdamInPlace, AdamOperands,
+    CrossEntropy, CrossEntropyGradient, CrossEntropyGradientInPlace, CrossEntropyGradientOperands,
+    CrossEntropyOperands, DropoutMask, LayerNormGradient, LayerNormGradientOperands,
+    RmsNormGradient, RmsNormGradientOperands,
 };
 use crate::testing::{Builder, Recipe};
 use crate::{DType, Shape, Tensor, Value};
@@ -28,17 +30,19 @@ pub(super) fn families(range: &Range) -> Vec<Family> {
 fn norm_gradient(range: &Range, centred: bool) -> BoxedStrategy<Recipe> {
     (basics(range), extent(range, 70), extent(range, 300), select(vec![1e-6, 1e-5, 1e-2]))
         .prop_map(move |((dtype, seed), rows, d, epsilon)| {
-            let op: Fused = if centred {
-                LayerNormGradient { epsilon }.into()
-            } else {
-                RmsNormGradient { epsilon }.into()
-            };
-            let description = format!("{op:?} of {rows}×{d}");
+            let description =
+                format!("gradient of a norm of {rows}×{d}, centred {centred}, ε {epsilon}");
             Recipe::new(description, dtype, seed, move |b| {
                 let x = b.data.tensor(b.dtype, &Shape::from([rows, d]), 1.0);
                 let (x, dy) = (b.tensor(x), b.floats([rows, d], 1.0));
                 let weight = b.weight([d], 2.0);
-                let results = b.graph.fused_all(op.clone(), &[x, weight, dy]);
+                let results = if centred {
+                    let operands = LayerNormGradientOperands { x, weight, dy };
+                    b.graph.fused_all(LayerNormGradient { epsilon }, &operands.list())
+                } else {
+                    let operands = RmsNormGradientOperands { x, weight, dy };
+                    b.graph.fused_all(RmsNormGradient { epsilon }, &operands.list())
+                };
                 results.into_iter().for_each(|result| b.graph.output(result));
             })
         })
@@ -51,7 +55,8 @@ fn activate_gradient(range: &Range) -> BoxedStrategy<Recipe> {
             let description = format!("gradient of {activation:?} of {shape:?}, scale {scale}");
             Recipe::new(description, dtype, seed, move |b| {
                 let (x, dy) = (b.floats(&shape[..], scale), b.floats(&shape[..], 1.0));
-                let dx = b.graph.fused(ActivateGradient(activation), &[x, dy]);
+                let operands = ActivateGradientOperands { x, dy };
+                let dx = b.graph.fused(ActivateGradient(activation), &operands.list());
                 b.graph.output(dx);
             })
         })
@@ -100,7 +105,8 @@ fn cross_entropy(range: &Range) -> BoxedStrategy<Recipe> {
             let description = format!("cross-entropy of {t}×{v}, ε {smoothing}");
             Recipe::new(description, dtype, seed, move |b| {
                 let (logits, targets) = logits_and_targets(b, t, v);
-                let results = b.graph.fused_all(CrossEntropy { smoothing }, &[logits, targets]);
+                let operands = CrossEntropyOperands { logits, targets };
+                let results = b.graph.fused_all(CrossEntropy { smoothing }, &operands.list());
                 results.into_iter().for_each(|result| b.graph.output(result));
             })
         })
@@ -117,12 +123,15 @@ fn cross_entropy_gradient(range: &Range) -> BoxedStrategy<Recipe> {
                 let (logits, targets) = logits_and_targets(b, t, v);
                 // Made here, so that there is memory to take over.
                 let logits = b.graph.scale(logits, 0.5);
-                let sums = b.graph.fused_all(CrossEntropy { smoothing }, &[logits, targets]);
+                let operands = CrossEntropyOperands { logits, targets };
+                let sums = b.graph.fused_all(CrossEntropy { smoothing }, &operands.list());
                 let log_sum_exp = sums.get(1).copied().unwrap_or(sums[0]);
                 let d_loss = b.data.tensor(DType::F32, &Shape::from([t]), 1.0);
                 let d_loss = b.tensor(d_loss);
                 let op = CrossEntropyGradient { smoothing };
-                let gradient = b.graph.fused(op, &[logits, targets, log_sum_exp, d_loss]);
+                let read = CrossEntropyGradientOperands { targets, log_sum_exp, d_loss };
+                let operands = CrossEntropyGradientInPlace { logits }.with(read);
+                let gradient = b.graph.fused(op, &operands);
                 b.graph.output(gradient);
                 if kept {
                     b.graph.output(logits);
@@ -166,8 +175,9 @@ fn adam(range: &Range) -> BoxedStrategy<Recipe> {
                 let rates = Tensor::from_f32([3], vec![0.01, 1.5, 2.5]).expect("three");
                 let (rates, scale) = (b.tensor(rates), b.values(Shape::default(), vec![0.75]));
                 let op = Adam { beta1: 0.9, beta2: 0.98, epsilon: 1e-6, weight_decay };
-                let results = b.graph.adam(op, [parameter, gradient, m, v, rates, scale]);
-                results.into_iter().for_each(|result| b.graph.output(result));
+                let changed = AdamInPlace { parameter, first_moment: m, second_moment: v };
+                let results = b.graph.adam(op, changed, AdamOperands { gradient, rates, scale });
+                results.list().into_iter().for_each(|result| b.graph.output(result));
                 if kept && !states {
                     b.graph.output(m);
                 }
