@@ -1,7 +1,10 @@
 //! The graph: what is to be computed, recorded node by node in an arena.
 
 mod build;
+mod renamed;
 mod rules;
+
+pub(crate) use renamed::Renamed;
 
 use crate::fused::{FusedOp, Operand, Results};
 use crate::op::Op;
@@ -242,38 +245,25 @@ impl Graph {
         self.push(node.op.clone(), inputs, Ok(results))
     }
 
-    /// Takes all nodes of another graph in, where `map` says what its first values are here; where each of
-    /// its values is. Its faults become this graph's.
-    pub(crate) fn include(
-        &mut self,
-        other: &Graph,
-        mut map: Vec<Option<Value>>,
-    ) -> Vec<Option<Value>> {
+    /// Takes all nodes of another graph in, but those that have been `renamed` already. Its faults become this
+    /// graph's.
+    pub(crate) fn include(&mut self, other: &Graph, renamed: &mut Renamed) {
         if let Err(error) = other.check() {
             self.error.get_or_insert(error);
         }
-        map.resize(other.values.len(), None);
         let (scope, outer) = (self.scope.clone().unwrap_or_else(|| "".into()), self.outer_scope());
         for node in &other.nodes {
             if self.error.is_some() {
                 break;
             }
-            if map[node.outputs[0].index()].is_some() {
+            if renamed.has(node) {
                 continue;
             }
-            let inputs: SmallVec<[Value; 5]> = node
-                .inputs
-                .iter()
-                .map(|input| map[input.index()].expect("operands come before what reads them"))
-                .collect();
-            let outputs = self.add_copy(node, other, &inputs);
+            let outputs = self.add_copy(node, other, &renamed.operands(node));
             self.nodes.last_mut().expect("a node was added").scope = scope.clone();
-            for (old, new) in node.outputs.iter().zip(outputs) {
-                map[old.index()] = Some(new);
-            }
+            renamed.rename(&node.outputs, outputs);
         }
         self.leave(outer);
-        map
     }
 
     /// Adds a node with these results, or keeps its fault.

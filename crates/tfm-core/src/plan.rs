@@ -1,9 +1,18 @@
-//! The plan: the order of the steps, how long each value lives, and which slot of memory holds it.
+//! The plan: the order of the steps, how long each value lives ([`liveness`]), and which slot of memory holds
+//! it ([`slots`]).
 
-use crate::graph::Value;
+mod liveness;
+mod slots;
+
+pub(crate) use liveness::{Writes, owners};
+pub(crate) use slots::Reuse;
+
+use crate::graph::{Node, Value};
 use crate::op::Op;
 use crate::passes::Lowered;
 use crate::{DType, Layout, Shape};
+use liveness::Liveness;
+use slots::Slots;
 use smallvec::SmallVec;
 use std::sync::Arc;
 
@@ -18,9 +27,9 @@ pub(crate) enum Location {
     Static(usize),
 }
 
-/// A value as a step sees it.
+/// The memory of a value as a step sees it.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct Region {
     pub(crate) location: Location,
     pub(crate) dtype: DType,
     pub(crate) layout: Layout,
@@ -30,8 +39,8 @@ pub(crate) struct Place {
 #[derive(Debug, Clone)]
 pub(crate) struct Step {
     pub(crate) op: Op,
-    pub(crate) inputs: SmallVec<[Place; 5]>,
-    pub(crate) outputs: SmallVec<[Place; 2]>,
+    pub(crate) inputs: SmallVec<[Region; 5]>,
+    pub(crate) outputs: SmallVec<[Region; 2]>,
     pub(crate) scope: Arc<str>,
 }
 
@@ -45,29 +54,13 @@ pub(crate) struct Binding {
     pub(crate) location: Location,
 }
 
-/// What becomes of the writes to states that no output needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writes {
-    /// They are steps of the plan: a run changes the states.
-    Keep,
-    /// They are left out: the plan only computes its outputs.
-    Drop,
-}
-
-/// Whether the slot of a value that nobody reads any more serves others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reuse {
-    Always,
-    Never,
-}
-
 /// The order of a graph's steps and the memory they use.
 #[derive(Debug, Clone, Default)]
 pub struct Plan {
     pub(crate) steps: Vec<Step>,
     pub(crate) inputs: Vec<Binding>,
     pub(crate) states: Vec<Binding>,
-    pub(crate) outputs: Vec<Place>,
+    pub(crate) outputs: Vec<Region>,
     /// The elements each slot must hold, by type and number.
     pub(crate) slots: Vec<(DType, Vec<usize>)>,
 }
@@ -84,145 +77,31 @@ impl Plan {
     ) -> Plan {
         let graph = &lowered.graph;
         let owners = owners(lowered);
+        let is_owner = |index: &usize| owners[*index].index() == *index;
         let given: Vec<Option<usize>> = (0..graph.values.len())
-            .map(
-                |index| {
-                    if owners[index].index() == index { given(Value(index as u32)) } else { None }
-                },
-            )
+            .map(|index| is_owner(&index).then(|| given(Value(index as u32))).flatten())
             .collect();
-
-        // Backwards: which nodes are needed, and the last step that reads each owner of memory.
-        let mut needed = vec![false; graph.nodes.len()];
-        let mut last_use = vec![None; graph.values.len()];
-        let mut live = vec![false; graph.values.len()];
+        let liveness = Liveness::new(lowered, outputs, writes, owners, &given);
         let end = graph.nodes.len();
-        for output in outputs {
-            live[output.index()] = true;
-            last_use[owners[output.index()].index()] = Some(end);
-        }
-        for (index, node) in graph.nodes.iter().enumerate().rev() {
-            let is_live = node.outputs.iter().any(|output| live[output.index()]);
-            let has_effect = writes == Writes::Keep && node.writes(graph);
-            if !is_live && !has_effect {
-                continue;
-            }
-            if node.outputs.iter().any(|output| given[output.index()].is_some()) {
-                continue;
-            }
-            needed[index] = true;
-            for input in &node.inputs {
-                live[input.index()] = true;
-                let last = &mut last_use[owners[input.index()].index()];
-                *last = (*last).max(Some(index));
-            }
-        }
-
-        // Forwards: a slot for each result, taken back after its last use.
-        let mut plan = Plan::default();
-        let mut locations: Vec<Option<Location>> =
-            given.iter().map(|i| i.map(Location::Static)).collect();
-        let mut free = FreeSlots::default();
-        let mut expiring: Vec<SmallVec<[Value; 4]>> = vec![SmallVec::new(); end];
+        let mut planning = Planning {
+            lowered,
+            reuse,
+            locations: given.into_iter().map(|number| number.map(Location::Static)).collect(),
+            expiring: vec![SmallVec::new(); end],
+            liveness,
+            slots: Slots::default(),
+            plan: Plan::default(),
+        };
         // Inputs come first: a run writes them before all steps, so none may share a slot with a value
         // that dies before the input's turn.
         let is_input = |index: &usize| matches!(graph.nodes[*index].op, Op::Input { .. });
         let (inputs, others): (Vec<usize>, Vec<usize>) =
-            (0..end).filter(|&index| needed[index]).partition(is_input);
+            (0..end).filter(|&index| planning.liveness.needed[index]).partition(is_input);
         for index in inputs.into_iter().chain(others) {
-            let node = &graph.nodes[index];
-            // Operands whose memory results take over, and those that are copied for them before.
-            let mut taken_over: SmallVec<[Value; 2]> = SmallVec::new();
-            let mut copied: SmallVec<[(Value, Value); 2]> = SmallVec::new();
-            for (number, &output) in node.outputs.iter().enumerate() {
-                if owners[output.index()] != output {
-                    continue; // a view, or a state written in place
-                }
-                let (dtype, shape) = (graph.dtype(output), graph.shape(output).clone());
-                let operand = (number < node.op.in_place()).then(|| node.inputs[number]);
-                let free_memory = operand.and_then(|operand| {
-                    let owner = owners[operand.index()];
-                    let uses = node.inputs.iter().filter(|input| owners[input.index()] == owner);
-                    let is_last = uses.count() == 1 && last_use[owner.index()] == Some(index);
-                    let layout = &lowered.layouts[operand.index()];
-                    let is_whole = layout.is_contiguous()
-                        && layout.offset() == 0
-                        && shape.elements() == graph.shape(owner).elements();
-                    let slot = locations[owner.index()]
-                        .filter(|location| matches!(location, Location::Slot(..)))?;
-                    (is_last && is_whole && reuse == Reuse::Always).then_some((owner, slot))
-                });
-                let location = match (&node.op, free_memory) {
-                    (Op::State { .. }, _) => Location::State(plan.states.len()),
-                    (_, Some((owner, slot))) => {
-                        taken_over.push(owner);
-                        slot
-                    }
-                    _ => {
-                        copied.extend(operand.map(|operand| (operand, output)));
-                        Location::Slot(dtype, free.take(dtype, shape.elements()))
-                    }
-                };
-                locations[output.index()] = Some(location);
-                let binding = |name: &Arc<str>, bound| Binding {
-                    name: name.clone(),
-                    dtype,
-                    shape,
-                    bound,
-                    location,
-                };
-                match &node.op {
-                    Op::Input { name, bound } => plan.inputs.push(binding(name, *bound)),
-                    Op::State { name } => plan.states.push(binding(name, None)),
-                    _ => {}
-                }
-                // A result that nobody reads expires at its own step.
-                let last = last_use[output.index()].unwrap_or(index);
-                // Packing replaces the slot's memory by the backend's own, of no use to others.
-                let is_reusable =
-                    matches!(location, Location::Slot(..)) && !matches!(node.op, Op::Pack(_));
-                if last < end && is_reusable && reuse == Reuse::Always {
-                    expiring[last].push(output);
-                }
-            }
-            let place = |value: &Value| Place {
-                location: locations[owners[value.index()].index()].expect("defined before its use"),
-                dtype: graph.dtype(*value),
-                layout: lowered.layouts[value.index()].clone(),
-            };
-            for (operand, output) in &copied {
-                plan.steps.push(Step {
-                    op: Op::Contiguous,
-                    inputs: SmallVec::from_iter([place(operand)]),
-                    outputs: SmallVec::from_iter([place(output)]),
-                    scope: node.scope.clone(),
-                });
-            }
-            let is_source = matches!(node.op, Op::Input { .. } | Op::State { .. });
-            if !is_source && !node.op.is_movement() {
-                plan.steps.push(Step {
-                    inputs: node.inputs.iter().map(place).collect(),
-                    outputs: node.outputs.iter().map(place).collect(),
-                    op: node.op.clone(),
-                    scope: node.scope.clone(),
-                });
-            }
-            for value in expiring[index].iter().filter(|value| !taken_over.contains(value)) {
-                if let Some(Location::Slot(dtype, slot)) = locations[value.index()] {
-                    free.give_back(dtype, slot);
-                }
-            }
+            planning.node(index, &graph.nodes[index]);
         }
-        plan.outputs = outputs
-            .iter()
-            .map(|output| Place {
-                location: locations[owners[output.index()].index()].expect("outputs are live"),
-                dtype: graph.dtype(*output),
-                layout: lowered.layouts[output.index()].clone(),
-            })
-            .collect();
-        plan.slots = free.sizes;
-        plan
+        let outputs = outputs.iter().map(|&output| planning.region(output)).collect();
+        Plan { outputs, slots: planning.slots.sizes, ..planning.plan }
     }
 
     /// The number of backend calls of a run.
@@ -236,65 +115,156 @@ impl Plan {
     }
 }
 
-/// For each value the value that owns its memory: itself, or for a view and a state written in place its
-/// operand's owner.
-pub(crate) fn owners(lowered: &Lowered) -> Vec<Value> {
-    let graph = &lowered.graph;
-    let mut owners: Vec<Value> = (0..graph.values.len()).map(|index| Value(index as u32)).collect();
-    for node in &graph.nodes {
-        if node.op.is_movement() {
-            owners[node.outputs[0].index()] = owners[node.inputs[0].index()];
-        }
-        let in_place = node.outputs.iter().zip(&node.inputs).take(node.op.in_place());
-        for (&output, &operand) in in_place {
-            if graph.is_whole_state(output) {
-                owners[output.index()] = owners[operand.index()];
-            }
-        }
-    }
-    owners
+/// A plan under way: the nodes up to some one have their memory and their steps.
+struct Planning<'a> {
+    lowered: &'a Lowered,
+    reuse: Reuse,
+    liveness: Liveness,
+    /// Where the memory of each owner lies, once its node has had its turn.
+    locations: Vec<Option<Location>>,
+    /// The owners whose slots each node frees.
+    expiring: Vec<SmallVec<[Value; 4]>>,
+    slots: Slots,
+    plan: Plan,
 }
 
-/// The slots not in use, by type.
+/// What is done about the operands that a node computes in place.
 #[derive(Default)]
-struct FreeSlots {
-    sizes: Vec<(DType, Vec<usize>)>,
-    free: Vec<(DType, usize)>,
+struct InPlace {
+    /// The owners of memory that results take over.
+    taken_over: SmallVec<[Value; 2]>,
+    /// Operands that are copied for a result, since they are needed yet.
+    copied: SmallVec<[(Value, Value); 2]>,
 }
 
-impl FreeSlots {
-    /// A slot for `elements`: the smallest free one that is large enough, else the largest free one, grown,
-    /// else a new one.
-    fn take(&mut self, dtype: DType, elements: usize) -> usize {
-        if !self.sizes.iter().any(|(other, _)| *other == dtype) {
-            self.sizes.push((dtype, Vec::new()));
-        }
-        let sizes =
-            &mut self.sizes.iter_mut().find(|(other, _)| *other == dtype).expect("pushed above").1;
-        let best = self
-            .free
-            .iter()
-            .enumerate()
-            .filter(|(_, (other, _))| *other == dtype)
-            .min_by_key(|(_, (_, slot))| {
-                let size = sizes[*slot];
-                if size >= elements { (0, size) } else { (1, usize::MAX - size) }
-            })
-            .map(|(position, _)| position);
-        match best {
-            Some(position) => {
-                let (_, slot) = self.free.swap_remove(position);
-                sizes[slot] = sizes[slot].max(elements);
-                slot
+impl Planning<'_> {
+    /// Gives the node's results their memory, adds its step, and takes back what it reads for the last time.
+    fn node(&mut self, index: usize, node: &Node) {
+        let mut in_place = InPlace::default();
+        for (number, &output) in node.outputs.iter().enumerate() {
+            if self.liveness.owner(output) != output {
+                continue; // a view, or a state written in place
             }
-            None => {
-                sizes.push(elements);
-                sizes.len() - 1
+            let operand = (number < node.op.in_place()).then(|| node.inputs[number]);
+            let location = self.locate(index, node, output, operand, &mut in_place);
+            self.locations[output.index()] = Some(location);
+            self.bind(node, output, location);
+            self.expire(index, node, output, location);
+        }
+        self.steps(node, &in_place.copied);
+        for value in self.expiring[index].iter().filter(|&x| !in_place.taken_over.contains(x)) {
+            if let Some(Location::Slot(dtype, slot)) = self.locations[value.index()] {
+                self.slots.give_back(dtype, slot);
             }
         }
     }
 
-    fn give_back(&mut self, dtype: DType, slot: usize) {
-        self.free.push((dtype, slot));
+    /// The memory of a result: a state's own, that of the operand in whose place it is computed, or a slot.
+    fn locate(
+        &mut self,
+        index: usize,
+        node: &Node,
+        output: Value,
+        operand: Option<Value>,
+        in_place: &mut InPlace,
+    ) -> Location {
+        if let Op::State { .. } = node.op {
+            return Location::State(self.plan.states.len());
+        }
+        if let Some((owner, slot)) = operand.and_then(|x| self.last_read(index, node, output, x)) {
+            in_place.taken_over.push(owner);
+            return slot;
+        }
+        in_place.copied.extend(operand.map(|operand| (operand, output)));
+        let graph = &self.lowered.graph;
+        let dtype = graph.dtype(output);
+        Location::Slot(dtype, self.slots.take(dtype, graph.shape(output).elements()))
+    }
+
+    /// The operand's owner and slot, if nobody but this node reads them any more and they are as large as the
+    /// result.
+    fn last_read(
+        &self,
+        index: usize,
+        node: &Node,
+        output: Value,
+        operand: Value,
+    ) -> Option<(Value, Location)> {
+        let graph = &self.lowered.graph;
+        let owner = self.liveness.owner(operand);
+        let uses = node.inputs.iter().filter(|input| self.liveness.owner(**input) == owner);
+        let is_last = uses.count() == 1 && self.liveness.last_use(owner) == Some(index);
+        let layout = &self.lowered.layouts[operand.index()];
+        let is_whole = layout.is_contiguous()
+            && layout.offset() == 0
+            && graph.shape(output).elements() == graph.shape(owner).elements();
+        let slot = self.locations[owner.index()]
+            .filter(|location| matches!(location, Location::Slot(..)))?;
+        (is_last && is_whole && self.reuse == Reuse::Always).then_some((owner, slot))
+    }
+
+    /// Adds what a run must bind: an input or a state.
+    fn bind(&mut self, node: &Node, output: Value, location: Location) {
+        let graph = &self.lowered.graph;
+        let (dtype, shape) = (graph.dtype(output), graph.shape(output));
+        let binding = |name: &Arc<str>, bound| Binding {
+            name: name.clone(),
+            dtype,
+            shape: shape.clone(),
+            bound,
+            location,
+        };
+        match &node.op {
+            Op::Input { name, bound } => self.plan.inputs.push(binding(name, *bound)),
+            Op::State { name } => self.plan.states.push(binding(name, None)),
+            _ => {}
+        }
+    }
+
+    /// Notes which node frees the result's slot.
+    fn expire(&mut self, index: usize, node: &Node, output: Value, location: Location) {
+        // A result that nobody reads expires at its own step.
+        let last = self.liveness.last_use(output).unwrap_or(index);
+        // Packing replaces the slot's memory by the backend's own, of no use to others.
+        let is_reusable = matches!(location, Location::Slot(..)) && !matches!(node.op, Op::Pack(_));
+        // An output lives on.
+        if let (Some(expiring), true) = (self.expiring.get_mut(last), is_reusable)
+            && self.reuse == Reuse::Always
+        {
+            expiring.push(output);
+        }
+    }
+
+    /// Adds the node's step, after copies of the operands that it computes in place.
+    fn steps(&mut self, node: &Node, copied: &[(Value, Value)]) {
+        for &(operand, output) in copied {
+            let step = Step {
+                op: Op::Contiguous,
+                inputs: SmallVec::from_iter([self.region(operand)]),
+                outputs: SmallVec::from_iter([self.region(output)]),
+                scope: node.scope.clone(),
+            };
+            self.plan.steps.push(step);
+        }
+        let is_source = matches!(node.op, Op::Input { .. } | Op::State { .. });
+        if !is_source && !node.op.is_movement() {
+            let step = Step {
+                inputs: node.inputs.iter().map(|&input| self.region(input)).collect(),
+                outputs: node.outputs.iter().map(|&output| self.region(output)).collect(),
+                op: node.op.clone(),
+                scope: node.scope.clone(),
+            };
+            self.plan.steps.push(step);
+        }
+    }
+
+    /// The memory of a value that has its location.
+    fn region(&self, value: Value) -> Region {
+        let owner = self.liveness.owner(value);
+        Region {
+            location: self.locations[owner.index()].expect("defined before its use"),
+            dtype: self.lowered.graph.dtype(value),
+            layout: self.lowered.layouts[value.index()].clone(),
+        }
     }
 }

@@ -7,10 +7,9 @@
 
 use super::vjp::vjp;
 use crate::fused::Differentiated;
-use crate::graph::Node;
+use crate::graph::{Node, Renamed};
 use crate::{Graph, Value};
 use smallvec::SmallVec;
-use std::collections::HashMap;
 
 impl Graph {
     /// The gradient of the one element of `of` with respect to each of `with_respect_to`, in their shapes
@@ -60,7 +59,7 @@ impl Graph {
             wanted: self.depending_on(with_respect_to),
             gradients: vec![None; self.values.len()],
             recompute,
-            again: HashMap::new(),
+            again: Renamed::none_of(self),
             redone: Vec::new(),
         };
         let outer = self.outer_scope();
@@ -105,7 +104,7 @@ struct Backward<'a> {
     gradients: Vec<Option<Value>>,
     recompute: &'a [String],
     /// Values of recomputed scopes, computed again.
-    again: HashMap<Value, Value>,
+    again: Renamed,
     /// The scopes that have been.
     redone: Vec<String>,
 }
@@ -121,9 +120,8 @@ impl Backward<'_> {
             return;
         }
         self.redo(graph, &node, index);
-        let now = |value: &Value| self.again.get(value).copied().unwrap_or(*value);
-        let inputs: SmallVec<[Value; 5]> = node.inputs.iter().map(now).collect();
-        let outputs: SmallVec<[Value; 2]> = node.outputs.iter().map(now).collect();
+        let inputs = self.now(&node.inputs);
+        let outputs = self.now(&node.outputs);
         graph.set_scope(node.scope.clone());
         let differentiated = Differentiated {
             inputs: &inputs,
@@ -147,6 +145,11 @@ impl Backward<'_> {
         self.gradients[value.index()] = Some(sum);
     }
 
+    /// The values, or what they are in a scope that has been computed again.
+    fn now(&self, values: &[Value]) -> SmallVec<[Value; 5]> {
+        values.iter().map(|&value| self.again.get(value).unwrap_or(value)).collect()
+    }
+
     /// Computes the nodes of a recomputed scope again, when the first of them is met.
     fn redo(&mut self, graph: &mut Graph, node: &Node, last: usize) {
         let within = |scope: &str, prefix: &str| {
@@ -165,10 +168,8 @@ impl Backward<'_> {
             if !within(&node.scope, prefix) || node.inputs.is_empty() || node.writes(graph) {
                 continue;
             }
-            let now = |value: &Value| self.again.get(value).copied().unwrap_or(*value);
-            let inputs: SmallVec<[Value; 5]> = node.inputs.iter().map(now).collect();
-            let outputs = graph.add_again(&node, &inputs);
-            self.again.extend(node.outputs.iter().copied().zip(outputs));
+            let outputs = graph.add_again(&node, &self.now(&node.inputs));
+            self.again.rename(&node.outputs, outputs);
         }
     }
 }

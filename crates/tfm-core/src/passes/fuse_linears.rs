@@ -1,11 +1,11 @@
 //! Moves what follows a linear layer into it: an activation, then a residual. Model code then reads
 //! `x + sublayer(x)`, and no backend writes the product twice.
 
+use super::rewriting::Rewriting;
 use crate::fused::{Activate, Fused, Linear, LinearOperands};
-use crate::graph::{Node, ValueInfo};
+use crate::graph::ValueInfo;
 use crate::op::{BinaryOp, Op};
 use crate::{Graph, Value};
-use smallvec::SmallVec;
 
 /// The graph with activations and residuals fused. A linear layer whose own result is read by others,
 /// labelled or returned stays as it is, and one that would have to read a state after a write to it.
@@ -61,33 +61,18 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
         }
     }
 
-    let mut new = Graph::new();
-    let mut map: Vec<Option<Value>> = vec![None; graph.values.len()];
+    let mut rewriting = Rewriting::new(graph);
     for node in &graph.nodes {
         let output = node.outputs[0].index();
-        if is_absorbed[output] {
-            continue;
-        }
-        let outputs = match fused[output].take() {
+        match fused[output] {
+            _ if is_absorbed[output] => {}
             Some((linear, operands)) => {
-                let whole = Node {
-                    op: Op::Fused(linear.into()),
-                    inputs: SmallVec::from_slice(&operands.list()),
-                    outputs: node.outputs.clone(),
-                    scope: node.scope.clone(),
-                };
-                copy(&mut new, &whole, graph, &map)
+                rewriting.copy_as(node, Op::Fused(linear.into()), &operands.list());
             }
-            None => copy(&mut new, node, graph, &map),
-        };
-        for (old, value) in node.outputs.iter().zip(outputs) {
-            map[old.index()] = Some(value);
+            None => rewriting.copy(node),
         }
     }
-    let mapped = |value: &Value| map[value.index()].expect("only absorbed values vanish");
-    new.outputs = graph.outputs.iter().map(mapped).collect();
-    new.labels = graph.labels.iter().map(|(name, value)| (name.clone(), mapped(value))).collect();
-    new
+    rewriting.finish()
 }
 
 /// For each value that lies in a state the number of the node that writes over it, else `usize::MAX`.
@@ -102,10 +87,4 @@ fn overwritten(graph: &Graph) -> Vec<usize> {
     }
     let state = |value: &ValueInfo| value.state.map_or(usize::MAX, |state| by_state[state.index()]);
     graph.values.iter().map(state).collect()
-}
-
-fn copy(new: &mut Graph, node: &Node, old: &Graph, map: &[Option<Value>]) -> SmallVec<[Value; 2]> {
-    let inputs: SmallVec<[Value; 5]> =
-        node.inputs.iter().map(|input| map[input.index()].expect("operands come first")).collect();
-    new.add_copy(node, old, &inputs)
 }

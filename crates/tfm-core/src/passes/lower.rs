@@ -6,7 +6,7 @@
 use super::is_static;
 use crate::backend::{PackFormat, Signature};
 use crate::fused::{Fused, FusedOp};
-use crate::graph::Node;
+use crate::graph::{Node, Renamed};
 use crate::op::Op;
 use crate::{DType, Error, Graph, Layout, Result, Value};
 use smallvec::SmallVec;
@@ -49,9 +49,9 @@ pub fn lower(graph: &Graph, policy: &dyn LoweringPolicy, taps: &[String]) -> Res
         tapped: HashMap::new(),
         names: Vec::new(),
     };
-    let map = lowering.nodes(graph, vec![None; graph.values.len()])?;
-    let mut outputs: Vec<Value> =
-        graph.outputs.iter().map(|&output| mapped(&map, output)).collect();
+    let mut renamed = Renamed::none_of(graph);
+    lowering.nodes(graph, &mut renamed)?;
+    let mut outputs: Vec<Value> = graph.outputs.iter().map(|&output| renamed.of(output)).collect();
     for tap in taps {
         outputs.push(*lowering.tapped.get(tap.as_str()).ok_or_else(|| lowering.unknown(tap))?);
     }
@@ -70,26 +70,21 @@ struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    /// Lowers all nodes of `graph`, where `map` already holds the new handles of some values.
-    fn nodes(&mut self, graph: &Graph, mut map: Vec<Option<Value>>) -> Result<Vec<Option<Value>>> {
+    /// Lowers all nodes of `graph` but those that have been `renamed` already.
+    fn nodes(&mut self, graph: &Graph, renamed: &mut Renamed) -> Result<()> {
         for node in &graph.nodes {
-            if map[node.outputs[0].index()].is_some() {
-                continue;
-            }
-            let inputs: SmallVec<[Value; 5]> =
-                node.inputs.iter().map(|&input| mapped(&map, input)).collect();
-            let outputs = self.node(graph, node, inputs)?;
-            for (old, new) in node.outputs.iter().zip(outputs) {
-                map[old.index()] = Some(new);
+            if !renamed.has(node) {
+                let outputs = self.node(graph, node, renamed.operands(node))?;
+                renamed.rename(&node.outputs, outputs);
             }
         }
         if !self.taps.is_empty() {
             for (name, value) in &graph.labels {
-                self.tapped.insert(name.clone(), mapped(&map, *value));
+                self.tapped.insert(name.clone(), renamed.of(*value));
                 self.names.push(name.clone());
             }
         }
-        Ok(map)
+        Ok(())
     }
 
     fn node(
@@ -177,12 +172,10 @@ impl Lowering<'_> {
             inputs.iter().enumerate().map(placeholder).collect();
         let outputs = op.decompose(&mut inside, &placeholders);
         inside.check()?;
-        let mut map = vec![None; inside.values.len()];
-        for (placeholder, &input) in placeholders.iter().zip(inputs) {
-            map[placeholder.index()] = Some(input);
-        }
-        let map = self.nodes(&inside, map)?;
-        Ok(outputs.iter().map(|&output| mapped(&map, output)).collect())
+        let mut renamed = Renamed::none_of(&inside);
+        renamed.rename(&placeholders, inputs.iter().copied());
+        self.nodes(&inside, &mut renamed)?;
+        Ok(outputs.iter().map(|&output| renamed.of(output)).collect())
     }
 
     fn signature(&self, inputs: &[Value]) -> SmallVec<[(DType, Layout); 5]> {
@@ -240,9 +233,4 @@ impl Lowering<'_> {
             self.names.iter().max_by_key(shared).map(|name| name.to_string()).unwrap_or_default();
         Error::UnknownTap { name: tap.into(), nearest }
     }
-}
-
-/// The new handle of an old value.
-fn mapped(map: &[Option<Value>], old: Value) -> Value {
-    map[old.index()].expect("operands come before what reads them")
 }

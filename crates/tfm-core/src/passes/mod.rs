@@ -9,6 +9,7 @@ mod differentiate;
 mod fuse_linears;
 mod join_linears;
 mod lower;
+mod rewriting;
 pub(crate) mod vjp;
 
 pub use fuse_linears::fuse_linears;

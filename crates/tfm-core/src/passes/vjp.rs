@@ -2,6 +2,7 @@
 //! differentiated through their decomposition.
 
 use crate::fused::{Differentiated, Fused, FusedOp, Gradients, Values};
+use crate::graph::Renamed;
 use crate::op::{BinaryOp, Op, ReduceOp, UnaryOp};
 use crate::{Graph, Shape, Value};
 use smallvec::SmallVec;
@@ -239,24 +240,26 @@ pub(crate) fn sum_to(g: &mut Graph, mut x: Value, shape: &Shape) -> Value {
 /// Differentiates an op's decomposition, on placeholders, and takes the result into the graph.
 fn through_decomposition(graph: &mut Graph, op: &Fused, node: &Differentiated<'_>) -> Gradients {
     let mut inside = Graph::new();
-    let mut map = Vec::new();
-    let mut placeholder = |inside: &mut Graph, outer: Value| {
-        map.push(Some(outer));
+    let placeholder = |inside: &mut Graph, outer: Value| {
         inside.input("operand", graph.dtype(outer), graph.shape(outer).clone())
     };
     let inputs: SmallVec<[Value; 5]> =
         node.inputs.iter().map(|&input| placeholder(&mut inside, input)).collect();
-    let given = node.gradients.iter().enumerate();
-    let given: SmallVec<[(usize, Value); 2]> = given
-        .filter_map(|(number, gradient)| Some((number, placeholder(&mut inside, (*gradient)?))))
-        .collect();
+    let given = node.gradients.iter().copied().enumerate();
+    let given: SmallVec<[(usize, Value); 2]> =
+        given.filter_map(|(number, gradient)| Some((number, gradient?))).collect();
+    let seeds: SmallVec<[Value; 2]> =
+        given.iter().map(|&(_, gradient)| placeholder(&mut inside, gradient)).collect();
     let outputs: Values = op.decompose(&mut inside, &inputs);
-    let seeds: SmallVec<[(Value, Value); 2]> =
-        given.iter().map(|&(number, gradient)| (outputs[number], gradient)).collect();
+    let seeded: SmallVec<[(Value, Value); 2]> =
+        given.iter().zip(&seeds).map(|(&(number, _), &seed)| (outputs[number], seed)).collect();
     let wanted: SmallVec<[Value; 5]> =
         inputs.iter().zip(node.wanted).filter(|(_, wanted)| **wanted).map(|(x, _)| *x).collect();
-    let mut gradients = inside.differentiate(&seeds, &wanted, &[]).into_iter();
-    let map = graph.include(&inside, map);
-    let mut next = || gradients.next().flatten().and_then(|value: Value| map[value.index()]);
+    let mut gradients = inside.differentiate(&seeded, &wanted, &[]).into_iter();
+    let mut renamed = Renamed::none_of(&inside);
+    renamed.rename(&inputs, node.inputs.iter().copied());
+    renamed.rename(&seeds, given.iter().map(|&(_, gradient)| gradient));
+    graph.include(&inside, &mut renamed);
+    let mut next = || gradients.next().flatten().and_then(|value: Value| renamed.get(value));
     node.wanted.iter().map(|wanted| if *wanted { next() } else { None }).collect()
 }

@@ -187,7 +187,7 @@ impl<B: Backend> AnyEngine for Engine<B> {
                     run_steps(backend, &plan, memory, None)
                 })?,
             }
-            let download = |place| Ok(backend.download(memory.view(place))?);
+            let download = |region| Ok(backend.download(memory.view(region))?);
             plan.outputs.iter().map(download).collect()
         })
     }

@@ -93,7 +93,7 @@ impl<B: Backend> Engine<B> {
             })
         });
         let is_read = |number: usize| {
-            let reads = |place: &crate::plan::Place| place.location == Location::Static(number);
+            let reads = |region: &crate::plan::Region| region.location == Location::Static(number);
             plan.steps.iter().flat_map(|step| &step.inputs).any(reads)
         };
         let mut statics = Vec::new();

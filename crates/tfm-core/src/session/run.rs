@@ -4,7 +4,7 @@ use super::NotFinite;
 use super::slots::Slots;
 use crate::backend::{Outcome, View, ViewMut};
 use crate::op::Op;
-use crate::plan::{Location, Place, Step};
+use crate::plan::{Location, Region, Step};
 use crate::{Backend, DType, Plan, Result};
 use smallvec::SmallVec;
 use std::sync::Arc;
@@ -30,17 +30,17 @@ impl<'a, B: Backend> Memory<'a, B> {
         &mut self.slots.entry(dtype, slot).as_mut().expect(PRESENT).1
     }
 
-    pub(super) fn view<'v>(&'v self, place: &'v Place) -> View<'v, B::Buffer> {
-        let buffer = match place.location {
+    pub(super) fn view<'v>(&'v self, region: &'v Region) -> View<'v, B::Buffer> {
+        let buffer = match region.location {
             Location::Static(number) => &*self.statics[number],
             Location::State(number) => self.states[number].as_deref().expect(PRESENT),
             Location::Slot(dtype, slot) => self.slots.get(dtype, slot).expect(PRESENT),
         };
-        View { buffer, dtype: place.dtype, layout: &place.layout }
+        View { buffer, dtype: region.dtype, layout: &region.layout }
     }
 
-    fn take(&mut self, place: &Place) -> Taken<'a, B> {
-        match place.location {
+    fn take(&mut self, region: &Region) -> Taken<'a, B> {
+        match region.location {
             Location::Slot(dtype, slot) => {
                 let (capacity, buffer) = self.slots.entry(dtype, slot).take().expect(PRESENT);
                 Taken::Slot(capacity, buffer)
@@ -50,8 +50,8 @@ impl<'a, B: Backend> Memory<'a, B> {
         }
     }
 
-    fn put_back(&mut self, place: &Place, taken: Taken<'a, B>) {
-        match (place.location, taken) {
+    fn put_back(&mut self, region: &Region, taken: Taken<'a, B>) {
+        match (region.location, taken) {
             (Location::Slot(dtype, slot), Taken::Slot(capacity, buffer)) => {
                 *self.slots.entry(dtype, slot) = Some((capacity, buffer));
             }
@@ -95,14 +95,14 @@ pub(super) fn first_not_finite<B: Backend>(
 ) -> Result<Option<NotFinite>> {
     for step in &plan.steps {
         // What a state holds apart from what was written may never have been made.
-        if !step.outputs.iter().any(|place| matches!(place.location, Location::State(_))) {
+        if !step.outputs.iter().any(|region| matches!(region.location, Location::State(_))) {
             run_on(backend, step, memory)?;
-            for place in &step.outputs {
-                let values = backend.download(memory.view(place))?.to_f64();
+            for region in &step.outputs {
+                let values = backend.download(memory.view(region))?.to_f64();
                 let elements = values.iter().filter(|value| !value.is_finite()).count();
                 if elements > 0 {
                     let (op, scope) = (step.op.name(), step.scope.to_string());
-                    let shape = place.layout.shape().clone();
+                    let shape = region.layout.shape().clone();
                     return Ok(Some(NotFinite { op, scope, shape, elements }));
                 }
             }
@@ -114,10 +114,10 @@ pub(super) fn first_not_finite<B: Backend>(
 /// Runs one step on the memory that the plan gives it.
 fn run_on<B: Backend>(backend: &B, step: &Step, memory: &mut Memory<'_, B>) -> Outcome {
     let mut taken: SmallVec<[Taken<'_, B>; 2]> =
-        step.outputs.iter().map(|place| memory.take(place)).collect();
+        step.outputs.iter().map(|region| memory.take(region)).collect();
     let outcome = run_step(backend, step, memory, &mut taken);
-    for (place, taken) in step.outputs.iter().zip(taken) {
-        memory.put_back(place, taken);
+    for (region, taken) in step.outputs.iter().zip(taken) {
+        memory.put_back(region, taken);
     }
     outcome
 }
@@ -130,17 +130,18 @@ fn run_step<'a, B: Backend>(
 ) -> Outcome {
     // What is computed in place is a destination, and out of the memory now.
     let read = step.inputs.iter().skip(step.op.in_place());
-    let inputs: SmallVec<[View<'_, B::Buffer>; 5]> = read.map(|place| memory.view(place)).collect();
+    let inputs: SmallVec<[View<'_, B::Buffer>; 5]> =
+        read.map(|region| memory.view(region)).collect();
     let mut outputs: SmallVec<[ViewMut<'_, B::Buffer>; 2]> = taken
         .iter_mut()
         .zip(&step.outputs)
-        .map(|(taken, place)| ViewMut {
+        .map(|(taken, region)| ViewMut {
             buffer: match taken {
                 Taken::Slot(_, buffer) => buffer,
                 Taken::State(buffer) => buffer,
             },
-            dtype: place.dtype,
-            layout: &place.layout,
+            dtype: region.dtype,
+            layout: &region.layout,
         })
         .collect();
     if let Op::Fused(op) = &step.op {
@@ -211,10 +212,10 @@ impl Trace {
         if matches!(step.op, Op::Pack(_) | Op::WriteRows) {
             return Ok(()); // a backend's own storage, or a state that may hold what was never written
         }
-        for (number, place) in step.outputs.iter().enumerate() {
+        for (number, region) in step.outputs.iter().enumerate() {
             // The time of a step with several results stands beside the first, so that a sum is right.
             let elapsed = if number == 0 { elapsed } else { std::time::Duration::ZERO };
-            let values = backend.download(memory.view(place))?.to_f64();
+            let values = backend.download(memory.view(region))?.to_f64();
             let nans = values.iter().filter(|value| value.is_nan()).count();
             let low = values.iter().copied().fold(f64::INFINITY, f64::min);
             let high = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -223,8 +224,8 @@ impl Trace {
                 elapsed.as_secs_f64() * 1e6,
                 step.op.name(),
                 step.scope,
-                place.dtype,
-                place.layout.shape(),
+                region.dtype,
+                region.layout.shape(),
                 if nans > 0 { format!("  {nans} NaN") } else { String::new() },
             );
         }

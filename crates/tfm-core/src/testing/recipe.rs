@@ -1,6 +1,7 @@
 //! A problem for a session: a graph with its data, and the recipe it was made by.
 
 use super::{Bounds, Data, Interval};
+use crate::graph::Renamed;
 use crate::op::Op;
 use crate::reference::Reference;
 use crate::{
@@ -73,18 +74,18 @@ impl Problem {
         weights: impl Fn(&str) -> Option<Tensor>,
     ) -> Result<Problem, String> {
         let mut new = Graph::new();
-        let mut map = vec![None; graph.values.len()];
+        let mut renamed = Renamed::none_of(graph);
         for node in &graph.nodes {
             if let Op::Parameter { name } | Op::State { name } = &node.op {
                 let tensor = weights(name).ok_or_else(|| format!("`{name}` is not there"))?;
                 let old = node.outputs[0];
                 let (dtype, shape) = (graph.dtype(old), graph.shape(old).clone());
-                map[old.index()] = Some(new.input(name, dtype, shape));
+                renamed.rename(&node.outputs, [new.input(name, dtype, shape)]);
                 inputs.push((name.to_string(), tensor));
             }
         }
-        let map = new.include(graph, map);
-        new.outputs = graph.outputs().iter().filter_map(|output| map[output.index()]).collect();
+        new.include(graph, &mut renamed);
+        new.outputs = graph.outputs().iter().filter_map(|&output| renamed.get(output)).collect();
         new.check().map_err(|error| error.to_string())?;
         let parameters = Arc::new(Parameters::default());
         Ok(Problem { graph: new, inputs, parameters, states: Vec::new() })

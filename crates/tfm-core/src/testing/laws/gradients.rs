@@ -4,6 +4,7 @@ use super::harness::Check;
 use super::single_ops::{SLACK, run};
 use super::{Config, Failure, Report};
 use crate::fused::{Attention, Fused};
+use crate::graph::Renamed;
 use crate::op::{Op, ReduceOp};
 use crate::reference::Reference;
 use crate::testing::recipes::{self, Family, Range, heads};
@@ -205,16 +206,16 @@ impl<'a> DirectionalTest<'a> {
             })
             .collect();
         let at = |graph: &mut Graph, step: f64| -> Vec<Value> {
-            let mut map = vec![None; inner.values.len()];
+            let mut renamed = Renamed::none_of(inner);
             for &(old, new, direction) in &sources {
                 let moved = direction.filter(|_| step != 0.0).map(|direction| {
                     let change = graph.scale(direction, step);
                     graph.add(new, change)
                 });
-                map[old.index()] = Some(moved.unwrap_or(new));
+                renamed.rename(&[old], [moved.unwrap_or(new)]);
             }
-            let map = graph.include(inner, map);
-            let output = |&number: &usize| map[inner.outputs()[number].index()];
+            graph.include(inner, &mut renamed);
+            let output = |&number: &usize| renamed.get(inner.outputs()[number]);
             results.iter().filter_map(output).collect()
         };
         let here = at(&mut graph, 0.0);
