@@ -1,9 +1,11 @@
 //! The graph: what is to be computed, recorded node by node in an arena.
 
 mod build;
+mod equations;
 mod renamed;
 mod rules;
 
+pub use equations::{Equations, Expr};
 pub(crate) use renamed::Renamed;
 
 use crate::fused::{FusedOp, Operand, Results};

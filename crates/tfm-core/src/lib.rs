@@ -30,7 +30,7 @@ pub mod testing;
 pub use backend::{Backend, BackendError};
 pub use dtype::{DType, bf16_from_f64, f16_from_f64};
 pub use error::{Error, Result};
-pub use graph::{Graph, OuterScope, Value};
+pub use graph::{Equations, Expr, Graph, OuterScope, Value};
 pub use layout::Layout;
 pub use plan::Plan;
 pub use rows::{MemoryRows, RowSource};

@@ -4,7 +4,8 @@ use super::{
     Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_shape,
     operands, result, value,
 };
-use crate::{Graph, Value};
+use crate::{Expr, Graph, Value};
+use std::f64::consts::{FRAC_1_SQRT_2, PI};
 
 /// An activation function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,34 +57,19 @@ impl FusedOp for Activate {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let ActivateOperands { x } = self.operands(inputs);
-        value(match self.0 {
-            Activation::Relu => {
-                let zero = graph.constant_like(0.0, x);
-                graph.max(x, zero)
-            }
-            Activation::Gelu => {
-                let scaled = graph.scale(x, std::f64::consts::FRAC_1_SQRT_2);
-                let erf = graph.erf(scaled);
-                half_x_times_one_plus(graph, x, erf)
-            }
+        let g = graph.equations();
+        let x = g.of(self.operands(inputs).x);
+        let y = match self.0 {
+            Activation::Relu => x.max(x.constant(0.0)),
+            Activation::Gelu => half_x_times_one_plus(x, (x * FRAC_1_SQRT_2).erf()),
             Activation::GeluTanh => {
-                let square = graph.mul(x, x);
-                let cube = graph.mul(square, x);
-                let correction = graph.scale(cube, 0.044715);
-                let sum = graph.add(x, correction);
-                let scaled = graph.scale(sum, (2.0 / std::f64::consts::PI).sqrt());
-                let tanh = graph.tanh(scaled);
-                half_x_times_one_plus(graph, x, tanh)
+                let inner = (x + x * x * x * 0.044715) * (2.0 / PI).sqrt();
+                half_x_times_one_plus(x, inner.tanh())
             }
-            Activation::Swish => {
-                let negated = graph.neg(x);
-                let exp = graph.exp(negated);
-                let denominator = graph.shift(exp, 1.0);
-                graph.div(x, denominator)
-            }
-            Activation::Tanh => graph.tanh(x),
-        })
+            Activation::Swish => x / ((-x).exp() + 1.0),
+            Activation::Tanh => x.tanh(),
+        };
+        value(y.value())
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
@@ -136,19 +122,13 @@ impl FusedOp for ActivateGradient {
 /// `dx = dy·σ(x)·(1 + x·(1 − σ(x)))`. Unlike the derivative of the quotient, it has no e⁻ˣ that is infinite for
 /// an x far below 0 and is multiplied by 0.
 fn swish_gradient(graph: &mut Graph, x: Value, dy: Value) -> Value {
-    let negated = graph.neg(x);
-    let exp = graph.exp(negated);
-    let denominator = graph.shift(exp, 1.0);
-    let sigmoid = graph.reciprocal(denominator);
-    let rest = graph.not(sigmoid);
-    let product = graph.mul(x, rest);
-    let factor = graph.shift(product, 1.0);
-    let slope = graph.mul(sigmoid, factor);
-    graph.mul(dy, slope)
+    let g = graph.equations();
+    let (x, dy) = (g.of(x), g.of(dy));
+    let sigmoid = ((-x).exp() + 1.0).reciprocal();
+    let dx = dy * (sigmoid * (x * (1.0 - sigmoid) + 1.0));
+    dx.value()
 }
 
-fn half_x_times_one_plus(graph: &mut Graph, x: Value, inner: Value) -> Value {
-    let half = graph.scale(x, 0.5);
-    let one_plus = graph.shift(inner, 1.0);
-    graph.mul(half, one_plus)
+fn half_x_times_one_plus<'g>(x: Expr<'g>, inner: Expr<'g>) -> Expr<'g> {
+    x * 0.5 * (inner + 1.0)
 }

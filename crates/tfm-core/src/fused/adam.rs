@@ -1,7 +1,7 @@
 //! Adam, on a parameter in place.
 
-use super::{FusedOp, Operand, Results, Values, expect_shape, operands};
-use crate::{DType, Graph, Shape, Value};
+use super::{FusedOp, List, Operand, Results, Values, expect_shape, operands};
+use crate::{DType, Expr, Graph, Shape, Value};
 
 /// One update of a parameter p with its gradient (Kingma and Ba 2015, algorithm 1; with decoupled weight
 /// decay, Loshchilov and Hutter 2019, algorithm 2):
@@ -72,39 +72,24 @@ impl FusedOp for Adam {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let AdamOperands { gradient, rates, scale } = self.operands(inputs);
-        let AdamInPlace { parameter, first_moment: m, second_moment: v } =
-            AdamInPlace::of(inputs.iter().copied());
-        let [rate, first, second] = [0, 1, 2].map(|i| {
-            let one = graph.slice(rates, 0, i, 1);
-            graph.reshape(one, Shape::default())
-        });
-        let g = graph.mul(gradient, scale);
-        let square = graph.mul(g, g);
-        let mut average = |old: Value, new: Value, beta: f64| {
-            let (old, new) = (graph.scale(old, beta), graph.scale(new, 1.0 - beta));
-            graph.add(old, new)
-        };
-        let (new_m, new_v) = (average(m, g, self.beta1), average(v, square, self.beta2));
-        let corrected_m = graph.mul(new_m, first);
-        let corrected_v = graph.mul(new_v, second);
-        let deviation = graph.sqrt(corrected_v);
-        let denominator = graph.shift(deviation, self.epsilon);
-        let mut direction = graph.div(corrected_m, denominator);
+        let g = graph.equations();
+        let operands: List<Expr<'_>> = inputs.iter().map(|&input| g.of(input)).collect();
+        let AdamOperands { gradient, rates, scale } = self.operands(&operands);
+        let AdamInPlace { parameter: p, first_moment: m, second_moment: v } =
+            AdamInPlace::of(operands.iter().copied());
+        let [rate, c1, c2] = [0, 1, 2].map(|i| rates.slice(0, i, 1).reshape(Shape::default()));
+        let gradient = gradient * scale;
+        let square = gradient * gradient;
+        let new_m = m * self.beta1 + gradient * (1.0 - self.beta1);
+        let new_v = v * self.beta2 + square * (1.0 - self.beta2);
+        let mut direction = new_m * c1 / ((new_v * c2).sqrt() + self.epsilon);
         if self.weight_decay != 0.0 {
-            let decay = graph.scale(parameter, self.weight_decay);
-            direction = graph.add(direction, decay);
+            direction = direction + p * self.weight_decay;
         }
-        let step = graph.mul(direction, rate);
-        let new_parameter = graph.sub(parameter, step);
-        let is_number = graph.equal(scale, scale);
-        [(parameter, new_parameter), (m, new_m), (v, new_v)]
-            .into_iter()
-            .map(|(old, new)| {
-                let new = graph.select(is_number, new, old);
-                graph.replace(old, new)
-            })
-            .collect()
+        let new_p = p - direction * rate;
+        let is_number = scale.equal(scale);
+        let changes = [(p, new_p), (m, new_m), (v, new_v)].into_iter();
+        changes.map(|(old, new)| old.replace(is_number.select(new, old)).value()).collect()
     }
 
     fn in_place(&self) -> usize {

@@ -4,7 +4,6 @@ use super::{
     Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_integers,
     expect_rank, expect_shape, operands, result, value,
 };
-use crate::op::ReduceOp;
 use crate::{DType, Graph, Shape, Value};
 
 /// `loss_t = (1 − ε)·(L_t − z_{t,target}) + ε·(L_t − mean_j z_{t,j})` with `L_t = log Σ_j exp z_{t,j}`: the
@@ -41,33 +40,22 @@ impl FusedOp for CrossEntropy {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let g = graph.equations();
         let CrossEntropyOperands { logits, targets } = self.operands(inputs);
-        let (t, v) = (graph.shape(logits)[0], graph.shape(logits)[1]);
-        let logits = graph.cast(logits, DType::F32);
-        let max = graph.reduce(ReduceOp::Max, logits, 1);
-        let shifted = graph.sub(logits, max);
-        let exp = graph.exp(shifted);
-        let sum = graph.reduce(ReduceOp::Sum, exp, 1);
-        let log_sum = graph.log(sum); // [t, 1], of the shifted logits
-
-        let rows = graph.iota(t);
-        let width = graph.constant(v as f64, DType::I32);
-        let starts = graph.mul(rows, width);
-        let places = graph.add(starts, targets);
-        let flat = graph.reshape(shifted, [t * v]);
-        let target = graph.gather(flat, places);
-        let target = graph.reshape(target, [t, 1]);
-        let of_target = graph.sub(log_sum, target);
-        let mut loss = graph.scale(of_target, 1.0 - self.smoothing);
+        let (logits, targets) = (g.of(logits), g.of(targets));
+        let (t, v) = (logits.shape()[0], logits.shape()[1]);
+        let logits = logits.cast(DType::F32);
+        let max = logits.largest(1);
+        let shifted = logits - max;
+        let log_sum = shifted.exp().sum(1).log(); // [t, 1], of the shifted logits
+        let places = g.iota(t) * g.constant(v as f64, DType::I32) + targets;
+        let target = shifted.reshape([t * v]).gather(places).reshape([t, 1]);
+        let mut loss = (log_sum - target) * (1.0 - self.smoothing);
         if self.smoothing != 0.0 {
-            let total = graph.reduce(ReduceOp::Sum, shifted, 1);
-            let mean = graph.scale(total, 1.0 / v as f64);
-            let of_all = graph.sub(log_sum, mean);
-            let smooth = graph.scale(of_all, self.smoothing);
-            loss = graph.add(loss, smooth);
+            loss = loss + (log_sum - shifted.mean(1)) * self.smoothing;
         }
-        let log_sum_exp = graph.add(max, log_sum);
-        [loss, log_sum_exp].into_iter().map(|column| graph.reshape(column, [t])).collect()
+        let log_sum_exp = max + log_sum;
+        [loss, log_sum_exp].into_iter().map(|column| column.reshape([t]).value()).collect()
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {

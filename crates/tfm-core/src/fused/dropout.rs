@@ -32,11 +32,11 @@ impl DropoutMask {
     pub(super) fn apply(&self, graph: &mut Graph, x: Value, key: Value) -> Value {
         let shape = graph.shape(x).clone();
         let uniform = graph.random(key, self.stream, shape);
-        let rate = graph.constant(f64::from(self.rate), DType::F32);
-        let dropped = graph.less(uniform, rate);
-        let scaled = graph.scale(x, self.scale());
-        let zero = graph.constant_like(0.0, x);
-        graph.select(dropped, zero, scaled)
+        let g = graph.equations();
+        let (x, uniform) = (g.of(x), g.of(uniform));
+        let dropped = uniform.less(g.constant(f64::from(self.rate), DType::F32));
+        let scaled = x * self.scale();
+        dropped.select(x.constant(0.0), scaled).value()
     }
 
     /// 1/(1 − rate).

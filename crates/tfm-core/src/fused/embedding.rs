@@ -61,14 +61,13 @@ impl FusedOp for Embedding {
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let EmbeddingOperands { ids, table, positions, position_table } = self.operands(inputs);
-        let rows = graph.gather(table, ids);
-        let rows = self.precision.rounded_weight(graph, rows);
-        let mut y = graph.scale(rows, self.scale);
+        let g = graph.equations();
+        let rows = g.of(table).gather(g.of(ids));
+        let mut y = self.precision.rounded_weight(rows) * self.scale;
         if let Some((positions, table)) = positions.zip(position_table) {
-            let encoding = graph.gather(table, positions);
-            y = graph.add(y, encoding);
+            y = y + g.of(table).gather(g.of(positions));
         }
-        value(y)
+        value(y.value())
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
@@ -78,15 +77,7 @@ impl FusedOp for Embedding {
         let dy = node.gradients[0]?;
         let EmbeddingOperands { ids, table, positions, position_table } =
             self.operands(node.inputs);
-        let mut rows = graph.scale(dy, self.scale);
-        if let Some(unlearnt) = self.unlearnt {
-            let unlearnt = graph.constant_like(f64::from(unlearnt), ids);
-            let is_unlearnt = graph.equal(ids, unlearnt);
-            let column = graph.shape(ids)[0];
-            let is_unlearnt = graph.reshape(is_unlearnt, [column, 1]);
-            let zero = graph.constant_like(0.0, rows);
-            rows = graph.select(is_unlearnt, zero, rows);
-        }
+        let rows = self.learnt(graph, dy, ids);
         let mut sum = |table: Value, rows: Value, ids: Value| {
             let extent = graph.shape(table)[0];
             graph.scatter_add(rows, ids, extent)
@@ -101,5 +92,17 @@ impl FusedOp for Embedding {
             position_table: of_positions.map(Some),
         };
         Some(gradients.list())
+    }
+}
+
+impl Embedding {
+    /// The gradient of the rows that the table has for the ids: `scale·dy`, and 0 for the one that is not learnt.
+    fn learnt(&self, graph: &mut Graph, dy: Value, ids: Value) -> Value {
+        let g = graph.equations();
+        let (rows, ids) = (g.of(dy) * self.scale, g.of(ids));
+        let Some(unlearnt) = self.unlearnt else { return rows.value() };
+        let is_unlearnt = ids.equal(ids.constant(f64::from(unlearnt)));
+        let is_unlearnt = is_unlearnt.reshape([ids.shape()[0], 1]);
+        is_unlearnt.select(rows.constant(0.0), rows).value()
     }
 }

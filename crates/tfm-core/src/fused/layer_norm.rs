@@ -4,8 +4,7 @@ use super::{
     Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, expect_shape,
     operands, result, value,
 };
-use crate::op::ReduceOp;
-use crate::{Graph, Value};
+use crate::{Expr, Graph, Value};
 
 /// `y = (x − μ)/√(σ² + ε)·γ + β`, with mean μ and (biased) variance σ² over the last axis
 /// (Ba, Kiros, Hinton 2016).
@@ -44,15 +43,12 @@ impl FusedOp for LayerNorm {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let g = graph.equations();
         let LayerNormOperands { x, weight, bias } = self.operands(inputs);
-        let axis = graph.shape(x).len() - 1;
-        let per_element = 1.0 / graph.shape(x)[axis] as f64;
-        let sum = graph.reduce(ReduceOp::Sum, x, axis);
-        let mean = graph.scale(sum, per_element);
-        let centred = graph.sub(x, mean);
-        let normal = over_root_mean_square(graph, centred, self.epsilon);
-        let scaled = graph.mul(normal, weight);
-        value(graph.add(scaled, bias))
+        let [x, weight, bias] = [x, weight, bias].map(|operand| g.of(operand));
+        let centred = x - x.mean(x.shape().len() - 1);
+        let y = over_root_mean_square(centred, self.epsilon) * weight + bias;
+        value(y.value())
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
@@ -64,15 +60,8 @@ impl FusedOp for LayerNorm {
 }
 
 /// `x/√(mean(x²) + ε)`, the mean over the last axis.
-pub(super) fn over_root_mean_square(graph: &mut Graph, x: Value, epsilon: f64) -> Value {
-    let axis = graph.shape(x).len() - 1;
-    let per_element = 1.0 / graph.shape(x)[axis] as f64;
-    let squares = graph.mul(x, x);
-    let sum = graph.reduce(ReduceOp::Sum, squares, axis);
-    let mean = graph.scale(sum, per_element);
-    let shifted = graph.shift(mean, epsilon);
-    let root = graph.sqrt(shifted);
-    graph.div(x, root)
+pub(super) fn over_root_mean_square(x: Expr<'_>, epsilon: f64) -> Expr<'_> {
+    x / ((x * x).mean(x.shape().len() - 1) + epsilon).sqrt()
 }
 
 /// The gradient of [`LayerNorm`]. With `x̂ = (x − μ)/√(σ² + ε)` and `g = γ·dy`:

@@ -4,7 +4,6 @@ use super::{
     Activation, Differentiated, FusedOp, Gradients, Operand, Precision, Results, Values,
     expect_floats, expect_rank, expect_shape, operands, result, value,
 };
-use crate::passes::vjp::sum_to;
 use crate::{Graph, Value};
 
 /// `y = f(x·Wᵀ + b) + r`: a product with a weight, then, as chosen, bias, activation f, residual.
@@ -66,24 +65,23 @@ impl FusedOp for Linear {
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
         let LinearOperands { x, weight, bias, residual } = self.operands(inputs);
-        let x_shape = graph.shape(x).clone();
-        let (n, k) = (graph.shape(weight)[0], graph.shape(weight)[1]);
-        let x = self.precision.rounded(graph, x);
-        let weight = self.precision.rounded_weight(graph, weight);
-        let rows = graph.reshape(x, [x_shape.rows(), k]);
-        let transposed = graph.permute(weight, &[1, 0]);
-        let product = graph.matmul(rows, transposed);
-        let mut y = graph.reshape(product, x_shape.with_extent(x_shape.len() - 1, n));
+        let g = graph.equations();
+        let (x, weight) = (g.of(x), g.of(weight));
+        let (x_shape, n, k) = (x.shape(), weight.shape()[0], weight.shape()[1]);
+        let x = self.precision.rounded(x);
+        let weight = self.precision.rounded_weight(weight);
+        let product = x.reshape([x_shape.rows(), k]).matmul(weight.permute(&[1, 0]));
+        let mut y = product.reshape(x_shape.with_extent(x_shape.len() - 1, n));
         if let Some(bias) = bias {
-            y = graph.add(y, bias);
+            y = y + g.of(bias);
         }
         if let Some(activation) = self.activation {
-            y = graph.activate(activation, y);
+            y = g.add(|graph| graph.activate(activation, y.value()));
         }
         if let Some(residual) = residual {
-            y = graph.add(y, residual);
+            y = y + g.of(residual);
         }
-        value(y)
+        value(y.value())
     }
 
     /// `dx = dy·W`, `dW = dyᵀ·x`, `db = Σ dy`, `dr = dy`. With an activation, or operands that are rounded, the
@@ -95,31 +93,21 @@ impl FusedOp for Linear {
         let dy = node.gradients[0]?;
         let LinearOperands { x, weight, bias, residual } = self.operands(node.inputs);
         let wanted = self.operands(node.wanted);
-        let (n, k) = (graph.shape(weight)[0], graph.shape(weight)[1]);
-        let rows = graph.shape(x).rows();
-        let x_gradient = wanted.x.then(|| {
-            let transposed = graph.permute(weight, &[1, 0]);
-            graph.linear(dy, transposed, None)
-        });
-        let weight_gradient = wanted.weight.then(|| {
-            let dy = graph.reshape(dy, [rows, n]);
-            let dy = graph.permute(dy, &[1, 0]);
-            let x = graph.reshape(x, [rows, k]);
-            graph.matmul(dy, x)
-        });
-        let bias_gradient = bias.map(|bias| {
-            (wanted.bias == Some(true)).then(|| {
-                let shape = graph.shape(bias).clone();
-                let dy = graph.reshape(dy, [rows, n]);
-                sum_to(graph, dy, &shape)
-            })
-        });
+        let g = graph.equations();
+        let (x, weight, dy) = (g.of(x), g.of(weight), g.of(dy));
+        let (rows, n, k) = (x.shape().rows(), weight.shape()[0], weight.shape()[1]);
+        let of_x = || {
+            let transposed = weight.permute(&[1, 0]).value();
+            g.add(|graph| graph.linear(dy.value(), transposed, None))
+        };
+        let of_weight = || dy.reshape([rows, n]).permute(&[1, 0]).matmul(x.reshape([rows, k]));
+        let of_bias = |bias| dy.reshape([rows, n]).sum_to(&g.of(bias).shape());
         let gradients = LinearOperands {
-            x: x_gradient,
-            weight: weight_gradient,
-            bias: bias_gradient,
+            x: wanted.x.then(of_x),
+            weight: wanted.weight.then(of_weight),
+            bias: bias.map(|bias| (wanted.bias == Some(true)).then(|| of_bias(bias))),
             residual: residual.map(|_| Some(dy)),
         };
-        Some(gradients.list())
+        Some(gradients.list().into_iter().map(|gradient| gradient.map(Value::from)).collect())
     }
 }

@@ -41,9 +41,10 @@ impl FusedOp for RmsNorm {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
+        let g = graph.equations();
         let RmsNormOperands { x, weight } = self.operands(inputs);
-        let normal = over_root_mean_square(graph, x, self.epsilon);
-        value(graph.mul(normal, weight))
+        let y = over_root_mean_square(g.of(x), self.epsilon) * g.of(weight);
+        value(y.value())
     }
 
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {

@@ -4,7 +4,6 @@ use super::{
     Differentiated, FusedOp, Gradients, Operand, Results, Values, expect_floats, operands, result,
     value,
 };
-use crate::op::ReduceOp;
 use crate::{Graph, Value};
 
 /// `y_i = exp(x_i − m)/Σ_j exp(x_j − m)` with `m = max_j x_j`, over the last axis; or its logarithm.
@@ -39,35 +38,28 @@ impl FusedOp for Softmax {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let SoftmaxOperands { x } = self.operands(inputs);
-        let axis = graph.shape(x).len() - 1;
-        let max = graph.reduce(ReduceOp::Max, x, axis);
-        let shifted = graph.sub(x, max);
-        let exp = graph.exp(shifted);
-        let sum = graph.reduce(ReduceOp::Sum, exp, axis);
-        value(if self.log {
-            let log_sum = graph.log(sum);
-            graph.sub(shifted, log_sum)
-        } else {
-            graph.div(exp, sum)
-        })
+        let g = graph.equations();
+        let x = g.of(self.operands(inputs).x);
+        let axis = x.shape().len() - 1;
+        let shifted = x - x.largest(axis);
+        let exp = shifted.exp();
+        let sum = exp.sum(axis);
+        let y = if self.log { shifted - sum.log() } else { exp / sum };
+        value(y.value())
     }
 
     /// `dx = y·(dy − Σ y·dy)`; of the logarithm `dx = dy − softmax(x)·Σ dy`.
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
-        let (y, dy) = (node.outputs[0], node.gradients[0]?);
-        let axis = graph.shape(y).len() - 1;
+        let dy = node.gradients[0]?;
+        let g = graph.equations();
+        let (y, dy) = (g.of(node.outputs[0]), g.of(dy));
+        let axis = y.shape().len() - 1;
         let dx = if self.log {
-            let sum = graph.reduce(ReduceOp::Sum, dy, axis);
-            let softmax = graph.exp(y);
-            let product = graph.mul(softmax, sum);
-            graph.sub(dy, product)
+            let sum = dy.sum(axis);
+            dy - y.exp() * sum
         } else {
-            let products = graph.mul(y, dy);
-            let sum = graph.reduce(ReduceOp::Sum, products, axis);
-            let centred = graph.sub(dy, sum);
-            graph.mul(y, centred)
+            y * (dy - (y * dy).sum(axis))
         };
-        Some(SoftmaxOperands { x: Some(dx) }.list())
+        Some(SoftmaxOperands { x: Some(dx.value()) }.list())
     }
 }

@@ -1,7 +1,6 @@
 //! The squared length of a tensor, for the norm of gradients.
 
 use super::{FusedOp, Operand, Results, Values, expect_floats, operands, result, value};
-use crate::op::ReduceOp;
 use crate::{DType, Graph, Shape, Value};
 
 /// `Σ x²` over all elements. Output: a scalar, in `F32`.
@@ -28,12 +27,9 @@ impl FusedOp for SumOfSquares {
     }
 
     fn decompose(&self, graph: &mut Graph, inputs: &[Value]) -> Values {
-        let SumOfSquaresOperands { x } = self.operands(inputs);
-        let elements = graph.shape(x).elements();
-        let x = graph.cast(x, DType::F32);
-        let x = graph.reshape(x, [elements]);
-        let squares = graph.mul(x, x);
-        let sum = graph.reduce(ReduceOp::Sum, squares, 0);
-        value(graph.reshape(sum, Shape::default()))
+        let g = graph.equations();
+        let x = g.of(self.operands(inputs).x);
+        let x = x.cast(DType::F32).reshape([x.shape().elements()]);
+        value((x * x).sum(0).reshape(Shape::default()).value())
     }
 }

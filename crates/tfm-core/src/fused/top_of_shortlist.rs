@@ -5,7 +5,7 @@ use super::{
     FusedOp, LinearOperands, Operand, Precision, Results, Values, expect_integers, expect_rank,
     expect_shape, operands,
 };
-use crate::{DType, Graph, Value};
+use crate::{DType, Equations, Expr, Graph, Value};
 
 /// The k most probable tokens of each row of `logits = x·Wᵀ + b` among those of its list: the softmax is over the list
 /// alone, and the other tokens' logits need not be computed. (The "selected vocabulary" of S. Jean et al., "On Using Very
@@ -89,38 +89,30 @@ impl FusedOp for TopOfShortlist {
             operands;
         let layer = LinearOperands { x, weight, bias, residual: None };
         let logits = project(graph, layer, self.precision);
-        let (n, v) = (graph.shape(logits)[0], graph.shape(logits)[1]);
-        let (s, w) = (graph.shape(lists)[0], graph.shape(lists)[1]);
-        let tokens = graph.gather(columns, lists); // [s, w]
-        let tokens = graph.gather(tokens, list_of); // [n, w]
-        let lengths = graph.reshape(lengths, [s, 1]);
-        let lengths = graph.gather(lengths, list_of); // [n, 1]
-        let own = of_rows(graph, logits, tokens, v);
-        let j = graph.iota(w);
-        let listed = graph.less(j, lengths);
-        let nothing = graph.constant_like(f64::NEG_INFINITY, own);
-        let own = graph.select(listed, own, nothing);
-        let log_probabilities = graph.log_softmax(own);
-        let bans = graph.gather(bans, tokens);
-        let biased = graph.add(log_probabilities, bans);
-        let (values, places) = graph.top_k(biased, self.k);
-        let ids = of_rows(graph, tokens, places, w);
+        let g = graph.equations();
+        let [logits, bans, columns] = [logits, bans, columns].map(|operand| g.of(operand));
+        let [lists, lengths, list_of] = [lists, lengths, list_of].map(|operand| g.of(operand));
+        let n = logits.shape()[0];
+        let (s, w) = (lists.shape()[0], lists.shape()[1]);
+        let tokens = columns.gather(lists).gather(list_of); // [n, w]
+        let lengths = lengths.reshape([s, 1]).gather(list_of); // [n, 1]
+        let own = of_rows(&g, logits, tokens);
+        let listed = g.iota(w).less(lengths);
+        let own = listed.select(own, own.constant(f64::NEG_INFINITY));
+        let log_probabilities = own.log_softmax();
+        let (values, places) = (log_probabilities + bans.gather(tokens)).top_k(self.k);
+        let ids = of_rows(&g, tokens, places);
         // log Σ exp x = x₀ − log softmax(x)₀
-        let firsts = [own, log_probabilities].map(|x| graph.slice(x, 1, 0, w.min(1)));
-        let log_sum_exps = graph.sub(firsts[0], firsts[1]);
-        let log_sum_exps = graph.reshape(log_sum_exps, [n]);
-        Values::from_iter([values, ids, log_sum_exps])
+        let [logit, log_probability] = [own, log_probabilities].map(|x| x.slice(1, 0, w.min(1)));
+        let log_sum_exps = (logit - log_probability).reshape([n]);
+        [values, ids, log_sum_exps].into_iter().map(Value::from).collect()
     }
 }
 
 /// The elements of each row of `x [n, width]` at its places `[n, m]`.
-fn of_rows(graph: &mut Graph, x: Value, places: Value, width: usize) -> Value {
-    let n = graph.shape(x)[0];
-    let rows = graph.iota(n);
-    let width_of = graph.constant(width as f64, DType::I32);
-    let starts = graph.mul(rows, width_of);
-    let starts = graph.reshape(starts, [n, 1]);
-    let places = graph.add(starts, places);
-    let flat = graph.reshape(x, [n * width]);
-    graph.gather(flat, places)
+fn of_rows<'g>(g: &'g Equations<'_>, x: Expr<'g>, places: Expr<'g>) -> Expr<'g> {
+    let (n, width) = (x.shape()[0], x.shape()[1]);
+    let starts = g.iota(n) * g.constant(width as f64, DType::I32);
+    let places = starts.reshape([n, 1]) + places;
+    x.reshape([n * width]).gather(places)
 }

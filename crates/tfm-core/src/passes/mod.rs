@@ -10,7 +10,7 @@ mod fuse_linears;
 mod join_linears;
 mod lower;
 mod rewriting;
-pub(crate) mod vjp;
+mod vjp;
 
 pub use fuse_linears::fuse_linears;
 pub use join_linears::join_linears;

@@ -1,11 +1,12 @@
 //! The gradient rules of the primitive ops: vector-Jacobian products. Fused ops bring their own, or are
 //! differentiated through their decomposition.
 
-use crate::fused::{Differentiated, Fused, FusedOp, Gradients, Values};
+use crate::fused::{Differentiated, Fused, FusedOp, Gradients, List, Values};
 use crate::graph::Renamed;
 use crate::op::{BinaryOp, Op, ReduceOp, UnaryOp};
-use crate::{Graph, Shape, Value};
+use crate::{DType, Equations, Expr, Graph, Shape, Value};
 use smallvec::SmallVec;
+use std::f64::consts::FRAC_2_SQRT_PI;
 
 /// The gradients of a node's operands.
 pub(super) fn vjp(graph: &mut Graph, op: &Op, node: &Differentiated<'_>) -> Gradients {
@@ -16,225 +17,171 @@ pub(super) fn vjp(graph: &mut Graph, op: &Op, node: &Differentiated<'_>) -> Grad
     let Some(dy) = node.gradients[0] else {
         return node.inputs.iter().map(|_| None).collect();
     };
-    let (x, y) = (node.inputs.first().copied(), node.outputs[0]);
-    let one = |gradient: Value| Gradients::from_iter([Some(gradient)]);
-    match (op, x) {
-        (Op::Unary(op), Some(x)) => one(unary(graph, *op, x, y, dy)),
-        (Op::Binary(op), Some(a)) => binary(graph, *op, [a, node.inputs[1]], y, dy),
-        (Op::Select, Some(condition)) => {
-            let zero = graph.constant_like(0.0, dy);
-            let [a, b] = [(dy, zero), (zero, dy)].map(|(a, b)| graph.select(condition, a, b));
-            Gradients::from_iter([None, Some(a), Some(b)])
+    let g = graph.equations();
+    let dy = g.of(dy);
+    let inputs: List<Expr<'_>> = node.inputs.iter().map(|&input| g.of(input)).collect();
+    let outputs: List<Expr<'_>> = node.outputs.iter().map(|&output| g.of(output)).collect();
+    let gradients = primitive(&g, op, &inputs, &outputs, node.wanted, dy);
+    gradients.into_iter().map(|gradient| gradient.map(Value::from)).collect()
+}
+
+fn primitive<'g>(
+    g: &'g Equations<'_>,
+    op: &Op,
+    inputs: &[Expr<'g>],
+    outputs: &[Expr<'g>],
+    wanted: &[bool],
+    dy: Expr<'g>,
+) -> List<Option<Expr<'g>>> {
+    let y = outputs[0];
+    let one = |gradient| List::from_slice(&[Some(gradient)]);
+    match (op, inputs) {
+        (Op::Unary(op), &[x]) => one(unary(*op, x, y, dy)),
+        (Op::Binary(op), &[a, b]) => List::from_slice(&binary(*op, [a, b], y, dy)),
+        (Op::Select, &[condition, ..]) => {
+            let zero = dy.constant(0.0);
+            let [a, b] = [(dy, zero), (zero, dy)].map(|(a, b)| condition.select(a, b));
+            List::from_slice(&[None, Some(a), Some(b)])
         }
-        (Op::Cast(_), Some(x)) => one(graph.cast(dy, graph.dtype(x))),
-        (Op::Reduce { op, axis }, Some(x)) => one(reduce(graph, *op, *axis, x, y, dy)),
-        (Op::MatMul, Some(a)) => matmul(graph, a, node, dy),
-        (Op::Gather, Some(table)) => one(gather(graph, table, node.inputs[1], dy)).and_none(),
-        (Op::ScatterAdd { .. }, _) => one(graph.gather(dy, node.inputs[1])).and_none(),
-        (Op::WriteRows, Some(state)) => write_rows(graph, state, node.inputs[2], dy),
-        (Op::TopK { .. }, Some(x)) => one(top_k(graph, x, node.outputs[1], dy)),
+        (Op::Cast(_), &[x]) => one(dy.cast(x.dtype())),
+        (Op::Reduce { op, axis }, &[x]) => one(reduce(*op, *axis, x, y, dy)),
+        (Op::MatMul, &[a, b]) => List::from_slice(&matmul([a, b], wanted, dy)),
+        // Operands of integers have no gradient.
+        (Op::Gather, &[table, ids]) => List::from_slice(&[Some(gather(table, ids, dy)), None]),
+        (Op::ScatterAdd { .. }, &[_, ids]) => List::from_slice(&[Some(dy.gather(ids)), None]),
+        (Op::WriteRows, &[state, _, ids]) => {
+            let [kept, source] = write_rows(state, ids, dy);
+            List::from_slice(&[Some(kept), Some(source), None])
+        }
+        (Op::TopK { .. }, &[x]) => one(top_k(g, x, outputs[1], dy)),
         (Op::Concat { axis }, _) => {
             let mut start = 0;
-            let part = |&input: &Value| {
-                let length = graph.shape(input)[*axis];
+            let part = |input: &Expr<'g>| {
+                let length = input.shape()[*axis];
                 start += length;
-                Some(graph.slice(dy, *axis, start - length, length))
+                Some(dy.slice(*axis, start - length, length))
             };
-            node.inputs.iter().map(part).collect()
+            inputs.iter().map(part).collect()
         }
-        (Op::Slice { axis, start, .. }, Some(x)) => one(slice(graph, x, *axis, *start, dy)),
-        (Op::Reshape(_), Some(x)) => {
-            let shape = graph.shape(x).clone();
-            one(graph.reshape(dy, shape))
-        }
+        (Op::Slice { axis, start, .. }, &[x]) => one(slice(x, *axis, *start, dy)),
+        (Op::Reshape(_), &[x]) => one(dy.reshape(x.shape())),
         (Op::Permute(order), _) => {
             let mut inverse = vec![0; order.len()];
             order.iter().enumerate().for_each(|(axis, &from)| inverse[from] = axis);
-            one(graph.permute(dy, &inverse))
+            one(dy.permute(&inverse))
         }
-        (Op::Broadcast(_), Some(x)) => {
-            let shape = graph.shape(x).clone();
-            one(sum_to(graph, dy, &shape))
-        }
+        (Op::Broadcast(_), &[x]) => one(dy.sum_to(&x.shape())),
         (Op::Contiguous, _) => one(dy),
         // Sources have no operands; random numbers do not depend on their key by floats.
-        _ => node.inputs.iter().map(|_| None).collect(),
+        _ => inputs.iter().map(|_| None).collect(),
     }
 }
 
-trait AndNone {
-    fn and_none(self) -> Self;
-}
-impl AndNone for Gradients {
-    /// The gradients, and none for an operand of integers.
-    fn and_none(mut self) -> Self {
-        self.push(None);
-        self
-    }
-}
-
-fn unary(g: &mut Graph, op: UnaryOp, x: Value, y: Value, dy: Value) -> Value {
+fn unary<'g>(op: UnaryOp, x: Expr<'g>, y: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
     match op {
-        UnaryOp::Neg => g.neg(dy),
+        UnaryOp::Neg => -dy,
         UnaryOp::Abs => {
-            let zero = g.constant_like(0.0, x);
-            let (negative, positive) = (g.less(x, zero), g.less(zero, x));
-            let sign = g.sub(positive, negative);
-            g.mul(dy, sign)
+            let zero = x.constant(0.0);
+            let (negative, positive) = (x.less(zero), zero.less(x));
+            dy * (positive - negative)
         }
-        UnaryOp::Exp => g.mul(dy, y),
-        UnaryOp::Log => g.div(dy, x),
-        UnaryOp::Sqrt => {
-            let half = g.scale(dy, 0.5);
-            g.div(half, y)
-        }
-        UnaryOp::Reciprocal => {
-            let square = g.mul(y, y);
-            let product = g.mul(dy, square);
-            g.neg(product)
-        }
-        UnaryOp::Sin => {
-            let cos = g.cos(x);
-            g.mul(dy, cos)
-        }
-        UnaryOp::Cos => {
-            let sin = g.sin(x);
-            let product = g.mul(dy, sin);
-            g.neg(product)
-        }
-        UnaryOp::Tanh => {
-            let square = g.mul(y, y);
-            let slope = g.not(square);
-            g.mul(dy, slope)
-        }
-        UnaryOp::Erf => {
-            let square = g.mul(x, x);
-            let negated = g.neg(square);
-            let bell = g.exp(negated);
-            let slope = g.scale(bell, std::f64::consts::FRAC_2_SQRT_PI);
-            g.mul(dy, slope)
-        }
-        UnaryOp::Round => g.filled_like(0.0, dy),
+        UnaryOp::Exp => dy * y,
+        UnaryOp::Log => dy / x,
+        UnaryOp::Sqrt => dy * 0.5 / y,
+        UnaryOp::Reciprocal => -(dy * (y * y)),
+        UnaryOp::Sin => dy * x.cos(),
+        UnaryOp::Cos => -(dy * x.sin()),
+        UnaryOp::Tanh => dy * (1.0 - y * y),
+        UnaryOp::Erf => dy * ((-(x * x)).exp() * FRAC_2_SQRT_PI),
+        UnaryOp::Round => dy.constant(0.0).broadcast(dy.shape()),
     }
 }
 
 /// Where a maximum or minimum is of equals, the second operand counts: a rectifier has the slope 0 at 0.
-fn binary(g: &mut Graph, op: BinaryOp, [a, b]: [Value; 2], y: Value, dy: Value) -> Gradients {
-    let [a_gradient, b_gradient] = match op {
+fn binary<'g>(
+    op: BinaryOp,
+    [a, b]: [Expr<'g>; 2],
+    y: Expr<'g>,
+    dy: Expr<'g>,
+) -> [Option<Expr<'g>>; 2] {
+    let gradients = match op {
         BinaryOp::Add => [dy, dy],
-        BinaryOp::Sub => [dy, g.neg(dy)],
-        BinaryOp::Mul => [g.mul(dy, b), g.mul(dy, a)],
+        BinaryOp::Sub => [dy, -dy],
+        BinaryOp::Mul => [dy * b, dy * a],
         BinaryOp::Div => {
-            let quotient = g.div(dy, b);
-            let product = g.mul(quotient, y);
-            [quotient, g.neg(product)]
+            let quotient = dy / b;
+            [quotient, -(quotient * y)]
         }
         BinaryOp::Max | BinaryOp::Min => {
-            let first = if op == BinaryOp::Max { g.less(b, a) } else { g.less(a, b) };
-            let zero = g.constant_like(0.0, dy);
-            [g.select(first, dy, zero), g.select(first, zero, dy)]
+            let first = if op == BinaryOp::Max { b.less(a) } else { a.less(b) };
+            let zero = dy.constant(0.0);
+            [first.select(dy, zero), first.select(zero, dy)]
         }
-        BinaryOp::Less | BinaryOp::Equal => return Gradients::from_iter([None, None]),
+        BinaryOp::Less | BinaryOp::Equal => return [None, None],
     };
-    Gradients::from_iter([Some(a_gradient), Some(b_gradient)])
+    gradients.map(Some)
 }
 
 /// A sum hands its gradient to every term; a maximum to the greatest, evenly where several are.
-fn reduce(g: &mut Graph, op: ReduceOp, axis: usize, x: Value, y: Value, dy: Value) -> Value {
-    let shape = g.shape(x).clone();
+fn reduce<'g>(op: ReduceOp, axis: usize, x: Expr<'g>, y: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
     match op {
-        ReduceOp::Sum => g.broadcast(dy, shape),
+        ReduceOp::Sum => dy.broadcast(x.shape()),
         ReduceOp::Max => {
-            let greatest = g.equal(x, y);
-            let count = g.reduce(ReduceOp::Sum, greatest, axis);
-            let part = g.div(dy, count);
-            let zero = g.constant_like(0.0, dy);
-            g.select(greatest, part, zero)
+            let greatest = x.equal(y);
+            let part = dy / greatest.sum(axis);
+            greatest.select(part, dy.constant(0.0))
         }
     }
 }
 
 /// `dA = dY·Bᵀ`, `dB = Aᵀ·dY`.
-fn matmul(g: &mut Graph, a: Value, node: &Differentiated<'_>, dy: Value) -> Gradients {
-    let mut transposed: Vec<usize> = (0..g.shape(a).len()).collect();
+fn matmul<'g>([a, b]: [Expr<'g>; 2], wanted: &[bool], dy: Expr<'g>) -> [Option<Expr<'g>>; 2] {
+    let mut transposed: Vec<usize> = (0..a.shape().len()).collect();
     let rank = transposed.len();
     transposed.swap(rank - 2, rank - 1);
-    let a_gradient = node.wanted[0].then(|| {
-        let b = g.permute(node.inputs[1], &transposed);
-        g.matmul(dy, b)
-    });
-    let b_gradient = node.wanted[1].then(|| {
-        let a = g.permute(a, &transposed);
-        g.matmul(a, dy)
-    });
-    Gradients::from_iter([a_gradient, b_gradient])
+    [
+        wanted[0].then(|| dy.matmul(b.permute(&transposed))),
+        wanted[1].then(|| a.permute(&transposed).matmul(dy)),
+    ]
 }
 
-fn gather(g: &mut Graph, table: Value, ids: Value, dy: Value) -> Value {
-    let (shape, picked) = (g.shape(table).clone(), g.shape(ids).elements());
-    let ids = g.reshape(ids, [picked]);
-    let dy = g.reshape(dy, shape.with_extent(0, picked));
-    g.scatter_add(dy, ids, shape[0])
+fn gather<'g>(table: Expr<'g>, ids: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
+    let (shape, picked) = (table.shape(), ids.shape().elements());
+    let ids = ids.reshape([picked]);
+    dy.reshape(shape.with_extent(0, picked)).scatter_add(ids, shape[0])
 }
 
-/// Rows that were replaced have no say any more; the others are as they were.
-fn write_rows(g: &mut Graph, state: Value, ids: Value, dy: Value) -> Gradients {
-    let (rows, rank) = (g.shape(state)[0], g.shape(state).len());
-    let source = g.gather(dy, ids);
-    let one = g.constant_like(1.0, dy);
-    let count = g.shape(ids)[0];
-    let ones = g.broadcast(one, [count]);
-    let written = g.scatter_add(ones, ids, rows);
+/// Rows that were replaced have no say any more; the others are as they were. The gradients of the state and of
+/// what is written to it.
+fn write_rows<'g>(state: Expr<'g>, ids: Expr<'g>, dy: Expr<'g>) -> [Expr<'g>; 2] {
+    let (rows, rank) = (state.shape()[0], state.shape().len());
+    let source = dy.gather(ids);
+    let ones = dy.constant(1.0).broadcast([ids.shape()[0]]);
     let column: Shape = (0..rank).map(|axis| if axis == 0 { rows } else { 1 }).collect();
-    let written = g.reshape(written, column);
-    let zero = g.constant_like(0.0, dy);
-    let kept = g.select(written, zero, dy);
-    Gradients::from_iter([Some(kept), Some(source), None])
+    let written = ones.scatter_add(ids, rows).reshape(column);
+    [written.select(dy.constant(0.0), dy), source]
 }
 
-fn top_k(g: &mut Graph, x: Value, ids: Value, dy: Value) -> Value {
-    let (n, m, k) = (g.shape(x)[0], g.shape(x)[1], g.shape(ids)[1]);
-    let rows = g.iota(n);
-    let width = g.constant_like(m as f64, rows);
-    let starts = g.mul(rows, width);
-    let starts = g.reshape(starts, [n, 1]);
-    let places = g.add(starts, ids);
-    let places = g.reshape(places, [n * k]);
-    let dy = g.reshape(dy, [n * k]);
-    let flat = g.scatter_add(dy, places, n * m);
-    g.reshape(flat, [n, m])
+fn top_k<'g>(g: &'g Equations<'_>, x: Expr<'g>, ids: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
+    let (n, m, k) = (x.shape()[0], x.shape()[1], ids.shape()[1]);
+    let starts = g.iota(n) * g.constant(m as f64, DType::I32);
+    let places = (starts.reshape([n, 1]) + ids).reshape([n * k]);
+    dy.reshape([n * k]).scatter_add(places, n * m).reshape([n, m])
 }
 
 /// The gradient with zeros before and after it along the axis.
-fn slice(g: &mut Graph, x: Value, axis: usize, start: usize, dy: Value) -> Value {
-    let shape = g.shape(x).clone();
-    let length = g.shape(dy)[axis];
-    let mut parts: SmallVec<[Value; 3]> = SmallVec::new();
-    let zeros = |g: &mut Graph, extent: usize| {
-        let zero = g.constant_like(0.0, dy);
-        g.broadcast(zero, shape.with_extent(axis, extent))
-    };
+fn slice<'g>(x: Expr<'g>, axis: usize, start: usize, dy: Expr<'g>) -> Expr<'g> {
+    let (shape, length) = (x.shape(), dy.shape()[axis]);
+    let zeros = |extent: usize| dy.constant(0.0).broadcast(shape.with_extent(axis, extent));
+    let mut parts: SmallVec<[Expr<'g>; 3]> = SmallVec::new();
     if start > 0 {
-        parts.push(zeros(g, start));
+        parts.push(zeros(start));
     }
     parts.push(dy);
     if start + length < shape[axis] {
-        parts.push(zeros(g, shape[axis] - start - length));
+        parts.push(zeros(shape[axis] - start - length));
     }
-    g.concat(axis, &parts)
-}
-
-/// The sum over all axes that a broadcast from `shape` has repeated.
-pub(crate) fn sum_to(g: &mut Graph, mut x: Value, shape: &Shape) -> Value {
-    let repeated = g.shape(x).clone();
-    let new_axes = repeated.len() - shape.len();
-    for (axis, &extent) in repeated.iter().enumerate() {
-        let own = axis.checked_sub(new_axes).map_or(1, |axis| shape[axis]);
-        if own == 1 && extent != 1 {
-            x = g.reduce(ReduceOp::Sum, x, axis);
-        }
-    }
-    g.reshape(x, shape.clone())
+    parts[0].concat(axis, &parts[1..])
 }
 
 /// Differentiates an op's decomposition, on placeholders, and takes the result into the graph.

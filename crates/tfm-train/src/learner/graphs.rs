@@ -148,25 +148,9 @@ impl Graphs<'_> {
     /// Adds the update of all parameters, and the gradient's norm as an output.
     fn step(&self, graph: &mut Graph, parameters: &[(String, Value, Value)]) {
         let outer = graph.enter("update");
-        let mut total = graph.constant(0.0, DType::F32);
-        for (_, _, gradient) in parameters {
-            let squares = graph.sum_of_squares(*gradient);
-            total = graph.add(total, squares);
-        }
-        let norm = graph.sqrt(total);
+        let norm = norm(graph, parameters.iter().map(|(_, _, gradient)| *gradient));
         graph.output(norm);
-        let mut scale = graph.constant(1.0, DType::F32);
-        if let Some(most) = self.method.clip_norm {
-            let divisor = graph.shift(norm, NORM_EPSILON);
-            let most = graph.constant(most, DType::F32);
-            let share = graph.div(most, divisor);
-            scale = graph.min(share, scale);
-        }
-        // A norm that is not finite changes nothing.
-        let largest = graph.constant(f64::from(f32::MAX), DType::F32);
-        let is_finite = graph.less(norm, largest);
-        let nothing = graph.constant(f64::NAN, DType::F32);
-        let scale = graph.select(is_finite, scale, nothing);
+        let Clipped { scale, is_finite, nothing } = self.clipped(graph, norm);
         let rates = graph.input(RATES, DType::F32, [3]);
         for (name, parameter, gradient) in parameters {
             let outer = graph.enter(name);
@@ -178,27 +162,63 @@ impl Graphs<'_> {
             let mut shared = Shared { rates, scale };
             let mut gradient = *gradient;
             if self.method.gradient_decay != 0.0 {
-                let decay = graph.scale(*parameter, self.method.gradient_decay);
-                let scaled = graph.mul(gradient, scale);
-                gradient = graph.add(scaled, decay);
-                let one = graph.constant(1.0, DType::F32);
-                shared.scale = graph.select(is_finite, one, nothing);
+                let g = graph.equations();
+                let [is_finite, nothing] = [is_finite, nothing].map(|x| g.of(x));
+                let decay = g.of(*parameter) * self.method.gradient_decay;
+                gradient = (g.of(gradient) * g.of(scale) + decay).value();
+                let one = g.constant(1.0, DType::F32);
+                shared.scale = is_finite.select(one, nothing).value();
             }
             let new = self.method.rule.update(graph, *parameter, gradient, &kept, shared);
             if let Some(decay) = self.method.average_decay {
                 let average = graph.state(&average_name(name), DType::F32, shape);
-                let (old, part) = (graph.scale(average, decay), graph.scale(new, 1.0 - decay));
-                let mean = graph.add(old, part);
-                let mean = graph.select(is_finite, mean, average);
-                graph.replace(average, mean);
+                let g = graph.equations();
+                let (average, new) = (g.of(average), g.of(new));
+                let mean = average * decay + new * (1.0 - decay);
+                average.replace(g.of(is_finite).select(mean, average));
             }
             graph.leave(outer);
         }
         graph.leave(outer);
     }
 
+    /// What gradients of this norm are multiplied by.
+    fn clipped(&self, graph: &mut Graph, norm: Value) -> Clipped {
+        let g = graph.equations();
+        let norm = g.of(norm);
+        let mut scale = g.constant(1.0, DType::F32);
+        if let Some(most) = self.method.clip_norm {
+            let divisor = norm + NORM_EPSILON;
+            scale = (g.constant(most, DType::F32) / divisor).min(scale);
+        }
+        let is_finite = norm.less(g.constant(f64::from(f32::MAX), DType::F32));
+        let nothing = g.constant(f64::NAN, DType::F32);
+        let scale = is_finite.select(scale, nothing);
+        Clipped { scale: scale.value(), is_finite: is_finite.value(), nothing: nothing.value() }
+    }
+
     /// The names and shapes of the factors of low-rank changes.
     fn adapter_shapes(&self) -> Vec<(String, Shape)> {
         crate::learner::adapter_shapes(self.config, self.learning)
     }
+}
+
+/// What gradients are multiplied by so that their norm is at most what it may be.
+struct Clipped {
+    /// The factor. Where the norm is not finite it is NaN, with which an update changes nothing.
+    scale: Value,
+    /// Whether the norm is finite.
+    is_finite: Value,
+    /// NaN.
+    nothing: Value,
+}
+
+/// The norm of gradients together.
+fn norm(graph: &mut Graph, gradients: impl Iterator<Item = Value>) -> Value {
+    let g = graph.equations();
+    let mut total = g.constant(0.0, DType::F32);
+    for gradient in gradients {
+        total = total + g.add(|graph| graph.sum_of_squares(gradient));
+    }
+    total.sqrt().value()
 }

@@ -1,7 +1,6 @@
 //! Optimisers, as graph ops.
 
 use tfm_core::fused::{Adam, AdamInPlace, AdamOperands};
-use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Graph, Shape, Value};
 
 /// An optimiser.
@@ -87,62 +86,41 @@ impl Rule {
 }
 
 fn adafactor(
-    g: &mut Graph,
+    graph: &mut Graph,
     parameter: Value,
     gradient: Value,
     kept: &[Value],
     Shared { rates, scale }: Shared,
     [epsilon, clip, weight_decay]: [f64; 3],
 ) -> Value {
-    let [rate, beta] = [0, 1].map(|i| {
-        let one = g.slice(rates, 0, i, 1);
-        g.reshape(one, Shape::default())
-    });
-    let rest = g.not(beta);
-    let gradient = g.mul(gradient, scale);
-    let square = g.mul(gradient, gradient);
-    let square = g.shift(square, epsilon);
-    let is_number = g.equal(scale, scale);
+    let g = graph.equations();
+    let [parameter, gradient, rates, scale] = [parameter, gradient, rates, scale].map(|x| g.of(x));
+    let [rate, beta] = [0, 1].map(|i| rates.slice(0, i, 1).reshape(Shape::default()));
+    let rest = 1.0 - beta;
+    let gradient = gradient * scale;
+    let square = gradient * gradient + epsilon;
+    let is_number = scale.equal(scale);
     let mut averages = Vec::new();
     for (axis, &old) in [1, 0].into_iter().zip(kept) {
-        let new = if kept.len() == 2 { mean(g, square, axis) } else { square };
-        let (before, now) = (g.mul(old, beta), g.mul(new, rest));
-        averages.push((old, g.add(before, now)));
+        let old = g.of(old);
+        let new = if kept.len() == 2 { square.mean(axis) } else { square };
+        averages.push((old, old * beta + new * rest));
     }
     let estimate = match averages[..] {
-        [(_, rows), (_, columns)] => {
-            let all = mean(g, rows, 0);
-            let share = g.div(rows, all);
-            g.mul(share, columns)
-        }
+        [(_, rows), (_, columns)] => rows / rows.mean(0) * columns,
         _ => averages[0].1,
     };
-    let deviation = g.sqrt(estimate);
-    let update = g.div(gradient, deviation);
-    let elements = g.shape(update).elements().max(1);
-    let total = g.sum_of_squares(update);
-    let square_mean = g.scale(total, 1.0 / elements as f64);
-    let size = g.sqrt(square_mean);
-    let size = g.scale(size, 1.0 / clip);
-    let one = g.constant(1.0, DType::F32);
-    let size = g.max(size, one);
-    let mut update = g.div(update, size);
+    let update = gradient / estimate.sqrt();
+    let elements = update.shape().elements().max(1);
+    let total = g.add(|graph| graph.sum_of_squares(update.value()));
+    let size = (total * (1.0 / elements as f64)).sqrt() * (1.0 / clip);
+    let mut update = update / size.max(g.constant(1.0, DType::F32));
     if weight_decay != 0.0 {
-        let decay = g.scale(parameter, weight_decay);
-        update = g.add(update, decay);
+        update = update + parameter * weight_decay;
     }
-    let step = g.mul(update, rate);
-    let new = g.sub(parameter, step);
+    let new = parameter - update * rate;
     for (old, new) in averages {
-        let new = g.select(is_number, new, old);
-        g.replace(old, new);
+        old.replace(is_number.select(new, old));
     }
-    let new = g.select(is_number, new, parameter);
-    g.replace(parameter, new)
-}
-
-fn mean(g: &mut Graph, x: Value, axis: usize) -> Value {
-    let extent = g.shape(x)[axis].max(1);
-    let sum = g.reduce(ReduceOp::Sum, x, axis);
-    g.scale(sum, 1.0 / extent as f64)
+    parameter.replace(is_number.select(new, parameter)).value()
 }
