@@ -21,7 +21,7 @@
 //! with a packed weight, fused ops) not on how many other rows the call has.
 
 use crate::fused::Fused;
-use crate::op::{BinaryOp, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use crate::{DType, HostSlice, Layout, RowSource, Tensor};
 
 /// A failure of the device or the machine, not of the computation asked for.
@@ -86,10 +86,6 @@ pub struct Signature<'a> {
     /// Element type and layout of each input.
     pub inputs: &'a [(DType, Layout)],
 }
-
-/// The name of a backend's own way to store a weight, made once at load by [`Backend::pack`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PackFormat(pub &'static str);
 
 /// Work that [`Backend::record`] recorded.
 pub trait Replay: Send {

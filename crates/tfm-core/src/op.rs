@@ -1,6 +1,5 @@
 //! The primitive ops: few, and each backend has them all.
 
-use crate::backend::PackFormat;
 use crate::fused::{Fused, FusedOp};
 use crate::{DType, Shape};
 use std::sync::Arc;
@@ -94,6 +93,11 @@ pub enum Op {
     /// A fused op.
     Fused(Fused),
 }
+
+/// The name of a backend's own way to store a weight. The backend makes it once, at load
+/// ([`Backend::pack`](crate::Backend::pack)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PackFormat(pub &'static str);
 
 /// A constant, compared by its bits so that NaN equals itself.
 #[derive(Debug, Clone, Copy)]

@@ -1,8 +1,8 @@
 //! [`CpuBackend`]: the methods of the trait, each of which finds the kernel for its types.
 
-use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::Fused;
-use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
+use tfm_core::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, RowSource, Tensor, TensorData, philox};
 
 use crate::buffer::{Buffer, Element, allocate, destination, from_offset, in_order, with_element};

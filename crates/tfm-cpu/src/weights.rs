@@ -1,7 +1,8 @@
 //! How weights are stored for products, and what they are made from.
 
-use tfm_core::backend::{Outcome, PackFormat, View};
+use tfm_core::backend::{Outcome, View};
 use tfm_core::fused::{Fused, Precision};
+use tfm_core::op::PackFormat;
 use tfm_core::{BackendError, RowSource};
 
 use crate::CpuBackend;

@@ -12,9 +12,9 @@ use crate::quantized;
 use crate::workspace::{Scratch, Workspace};
 use cudarc::driver::{CudaStream, sys};
 use std::sync::{Arc, OnceLock};
-use tfm_core::backend::{Outcome, PackFormat, Replay, Signature, View, ViewMut, pack_whole};
+use tfm_core::backend::{Outcome, Replay, Signature, View, ViewMut, pack_whole};
 use tfm_core::fused::Fused;
-use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};
+use tfm_core::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use tfm_core::{Backend, BackendError, DType, HostSlice, Layout, RowSource, Tensor, TensorData};
 
 /// A CUDA device as a backend.

@@ -6,7 +6,8 @@ use crate::fused::{row_threads, rows};
 use crate::launch::{Call, Grid};
 use crate::workspace::Scratch;
 use std::ops::Deref;
-use tfm_core::backend::{Outcome, PackFormat, View};
+use tfm_core::backend::{Outcome, View};
+use tfm_core::op::PackFormat;
 use tfm_core::{Backend, DType, HostSlice, Layout, RowSource};
 
 /// A weight `[n, k]` as `n` such rows.

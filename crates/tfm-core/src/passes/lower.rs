@@ -4,10 +4,10 @@
 //! op has operands in a layout and a storage that the backend accepts.
 
 use super::is_static;
-use crate::backend::{PackFormat, Signature};
+use crate::backend::Signature;
 use crate::fused::{Fused, FusedOp};
 use crate::graph::{Node, Renamed};
-use crate::op::Op;
+use crate::op::{Op, PackFormat};
 use crate::{DType, Error, Graph, Layout, Result, Value};
 use smallvec::SmallVec;
 use std::collections::HashMap;

@@ -1,12 +1,12 @@
 //! Graphs from any bytes: what a careless or hostile builder may call, for fuzzing.
 
-use crate::backend::{PackFormat, Signature};
+use crate::backend::Signature;
 use crate::fused::{
     Activation, Adam, AdamInPlace, AdamOperands, Attention, CrossEntropy, CrossEntropyGradient,
     CrossEntropyOperands, DropoutMask, Embedding, Fused, Linear, Precision, RelativeBias,
     RowTableAttention,
 };
-use crate::op::{BinaryOp, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
 use crate::plan::{Plan, Reuse, Writes};
 use crate::{DType, Error, Graph, Value};

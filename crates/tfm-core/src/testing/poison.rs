@@ -1,9 +1,9 @@
 //! A backend around another, which spoils what must not be read.
 
-use crate::backend::{Outcome, PackFormat, Signature, View, ViewMut};
+use crate::backend::{Outcome, Signature, View, ViewMut};
 use crate::fused::Fused;
 use crate::fused::FusedOp;
-use crate::op::{BinaryOp, ReduceOp, UnaryOp};
+use crate::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use crate::{Backend, DType, HostSlice, Layout, RowSource, Tensor};
 
 /// The same backend, but new memory and every contiguous destination hold NaN (or −1) before they are

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, TryLockError};
 
-use super::pool::Pool;
+use super::workers::Workers;
 
 /// The worker threads of a backend. The calling thread is one of them.
 ///
@@ -12,7 +12,7 @@ use super::pool::Pool;
 /// result must depend on the task alone.
 #[derive(Debug)]
 pub struct Threads {
-    pool: Option<Arc<Mutex<Pool>>>,
+    workers: Option<Arc<Mutex<Workers>>>,
     count: usize,
     /// How many of them a job may be divided among.
     used: AtomicUsize,
@@ -28,11 +28,11 @@ impl Threads {
     /// The system's, when it starts no thread.
     pub fn new(count: usize) -> std::io::Result<Threads> {
         let count = count.max(1);
-        let pool = match count {
+        let workers = match count {
             1 => None,
-            _ => Some(Arc::new(Mutex::new(Pool::new(count - 1)?))),
+            _ => Some(Arc::new(Mutex::new(Workers::new(count - 1)?))),
         };
-        Ok(Threads { pool, count, used: AtomicUsize::new(count) })
+        Ok(Threads { workers, count, used: AtomicUsize::new(count) })
     }
 
     /// `count` threads for another caller: a share of these where there are so many, else new ones.
@@ -44,7 +44,7 @@ impl Threads {
             return Threads::new(count);
         }
         let used = AtomicUsize::new(count.max(1));
-        Ok(Threads { pool: self.pool.clone(), count: self.count, used })
+        Ok(Threads { workers: self.workers.clone(), count: self.count, used })
     }
 
     /// Divides jobs among that many threads from now on, or all if there are fewer.
@@ -73,14 +73,14 @@ impl Threads {
     /// Panics with what a task panicked with.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
         // The workers do one job at a time; a task of theirs, or another caller, does its own itself.
-        let free = self.pool.as_deref().filter(|_| tasks > 1).map(Mutex::try_lock);
-        let mut pool = match free {
-            Some(Ok(pool)) => pool,
+        let free = self.workers.as_deref().filter(|_| tasks > 1).map(Mutex::try_lock);
+        let mut workers = match free {
+            Some(Ok(workers)) => workers,
             Some(Err(TryLockError::Poisoned(error))) => error.into_inner(),
             Some(Err(TryLockError::WouldBlock)) | None => return (0..tasks).for_each(task),
         };
         let next = AtomicUsize::new(0);
-        pool.run(&|| {
+        workers.run(&|| {
             loop {
                 let i = next.fetch_add(1, Ordering::Relaxed);
                 if i >= tasks {

@@ -17,13 +17,14 @@ pub(crate) use relative_bias::Buckets;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::quantized;
-use tfm_core::backend::{Outcome, PackFormat, Signature, View, ViewMut};
+use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::{
     ActivateGradientOperands, CrossEntropyOperands, EmbeddingOperands, Fused,
     LayerNormGradientOperands, LayerNormOperands, LinearOperands, List, Precision,
     RmsNormGradientOperands, RmsNormOperands, SoftmaxOperands, TopLogProbabilitiesOperands,
     TopLogitsOperands, TopOfLinearOperands,
 };
+use tfm_core::op::PackFormat;
 use tfm_core::{DType, Layout};
 
 /// What a kernel asks of an operand's layout.

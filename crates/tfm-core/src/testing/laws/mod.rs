@@ -5,12 +5,13 @@
 
 mod company;
 mod decoding;
+mod differences;
 mod gradients;
 mod harness;
 mod single_ops;
 mod whole_graphs;
 
-pub use gradients::check_gradients;
+pub use differences::check_gradients;
 
 use super::{Subject, Tally};
 use std::fmt;

@@ -1,8 +1,8 @@
-//! The workers: threads that wait for a job by looking, and only after a while by sleeping.
+//! The workers: threads that spin while they wait for a job, and sleep only after a while.
 //!
-//! A step of training is some hundreds of jobs of less than a millisecond. Waking a sleeping thread takes some
-//! ten microseconds each time, and systems like to wake it on the core of the thread that calls; a worker
-//! that still looks begins at once, where it is.
+//! A step of training is some hundreds of jobs of less than a millisecond. Waking a sleeping thread takes
+//! some ten microseconds each time, and a system often wakes it on the core of the calling thread. A worker
+//! that still spins begins at once, on its own core.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -12,23 +12,23 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How long a worker looks for the next job before it sleeps.
-const LOOKS_FOR: Duration = Duration::from_micros(200);
-/// Looks between two readings of the clock.
-const LOOKS: usize = 64;
+/// How long a worker spins for the next job before it sleeps.
+const SPIN_TIME: Duration = Duration::from_micros(200);
+/// The loads of the state between two readings of the clock.
+const SPINS: usize = 64;
 
 /// Threads beside the caller's that take part in its jobs.
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct Workers {
     shared: Arc<Shared>,
-    workers: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 /// The state of the job, in one word: its number, how many workers are in it, and whether another may enter.
 mod state {
     /// Workers may enter.
     pub(super) const OPEN: usize = 1;
-    /// The pool is to end.
+    /// The workers are to end.
     pub(super) const END: usize = 2;
     /// One worker.
     pub(super) const WORKER: usize = 4;
@@ -49,9 +49,10 @@ struct Shared {
     job: UnsafeCell<Option<Job>>,
     /// The workers that sleep or are about to.
     sleepers: AtomicUsize,
-    /// Held by a worker from its last look until it sleeps.
-    bed: Mutex<()>,
-    morning: Condvar,
+    /// A worker holds it from its last load of the state until it sleeps.
+    sleep: Mutex<()>,
+    /// Wakes the workers that sleep.
+    wake: Condvar,
     /// What a worker panicked with.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
@@ -60,7 +61,7 @@ struct Shared {
 #[derive(Clone, Copy)]
 struct Job(*const (dyn Fn() + Sync));
 
-// SAFETY: what it points to is `Sync`, and read only while `Pool::run`, which borrows it, waits.
+// SAFETY: what it points to is `Sync`, and read only while `Workers::run`, which borrows it, waits.
 unsafe impl Send for Shared {}
 // SAFETY: `job` is written only while no worker is or can get into a job; all else is atomic or locked.
 unsafe impl Sync for Shared {}
@@ -75,27 +76,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pool {
+impl Workers {
     /// Starts `count` workers.
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn new(count: usize) -> std::io::Result<Pool> {
+    pub(super) fn new(count: usize) -> std::io::Result<Workers> {
         let shared = Arc::new(Shared {
             state: AtomicUsize::new(0),
             job: UnsafeCell::new(None),
             sleepers: AtomicUsize::new(0),
-            bed: Mutex::new(()),
-            morning: Condvar::new(),
+            sleep: Mutex::new(()),
+            wake: Condvar::new(),
             panic: Mutex::new(None),
         });
-        let mut pool = Pool { shared, workers: Vec::new() };
+        let mut workers = Workers { shared, threads: Vec::new() };
         for i in 1..=count.min(state::JOB / state::WORKER - 1) {
-            let shared = pool.shared.clone();
+            let shared = workers.shared.clone();
             let thread = std::thread::Builder::new().name(format!("tfm-cpu-{i}"));
-            pool.workers.push(thread.spawn(move || shared.work())?);
+            workers.threads.push(thread.spawn(move || shared.work())?);
         }
-        Ok(pool)
+        Ok(workers)
     }
 
     /// Calls `job` on this thread, and on each worker that comes before it has returned here. Returns when all
@@ -121,13 +122,13 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Workers {
     fn drop(&mut self) {
         self.shared.state.fetch_or(state::END, Ordering::SeqCst);
         self.shared.wake();
-        for worker in self.workers.drain(..) {
+        for thread in self.threads.drain(..) {
             // A worker catches what jobs panic with.
-            let _ = worker.join();
+            let _ = thread.join();
         }
     }
 }
@@ -142,10 +143,10 @@ impl Shared {
     /// Lets no more workers in, and waits for those that are.
     fn close(&self) {
         self.state.fetch_sub(state::OPEN, Ordering::Relaxed);
-        let mut looks = 0;
+        let mut spins = 0;
         while state::workers(self.state.load(Ordering::Acquire)) > 0 {
-            looks += 1;
-            if looks % (16 * LOOKS) == 0 {
+            spins += 1;
+            if spins % (16 * SPINS) == 0 {
                 // The system may have given the worker's core to another thread.
                 std::thread::yield_now();
             }
@@ -157,8 +158,8 @@ impl Shared {
         // Either a worker that goes to sleep sees the new state, or this sees the worker.
         fence(Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
-            drop(lock(&self.bed));
-            self.morning.notify_all();
+            drop(lock(&self.sleep));
+            self.wake.notify_all();
         }
     }
 
@@ -190,7 +191,7 @@ impl Shared {
             if entered {
                 // SAFETY: written before the job was opened, and not again before this worker leaves it.
                 let job = unsafe { (*self.job.get()).expect("an open job is there") };
-                // SAFETY: `Pool::run` holds the borrow until this worker has left.
+                // SAFETY: `Workers::run` holds the borrow until this worker has left.
                 let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }));
                 if let Err(panic) = result {
                     *lock(&self.panic) = Some(panic);
@@ -207,18 +208,18 @@ impl Shared {
         };
         let began = Instant::now();
         loop {
-            for _ in 0..LOOKS {
+            for _ in 0..SPINS {
                 let state = self.state.load(Ordering::Acquire);
                 if news(state) {
                     return state;
                 }
                 std::hint::spin_loop();
             }
-            if began.elapsed() > LOOKS_FOR {
+            if began.elapsed() > SPIN_TIME {
                 break;
             }
         }
-        let mut bed = lock(&self.bed);
+        let mut sleep = lock(&self.sleep);
         self.sleepers.fetch_add(1, Ordering::SeqCst);
         fence(Ordering::SeqCst);
         let seen = loop {
@@ -226,7 +227,7 @@ impl Shared {
             if news(state) {
                 break state;
             }
-            bed = self.morning.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            sleep = self.wake.wait(sleep).unwrap_or_else(PoisonError::into_inner);
         };
         self.sleepers.fetch_sub(1, Ordering::SeqCst);
         seen
