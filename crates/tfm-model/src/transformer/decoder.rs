@@ -6,7 +6,8 @@ use super::{Network, Sequences};
 use crate::config::{Heads, OutputBias, Stack};
 use crate::roles::{Side, TARGET_EMBEDDING};
 use tfm_core::fused::{
-    Attention, Fused, Precision, RowTableAttention, TopLogits, TopOfLinear, TopOfShortlist, Values,
+    Attention, Precision, RowTableAttention, TopLogits, TopLogitsOperands, TopOfLinear,
+    TopOfLinearOperands, TopOfShortlist, TopOfShortlistOperands, Values,
 };
 use tfm_core::{DType, Value};
 
@@ -108,23 +109,35 @@ impl Network<'_> {
         self.scoped("output", |net| {
             let (weight, bias) = net.output_projection();
             let precision = net.numerics.precision;
-            let with_bias = bias.is_some();
-            let mut inputs = vec![x, weight];
-            let op: Fused = match among {
+            let has_bias = bias.is_some();
+            match among {
                 Among::Logits => {
                     let screened = precision == Precision::Full;
-                    inputs.extend(screened.then_some(weight));
-                    TopLogits { bias: with_bias, k, precision, screened }.into()
+                    let op = TopLogits { bias: has_bias, k, precision, screened };
+                    let screen = screened.then_some(weight);
+                    let operands = TopLogitsOperands { x, weight, screen, bias, bans };
+                    net.graph.fused_all(op, &operands.list())
                 }
-                Among::LogProbabilities => TopOfLinear { bias: with_bias, k, precision }.into(),
-                Among::Listed(_) => TopOfShortlist { bias: with_bias, k, precision }.into(),
-            };
-            inputs.extend(bias);
-            inputs.push(bans);
-            if let Among::Listed(Listed { columns, lists, lengths, list_of }) = among {
-                inputs.extend([columns, lists, lengths, list_of]);
+                Among::LogProbabilities => {
+                    let op = TopOfLinear { bias: has_bias, k, precision };
+                    let operands = TopOfLinearOperands { x, weight, bias, bans };
+                    net.graph.fused_all(op, &operands.list())
+                }
+                Among::Listed(Listed { columns, lists, lengths, list_of }) => {
+                    let op = TopOfShortlist { bias: has_bias, k, precision };
+                    let operands = TopOfShortlistOperands {
+                        x,
+                        weight,
+                        bias,
+                        bans,
+                        columns,
+                        lists,
+                        lengths,
+                        list_of,
+                    };
+                    net.graph.fused_all(op, &operands.list())
+                }
             }
-            net.graph.fused_all(op, &inputs)
         })
     }
 

@@ -5,7 +5,7 @@ use super::learning::{Learning, TrainingContext};
 use crate::config::{Config, Embedding, FeedForward, Norm, NormKind, NormPlacement};
 use crate::names::canonical;
 use crate::numerics::Numerics;
-use tfm_core::fused::{self, Linear, LinearOperands};
+use tfm_core::fused::{self, EmbeddingOperands, Linear, LinearOperands};
 use tfm_core::{Graph, Value};
 
 /// A graph of the model under construction.
@@ -137,11 +137,17 @@ impl<'a> Network<'a> {
             unlearnt: embedding.unlearnt,
             precision: self.numerics.precision,
         };
-        let mut inputs = vec![tokens, table];
-        if let Some(encoding) = embedding.positions {
-            inputs.extend([positions, self.parameter("positions.weight", &[encoding.rows, d])]);
-        }
-        let mut x = self.graph.fused(op, &inputs);
+        let position_table = embedding
+            .positions
+            .as_ref()
+            .map(|encoding| self.parameter("positions.weight", &[encoding.rows, d]));
+        let operands = EmbeddingOperands {
+            ids: tokens,
+            table,
+            positions: position_table.map(|_| positions),
+            position_table,
+        };
+        let mut x = self.graph.fused(op, &operands.list());
         if norm.after_embedding {
             x = self.norm(norm, x, "embedding_norm");
         }
