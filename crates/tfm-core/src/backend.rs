@@ -1,24 +1,25 @@
 //! The contract of a backend: how a plan's steps are carried out.
 //!
 //! # Who validates
-//! The graph has checked every shape, type and axis when the node was added, and the session has checked
-//! the inputs: a backend trusts what it is given and may panic where the contract is broken. Indices held
-//! in data (token ids, row ids, offsets) are checked by the session when they enter as bounded inputs; a
-//! backend still never reads or writes outside its buffers.
+//! The graph checks every shape, type and axis as a node is added, and the session checks the
+//! inputs. So a backend trusts its arguments, and may panic where the contract is broken. The
+//! session checks indices in data (token ids, row ids, offsets) where they enter as bounded inputs;
+//! a backend still never reads or writes outside its buffers.
 //!
 //! # What an error may be
-//! Only what no check could have foreseen: memory ran out, the driver failed, the device is not there.
+//! Only what no check can foresee: memory runs out, the driver fails, the device is missing.
 //!
 //! # Destination passing
-//! Every output exists before the call. A destination is contiguous, unless the method says otherwise, and
-//! never overlaps a source. Its old content is undefined and must not be read, except by `write_rows`, and
-//! by a fused op that computes a result in an operand's place ([`FusedOp::in_place`](crate::fused::FusedOp)).
-//! A source may have any layout, broadcasts (stride 0) included.
+//! Every output exists before the call. A destination is contiguous, unless the method says
+//! otherwise, and never overlaps a source. Its old content is undefined and must not be read,
+//! except by `write_rows`, and by a fused op that computes a result in an operand's place
+//! ([`FusedOp::in_place`](crate::fused::FusedOp)). A source may have any layout, broadcasts (stride
+//! 0) included.
 //!
 //! # Numbers
 //! Floating-point kernels accumulate in f32 or better, whatever the element type. An element of the
-//! result depends on its operands alone: not on the number of threads, and for the row-wise ops (`matmul`
-//! with a packed weight, fused ops) not on how many other rows the call has.
+//! result depends on its operands alone: not on the number of threads, and for the row-wise ops
+//! (`matmul` with a packed weight, fused ops) not on how many other rows the call has.
 
 use crate::fused::Fused;
 use crate::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
@@ -89,7 +90,7 @@ pub struct Signature<'a> {
 
 /// Work that [`Backend::record`] recorded.
 pub trait Replay: Send {
-    /// Does it again, on the same buffers.
+    /// Repeats the work, on the same buffers.
     ///
     /// # Errors
     /// The driver's.
@@ -101,14 +102,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// Memory of the device. It knows its element type and length.
     type Buffer: Send + Sync + 'static;
 
-    /// A short name with what matters of the configuration, such as `cpu (avx512, 2 threads)`.
+    /// A short name with the settings that matter, such as `cpu (avx512, 2 threads)`.
     fn name(&self) -> String;
 
-    /// The same device for another worker, which runs at the same time as this one: what must not be
-    /// shared (streams, scratch memory, a share of the threads) is its own. Buffers can be read by both.
+    /// The same device for another worker, which runs at the same time as this one. The fork has
+    /// its own streams, scratch memory and share of the threads. Both can read all buffers.
     fn fork(&self, threads: usize) -> Outcome<Self>;
 
-    /// Divides work among that many threads from now on, as far as this device has such. Results do not depend on it.
+    /// Divides work among that many threads from now on, if this device has threads. Results do not
+    /// depend on the number.
     fn limit_threads(&self, threads: usize) {
         let _ = threads;
     }
@@ -118,7 +120,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
     /// A buffer of `elements` elements, of any content.
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<Self::Buffer>;
 
-    /// Copies the host's elements to the start of `dst`, which is at least as long and of their type.
+    /// Copies the host's elements to the start of `dst`, which is at least as long and of their
+    /// type.
     fn upload(&self, src: HostSlice<'_>, dst: &mut Self::Buffer) -> Outcome;
 
     /// A buffer of the tensor's elements.
@@ -128,13 +131,13 @@ pub trait Backend: Send + Sync + Sized + 'static {
         Ok(buffer)
     }
 
-    /// Makes a buffer `elements` long, more than it is; the first elements stay, the new ones are undefined. False, and
-    /// nothing has changed, where a copy would be no dearer.
+    /// Lengthens a buffer to `elements`. The elements that it has stay, the new ones are undefined.
+    /// Returns false, and changes nothing, where this would cost as much as a copy.
     fn enlarge(&self, _buffer: &mut Self::Buffer, _elements: usize) -> Outcome<bool> {
         Ok(false)
     }
 
-    /// The elements of `src`, in row-major order. Waits for the work that makes them.
+    /// The elements of `src`, in row-major order. Waits for the work that computes them.
     fn download(&self, src: View<'_, Self::Buffer>) -> Outcome<Tensor>;
 
     // ---- element-wise ----
@@ -185,7 +188,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     // ---- reductions, products, indices ----
 
-    /// Reduces `axis`, which has extent 1 in `dst`. An empty sum is 0, an empty maximum −∞ (or `i32::MIN`).
+    /// Reduces `axis`, which has extent 1 in `dst`. An empty sum is 0, an empty maximum −∞ (or
+    /// `i32::MIN`).
     fn reduce(
         &self,
         op: ReduceOp,
@@ -226,8 +230,8 @@ pub trait Backend: Send + Sync + Sized + 'static {
         dst: ViewMut<'_, Self::Buffer>,
     ) -> Outcome;
 
-    /// The `k` largest of each row of `src [n, m]`, largest first, the lower index first among equals:
-    /// `values [n, k]` of the source's type and `indices [n, k]` in `I32`.
+    /// The `k` largest of each row of `src [n, m]`, largest first, the lower index first among
+    /// equals: `values [n, k]` of the source's type and `indices [n, k]` in `I32`.
     fn top_k(
         &self,
         k: usize,
@@ -238,14 +242,15 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     // ---- the work of a whole plan ----
 
-    /// Waits until what has been asked for is done, so that forks may read the results.
+    /// Waits until all submitted work is done, so that forks may read the results.
     fn settle(&self) -> Outcome {
         Ok(())
     }
 
-    /// Records the calls of `work` without doing them, to be done again at a single call; or `None`, without a call of
-    /// `work`, where this backend gains nothing by it. The session calls it when the same calls have been made before on
-    /// the same buffers, and uses what it gets as long as these buffers live.
+    /// Records the calls of `work` without executing them, so that a single call can repeat them
+    /// all. Returns `None`, without calling `work`, if this backend gains nothing by it. The
+    /// session records calls that it has made before on the same buffers, and uses the recording as
+    /// long as these buffers live.
     fn record(&self, work: &mut dyn FnMut() -> Outcome) -> Outcome<Option<Box<dyn Replay>>> {
         let _ = work;
         Ok(None)
@@ -253,15 +258,16 @@ pub trait Backend: Send + Sync + Sized + 'static {
 
     // ---- fused ops ----
 
-    /// Whether [`Backend::fused`] computes this op on operands of this signature. Where it says no, the
-    /// op is decomposed into primitives.
+    /// Whether [`Backend::fused`] computes this op on operands of this signature. If not, lowering
+    /// decomposes the op into primitives.
     fn supports(&self, op: &Fused, signature: &Signature<'_>) -> bool {
         let _ = (op, signature);
         false
     }
 
-    /// Computes a fused op that [`Backend::supports`] accepted. Inputs stand in the order of the op's file,
-    /// without those that the op computes in place, which are found in their outputs' memory.
+    /// Computes a fused op that [`Backend::supports`] accepted. The inputs come in the order of the
+    /// op's `operands!`, without those that the op computes in place: they lie in the memory of the
+    /// first outputs.
     fn fused(
         &self,
         op: &Fused,
@@ -272,9 +278,9 @@ pub trait Backend: Send + Sync + Sized + 'static {
         unreachable!("{}: `supports` refuses {op:?}", self.name())
     }
 
-    /// How this backend wants input `operand` of `op` stored when it depends on parameters alone, or
-    /// `None` to take it as it is. The packed buffer then arrives in [`Backend::fused`] with the layout
-    /// that the operand had.
+    /// How this backend wants input `operand` of `op` stored when it depends on parameters alone,
+    /// or `None` to take it as it is. The packed buffer then arrives in [`Backend::fused`] with the
+    /// layout that the operand had.
     fn pack_format(
         &self,
         op: &Fused,
@@ -285,20 +291,20 @@ pub trait Backend: Send + Sync + Sized + 'static {
         None
     }
 
-    /// The source, stored as `format` says. Called once a weight, at load.
+    /// The source, stored as `format` says. The session packs each weight once, at load.
     fn pack(&self, format: PackFormat, src: View<'_, Self::Buffer>) -> Outcome<Self::Buffer> {
         let _ = src;
         unreachable!("{}: no format {format:?}", self.name())
     }
 
-    /// [`Backend::pack`] of a matrix of `F32` that is not in memory: the same bits. A backend that reads some rows at a
-    /// time never has all of them there.
+    /// [`Backend::pack`] of an `F32` matrix that is not in memory, with the same bits. A backend
+    /// that reads a few rows at a time never holds the whole matrix.
     fn pack_rows(&self, format: PackFormat, source: &dyn RowSource) -> Outcome<Self::Buffer> {
         pack_whole(self, format, source)
     }
 }
 
-/// [`Backend::pack_rows`] where the matrix is wanted whole.
+/// [`Backend::pack_rows`] for a backend that packs the whole matrix at once.
 ///
 /// # Errors
 /// The backend's.

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-/// The element type of a value. It is data, not a type parameter: a kernel matches on it once, at entry.
+/// The element type of a value. It is data, not a type parameter: a kernel matches on it once, at
+/// entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum DType {
     /// IEEE 754 single precision.
@@ -65,19 +66,20 @@ impl fmt::Display for DType {
     }
 }
 
-/// The nearest f16, of two as near the even one. (`half::f16::from_f64` takes a number just above the middle of two for the
-/// middle: it leaves out the lower 32 bits.)
+/// The nearest f16; of two equally near, the even one. (`half::f16::from_f64` ignores the lower 32
+/// bits, and so takes a number just above the middle of two for the middle.)
 pub fn f16_from_f64(x: f64) -> half::f16 {
     half::f16::from_f32(to_odd(x))
 }
 
-/// The nearest bf16, of two as near the even one.
+/// The nearest bf16; of two equally near, the even one.
 pub fn bf16_from_f64(x: f64) -> half::bf16 {
     half::bf16::from_f32(to_odd(x))
 }
 
-/// `x` in f32, or if it has no such place the one of its two neighbours whose last bit is 1: rounding that to a shorter type is
-/// rounding x (Boldo and Melquiond 2008, "Emulation of a FMA and correctly rounded sums").
+/// `x` in f32, or if it has no such place the one of its two neighbours whose last bit is 1:
+/// rounding that to a shorter type is rounding x (Boldo and Melquiond 2008, "Emulation of a FMA and
+/// correctly rounded sums").
 fn to_odd(x: f64) -> f32 {
     let near = x as f32;
     if f64::from(near) == x || !x.is_finite() || near.to_bits() & 1 == 1 {

@@ -62,7 +62,7 @@ pub enum Error {
     Parameter {
         /// Its name.
         name: String,
-        /// Why it could not be had.
+        /// Why it could not be read.
         problem: String,
     },
     /// A tap that names no value of the graph.

@@ -60,14 +60,14 @@ pub(crate) struct ValueInfo {
 /// A computation with concrete shapes.
 ///
 /// Every method that adds a node checks shapes, types and axes at once. The first fault is kept and
-/// reported by [`Graph::check`] and by compilation, with op, scope and shapes; what is added after it is
-/// ignored. So code that builds a graph reads like the equations.
+/// reported by [`Graph::check`] and by compilation, with op, scope and shapes; what is added after
+/// it is ignored. So code that builds a graph reads like the equations.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
     pub(crate) nodes: Vec<Node>,
     pub(crate) values: Vec<ValueInfo>,
     pub(crate) outputs: Vec<Value>,
-    /// In the order they were given; the last of a name counts.
+    /// In the order in which they were given; of equal names the last counts.
     pub(crate) labels: Vec<(Arc<str>, Value)>,
     scope: Option<Arc<str>>,
     superseded: Vec<Value>,
@@ -101,7 +101,7 @@ impl Graph {
         }
     }
 
-    /// A value's extents. Empty once the graph holds an error.
+    /// A value's extents; empty once the graph holds an error.
     pub fn shape(&self, value: Value) -> &Shape {
         static NOTHING: std::sync::LazyLock<Shape> = std::sync::LazyLock::new(Shape::default);
         self.values.get(value.index()).map_or(&NOTHING, |info| &info.shape)
@@ -226,8 +226,8 @@ impl Graph {
         outputs
     }
 
-    /// Adds a copy of another graph's node on operands of this one, which have the shapes of the old ones:
-    /// what was checked there is not checked again.
+    /// Adds a copy of another graph's node on operands of this graph. They have the shapes of the
+    /// old operands, so nothing is checked again.
     pub(crate) fn add_copy(
         &mut self,
         node: &Node,
@@ -247,8 +247,8 @@ impl Graph {
         self.push(node.op.clone(), inputs, Ok(results))
     }
 
-    /// Takes all nodes of another graph in, but those that have been `renamed` already. Its faults become this
-    /// graph's.
+    /// Copies all nodes of another graph but those that have been `renamed` already. Faults of that
+    /// graph become this graph's.
     pub(crate) fn include(&mut self, other: &Graph, renamed: &mut Renamed) {
         if let Err(error) = other.check() {
             self.error.get_or_insert(error);
@@ -312,7 +312,7 @@ impl Graph {
         }
     }
 
-    /// Whether the value is a state, or what a write made of one, and not a view of it.
+    /// Whether the value is a state or the result of a write to one, and not a view of it.
     pub(crate) fn is_whole_state(&self, value: Value) -> bool {
         self.values.get(value.index()).is_some_and(|info| info.state == Some(value))
     }

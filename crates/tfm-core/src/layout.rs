@@ -1,10 +1,12 @@
-//! Layouts: how the elements of a value lie in a buffer. Movement ops change the layout, not the data.
+//! Layouts: how the elements of a value lie in a buffer. Movement ops change the layout, not the
+//! data.
 
 use crate::Shape;
 use smallvec::SmallVec;
 
 /// Where the elements of a value lie in its buffer: element `[i, j, …]` is at
-/// `offset + i·strides[0] + j·strides[1] + …`, counted in elements. A stride of 0 repeats (broadcasts).
+/// `offset + i·strides[0] + j·strides[1] + …`, counted in elements. A stride of 0 repeats
+/// (broadcasts).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Layout {
     shape: Shape,
@@ -53,8 +55,8 @@ impl Layout {
         self.offset + last + 1
     }
 
-    /// Whether the elements lie row-major without gaps (at any offset). Axes of extent 1 have no say, and
-    /// no elements have no gaps.
+    /// Whether the elements lie row-major without gaps (at any offset). Axes of extent 1 do not
+    /// matter, and an empty layout has no gaps.
     pub fn is_contiguous(&self) -> bool {
         if self.shape.contains(&0) {
             return true;
@@ -74,8 +76,8 @@ impl Layout {
         self.shape.last_extent() == 1 || self.strides.last().is_none_or(|&stride| stride == 1)
     }
 
-    /// The rows of a layout: how many, how long, how far apart. `None` where the last axis has gaps, or the
-    /// others cannot be walked with one stride.
+    /// The rows of a layout: how many, how long, how far apart. `None` where the last axis has
+    /// gaps, or the others cannot be walked with one stride.
     pub fn as_rows(&self) -> Option<(usize, usize, usize)> {
         let shape = &self.shape;
         let (&cols, outer) = shape.split_last()?;
@@ -129,7 +131,8 @@ impl Layout {
         Layout { shape: shape.clone(), strides, offset: self.offset }
     }
 
-    /// The same elements in the same order under another shape, or `None` where strides can't say it.
+    /// The same elements in the same order under another shape, or `None` if strides cannot express
+    /// it.
     pub fn reshape(&self, shape: &Shape) -> Option<Self> {
         if self.is_contiguous() {
             return Some(Layout {
@@ -138,8 +141,8 @@ impl Layout {
                 offset: self.offset,
             });
         }
-        // Both shapes are cut into the shortest groups of axes with equal products. A group can be
-        // viewed anew if its old axes are contiguous among themselves.
+        // Both shapes are cut into the shortest groups of axes with equal products. A group can
+        // take new axes if its old axes are contiguous among themselves.
         let mut strides: SmallVec<[usize; 4]> = SmallVec::from_elem(0, shape.len());
         let (mut old, mut new) = (0, 0);
         while old < self.shape.len() || new < shape.len() {

@@ -1,8 +1,8 @@
 //! The core of tfm: **what** to compute, and the contract of whoever computes it.
 //!
 //! Data goes one way: a [`Graph`] is recorded, the [`passes`] rewrite it, a [`Plan`] orders it and
-//! assigns memory, and a [`Session`] runs the plan on a [`Backend`]. This crate knows no backend but the
-//! f64 reference (feature `testing`), and no model.
+//! assigns memory, and a [`Session`] runs the plan on a [`Backend`]. This crate knows no backend
+//! but the f64 reference (feature `testing`), and no model.
 #![forbid(unsafe_code)]
 
 pub mod backend;

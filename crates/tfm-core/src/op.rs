@@ -7,7 +7,8 @@ use std::sync::Arc;
 /// What a node computes.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Op {
-    /// Data given at each run. Integer inputs may be declared as indices below a bound, which is checked.
+    /// Data given at each run. Integer inputs may be declared as indices below a bound, which is
+    /// checked.
     Input {
         /// Its name in `run`.
         name: Arc<str>,
@@ -36,7 +37,8 @@ pub enum Op {
     Select,
     /// Converts to another element type.
     Cast(DType),
-    /// Uniform numbers in [0, 1): input key `I32 [3]`. The stream tells apart the draws of one step.
+    /// Uniform numbers in [0, 1): input key `I32 [3]`. The stream tells apart the draws of one
+    /// step.
     Random {
         /// The stream.
         stream: u32,
@@ -150,7 +152,8 @@ impl UnaryOp {
     }
 }
 
-/// Element-wise functions of two operands. All take integers; `Div` truncates there, and 0 divides to 0.
+/// Element-wise functions of two operands. All take integers; `Div` truncates there, and 0 divides
+/// to 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]
 pub enum BinaryOp {

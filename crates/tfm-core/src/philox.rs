@@ -1,7 +1,8 @@
 //! The counter-based random numbers of every backend: Philox4x32-10.
 //!
-//! Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). A number depends on
-//! seed, step, stream and position alone, so a draw is the same on every backend and any number of threads.
+//! Salmon, Moraes, Dror, Shaw: "Parallel random numbers: as easy as 1, 2, 3" (SC 2011). A number
+//! depends on seed, step, stream and position alone, so a draw is the same on every backend and any
+//! number of threads.
 
 /// Four random words for a counter and a key: ten rounds.
 pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
@@ -22,8 +23,8 @@ pub fn philox4x32(mut counter: [u32; 4], mut key: [u32; 2]) -> [u32; 4] {
     counter
 }
 
-/// The uniform number in [0, 1) at `position` of a draw: 24 bits, so that every value is exact in f32.
-/// `key` is what [`crate::op::Op::Random`] takes: seed (low, high), step.
+/// The uniform number in [0, 1) at `position` of a draw: 24 bits, so that every value is exact in
+/// f32. `key` is what [`crate::op::Op::Random`] takes: seed (low, high), step.
 pub fn uniform(key: [i32; 3], stream: u32, position: usize) -> f32 {
     let block = (position / 4) as u64;
     let counter = [block as u32, (block >> 32) as u32, key[2] as u32, stream];

@@ -1,5 +1,5 @@
-//! The plan: the order of the steps, how long each value lives ([`liveness`]), and which slot of memory holds
-//! it ([`slots`]).
+//! The plan: the order of the steps, how long each value lives ([`liveness`]), and which slot of
+//! memory holds it ([`slots`]).
 
 mod liveness;
 mod slots;
@@ -19,7 +19,8 @@ use std::sync::Arc;
 /// Where a value's elements are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Location {
-    /// Memory reused by values that don't live at the same time; slots of a type are numbered from 0.
+    /// Memory reused by values that don't live at the same time; slots of a type are numbered from
+    /// 0.
     Slot(DType, usize),
     /// Device memory given to the run.
     State(usize),
@@ -66,8 +67,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Orders the nodes that `outputs` (and, as `writes` says, writes to states) need. `given` says where a
-    /// value already lies (statics); such a value's node and what only it needs are left out.
+    /// Orders the nodes that `outputs` (and, as `writes` says, writes to states) need. `given` says
+    /// where a value already lies (statics); such a value's node and what only it needs are left
+    /// out.
     pub(crate) fn new(
         lowered: &Lowered,
         outputs: &[Value],
@@ -92,8 +94,8 @@ impl Plan {
             slots: Slots::default(),
             plan: Plan::default(),
         };
-        // Inputs come first: a run writes them before all steps, so none may share a slot with a value
-        // that dies before the input's turn.
+        // Inputs come first: a run writes them before all steps, so none may share a slot with a
+        // value that dies before the input's turn.
         let is_input = |index: &usize| matches!(graph.nodes[*index].op, Op::Input { .. });
         let (inputs, others): (Vec<usize>, Vec<usize>) =
             (0..end).filter(|&index| planning.liveness.needed[index]).partition(is_input);
@@ -115,12 +117,12 @@ impl Plan {
     }
 }
 
-/// A plan under way: the nodes up to some one have their memory and their steps.
+/// A plan under construction: the nodes so far have their memory and their steps.
 struct Planning<'a> {
     lowered: &'a Lowered,
     reuse: Reuse,
     liveness: Liveness,
-    /// Where the memory of each owner lies, once its node has had its turn.
+    /// Where the memory of each owner lies, once its node has been placed.
     locations: Vec<Option<Location>>,
     /// The owners whose slots each node frees.
     expiring: Vec<SmallVec<[Value; 4]>>,
@@ -128,17 +130,18 @@ struct Planning<'a> {
     plan: Plan,
 }
 
-/// What is done about the operands that a node computes in place.
+/// How the operands that a node computes in place reach the results' memory.
 #[derive(Default)]
 struct InPlace {
     /// The owners of memory that results take over.
     taken_over: SmallVec<[Value; 2]>,
-    /// Operands that are copied for a result, since they are needed yet.
+    /// Operands that are still needed: each is copied to the memory of a result.
     copied: SmallVec<[(Value, Value); 2]>,
 }
 
 impl Planning<'_> {
-    /// Gives the node's results their memory, adds its step, and takes back what it reads for the last time.
+    /// Gives the node's results their memory, adds its step, and takes back what it reads for the
+    /// last time.
     fn node(&mut self, index: usize, node: &Node) {
         let mut in_place = InPlace::default();
         for (number, &output) in node.outputs.iter().enumerate() {
@@ -159,7 +162,8 @@ impl Planning<'_> {
         }
     }
 
-    /// The memory of a result: a state's own, that of the operand in whose place it is computed, or a slot.
+    /// The memory of a result: a state's own, that of the operand in whose place it is computed, or
+    /// a slot.
     fn locate(
         &mut self,
         index: usize,
@@ -181,8 +185,8 @@ impl Planning<'_> {
         Location::Slot(dtype, self.slots.take(dtype, graph.shape(output).elements()))
     }
 
-    /// The operand's owner and slot, if nobody but this node reads them any more and they are as large as the
-    /// result.
+    /// The operand's owner and slot, if only this node still reads that memory and it is as large
+    /// as the result.
     fn last_read(
         &self,
         index: usize,

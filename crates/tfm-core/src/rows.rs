@@ -1,4 +1,5 @@
-//! Matrices that are read row by row, so that what is packed need never be whole in memory before.
+//! Matrices that are read row by row, so that a weight can be packed without ever being in memory
+//! as a whole.
 
 use crate::fused::quantized;
 
@@ -7,17 +8,19 @@ pub trait RowSource: Sync {
     /// The numbers of rows and columns.
     fn extents(&self) -> [usize; 2];
 
-    /// Reads rows, as many as fit, from `first` on: `out [m, k]`. May panic where there are no such rows.
+    /// Reads rows, as many as fit, from `first` on: `out [m, k]`. May panic where there are no such
+    /// rows.
     fn read(&self, first: usize, out: &mut [f32]);
 
-    /// Whether rows are held as [`RowSource::read_quantized`] gives them, so that it loses nothing.
+    /// Whether the source holds rows as [`RowSource::read_quantized`] gives them, so that
+    /// quantising loses nothing.
     fn is_quantized(&self) -> bool {
         false
     }
 
-    /// Reads rows from `first` on as products of 8-bit integers have a weight's: `integers [m, k]`, of which a row keeps
-    /// what [`Precision::Int8`](crate::fused::Precision::Int8) says of weights, and its scale in `scales [m]`.
-    /// May panic where there are no such rows.
+    /// Reads rows from `first` on as products of 8-bit integers have a weight's: `integers [m, k]`,
+    /// of which a row keeps what [`Precision::Int8`](crate::fused::Precision::Int8) says of
+    /// weights, and its scale in `scales [m]`. May panic where there are no such rows.
     fn read_quantized(&self, first: usize, integers: &mut [i8], scales: &mut [f32]) {
         let [_, k] = self.extents();
         let mut row = vec![0.0; k];
@@ -28,7 +31,7 @@ pub trait RowSource: Sync {
     }
 }
 
-/// Rows in memory, one behind the other.
+/// Rows in memory, one after another.
 #[derive(Debug, Clone, Copy)]
 pub struct MemoryRows<'a> {
     /// The elements, `[n, k]`.
@@ -47,12 +50,12 @@ impl RowSource for MemoryRows<'_> {
     }
 }
 
-/// Matrices of one width, one upon another.
+/// Matrices of one width, stacked along their rows.
 pub(crate) struct Stacked<'a>(pub(crate) Vec<Box<dyn RowSource + 'a>>);
 
 impl Stacked<'_> {
-    /// Calls `read` for each part that has some of the `count` rows from `first` on: the part, its first row, where that is
-    /// among those asked for, and how many there are.
+    /// Calls `read` for each part that has some of the `count` rows from `first` on: the part, its
+    /// first row, where that is among those asked for, and how many there are.
     fn parts(
         &self,
         mut first: usize,

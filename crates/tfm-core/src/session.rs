@@ -1,4 +1,5 @@
-//! The session: parameters in device memory, compiled programs, runs. Generic inside, one type outside.
+//! The session: parameters in device memory, compiled programs, runs. Generic inside, one type
+//! outside.
 
 mod engine;
 mod folding;
@@ -12,8 +13,8 @@ use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Where a session's parameters come from. Each is read when it is first needed; again only if until then
-/// nothing but a folded value (such as a packed weight) was kept of it.
+/// Where a session's parameters come from. The session reads each when it first needs it, and again
+/// only if it has kept nothing but a folded value (such as a packed weight).
 pub trait ParameterSource: Send + Sync {
     /// The tensor of that name, in the element type and shape that graphs declare for it.
     ///
@@ -21,8 +22,8 @@ pub trait ParameterSource: Send + Sync {
     /// What is wrong, in words.
     fn load(&self, name: &str) -> Result<Tensor, String>;
 
-    /// The rows of the same tensor, where it is a matrix of `F32` whose rows can be had without all of them being in
-    /// memory together. What is read of weights that are only packed.
+    /// The rows of the same tensor, if it is an `F32` matrix and the source can read its rows one
+    /// by one. The session reads weights in this way that it only packs.
     ///
     /// # Errors
     /// As [`ParameterSource::load`].
@@ -47,7 +48,7 @@ pub struct DeviceTensor {
     dtype: DType,
     shape: Shape,
     buffer: Box<dyn Any + Send>,
-    /// Tells it from every other, so that recorded work is not done on another's memory.
+    /// Tells it from every other, so that recorded work is never repeated on the memory of another.
     identity: u64,
 }
 
@@ -58,7 +59,7 @@ fn new_identity() -> u64 {
 }
 
 impl DeviceTensor {
-    /// Has more rows from now on, perhaps somewhere else.
+    /// Notes that the memory has more rows now, perhaps at another address.
     fn enlarged(&mut self, shape: Shape) {
         (self.shape, self.identity) = (shape, new_identity());
     }
@@ -83,7 +84,7 @@ impl DeviceTensor {
 pub struct NotFinite {
     /// The op's name.
     pub op: String,
-    /// The scope it stands in, such as `decoder.layers.3.cross_attention`.
+    /// The node's scope, such as `decoder.layers.3.cross_attention`.
     pub scope: String,
     /// The shape of its result.
     pub shape: Shape,
@@ -98,7 +99,7 @@ pub struct CompileOptions {
     pub taps: Vec<String>,
     /// Decompose every fused op, also those that the backend supports.
     pub decompose_all: bool,
-    /// Give every value a slot of its own. Results are the same; this finds faults of the plan.
+    /// Give every value its own slot. The results are the same; this finds faults of the plan.
     pub separate_slots: bool,
 }
 
@@ -106,7 +107,7 @@ pub struct CompileOptions {
 #[derive(Debug, Clone)]
 pub struct Program {
     plan: Arc<Plan>,
-    /// Whose statics the plan reads: equal to the session's own, by address.
+    /// The statics that the plan reads, which must be the session's own, by address.
     owner: Arc<()>,
 }
 
@@ -133,8 +134,8 @@ impl Session {
         self.engine.name()
     }
 
-    /// Another worker on the same device with the same parameters in memory, which may run at the same
-    /// time as this one, with `threads` threads of its own.
+    /// Another worker on the same device with the same parameters in memory, which may run at the
+    /// same time as this one, with `threads` threads of its own.
     ///
     /// # Errors
     /// The backend's.
@@ -142,7 +143,8 @@ impl Session {
         Ok(Session { engine: self.engine.fork(threads)? })
     }
 
-    /// Divides work among that many threads from now on, as far as the device has such. Results do not depend on it.
+    /// Divides work among that many threads from now on, if the device has threads. Results do not
+    /// depend on the number.
     pub fn limit_threads(&self, threads: usize) {
         self.engine.limit_threads(threads);
     }
@@ -150,7 +152,8 @@ impl Session {
     /// Compiles a graph: joins, lowers, folds what depends on parameters alone, and plans.
     ///
     /// # Errors
-    /// The graph's first fault; a parameter that is missing or does not fit; an unknown tap; the backend's.
+    /// The graph's first fault; a parameter that is missing or does not fit; an unknown tap; the
+    /// backend's.
     pub fn compile(&mut self, graph: &Graph, options: &CompileOptions) -> Result<Program> {
         self.engine.compile(graph, options)
     }
@@ -163,8 +166,8 @@ impl Session {
         self.engine.allocate(dtype, shape.into())
     }
 
-    /// Gives a state more rows, if that is possible without a copy; the content of those that are new is undefined. False,
-    /// and nothing has changed, where it is not.
+    /// Gives a state more rows, if that is possible without a copy; the content of the new rows is
+    /// undefined. Otherwise returns false and changes nothing.
     ///
     /// # Errors
     /// The tensor is of another backend; the backend's.
@@ -188,9 +191,9 @@ impl Session {
         self.engine.download(tensor)
     }
 
-    /// Runs a program as [`Session::run`] does, until a step makes a number that is NaN or infinite; that
-    /// step, or `None` if all numbers are finite. Nothing is written to the states. Slow: each result is
-    /// looked at.
+    /// Runs a program as [`Session::run`] does, until a step computes a number that is NaN or
+    /// infinite. Returns that step, or `None` if all numbers are finite. Writes nothing to the
+    /// states. Slow: it downloads each result.
     ///
     /// # Errors
     /// As [`Session::run`].
@@ -206,8 +209,8 @@ impl Session {
     /// Runs a program: its outputs, then its taps.
     ///
     /// # Errors
-    /// An input or a state that is missing, of another shape or type, or out of its bound; a program of
-    /// another session; the backend's.
+    /// An input or a state that is missing, of another shape or type, or out of its bound; a
+    /// program of another session; the backend's.
     pub fn run(
         &mut self,
         program: &Program,

@@ -20,9 +20,10 @@ impl Shape {
         self.0.iter().product()
     }
 
-    /// The number of elements, or `None` if they, or the strides between them, do not fit in an `isize`.
+    /// The number of elements, or `None` if they, or the strides between them, do not fit in an
+    /// `isize`.
     pub fn checked_elements(&self) -> Option<usize> {
-        // An extent of 0 leaves no elements, but the others must still make strides.
+        // An extent of 0 leaves no elements, but the strides of the others must still fit.
         let most =
             self.0.iter().try_fold(1usize, |most, &extent| most.checked_mul(extent.max(1)))?;
         (most <= isize::MAX as usize).then(|| self.elements())

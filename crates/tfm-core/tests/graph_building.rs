@@ -1,4 +1,5 @@
-//! Whatever is called with whatever operands: a graph is refused or can be compiled, without a panic.
+//! Whatever is called with whatever operands: a graph is refused or can be compiled, without a
+//! panic.
 
 use proptest::prelude::*;
 use tfm_core::testing::graph_from_bytes;

@@ -1,4 +1,5 @@
-//! The laws find faults: a backend that is right but for one thing breaks at least the law that is about it.
+//! The laws find faults: a backend that is right but for one thing breaks at least the law that is
+//! about it.
 
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::op::{BinaryOp, ReduceOp, UnaryOp};

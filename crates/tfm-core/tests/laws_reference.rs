@@ -1,5 +1,5 @@
-//! The laws, on the reference backend itself: they must hold for it, and they test what every backend
-//! relies on (passes, plan, session, decompositions).
+//! The laws, on the reference backend itself: they must hold for it, and they test what every
+//! backend relies on (passes, plan, session, decompositions).
 
 use std::collections::BTreeSet;
 use tfm_core::DType;

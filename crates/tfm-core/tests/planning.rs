@@ -36,8 +36,8 @@ fn what_no_output_needs_is_left_out() {
     assert!(session.run(&program, &[("x", x[..].into())], &mut []).is_ok());
 }
 
-/// An input that comes late in the graph is uploaded before the first step, so its slot may not be one
-/// that an earlier value still uses.
+/// An input that comes late in the graph is uploaded before the first step, so its slot may not be
+/// one that an earlier value still uses.
 #[test]
 fn a_late_input_has_memory_from_the_start() {
     let mut graph = Graph::new();

@@ -119,8 +119,8 @@ impl FusedOp for ActivateGradient {
     }
 }
 
-/// `dx = dy·σ(x)·(1 + x·(1 − σ(x)))`. Unlike the derivative of the quotient, it has no e⁻ˣ that is infinite for
-/// an x far below 0 and is multiplied by 0.
+/// `dx = dy·σ(x)·(1 + x·(1 − σ(x)))`. Unlike the derivative of the quotient, it has no e⁻ˣ that is
+/// infinite for an x far below 0 and is multiplied by 0.
 fn swish_gradient(graph: &mut Graph, x: Value, dy: Value) -> Value {
     let g = graph.equations();
     let (x, dy) = (g.of(x), g.of(dy));

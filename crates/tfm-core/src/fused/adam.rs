@@ -3,14 +3,15 @@
 use super::{FusedOp, List, Operand, Results, Values, expect_shape, operands};
 use crate::{DType, Expr, Graph, Shape, Value};
 
-/// One update of a parameter p with its gradient (Kingma and Ba 2015, algorithm 1; with decoupled weight
-/// decay, Loshchilov and Hutter 2019, algorithm 2):
+/// One update of a parameter p with its gradient (Kingma and Ba 2015, algorithm 1; with decoupled
+/// weight decay, Loshchilov and Hutter 2019, algorithm 2):
 ///
 /// `g = s·gradient`, `m ← β₁m + (1 − β₁)g`, `v ← β₂v + (1 − β₂)g²`,
 /// `p ← p − η·(c₁m/(√(c₂v) + ε) + λp)`.
 ///
-/// All operands are in `F32`. Outputs: parameter, m and v, in their operands' places. Where the scale is NaN
-/// nothing changes: a training step whose gradient is not finite leaves the model as it was.
+/// All operands are in `F32`. Outputs: parameter, m and v, in their operands' places. If the scale
+/// is NaN, nothing changes: a training step whose gradient is not finite leaves the model as it
+/// was.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Adam {
     /// β₁.

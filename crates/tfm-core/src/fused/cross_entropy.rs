@@ -6,9 +6,10 @@ use super::{
 };
 use crate::{DType, Graph, Shape, Value};
 
-/// `loss_t = (1 − ε)·(L_t − z_{t,target}) + ε·(L_t − mean_j z_{t,j})` with `L_t = log Σ_j exp z_{t,j}`: the
-/// cross-entropy with a target distribution that gives the share ε of its mass to all tokens alike
-/// (Szegedy et al. 2016, section 7; "Attention is all you need", section 5.4).
+/// `loss_t = (1 − ε)·(L_t − z_{t,target}) + ε·(L_t − mean_j z_{t,j})` with
+/// `L_t = log Σ_j exp z_{t,j}`: the cross-entropy with a target distribution that gives the share ε
+/// of its mass to all tokens alike (Szegedy et al. 2016, section 7; "Attention is all you need",
+/// section 5.4).
 ///
 /// Outputs: `loss [t]` and `log_sum_exp [t]` (L), in `F32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -72,10 +73,11 @@ impl FusedOp for CrossEntropy {
     }
 }
 
-/// The gradient of [`CrossEntropy`]: `dz_{t,j} = dloss_t·(exp(z_{t,j} − L_t) − (1 − ε)·[j = target] − ε/v)`.
+/// The gradient of [`CrossEntropy`]:
+/// `dz_{t,j} = dloss_t·(exp(z_{t,j} − L_t) − (1 − ε)·[j = target] − ε/v)`.
 ///
-/// Output: `[t, v]`, which takes the place of the logits, so that a training step holds only one value of that
-/// size.
+/// Output: `[t, v]`, which takes the place of the logits, so that a training step holds only one
+/// value of that size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CrossEntropyGradient {
     /// ε.

@@ -6,21 +6,21 @@ use super::{
 };
 use crate::{DType, Graph, Shape, Value};
 
-/// Which elements are dropped: those whose uniform number is below the rate. The others are divided by
-/// 1 − rate, so that the expectation stays (Srivastava et al. 2014, inverted).
+/// Which elements are dropped: those whose uniform number is below the rate. The others are divided
+/// by 1 − rate, so that the expectation stays the same (inverted dropout; Srivastava et al. 2014).
 ///
-/// The numbers come from [`crate::philox`], by seed, step, stream and position: the mask is the same on every
-/// backend, and the backward pass draws it again instead of keeping it.
+/// The numbers come from [`crate::philox`], by seed, step, stream and position: the mask is the
+/// same on every backend, and the backward pass draws it again instead of keeping it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DropoutMask {
     /// The share of elements that is dropped, at least 0 and below 1.
     pub rate: f32,
-    /// Tells apart the draws of one step.
+    /// The number of the draw within a step.
     pub stream: u32,
 }
 
 impl DropoutMask {
-    /// Whether the rate is one.
+    /// Checks that the rate is in [0, 1).
     pub(super) fn check(&self) -> Result<(), String> {
         if (0.0..1.0).contains(&self.rate) {
             return Ok(());

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{Graph, Value};
 
-/// `y_t = scale·E[ids_t] + P[positions_t]`: the rows of an embedding table, scaled (by √d in the paper,
-/// section 3.4), plus the positional encoding where `positions` is set (section 3.5).
+/// `y_t = scale·E[ids_t] + P[positions_t]`: the rows of an embedding table, scaled (by √d in the
+/// paper, section 3.4), plus the positional encoding where `positions` is set (section 3.5).
 ///
 /// Output: `[t, d]`.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -16,10 +16,11 @@ pub struct Embedding {
     pub scale: f64,
     /// Whether a positional encoding is added.
     pub positions: bool,
-    /// A row that is looked up but not learnt by it: the gradient passes it by. (`padding_idx` of
+    /// A row that the op looks up but does not learn: its gradient is 0. (`padding_idx` of
     /// `torch.nn.Embedding`; Marian's decoder begins with that token.)
     pub unlearnt: Option<u32>,
-    /// The precision of the table, so that it can be kept once where it is also a [`Linear`](super::Linear)'s weight.
+    /// The precision of the table, so that it can be kept once where it is also a
+    /// [`Linear`](super::Linear)'s weight.
     pub precision: Precision,
 }
 
@@ -96,7 +97,8 @@ impl FusedOp for Embedding {
 }
 
 impl Embedding {
-    /// The gradient of the rows that the table has for the ids: `scale·dy`, and 0 for the one that is not learnt.
+    /// The gradient of the rows that the table has for the ids: `scale·dy`, and 0 for the one that
+    /// is not learnt.
     fn learnt(&self, graph: &mut Graph, dy: Value, ids: Value) -> Value {
         let g = graph.equations();
         let (rows, ids) = (g.of(dy) * self.scale, g.of(ids));

@@ -65,8 +65,8 @@ pub(super) fn over_root_mean_square(x: Expr<'_>, epsilon: f64) -> Expr<'_> {
 }
 
 /// The gradient of [`LayerNorm`]. With `x̂ = (x − μ)/√(σ² + ε)` and `g = γ·dy`:
-/// `dx = (g − mean(g) − x̂·mean(g·x̂))/√(σ² + ε)`, `dγ = Σ dy·x̂`, `dβ = Σ dy`, the means over the last axis and
-/// the sums over all others.
+/// `dx = (g − mean(g) − x̂·mean(g·x̂))/√(σ² + ε)`, `dγ = Σ dy·x̂`, `dβ = Σ dy`, the means over the
+/// last axis and the sums over all others.
 ///
 /// Outputs: `dx`, `dγ`, `dβ`.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -6,10 +6,11 @@ use super::{
 };
 use crate::{Graph, Value};
 
-/// `y = f(x·Wᵀ + b) + r`: a product with a weight, then, as chosen, bias, activation f, residual.
+/// `y = f(x·Wᵀ + b) + r`: a product with a weight, then an optional bias, activation f and
+/// residual.
 ///
-/// Output: `[.., n]`. With a lower precision the product is that of `x` and `weight` as [`Precision`] makes
-/// them.
+/// Output: `[.., n]`. With a lower precision the product is that of `x` and `weight` as
+/// [`Precision`] makes them.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Linear {
     /// Whether a bias is added.
@@ -84,8 +85,8 @@ impl FusedOp for Linear {
         value(y.value())
     }
 
-    /// `dx = dy·W`, `dW = dyᵀ·x`, `db = Σ dy`, `dr = dy`. With an activation, or operands that are rounded, the
-    /// layer is taken apart.
+    /// `dx = dy·W`, `dW = dyᵀ·x`, `db = Σ dy`, `dr = dy`. A layer with an activation or rounded
+    /// operands is differentiated through its decomposition.
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
         if self.activation.is_some() || self.precision != Precision::Full {
             return None;

@@ -1,5 +1,6 @@
-//! The fused ops, one file each: the struct, its equation, the shapes it takes and its decomposition into
-//! primitives. A backend may compute a fused op in one kernel; lowering decomposes it everywhere else.
+//! The fused ops, one file each: the struct, its equation, the shapes it takes and its
+//! decomposition into primitives. A backend may compute a fused op in one kernel; lowering
+//! decomposes it everywhere else.
 
 mod activation;
 mod adam;
@@ -100,15 +101,16 @@ pub trait FusedOp {
         &[]
     }
 
-    /// How many operands are computed in place: the first so many results take the places of the first so
-    /// many operands, and a kernel finds the operand in the result's memory. An operand that is a state is
-    /// changed by that, as by `write_rows`; of any other, a copy is made where it is still needed.
+    /// How many operands are computed in place. The first n results take the places of the first n
+    /// operands, and a kernel finds each such operand in its result's memory. This changes an
+    /// operand that is a state, as `write_rows` does; of any other operand the plan makes a copy if
+    /// it is still needed.
     fn in_place(&self) -> usize {
         0
     }
 
-    /// The gradient by ops of its own: adds them to the graph and returns the gradient of each operand, or
-    /// `None` where the decomposition is to be differentiated.
+    /// The gradient by ops of its own: adds them to the graph and returns the gradient of each
+    /// operand, or `None` where the decomposition is to be differentiated.
     fn vjp(&self, graph: &mut Graph, node: &Differentiated<'_>) -> Option<Gradients> {
         let _ = (graph, node);
         None
@@ -182,7 +184,7 @@ impl FusedOp for Fused {
     }
 }
 
-/// Checks the number of operands, their names serving the message.
+/// Checks the number of operands; an error names those that the op takes.
 fn expect_inputs(inputs: &[Operand<'_>], names: &[&str]) -> Result<(), String> {
     if inputs.len() == names.len() {
         return Ok(());

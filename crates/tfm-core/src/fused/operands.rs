@@ -1,13 +1,13 @@
-//! Operands by name. A node of the graph lists its operands; [`operands!`] says once what stands where in
-//! the list of a fused op, and nothing else counts positions.
+//! Operands by name. A node of the graph lists its operands; [`operands!`] says once what stands
+//! where in the list of a fused op, and nothing else counts positions.
 
 use smallvec::SmallVec;
 
 /// One item for each operand of a fused op, in the order of its node.
 pub type List<T> = SmallVec<[T; 8]>;
 
-/// Declares the operands of a fused op in the order of its node, with the condition of those that are not
-/// always there:
+/// Declares the operands of a fused op in the order of its node, with the condition of those that
+/// are not always there:
 ///
 /// ```ignore
 /// operands! {
@@ -21,13 +21,12 @@ pub type List<T> = SmallVec<[T; 8]>;
 /// }
 /// ```
 ///
-/// `T` is whatever there is to say of an
-/// operand: its value, its shape, the view that a kernel reads, what a kernel asks of its layout. `list`
-/// gives the items in the node's order. The op gets `operands`, which names the items of such a list, and
-/// `positions`, which says where each stands.
+/// `T` is whatever there is to say of an operand: its value, its shape, the view that a kernel
+/// reads, what a kernel asks of its layout. `list` gives the items in the node's order. The op gets
+/// `operands`, which names the items of such a list, and `positions`, which says where each stands.
 ///
-/// Operands that are computed in place come first in the node, in a struct of their own after `in place`,
-/// which names the results as well: see [`Adam`](super::Adam).
+/// Operands that are computed in place come first in the node, in a struct of their own after
+/// `in place`, which names the results as well: see [`Adam`](super::Adam).
 macro_rules! operands {
     (
         $(#[$doc:meta])*
@@ -74,7 +73,8 @@ macro_rules! operands {
                     self.list().into_iter().chain(read.list()).collect()
                 }
 
-                /// Names the first items of a list in the order of the node, of its operands or its results.
+                /// Names the first items of a list in the order of the node, of its operands or its
+                /// results.
                 ///
                 /// # Panics
                 /// If there are fewer.
@@ -87,14 +87,16 @@ macro_rules! operands {
         )?
 
         impl $Op {
-            /// How many operands are computed in place: the first of the list, by the first results.
+            /// How many operands are computed in place: the first of the list, by the first
+            /// results.
             const IN_PLACE: usize = <[&str]>::len(&[$($(stringify!($in_place)),*)?]);
 
-            /// Names the items of a list in the order of the node. Those of operands that are computed in
-            /// place may lack, as they do in what a kernel is given.
+            /// Names the items of a list in the order of the node. Those of operands that are
+            /// computed in place may lack, as they do in what a kernel is given.
             ///
             /// # Panics
-            /// If the list is shorter than that of a node, which [`infer`](super::FusedOp::infer) refuses.
+            /// If the list is shorter than that of a node, which [`infer`](super::FusedOp::infer)
+            /// refuses.
             pub fn operands<T: Copy>(&self, list: &[T]) -> $Operands<T> {
                 let $op = self;
                 let _ = $op;
@@ -135,7 +137,8 @@ macro_rules! operands {
     };
 }
 
-/// What [`operands!`] says of an operand that is always there, and of one that depends on a condition.
+/// What [`operands!`] says of an operand that is always there, and of one that depends on a
+/// condition.
 macro_rules! operand {
     (next $next:expr) => {
         $next

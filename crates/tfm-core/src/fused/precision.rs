@@ -1,21 +1,23 @@
-//! How much of a weight is kept, and what products with it are computed from.
+//! The precision of weights and of products with them.
 
 use super::quantized::{LARGEST, LARGEST_SUM};
 use crate::{DType, Expr};
 
-/// The precision of a weight matrix and of the rows it is multiplied with. Sums have the precision of their type.
+/// The precision of a weight matrix and of the rows it is multiplied with. Sums have the precision
+/// of their type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Precision {
-    /// That of the operands' type.
+    /// The precision of the operands' type.
     #[default]
     Full,
     /// Both operands are rounded to `BF16`.
     BFloat16,
-    /// Each row of both operands is a multiple of its own scale by integers from −127 to 127: `x ≈ s·q`,
-    /// `q = round(x/s)`. Sums of products of such integers have no rounding error. The scale of a row of the inputs is its
-    /// greatest magnitude over 127. That of a row of a weight may be greater: numbers of one sign at an even place
-    /// and the next sum to at most 129, so that processors that add two products of bytes in 16 bits
-    /// (`254·129 < 2¹⁵`, the inputs with 127 added) do so without saturating.
+    /// Each row of both operands is a multiple of its own scale by integers from −127 to 127:
+    /// `x ≈ s·q`, `q = round(x/s)`. Sums of products of such integers have no rounding error. The
+    /// scale of a row of the inputs is its greatest magnitude over 127. The scale of a row of a
+    /// weight may be greater, so that an integer at an even position and the next, if they have one
+    /// sign, sum to at most 129 in magnitude. Then processors that add two products of bytes in 16
+    /// bits do not saturate (`254·129 < 2¹⁵`, with 127 added to the inputs).
     Int8,
 }
 
@@ -51,7 +53,8 @@ impl Precision {
     }
 }
 
-/// The greatest sum of the elements of a sign at an even place of a row and the next: `[n, 1]`.
+/// The greatest sum, over the pairs of an element at an even position of a row and the next, of
+/// those of one sign: `[n, 1]`.
 fn largest_sum(weight: Expr<'_>, sign: f64) -> Expr<'_> {
     let (n, k) = (weight.shape()[0], weight.shape()[1]);
     let zero = weight.constant(0.0);

@@ -1,5 +1,5 @@
-//! A row of a weight as 8-bit integers, as [`Precision::Int8`](super::Precision::Int8) has it: the one definition in
-//! numbers, for kernels and for files.
+//! A row of a weight as 8-bit integers, as [`Precision::Int8`](super::Precision::Int8) has it: the
+//! one definition in numbers, for kernels and for files.
 
 /// The largest magnitude of an integer.
 pub const LARGEST: i8 = 127;
@@ -7,10 +7,11 @@ pub const LARGEST: i8 = 127;
 /// The largest sum of two neighbours of one sign before they are rounded, which adds at most 1.
 pub const LARGEST_SUM: f32 = 128.0;
 
-/// Quantises a row: `row ≈ scale·integers`, each the nearest integer, ties to even. Returns the scale: that of zeros, and of
-/// numbers so small that its reciprocal is beyond all numbers, is 0. What is not finite gives some integers and scale.
+/// Quantises a row: `row ≈ scale·integers`, each the nearest integer, ties to even. Returns the
+/// scale: it is 0 for a row of zeros, and for one so small that the reciprocal of the scale
+/// overflows. For a row that is not finite, integers and scale are unspecified.
 ///
-/// Inlined, for kernels that are compiled for other instruction sets.
+/// Always inlined, so that kernels compile it for their own instruction sets.
 #[inline(always)]
 pub fn quantize(row: &[f32], integers: &mut [i8]) -> f32 {
     let scale = scale(row);
@@ -25,16 +26,16 @@ pub fn quantize(row: &[f32], integers: &mut [i8]) -> f32 {
     scale
 }
 
-/// The nearest integer of a magnitude that [`LARGEST`] rounds to at most, ties to even: 1.5·2²³ leaves no room for a fraction,
-/// and the integer stands in the last bits of the sum.
+/// The nearest integer of a magnitude that [`LARGEST`] rounds to at most, ties to even: 1.5·2²³
+/// leaves no room for a fraction, and the integer stands in the last bits of the sum.
 #[inline(always)]
 fn nearest(x: f32) -> i8 {
     const MAGIC: f32 = 12_582_912.0;
     (x + MAGIC).to_bits() as i8
 }
 
-/// The least scale with which no integer of a row exceeds [`LARGEST`] and no sum of those of one sign at an even place and
-/// the next [`LARGEST_SUM`], but for rounding.
+/// The least scale with which, but for rounding, no integer of a row exceeds [`LARGEST`] and no two
+/// of one sign, at an even position and the next, sum to more than [`LARGEST_SUM`].
 #[inline(always)]
 fn scale(row: &[f32]) -> f32 {
     let mut scales = [0.0f32; 16];
@@ -63,10 +64,10 @@ fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// Whether products may take these integers for a row of a weight: none beyond [`LARGEST`], and no neighbours of one sign that
-/// sum to more than 1 beyond [`LARGEST_SUM`].
+/// Whether products may take these integers for a row of a weight: none beyond [`LARGEST`], and no
+/// neighbours of one sign that sum to more than 1 beyond [`LARGEST_SUM`].
 pub fn is_row(integers: &[i8]) -> bool {
-    /// Pairs that are looked at together, as vectors of a processor are.
+    /// The pairs that are checked together, as in a vector register.
     const LANES: usize = 16;
     let (mut single, mut negative, mut positive) = ([0; LANES], [0; LANES], [0; LANES]);
     let (blocks, rest) = integers.as_chunks::<{ 2 * LANES }>();

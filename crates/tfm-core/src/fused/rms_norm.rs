@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{Graph, Value};
 
-/// `y = x/√(mean(x²) + ε)·γ`, the mean over the last axis (Zhang and Sennrich 2019): a layer normalisation without
-/// mean and bias, as T5 has it.
+/// `y = x/√(mean(x²) + ε)·γ`, the mean over the last axis (Zhang and Sennrich 2019): a layer
+/// normalisation without mean and bias, as T5 has it.
 ///
 /// Output: `[.., d]`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -56,8 +56,8 @@ impl FusedOp for RmsNorm {
 }
 
 /// The gradient of [`RmsNorm`]. With `x̂ = x/√(mean(x²) + ε)` and `g = γ·dy`:
-/// `dx = (g − x̂·mean(g·x̂))/√(mean(x²) + ε)`, `dγ = Σ dy·x̂`, the means over the last axis and the sum over all
-/// others.
+/// `dx = (g − x̂·mean(g·x̂))/√(mean(x²) + ε)`, `dγ = Σ dy·x̂`, the means over the last axis and the
+/// sum over all others.
 ///
 /// Outputs: `dx`, `dγ`.
 #[derive(Debug, Clone, Copy, PartialEq)]

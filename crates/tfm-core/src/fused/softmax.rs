@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{Graph, Value};
 
-/// `y_i = exp(x_i − m)/Σ_j exp(x_j − m)` with `m = max_j x_j`, over the last axis; or its logarithm.
+/// `y_i = exp(x_i − m)/Σ_j exp(x_j − m)` with `m = max_j x_j`, over the last axis; or its
+/// logarithm.
 ///
 /// Output: `[.., n]`.
 #[derive(Debug, Clone, Copy, PartialEq)]

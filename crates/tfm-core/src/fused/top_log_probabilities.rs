@@ -5,8 +5,9 @@ use super::{
 };
 use crate::{DType, Graph, Value};
 
-/// The k most probable tokens of each row: the top k of `log softmax(logits) + bias`, largest first, the
-/// lower id first among equals. A bias of −∞ bans a token without changing the others' probabilities.
+/// The k most probable tokens of each row: the top k of `log softmax(logits) + bias`, largest
+/// first, the lower id first among equals. A bias of −∞ bans a token without changing the others'
+/// probabilities.
 ///
 /// Outputs: `log_probabilities [n, k]`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]

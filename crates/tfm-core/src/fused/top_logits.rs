@@ -1,4 +1,5 @@
-//! The output projection of a search that wants no probabilities: from the decoder's states to the greatest logits.
+//! The output projection of a search that wants no probabilities: from the decoder's states to the
+//! greatest logits.
 
 use super::top_of_linear::{expect_projection, project};
 use super::{
@@ -7,8 +8,9 @@ use super::{
 };
 use crate::{Graph, Value};
 
-/// The k greatest of each row of `x·Wᵀ + b + bans`, greatest first, of equals the lower index first, without the product having
-/// to be kept. Where they rank the same as log-probabilities, of which they lack a constant of the row.
+/// The k greatest of each row of `x·Wᵀ + b + bans`, greatest first, of equals the lower index
+/// first, without keeping the whole product. They differ from log-probabilities by a constant of
+/// the row, and so rank the same.
 ///
 /// Outputs: `logits [n, k]` in `F32`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -19,8 +21,9 @@ pub struct TopLogits {
     pub k: usize,
     /// The precision of the product's operands.
     pub precision: Precision,
-    /// Whether a backend may keep the weight twice: as the product needs it, and in fewer bits, to find out where the greatest
-    /// may be and compute nothing else. The result is the same. Without effect but in full precision.
+    /// Whether a backend may keep the weight twice: as the product needs it, and in fewer bits, to
+    /// find which columns may hold the greatest and compute only those. The result is the same. It
+    /// has an effect in full precision only.
     pub screened: bool,
 }
 

@@ -1,4 +1,5 @@
-//! The output projection of a search with what follows it: from the decoder's states to the best candidates.
+//! The output projection of a search with what follows it: from the decoder's states to the best
+//! candidates.
 
 use super::{
     FusedOp, Linear, LinearOperands, Operand, Precision, Results, Values, expect_floats,
@@ -6,8 +7,8 @@ use super::{
 };
 use crate::{DType, Graph, Value};
 
-/// The k most probable tokens of each row of `logits = x·Wᵀ + b`, as [`TopLogProbabilities`] finds them, without the
-/// logits having to be kept.
+/// The k most probable tokens of each row of `logits = x·Wᵀ + b`, as [`TopLogProbabilities`] finds
+/// them, without keeping all logits.
 ///
 /// Outputs: `log_probabilities [n, k]` in `F32`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]

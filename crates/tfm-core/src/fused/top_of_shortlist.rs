@@ -1,4 +1,4 @@
-//! The output projection of a search whose hypotheses may each choose among some tokens alone.
+//! The output projection of a search in which each hypothesis chooses among the tokens of a list.
 
 use super::top_of_linear::{expect_vocabulary, project};
 use super::{
@@ -7,16 +7,17 @@ use super::{
 };
 use crate::{DType, Equations, Expr, Graph, Value};
 
-/// The k most probable tokens of each row of `logits = x·Wᵀ + b` among those of its list: the softmax is over the list
-/// alone, and the other tokens' logits need not be computed. (The "selected vocabulary" of S. Jean et al., "On Using Very
-/// Large Target Vocabulary for Neural Machine Translation", 2015, section 3.3.)
+/// The k most probable tokens of each row of `logits = x·Wᵀ + b` among those of its list: the
+/// softmax is over the list alone, and the other tokens' logits need not be computed. (The
+/// "selected vocabulary" of S. Jean et al., "On Using Very Large Target Vocabulary for Neural
+/// Machine Translation", 2015, section 3.3.)
 ///
-/// Outputs: `log_probabilities [n, k]` in `F32`, the greatest first, among equals the one first in the list;
-/// `ids [n, k]` in `I32`, the tokens; `log_sum_exps [n]` in `F32`, the logarithm of the sum of the exponentials
-/// of the list's logits. Where a list has fewer than k tokens, the rest are −∞ with the tokens of the places
-/// that follow.
+/// Outputs: `log_probabilities [n, k]` in `F32`, the greatest first, among equals the one first in
+/// the list; `ids [n, k]` in `I32`, the tokens; `log_sum_exps [n]` in `F32`, the logarithm of the
+/// sum of the exponentials of the list's logits. Where a list has fewer than k tokens, the rest are
+/// −∞ with the tokens of the places that follow.
 ///
-/// A row's results depend on its list, and on neither what else `columns` has nor in which order.
+/// A row's results depend on its list, and not on the other columns or their order.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopOfShortlist {
     /// Whether a bias is added.
@@ -40,7 +41,7 @@ operands! {
         bans: T,
         /// `[u]` in `I32`: the tokens that may be in a list, in any order.
         columns: T,
-        /// `[s, w]` in `I32`: places in `columns`. Behind its length a list has any places.
+        /// `[s, w]` in `I32`: places in `columns`. The places after a list's length are arbitrary.
         lists: T,
         /// `[s]` in `I32`: 1 to w.
         lengths: T,

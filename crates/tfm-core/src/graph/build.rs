@@ -146,14 +146,14 @@ impl Graph {
         self.add_node(Op::ScatterAdd { rows }, &[x, ids])
     }
 
-    /// `state` with row `ids[i]` replaced by `x[i]`, in place: `state` itself must not be used any more,
-    /// what is returned takes its place. The ids are distinct.
+    /// `state` with row `ids[i]` replaced by `x[i]`, in place. The graph must not use `state`
+    /// itself any more; the result takes its place. The ids are distinct.
     pub fn write_rows(&mut self, state: Value, x: Value, ids: Value) -> Value {
         self.add_node(Op::WriteRows, &[state, x, ids])
     }
 
-    /// What takes the place of `old`: `old` written with the content `new`, if it is a state, else `new`. Of
-    /// one shape with at least one axis.
+    /// What takes the place of `old`: `old` written with the content `new`, if it is a state, else
+    /// `new`. Of one shape with at least one axis.
     pub fn replace(&mut self, old: Value, new: Value) -> Value {
         if !self.is_whole_state(old) {
             return new;
@@ -257,7 +257,8 @@ impl Graph {
         self.fused(op, &EmbeddingOperands { ids, table, positions, position_table }.list())
     }
 
-    /// [`Attention`] without dropout and bias; `inputs` are query, key, value, query offsets, key ranges.
+    /// [`Attention`] without dropout and bias; `inputs` are query, key, value, query offsets, key
+    /// ranges.
     pub fn attention(&mut self, op: Attention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
     }
@@ -295,7 +296,8 @@ impl Graph {
         AdamInPlace::of(outputs.into_iter().chain([Value::NONE]))
     }
 
-    /// [`RowTableAttention`] without bias; `inputs` are query, key pool, value pool, row table, lengths.
+    /// [`RowTableAttention`] without bias; `inputs` are query, key pool, value pool, row table,
+    /// lengths.
     pub fn row_table_attention(&mut self, op: RowTableAttention, inputs: [Value; 5]) -> Value {
         self.fused(op, &inputs)
     }

@@ -6,8 +6,8 @@ use crate::{DType, Shape};
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-/// A graph to which equations add nodes. [`Graph::equations`] begins; when this is dropped, the graph has
-/// them.
+/// A graph to which equations add nodes. [`Graph::equations`] lends the graph; dropping this
+/// returns it, with the nodes.
 #[derive(Debug)]
 pub struct Equations<'g> {
     graph: RefCell<Graph>,
@@ -33,7 +33,7 @@ impl Equations<'_> {
         Expr { graph: &self.graph, value }
     }
 
-    /// What the graph's own methods add.
+    /// The value that one of the graph's own methods adds.
     pub fn add(&self, add: impl FnOnce(&mut Graph) -> Value) -> Expr<'_> {
         self.of(add(&mut self.graph.borrow_mut()))
     }
@@ -49,8 +49,9 @@ impl Equations<'_> {
     }
 }
 
-/// A value of a graph, which operators compute with. Each adds its nodes at once, so that nodes come in the
-/// order in which Rust evaluates: operands from the left to the right, then the operator.
+/// A value of a graph, which operators compute with. Each adds its nodes at once, so that nodes
+/// come in the order in which Rust evaluates: operands from the left to the right, then the
+/// operator.
 #[derive(Debug, Clone, Copy)]
 pub struct Expr<'g> {
     graph: &'g RefCell<Graph>,
@@ -88,7 +89,7 @@ impl<'g> Expr<'g> {
         self.map(|graph, x| graph.constant_like(number, x))
     }
 
-    /// This value where it is not 0 as a condition: `self ≠ 0 ? a : b`, broadcast.
+    /// `self ≠ 0 ? a : b`, broadcast.
     pub fn select(self, a: Self, b: Self) -> Self {
         self.map(|graph, condition| graph.select(condition, a.value, b.value))
     }

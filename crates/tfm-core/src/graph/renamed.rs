@@ -1,14 +1,14 @@
-//! From the values of one graph to those of another, or of the same.
+//! The map from the values of a graph to their copies, in another graph or in the same.
 
 use super::{Graph, Node, Value};
 use smallvec::SmallVec;
 
-/// What each value of a graph is called elsewhere, where it is known there.
+/// For each value of a graph the handle of its copy, if there is one.
 #[derive(Debug, Clone)]
 pub(crate) struct Renamed(Vec<Option<Value>>);
 
 impl Renamed {
-    /// Of a graph none of whose values is known elsewhere yet.
+    /// The map for a graph of which nothing has been copied yet.
     pub(crate) fn none_of(graph: &Graph) -> Self {
         Renamed(vec![None; graph.values.len()])
     }
@@ -23,7 +23,7 @@ impl Renamed {
         self.get(old).expect("what a node reads is copied before it")
     }
 
-    /// The operands of a node.
+    /// The copies of a node's operands.
     pub(crate) fn operands(&self, node: &Node) -> SmallVec<[Value; 5]> {
         node.inputs.iter().map(|&input| self.of(input)).collect()
     }
@@ -33,7 +33,7 @@ impl Renamed {
         self.get(node.outputs[0]).is_some()
     }
 
-    /// Renames values.
+    /// Records the copies of values.
     pub(crate) fn rename(&mut self, old: &[Value], new: impl IntoIterator<Item = Value>) {
         for (old, new) in old.iter().zip(new) {
             self.0[old.index()] = Some(new);

@@ -1,9 +1,10 @@
 //! Reverse-mode differentiation: a graph in, the same graph with gradients in it out.
 //!
-//! The nodes are walked backwards; each turns the gradients of its results into those of its operands by
-//! the rule in [`vjp`](super::vjp), and what reaches a value on several ways is summed (Linnainmaa 1970;
-//! Griewank and Walther, *Evaluating Derivatives*, chapter 3). The gradient is made of ordinary nodes, so
-//! it is the same on every backend, and can be lowered, planned and differentiated again.
+//! The pass walks the nodes backwards. Each node turns the gradients of its results into those of
+//! its operands by the rule in [`vjp`](super::vjp), and what reaches a value on several paths is
+//! summed (Linnainmaa 1970; Griewank and Walther, *Evaluating Derivatives*, chapter 3). The
+//! gradient consists of ordinary nodes, so it is the same on every backend, and can be lowered,
+//! planned and differentiated again.
 
 use super::vjp::vjp;
 use crate::fused::Differentiated;
@@ -12,12 +13,12 @@ use crate::{Graph, Value};
 use smallvec::SmallVec;
 
 impl Graph {
-    /// The gradient of the one element of `of` with respect to each of `with_respect_to`, in their shapes
-    /// and types. Values that `of` does not depend on have the gradient 0.
+    /// The gradient of the one element of `of` with respect to each of `with_respect_to`, in their
+    /// shapes and types. Values that `of` does not depend on have the gradient 0.
     ///
-    /// Values made in a scope that begins with one of `recompute` are not kept for the backward pass but
-    /// computed again in it, from what enters the scope (Chen et al. 2016, "Training deep nets with
-    /// sublinear memory cost").
+    /// Values made in a scope that begins with one of `recompute` are not kept for the backward
+    /// pass but computed again in it, from what enters the scope (Chen et al. 2016, "Training deep
+    /// nets with sublinear memory cost").
     pub fn gradients(
         &mut self,
         of: Value,
@@ -45,7 +46,8 @@ impl Graph {
         pairs.map(|(&x, gradient)| gradient.unwrap_or_else(|| self.filled_like(0.0, x))).collect()
     }
 
-    /// The gradients of Σ ⟨seed, value⟩ over the pairs of `seeds`; `None` where nothing depends on a value.
+    /// The gradients of Σ ⟨seed, value⟩ over the pairs of `seeds`; `None` where nothing depends on
+    /// a value.
     pub(crate) fn differentiate(
         &mut self,
         seeds: &[(Value, Value)],
@@ -100,12 +102,12 @@ fn first_integer(graph: &Graph, of: Value, with_respect_to: &[Value]) -> Option<
 struct Backward<'a> {
     /// Whether a value's gradient is needed.
     wanted: Vec<bool>,
-    /// What has reached each value so far.
+    /// The sum of what has reached each value so far.
     gradients: Vec<Option<Value>>,
     recompute: &'a [String],
     /// Values of recomputed scopes, computed again.
     again: Renamed,
-    /// The scopes that have been.
+    /// The scopes that have been computed again.
     redone: Vec<String>,
 }
 
@@ -164,7 +166,7 @@ impl Backward<'_> {
         self.redone.push(prefix.clone());
         for index in 0..=last {
             let node = graph.nodes[index].clone();
-            // A write is done once; what is read or drawn costs nothing to keep.
+            // A write must happen only once, and sources cost nothing to keep.
             if !within(&node.scope, prefix) || node.inputs.is_empty() || node.writes(graph) {
                 continue;
             }

@@ -7,8 +7,9 @@ use crate::graph::ValueInfo;
 use crate::op::{BinaryOp, Op};
 use crate::{Graph, Value};
 
-/// The graph with activations and residuals fused. A linear layer whose own result is read by others,
-/// labelled or returned stays as it is, and one that would have to read a state after a write to it.
+/// The graph with activations and residuals fused. A linear layer stays as it is if its own result
+/// is read by others, labelled or returned, or if it would have to read a state after a write to
+/// it.
 pub fn fuse_linears(graph: &Graph) -> Graph {
     let mut uses = vec![0u32; graph.values.len()];
     let inputs = graph.nodes.iter().flat_map(|node| &node.inputs);
@@ -75,7 +76,8 @@ pub fn fuse_linears(graph: &Graph) -> Graph {
     rewriting.finish()
 }
 
-/// For each value that lies in a state the number of the node that writes over it, else `usize::MAX`.
+/// For each value that lies in a state, the number of the node that overwrites it; for others
+/// `usize::MAX`.
 fn overwritten(graph: &Graph) -> Vec<usize> {
     let mut by_state = vec![usize::MAX; graph.values.len()];
     for (index, node) in graph.nodes.iter().enumerate() {

@@ -1,8 +1,9 @@
-//! Joins linear layers that read the same operand: queries, keys and values of self-attention become one
-//! product with a weight three times as tall, and the keys and values of all layers' cross-attention one.
+//! Joins linear layers that read the same operand: queries, keys and values of self-attention
+//! become one product with a weight three times as tall, and the keys and values of all layers'
+//! cross-attention one.
 //!
-//! The joined weight depends on parameters alone, so it is folded at load. Each element of the result is
-//! the same dot product as before; the layers' results are views of the joined one.
+//! The joined weight depends on parameters alone, so the session folds it at load. Each element of
+//! the result is the same dot product as before; the layers' results are views of the joined one.
 
 use super::is_static;
 use super::rewriting::Rewriting;
@@ -12,8 +13,8 @@ use crate::op::Op;
 use crate::{Graph, Value};
 use std::collections::HashMap;
 
-/// The graph with such layers joined. Only layers without activation and residual, whose weights are
-/// static, take part.
+/// The graph with such layers joined. Only layers without activation and residual, whose weights
+/// are static, take part.
 pub fn join_linears(graph: &Graph) -> Graph {
     let mut statics = vec![false; graph.values.len()];
     for node in &graph.nodes {

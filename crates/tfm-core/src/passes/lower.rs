@@ -1,7 +1,7 @@
 //! Lowering: what the backend computes stays, the rest is decomposed.
 //!
-//! After it, every movement op can be said by strides (a copy stands where it could not), and every fused
-//! op has operands in a layout and a storage that the backend accepts.
+//! After it, strides can express every movement op (where they could not, there is a copy), and
+//! every fused op has operands in a layout and a storage that the backend accepts.
 
 use super::is_static;
 use crate::backend::Signature;
@@ -40,7 +40,7 @@ pub struct Lowered {
 /// Lowers `graph` for a backend. The values named by `taps` become further outputs.
 ///
 /// # Errors
-/// [`Error::UnknownTap`]; a decomposition's own fault, which would be ours.
+/// [`Error::UnknownTap`]; the fault of a decomposition, which would be a bug of the op.
 pub fn lower(graph: &Graph, policy: &dyn LoweringPolicy, taps: &[String]) -> Result<Lowered> {
     let mut lowering = Lowering {
         policy,

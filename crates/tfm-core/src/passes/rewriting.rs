@@ -17,8 +17,8 @@ impl<'a> Rewriting<'a> {
         Rewriting { old, new: Graph::new(), renamed: Renamed::none_of(old) }
     }
 
-    /// The new handle of an old value. A value may be needed before its node has its turn: the node is copied
-    /// then.
+    /// The new handle of an old value. A value may be needed before its node has its turn: the node
+    /// is copied then.
     pub(super) fn value(&mut self, old: Value) -> Value {
         if self.renamed.get(old).is_none() {
             self.copy(self.old.node_of(old));
@@ -26,7 +26,7 @@ impl<'a> Rewriting<'a> {
         self.renamed.of(old)
     }
 
-    /// Takes a node over, unless it has been copied already.
+    /// Copies a node, unless it has been copied already.
     pub(super) fn copy(&mut self, node: &Node) {
         if !self.renamed.has(node) {
             let inputs: SmallVec<[Value; 5]> =

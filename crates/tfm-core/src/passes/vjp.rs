@@ -1,5 +1,5 @@
-//! The gradient rules of the primitive ops: vector-Jacobian products. Fused ops bring their own, or are
-//! differentiated through their decomposition.
+//! The gradient rules of the primitive ops: vector-Jacobian products. Fused ops bring their own, or
+//! are differentiated through their decomposition.
 
 use crate::fused::{Differentiated, Fused, FusedOp, Gradients, List, Values};
 use crate::graph::Renamed;
@@ -72,7 +72,7 @@ fn primitive<'g>(
         }
         (Op::Broadcast(_), &[x]) => one(dy.sum_to(&x.shape())),
         (Op::Contiguous, _) => one(dy),
-        // Sources have no operands; random numbers do not depend on their key by floats.
+        // Sources have no operands; the key of random numbers holds integers.
         _ => inputs.iter().map(|_| None).collect(),
     }
 }
@@ -97,7 +97,7 @@ fn unary<'g>(op: UnaryOp, x: Expr<'g>, y: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
     }
 }
 
-/// Where a maximum or minimum is of equals, the second operand counts: a rectifier has the slope 0 at 0.
+/// Of two equal operands, a maximum or minimum takes the second: a rectifier has the slope 0 at 0.
 fn binary<'g>(
     op: BinaryOp,
     [a, b]: [Expr<'g>; 2],
@@ -122,7 +122,8 @@ fn binary<'g>(
     gradients.map(Some)
 }
 
-/// A sum hands its gradient to every term; a maximum to the greatest, evenly where several are.
+/// A sum hands its gradient to every term; a maximum hands it to the greatest, in equal shares
+/// where several are greatest.
 fn reduce<'g>(op: ReduceOp, axis: usize, x: Expr<'g>, y: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
     match op {
         ReduceOp::Sum => dy.broadcast(x.shape()),
@@ -151,8 +152,8 @@ fn gather<'g>(table: Expr<'g>, ids: Expr<'g>, dy: Expr<'g>) -> Expr<'g> {
     dy.reshape(shape.with_extent(0, picked)).scatter_add(ids, shape[0])
 }
 
-/// Rows that were replaced have no say any more; the others are as they were. The gradients of the state and of
-/// what is written to it.
+/// The gradients of the state and of what is written to it. Replaced rows of the state no longer
+/// matter; the others are as before.
 fn write_rows<'g>(state: Expr<'g>, ids: Expr<'g>, dy: Expr<'g>) -> [Expr<'g>; 2] {
     let (rows, rank) = (state.shape()[0], state.shape().len());
     let source = dy.gather(ids);

@@ -12,8 +12,8 @@ pub(crate) enum Writes {
     Drop,
 }
 
-/// Which nodes are needed, and when memory is read for the last time. A piece of memory goes by its owner's
-/// handle.
+/// Which nodes are needed, and when memory is read for the last time. A piece of memory goes by its
+/// owner's handle.
 pub(super) struct Liveness {
     /// For each value the owner of its memory; see [`owners`].
     pub(super) owners: Vec<Value>,
@@ -24,8 +24,8 @@ pub(super) struct Liveness {
 }
 
 impl Liveness {
-    /// Walks the nodes backwards from `outputs` and, as `writes` says, from writes to states. It stops at
-    /// values that are `given`.
+    /// Walks the nodes backwards from `outputs` and, as `writes` says, from writes to states. It
+    /// stops at values that are `given`.
     pub(super) fn new(
         lowered: &Lowered,
         outputs: &[Value],
@@ -72,8 +72,8 @@ impl Liveness {
     }
 }
 
-/// For each value the value that owns its memory: itself, or for a view and a state written in place its
-/// operand's owner.
+/// For each value the value that owns its memory: itself, or for a view and a state written in
+/// place its operand's owner.
 pub(crate) fn owners(lowered: &Lowered) -> Vec<Value> {
     let graph = &lowered.graph;
     let mut owners: Vec<Value> = (0..graph.values.len()).map(|index| Value(index as u32)).collect();

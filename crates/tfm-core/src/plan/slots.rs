@@ -20,8 +20,8 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// A slot for `elements`: the smallest free one that is large enough, else the largest free one, grown,
-    /// else a new one.
+    /// A slot for `elements`: the smallest free one that is large enough, else the largest free
+    /// one, grown, else a new one.
     pub(super) fn take(&mut self, dtype: DType, elements: usize) -> usize {
         if !self.sizes.iter().any(|(other, _)| *other == dtype) {
             self.sizes.push((dtype, Vec::new()));

@@ -1,8 +1,9 @@
-//! The reference backend: every primitive op as its definition says, in `f64`, and no fused op, so that the
-//! decompositions are the definition of those.
+//! The reference backend: every primitive op by its definition, in `f64`. It has no fused op, so
+//! that the decompositions define those.
 //!
-//! Numbers are never rounded to the graph's float types, except when they leave by `download`. Simple rather
-//! than fast. New memory holds NaN and `i32::MIN`, so that what is read before it is written shows.
+//! Numbers are never rounded to the graph's float types, except when they leave by `download`.
+//! Simple rather than fast. New memory holds NaN and `i32::MIN`, so that a read of unwritten memory
+//! is noticed.
 
 mod memory;
 mod scalar;

@@ -1,20 +1,20 @@
-//! The arithmetic of the reference backend, which is generic over it: plain `f64`, and the intervals of
-//! [`crate::testing`] that bound every rounding error.
+//! The arithmetic of the reference backend, which is generic over it: plain `f64`, and the
+//! intervals of [`crate::testing`] that bound every rounding error.
 
 use crate::op::{BinaryOp, UnaryOp};
 use crate::{DType, Shape, Tensor, TensorData};
 use std::fmt::Debug;
 
-/// A number as the reference backend computes with it. `dtype` is the float type that the graph declares
-/// for the result; arithmetic that models rounding rounds to it.
+/// A number as the reference backend computes with it. `dtype` is the float type that the graph
+/// declares for the result; arithmetic that models rounding rounds to it.
 pub trait Scalar: Copy + Debug + Send + Sync + 'static {
     /// A name of the arithmetic.
     const NAME: &'static str;
 
-    /// This very number.
+    /// This number exactly.
     fn exact(value: f64) -> Self;
 
-    /// The number without what else is known about it.
+    /// The number without its bounds.
     fn value(self) -> f64;
 
     /// `op(self)`.
@@ -38,7 +38,7 @@ pub trait Scalar: Copy + Debug + Send + Sync + 'static {
     /// The largest; −∞ if there are none.
     fn max(terms: &[Self]) -> Self;
 
-    /// The numbers sorted from the largest to the smallest, as far as they can be told apart.
+    /// The numbers sorted from the largest to the smallest, as far as the arithmetic can tell.
     fn descending(terms: &[Self]) -> Vec<Self>;
 
     /// The tensor that [`crate::Backend::download`] returns.

@@ -26,7 +26,7 @@ pub(super) struct Engine<B: Backend> {
 /// What a session and its forks have in common.
 pub(super) struct Shared<B: Backend> {
     pub(super) source: Arc<dyn ParameterSource>,
-    /// Told apart by address: what programs compiled here have in common.
+    /// What the programs compiled here have in common. Its address tells sessions apart.
     identity: Arc<()>,
     statics: Mutex<Statics<B>>,
 }
@@ -45,7 +45,7 @@ impl<B: Backend> Engine<B> {
     }
 
     pub(super) fn lock(shared: &Shared<B>) -> MutexGuard<'_, Statics<B>> {
-        // A worker that panicked while it held the lock has at most not added its value.
+        // A worker that panics while it holds the lock at worst has not added its value.
         shared.statics.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

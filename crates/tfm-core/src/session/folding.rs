@@ -22,8 +22,8 @@ impl<B: Backend> Engine<B> {
         Ok(self.backend.adopt(tensor)?)
     }
 
-    /// For each value the number of its memory, if a run reads it and it is static: parameters are loaded,
-    /// the others computed, both once for the session and all its forks.
+    /// For each value the number of its memory, if a run reads it and it is static: parameters are
+    /// loaded, the others computed, both once for the session and all its forks.
     pub(super) fn fold(&mut self, lowered: &Lowered) -> Result<Vec<Option<usize>>> {
         let graph = &lowered.graph;
         let owners = owners(lowered);
@@ -67,7 +67,8 @@ impl<B: Backend> Engine<B> {
         Ok(numbers)
     }
 
-    /// Computes a static value, from parameters that are in memory as `known` says, or else are loaded.
+    /// Computes a static value, from parameters that are in memory as `known` says, or else are
+    /// loaded.
     fn compute_static(
         &self,
         lowered: &Lowered,
@@ -114,8 +115,8 @@ impl<B: Backend> Engine<B> {
         memory.take_output(&plan, 0)
     }
 
-    /// The rows of a matrix that is a parameter, or parameters one upon another, where none is in memory and the source
-    /// gives them one by one.
+    /// The rows of a matrix that is a parameter, or parameters one upon another, where none is in
+    /// memory and the source gives them one by one.
     fn rows(
         &self,
         lowered: &Lowered,

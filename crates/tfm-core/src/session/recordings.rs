@@ -1,11 +1,11 @@
-//! Runs that were recorded to be done again at one call.
+//! Recorded runs, which a single call repeats.
 
 use super::Program;
 use crate::backend::{Outcome, Replay};
 use crate::{Backend, Plan};
 use std::sync::Arc;
 
-/// More recordings than this are not kept: each takes memory of the device.
+/// The most recordings that are kept: each takes memory of the device.
 const MOST: usize = 64;
 
 /// The recorded runs of a worker.
@@ -19,7 +19,7 @@ struct Entry {
     plan: Arc<Plan>,
     /// The states' identities, in the order of the plan.
     states: Vec<u64>,
-    /// `None` after the first run, which makes what later runs find ready.
+    /// `None` after the first run, which prepares what later runs reuse.
     recorded: Option<Box<dyn Replay>>,
 }
 
@@ -28,13 +28,13 @@ impl Recordings {
         Recordings { entries: Vec::new(), possible: true }
     }
 
-    /// Forgets all, because memory that they touch is gone.
+    /// Drops all recordings, because memory that they touch is gone.
     pub(super) fn clear(&mut self) {
         self.entries.clear();
     }
 
-    /// Runs `work`, which are the steps of the program on these states and on the worker's slots: by itself the first time,
-    /// recorded the second time, and from then on as recorded.
+    /// Runs `work`, the steps of the program on these states and on the worker's slots. The first
+    /// run executes them, the second records them, and later runs repeat the recording.
     pub(super) fn run<B: Backend>(
         &mut self,
         backend: &B,
@@ -55,7 +55,7 @@ impl Recordings {
             self.entries.push(Entry { plan: program.plan.clone(), states, recorded: None });
             return Ok(());
         };
-        // The one that has not been used for longest is the first.
+        // The recording that has been unused for longest is the first.
         self.entries[number..].rotate_left(1);
         let entry = self.entries.last_mut().expect("it was found");
         if entry.recorded.is_none() {

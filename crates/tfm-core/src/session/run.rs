@@ -94,7 +94,7 @@ pub(super) fn first_not_finite<B: Backend>(
     memory: &mut Memory<'_, B>,
 ) -> Result<Option<NotFinite>> {
     for step in &plan.steps {
-        // What a state holds apart from what was written may never have been made.
+        // A state may hold content that nobody has written.
         if !step.outputs.iter().any(|region| matches!(region.location, Location::State(_))) {
             run_on(backend, step, memory)?;
             for region in &step.outputs {
@@ -128,7 +128,8 @@ fn run_step<'a, B: Backend>(
     memory: &Memory<'a, B>,
     taken: &mut [Taken<'a, B>],
 ) -> Outcome {
-    // What is computed in place is a destination, and out of the memory now.
+    // Operands that are computed in place are destinations, which have been taken out of the
+    // memory.
     let read = step.inputs.iter().skip(step.op.in_place());
     let inputs: SmallVec<[View<'_, B::Buffer>; 5]> =
         read.map(|region| memory.view(region)).collect();
@@ -192,7 +193,8 @@ fn run_step<'a, B: Backend>(
     }
 }
 
-/// `TFM_TRACE=1`: after each step its time, and the range and NaN count of what it made, on stderr.
+/// `TFM_TRACE=1`: prints each step's time, and the range and the NaN count of its results, to
+/// stderr.
 pub(super) struct Trace;
 
 impl Trace {
@@ -213,7 +215,8 @@ impl Trace {
             return Ok(()); // a backend's own storage, or a state that may hold what was never written
         }
         for (number, region) in step.outputs.iter().enumerate() {
-            // The time of a step with several results stands beside the first, so that a sum is right.
+            // The time of a step with several results stands beside the first, so that a sum is
+            // right.
             let elapsed = if number == 0 { elapsed } else { std::time::Duration::ZERO };
             let values = backend.download(memory.view(region))?.to_f64();
             let nans = values.iter().filter(|value| value.is_nan()).count();

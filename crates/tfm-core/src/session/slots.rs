@@ -3,7 +3,8 @@
 use crate::backend::Outcome;
 use crate::{Backend, DType, Plan};
 
-/// A slot's capacity in elements, and its buffer. A buffer is absent only while a step writes to it.
+/// A slot's capacity in elements, and its buffer. A buffer is absent only while a step writes to
+/// it.
 type Slot<B> = Option<(usize, <B as Backend>::Buffer)>;
 
 pub(super) struct Slots<B: Backend> {
@@ -15,7 +16,7 @@ impl<B: Backend> Slots<B> {
         Slots { by_type: std::array::from_fn(|_| Vec::new()) }
     }
 
-    /// Makes every slot of the plan at least as large as it asks. Whether memory has been replaced for it.
+    /// Makes every slot at least as large as the plan asks. Returns whether it has replaced memory.
     pub(super) fn prepare(&mut self, backend: &B, plan: &Plan) -> Outcome<bool> {
         let mut replaced = false;
         for (dtype, sizes) in &plan.slots {

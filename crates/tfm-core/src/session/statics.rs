@@ -1,5 +1,5 @@
-//! The values that are the same at every run: what they compute, told apart by small numbers, and their
-//! memory. A session and its forks share them.
+//! The values that are the same at every run: what they compute, told apart by small numbers, and
+//! their memory. A session and its forks share them.
 
 use crate::op::Op;
 use crate::passes::Lowered;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 /// What a value computes. Equal identities are equal values, also in different graphs.
 pub(super) type Identity = u32;
 
-/// What most nodes differ in already: a parameter's name, or the identities of the operands.
+/// What distinguishes most nodes: a parameter's name, or the identities of the operands.
 #[derive(PartialEq, Eq, Hash)]
 enum Source {
     Parameter(Arc<str>),
@@ -32,7 +32,7 @@ pub(super) struct Statics<B: Backend> {
     computations: HashMap<Source, SmallVec<[Computation; 1]>>,
     /// By identity, the number of the buffer, if there is one.
     numbers: Vec<Option<usize>>,
-    /// In the order of their making.
+    /// In the order in which they were met.
     pub(super) buffers: Vec<Arc<B::Buffer>>,
 }
 

@@ -1,8 +1,8 @@
 //! Interval arithmetic that bounds every rounding error: what a correct backend may answer.
 //!
-//! The reference backend runs a graph on [`Interval`]s instead of numbers. Each primitive op yields all that
-//! a backend within the error model may yield; `docs/numerics.md` derives the model. A fused op is bounded
-//! by its decomposition, which rounds at least as often.
+//! The reference backend runs a graph on [`Interval`]s instead of numbers. Each primitive op yields
+//! all that a backend within the error model may yield; `docs/numerics.md` derives the model. A
+//! fused op is bounded by its decomposition, which rounds at least as often.
 
 use crate::op::{BinaryOp, UnaryOp};
 use crate::reference::{Scalar, binary_f64, tensor_from_f64, unary_f64};
@@ -16,7 +16,7 @@ const FUNCTION_RELATIVE: f64 = 8.0;
 /// … and those with zeros, where the relative error is not bounded, by this many absolutely.
 const FUNCTION_ABSOLUTE: f64 = 4.0;
 
-/// A number with the least and the greatest that rounding may have made of it.
+/// A number with the least and the greatest value that rounding may have given it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Interval {
     low: f64,
@@ -24,8 +24,8 @@ pub struct Interval {
     high: f64,
 }
 
-/// The absolute error of results near 0: the type's smallest normal number, which may be flushed, or for
-/// half precision, which is never flushed, its spacing there.
+/// The absolute error of results near 0: the type's smallest normal number, which may be flushed,
+/// or for half precision, which is never flushed, its spacing there.
 fn underflow(dtype: DType) -> f64 {
     match dtype {
         DType::F16 => 2f64.powi(-24),
@@ -65,7 +65,7 @@ impl Interval {
 
     /// Wider by an error on each side.
     fn widen(self, error: impl Fn(f64) -> f64) -> Self {
-        // An infinity stays what it is: it is no result of rounding.
+        // An infinity stays as it is: rounding does not produce it.
         let step = |bound: f64| if bound.is_infinite() { 0.0 } else { error(bound) };
         Interval { low: self.low - step(self.low), high: self.high + step(self.high), ..self }
     }
@@ -85,7 +85,8 @@ impl Interval {
         }
     }
 
-    /// The least and the greatest of `op` over the corners of two intervals; `op` is monotone in each.
+    /// The least and the greatest of `op` over the corners of two intervals; `op` is monotone in
+    /// each.
     fn corners(self, other: Self, op: impl Fn(f64, f64) -> f64) -> (f64, f64) {
         let corners = [
             op(self.low, other.low),
@@ -110,8 +111,8 @@ impl Interval {
         self.corners(other, |a, b| a / b)
     }
 
-    /// Σ of intervals whose midpoints sum to `value`, radii to `radius` and magnitudes to `magnitude`, in
-    /// any order, with `f32` accumulators.
+    /// Σ of intervals whose midpoints sum to `value`, radii to `radius` and magnitudes to
+    /// `magnitude`, in any order, with `f32` accumulators.
     fn accumulated(
         value: f64,
         middle: f64,
@@ -281,7 +282,7 @@ impl Scalar for Interval {
 pub struct Tally {
     /// Elements compared.
     pub elements: usize,
-    /// Those of them of which the bounds say nothing, since rounding alone may bring them to any value.
+    /// Elements without finite bounds, since rounding alone may bring them to any value.
     pub unknown: usize,
     /// The largest share of its bound that any error used.
     pub worst: f64,
@@ -343,7 +344,8 @@ impl Bounds {
     /// Checks an answer; the bounds are taken `slack` times as wide.
     ///
     /// # Errors
-    /// The first element outside. Or the reference's own answer is NaN: then the problem is no fair one.
+    /// The first element outside its bounds. Or the reference's own answer is NaN: then the problem
+    /// is ill-defined.
     pub fn check(&self, found: &Tensor, slack: f64) -> Result<Tally, String> {
         if *found.shape() != self.shape {
             return Err(format!("the shape is {}, expected {}", found.shape(), self.shape));

@@ -17,7 +17,7 @@ impl Data {
         Data { key: [seed as u32, (seed >> 32) as u32], counter: 0 }
     }
 
-    /// A stream of its own for part `number` of what is to be drawn.
+    /// The stream of part `number` of this one.
     pub fn part(&self, number: u32) -> Self {
         let [a, b, ..] = philox4x32([number, 0, 0, 1], self.key);
         Data { key: [a, b], counter: 0 }
@@ -38,8 +38,8 @@ impl Data {
         self.below(n) == 0
     }
 
-    /// A number around 0, mostly below `scale`: zeros, small integers and equal values occur, and a few
-    /// that are ten times as large.
+    /// A number around 0, mostly below `scale`: zeros, small integers and equal values occur, and a
+    /// few that are ten times as large.
     pub fn number(&mut self, scale: f64) -> f64 {
         let uniform = f64::from(self.word()) / 2f64.powi(31) - 1.0;
         match self.below(32) {

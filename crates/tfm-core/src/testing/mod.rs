@@ -1,5 +1,5 @@
-//! What a backend is tested with: the [`laws`] that every backend obeys, and the arithmetic that says how
-//! far its rounding may take it from the truth.
+//! What a backend is tested with: the [`laws`] that every backend obeys, and the arithmetic that
+//! says how far its rounding may take it from the truth.
 //!
 //! A backend's crate puts it through them in one test:
 //!

@@ -1,4 +1,4 @@
-//! A backend around another, which spoils what must not be read.
+//! A backend around another one, which fills memory that must not be read with NaN.
 
 use crate::backend::{Outcome, Signature, View, ViewMut};
 use crate::fused::Fused;
@@ -6,8 +6,8 @@ use crate::fused::FusedOp;
 use crate::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use crate::{Backend, DType, HostSlice, Layout, RowSource, Tensor};
 
-/// The same backend, but new memory and every contiguous destination hold NaN (or −1) before they are
-/// written. A kernel that reads its destination, or leaves an element of it out, is found out.
+/// The same backend, but new memory and every contiguous destination hold NaN (or −1) before they
+/// are written. So the laws notice a kernel that reads its destination or does not write all of it.
 #[derive(Debug)]
 pub struct Poisoned<B> {
     inner: B,

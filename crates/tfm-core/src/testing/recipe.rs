@@ -1,4 +1,4 @@
-//! A problem for a session: a graph with its data, and the recipe it was made by.
+//! A problem for a session: a graph with its data, and the recipe that makes it.
 
 use super::{Bounds, Data, Interval};
 use crate::graph::Renamed;
@@ -30,17 +30,17 @@ impl ParameterSource for Parameters {
     }
 }
 
-/// How operands lie in memory. The values are the same.
+/// How operands lie in memory; the values are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disguise {
     /// Contiguous.
     None,
-    /// Permuted, inside larger tensors whose other elements are NaN (integers: 0), and broadcast where the
-    /// data repeats.
+    /// Permuted, inside larger tensors whose other elements are NaN (integers: 0), and broadcast
+    /// where the data repeats.
     Strided,
 }
 
-/// How weights come to the graph.
+/// How weights enter the graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Weights {
     /// As parameters, which are folded and packed.
@@ -63,8 +63,8 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A model's graph as a problem: its parameters and states become inputs of what `weights` has for their
-    /// names, so that derivatives with respect to them can be taken.
+    /// A model's graph as a problem: its parameters and states become inputs of what `weights` has
+    /// for their names, so that derivatives with respect to them can be taken.
     ///
     /// # Errors
     /// A parameter that `weights` lacks; the graph's own fault.
@@ -129,7 +129,7 @@ impl Problem {
         self.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.as_slice())).collect()
     }
 
-    /// What a correct backend may answer.
+    /// The bounds of what a correct backend may answer.
     ///
     /// # Errors
     /// The session's: the problem itself is at fault.
@@ -179,7 +179,7 @@ impl Recipe {
         Recipe { description, dtype, seed, build: Arc::new(build) }
     }
 
-    /// What its data is drawn from.
+    /// The seed of its data.
     pub fn seed(&self) -> u64 {
         self.seed
     }
@@ -215,7 +215,7 @@ impl fmt::Debug for Recipe {
     }
 }
 
-/// What a recipe builds with.
+/// The state of a recipe while it builds a problem.
 pub struct Builder {
     /// The graph under construction.
     pub graph: Graph,
@@ -365,7 +365,8 @@ pub(super) fn pick(tensor: &Tensor, layout: &Layout) -> Tensor {
     Tensor::new(layout.shape().clone(), data).expect("a layout has one position an element")
 }
 
-/// A tensor of shape `stored` that holds `tensor` where `layout` says, and NaN (integers: 0) elsewhere.
+/// A tensor of shape `stored` that holds `tensor` where `layout` says, and NaN (integers: 0)
+/// elsewhere.
 fn embed(tensor: &Tensor, layout: &Layout, stored: &Shape) -> Tensor {
     fn of<T: Copy>(data: &[T], layout: &Layout, filler: T, elements: usize) -> Vec<T> {
         let mut stored = vec![filler; elements];

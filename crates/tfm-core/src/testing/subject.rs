@@ -12,15 +12,16 @@ pub trait Subject: Sync {
     /// The float types to test.
     fn dtypes(&self) -> &[DType];
 
-    /// Whether a row's bits are the same in any company. Otherwise they may differ by what rounding makes of them: a library
-    /// of products chooses its order of summation by the number of rows.
+    /// Whether a row's bits are the same whatever other rows a call has. Otherwise they may differ
+    /// by rounding: a library of matrix products may choose its order of summation by the number of
+    /// rows.
     fn keeps_bits(&self) -> bool;
 
     /// A new session of `threads` threads, in whose memory every destination holds NaN before it is
     /// written; see [`Poisoned`].
     fn poisoned_session(&self, source: Arc<dyn ParameterSource>, threads: usize) -> Session;
 
-    /// A new session as users have it.
+    /// A new session without poison.
     fn session(&self, source: Arc<dyn ParameterSource>, threads: usize) -> Session;
 }
 
@@ -39,7 +40,8 @@ impl<B: Backend> Candidate<B> {
         Candidate { backend, dtypes, keeps_bits: true }
     }
 
-    /// Where the bits of a row may depend on how many rows there are: [`Subject::keeps_bits`].
+    /// For a backend whose bits of a row may depend on the number of rows: see
+    /// [`Subject::keeps_bits`].
     #[must_use]
     pub fn with_bits_by_company(self) -> Self {
         Candidate { keeps_bits: false, ..self }

@@ -12,16 +12,16 @@ use std::sync::Arc;
 /// The step of the finite differences: their error is about its square in `f64`.
 const STEP: f64 = 1.0 / (1 << 17) as f64;
 
-/// How far a gradient may be from the differences, relative to the terms it is a sum of: the results leave the
-/// reference in `f32`, the rest is for third derivatives.
+/// How far a gradient may be from the differences, relative to the terms it is a sum of: the
+/// results leave the reference in `f32`, the rest is for third derivatives.
 const RELATIVE: f64 = 2e-6;
 
-/// Two estimates, with steps of which one is half the other, that differ by more than this share are no
-/// estimates: the function has a kink or a pole nearby.
+/// Two estimates, with steps of which one is half the other, that differ by more than this share
+/// are no estimates: the function has a kink or a pole nearby.
 const SMOOTH: f64 = 1e-5;
 
-/// The error of a one-sided difference halves with the step. Where more than this share of it stays, there is
-/// a kink, which differences of both sides don't see if it is symmetric.
+/// The error of a one-sided difference halves with the step. Where more than this share of it
+/// stays, there is a kink, which differences of both sides don't see if it is symmetric.
 const KINK: f64 = 0.75;
 
 /// Up to so many operand elements times result elements, every element of the Jacobian is checked.
@@ -87,7 +87,7 @@ impl<'a> DirectionalTest<'a> {
             return None;
         }
         let mut graph = Graph::new();
-        // The problem's own inputs, and a direction for each of floats.
+        // The problem's own inputs, and a direction for each float input.
         let mut sources: Vec<(Value, Value, Option<Value>)> = Vec::new();
         for node in &inner.nodes {
             let Op::Input { name, .. } = &node.op else { continue };
@@ -176,7 +176,7 @@ impl<'a> DirectionalTest<'a> {
         self.inputs.iter().map(|(_, shape)| shape).chain(&self.outputs)
     }
 
-    /// Directions and weights of which one element each is 1.
+    /// Directions and weights with a single 1 in each.
     fn basis(&self, direction: usize, result: usize) -> Vec<Tensor> {
         let ones = [direction, self.directions() + result];
         let mut first = 0;
@@ -202,7 +202,8 @@ impl<'a> DirectionalTest<'a> {
         let slopes = self.slopes(session, program, vectors)?;
         let [_, narrow, .., slope, size] = slopes;
         if !size.is_finite() {
-            // A pole, perhaps of an operand that this direction leaves where it is: moving all must show it.
+            // A pole, perhaps of an operand that this direction does not move: moving all operands
+            // must show it.
             let some = |shape: &Shape| {
                 let values = (0..shape.elements()).map(|i| if i % 2 == 0 { 1.0 } else { -0.5 });
                 Tensor::from_f32(shape.clone(), values.collect()).expect("a value an element")
@@ -221,8 +222,8 @@ impl<'a> DirectionalTest<'a> {
         Err(format!("the slope is {narrow:e} by differences and {slope:e} by gradients"))
     }
 
-    /// The slope along these vectors: by differences of both sides with two steps, by those of one side with
-    /// the same, and by gradients; and the sum of the absolute terms of the last.
+    /// The slope along these vectors: by differences of both sides with two steps, by those of one
+    /// side with the same, and by gradients; and the sum of the absolute terms of the last.
     fn slopes(
         &self,
         session: &mut Session,
@@ -231,7 +232,7 @@ impl<'a> DirectionalTest<'a> {
     ) -> Result<[f64; 6], String> {
         let mut vectors = vectors.to_vec();
         for (vector, (place, shape)) in vectors.iter_mut().zip(&self.inputs) {
-            // What is not a number, and may not be looked at, does not move either.
+            // An element that is not finite does not move.
             let x = self.problem.inputs[*place].1.to_f64();
             let pairs = vector.to_f64().into_iter().zip(x);
             let still = pairs.map(|(v, x)| if x.is_finite() { v as f32 } else { 0.0 });

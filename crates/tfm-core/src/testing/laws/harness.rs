@@ -1,4 +1,4 @@
-//! Draws the cases of a check, runs them, and makes a failing one small.
+//! Draws the cases of a check, runs them, and shrinks a failing one.
 
 use super::{Config, Failure, Report};
 use crate::philox::philox4x32;
@@ -72,7 +72,7 @@ impl Check<'_> {
         let tree = strategy.new_tree(&mut runner).map_err(|reason| failure(reason.to_string()))?;
         let tally = Cell::new(Tally::default());
         let outcome = runner.run_one(tree, |value| {
-            // A panic fails the case like any other fault, and is made small too.
+            // A panic fails the case like any other fault, and is shrunk too.
             let result = catch_unwind(AssertUnwindSafe(|| test(&value)));
             match result.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
                 Ok(result) => {

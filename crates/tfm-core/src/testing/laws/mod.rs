@@ -1,7 +1,7 @@
 //! The laws that every backend obeys, as property tests.
 //!
-//! Each law draws random cases and checks them on a [`Subject`]. A failure says a seed; with `TFM_SEED` set
-//! to it, only that case runs again. `TFM_CASES` multiplies the number of cases.
+//! Each law draws random cases and checks them on a [`Subject`]. A failure names a seed; with
+//! `TFM_SEED` set to it, only that case runs again. `TFM_CASES` multiplies the number of cases.
 
 mod company;
 mod decoding;
@@ -86,7 +86,7 @@ impl Law {
     /// Checks the law.
     ///
     /// # Errors
-    /// The first case that breaks it, made small.
+    /// The first case that breaks it, shrunk.
     pub fn check(&self, subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
         (self.run)(subject, config)
     }

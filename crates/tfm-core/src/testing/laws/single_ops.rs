@@ -6,8 +6,8 @@ use crate::testing::recipes::{self, Range, Sameness};
 use crate::testing::{Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, Tensor};
 
-/// How many times its derived bound an error may be: the bounds are of the decompositions, and a fused
-/// kernel may round at other places.
+/// How many times its derived bound an error may be. The bounds are those of the decompositions,
+/// and a fused kernel may round at other places.
 pub(super) const SLACK: f64 = 2.0;
 
 /// Runs a problem in a new session under poison.

@@ -9,8 +9,8 @@ use crate::{CompileOptions, Program, Session, Tensor};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-/// Law 9: zero-length and one-token sequences, no rows and one row: no fault, no NaN, and 0 where a query
-/// has no key (whose error bound is 0).
+/// Law 9: zero-length and one-token sequences, no rows and one row: no fault, no NaN, and 0 where a
+/// query has no key (whose error bound is 0).
 pub(super) fn tiny(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let range = Range::tiny(subject.dtypes());
     let mut report = Report::default();
@@ -29,8 +29,8 @@ pub(super) fn tiny(subject: &dyn Subject, config: &Config) -> Result<Report, Fai
     Ok(report)
 }
 
-/// Law 10: programs that share a session's memory, run again and again in any order, give the bits that
-/// each gives in a new session.
+/// Law 10: programs that share a session's memory, run again and again in any order, give the bits
+/// that each gives in a new session.
 pub(super) fn replay(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let range = Range::new(subject.dtypes());
     let mut sources = vec![recipes::graphs(&range), recipes::graphs(&range)];
@@ -79,8 +79,8 @@ pub(super) fn replay(subject: &dyn Subject, config: &Config) -> Result<Report, F
     })
 }
 
-/// Law 11: random whole graphs agree with the reference: as they are, with all fused ops decomposed, and on
-/// strided operands; and memory that values share changes no bit.
+/// Law 11: random whole graphs agree with the reference: as they are, with all fused ops
+/// decomposed, and on strided operands; and memory that values share changes no bit.
 pub(super) fn random(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 11, name: "random graphs", subject, config };
     let graphs = recipes::graphs(&Range::new(subject.dtypes()));

@@ -23,8 +23,8 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    /// These lists of tokens below `vocabulary`, their tokens and some others in the columns in any order, in rows of
-    /// `width`, the longest list or more.
+    /// These lists of tokens below `vocabulary`, their tokens and some others in the columns in any
+    /// order, in rows of `width`, the longest list or more.
     pub(crate) fn new(
         data: &mut Data,
         lists: &[Vec<i32>],
@@ -118,8 +118,8 @@ fn top_of_shortlist(range: &Range) -> BoxedStrategy<Recipe> {
                 let top = b.graph.fused_all(op, &operands.list());
                 b.graph.output(top[0]);
                 b.graph.output(top[2]);
-                // Near-ties may change places, so the ids are judged by what they name, among logits that are −∞
-                // outside of a row's list.
+                // Near-ties may change places, so the ids are judged by what they name, among
+                // logits that are −∞ outside of a row's list.
                 let logits = logits(b, precision, x, weight, bias);
                 let mut unlisted = vec![f64::NEG_INFINITY; n * v];
                 for (row, &list) in unlisted.chunks_exact_mut(v).zip(&list_of) {
