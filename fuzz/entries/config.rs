@@ -1,5 +1,5 @@
-//! Arbitrary bytes as `config.json` and as `generation_config.json`: faults, or a configuration that makes
-//! sense and is the same after it was written.
+//! Arbitrary bytes as `config.json` and as `generation_config.json`: faults, or a configuration
+//! that makes sense and is the same after it was written.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-model.
 

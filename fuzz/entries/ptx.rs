@@ -1,4 +1,5 @@
-//! Arbitrary bytes as a PTX module: an error with a line of the text, or kernels that end or are at fault.
+//! Arbitrary bytes as a PTX module: an error with a line of the text, or kernels that end or are at
+//! fault.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-ptx-emu.
 

@@ -1,7 +1,9 @@
-//! Arbitrary bytes as the file of a shortlist: an error, or lists of tokens that the vocabulary has.
+//! Arbitrary bytes as the file of a shortlist: an error, or lists of tokens that the vocabulary
+//! has.
 //!
-//! Shared by the fuzz target and by the property tests of tfm-text. The file ends with a hash of what stands before, which
-//! a fuzzer does not guess; so the target reads the bytes also with the hash that fits them.
+//! Shared by the fuzz target and by the property tests of tfm-text. The file ends with a hash of
+//! what stands before, which a fuzzer does not guess; so the target reads the bytes also with the
+//! hash that fits them.
 
 use tfm_text::Shortlist;
 

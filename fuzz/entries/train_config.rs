@@ -1,4 +1,5 @@
-//! Arbitrary bytes as the configuration of a training: faults that can be printed, or a configuration.
+//! Arbitrary bytes as the configuration of a training: faults that can be printed, or a
+//! configuration.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-train.
 

@@ -1,4 +1,5 @@
-//! Arbitrary bytes as each file of a training's checkpoint: an error, or a checkpoint that can be used.
+//! Arbitrary bytes as each file of a training's checkpoint: an error, or a checkpoint that can be
+//! used.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-train.
 

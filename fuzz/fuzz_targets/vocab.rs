@@ -1,7 +1,8 @@
-//! Arbitrary bytes as the JSON files of a tokeniser: an error, or a tokeniser that encodes and decodes.
+//! Arbitrary bytes as the JSON files of a tokeniser: an error, or a tokeniser that encodes and
+//! decodes.
 //!
-//! `tokenizer.json` is not here: the `tokenizers` library panics on some broken ones, which tfm-text catches, but
-//! a fuzzer ends at any panic. A property test damages such files instead.
+//! `tokenizer.json` is not here: the `tokenizers` library panics on some broken ones, which
+//! tfm-text catches, but a fuzzer ends at any panic. A property test damages such files instead.
 //!
 //! Good seeds: any `vocab.json`, `tokenizer_config.json` and `special_tokens_map.json`.
 
