@@ -7,21 +7,21 @@ use std::sync::Arc;
 use tfm_model::generation::GenerationOptions;
 use tfm_text::Shortlist;
 
-/// More beams than this are a mistake, and their memory is not there.
+/// The most beams. A larger number is a mistake, and would not fit in memory.
 const MOST_BEAMS: usize = 1024;
 
-/// The numbers in which a model is computed.
+/// The numeric type in which a model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum ComputeType {
-    /// Floats of 32 bits.
+    /// 32-bit floats.
     #[default]
     F32,
-    /// Floats of 16 bits with 5 in the exponent: CUDA alone.
+    /// 16-bit floats with an exponent of 5 bits (IEEE half precision): CUDA only.
     F16,
-    /// Floats of 16 bits with the range of `F32`. On the processor it is weights that have 16 bits,
-    /// and what they are multiplied with.
+    /// 16-bit floats with the range of `F32` (bfloat16). On the CPU only weights, and the values they
+    /// are multiplied with, have this type.
     BF16,
-    /// Weights, and what they are multiplied with, in integers of 8 bits, everything else in 32
+    /// 8-bit integers for weights and the values they are multiplied with; everything else has 32
     /// bits.
     Int8,
 }
@@ -50,17 +50,17 @@ pub struct Compute {
     pub dtype: ComputeType,
     /// Source tokens encoded together: more is faster, less takes less memory.
     pub batch_tokens: Option<NonZeroUsize>,
-    /// Bytes of keys and values up to which a worker takes on another sentence: what long sources
-    /// may take. Without it, 512 MiB on the processor and 8 GiB on a CUDA device.
+    /// A worker admits another sentence while its keys and values take at most this many bytes. The
+    /// default is 512 MiB on the CPU and 8 GiB on a CUDA device.
     pub memory: Option<usize>,
     /// Whether each worker is bound to a processor of its own, where the system can.
     pub pin: bool,
-    /// Let each translation choose among the tokens that a shortlist of this model has for its
+    /// Only let each translation choose among the tokens that a shortlist of this model has for its
     /// source: faster, and a little less exact.
     pub shortlist: Option<Arc<Shortlist>>,
 }
 
-/// How to translate. What is not set follows the model's own generation settings.
+/// How to translate. The model's own generation settings apply where nothing is set.
 ///
 /// ```
 /// let options = tfm::Options { beams: Some(1), ..tfm::Options::default() };
@@ -73,37 +73,36 @@ pub struct Options {
     pub n_best: usize,
     /// Scores are divided by length to this power: more than 0 favours long translations.
     pub length_penalty: Option<f64>,
-    /// A translation ends at this many tokens, its end token among them.
+    /// The most tokens of a translation, with its end token.
     pub max_new_tokens: Option<usize>,
-    /// A translation does not end before this many tokens.
+    /// The fewest tokens of a translation before its end token.
     pub min_new_tokens: Option<usize>,
-    /// Whether tokens are drawn by their probabilities instead of being searched for. There are no
-    /// beams then, and `n_best` translations are independent draws, in no order.
+    /// Whether to sample tokens by their probabilities instead of searching. Then there are no beams,
+    /// and the `n_best` translations are independent samples, in no order.
     pub sample: Option<bool>,
-    /// What is drawn: the same seed gives the same translations, on any device.
+    /// The seed of sampling: the same seed gives the same translations, on any device.
     pub seed: u64,
-    /// What logits are divided by before a token is drawn: below 1 for more probable tokens.
+    /// The divisor of logits before sampling: below 1 for more probable tokens.
     pub temperature: Option<f64>,
-    /// A token is drawn among so many of the most probable; 0 for all.
+    /// Sample among this many of the most probable tokens; 0 for all.
     pub top_k: Option<usize>,
-    /// A token is drawn among the most probable ones that have this share of all probability.
+    /// Sample among the most probable tokens that together have this probability.
     pub top_p: Option<f64>,
-    /// A token is drawn among those that have at least this share of the greatest probability.
+    /// Sample among the tokens that have at least this share of the greatest probability.
     pub min_p: Option<f64>,
-    /// A token is drawn among those of most typical information that have this share of all
-    /// probability.
+    /// Sample among the tokens of most typical information that together have this probability.
     pub typical_p: Option<f64>,
-    /// What the logits of tokens that occurred are divided by: above 1 for fewer repetitions.
+    /// The penalty for tokens that occurred before: above 1 for fewer repetitions.
     pub repetition_penalty: Option<f64>,
-    /// No n-gram of this size comes twice; 0 for no such limit.
+    /// The size of n-grams that may occur only once; 0 for no such limit.
     pub no_repeat_ngram_size: Option<usize>,
-    /// The language to translate to, for models that know several: a code of
+    /// The language to translate to, for models that have several: a code of
     /// [`Model::languages`](crate::Model::languages).
     pub target_language: Option<String>,
-    /// Whether translations come with their scores. Greedy search (one beam) finds the same words
-    /// faster without; scores are then 0.
+    /// Whether to compute scores. Without them greedy search (one beam) finds the same words faster;
+    /// scores are then 0.
     pub scores: bool,
-    /// Return with each translation which source tokens its tokens attended to.
+    /// Whether to return which source tokens the tokens of a translation attended to.
     pub alignments: bool,
 }
 
