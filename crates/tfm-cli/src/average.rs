@@ -5,7 +5,7 @@ use crate::options::WeightType;
 use clap::Args;
 use std::path::{Path, PathBuf};
 
-/// The mean of the weights of several models of one training.
+/// Write the mean of several models of one training.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The models' folders
