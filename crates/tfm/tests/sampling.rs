@@ -57,11 +57,14 @@ fn the_same_seed_gives_the_same_text_on_the_reference_and_the_processor() {
     }
 }
 
+/// Tokens and score of each sequence of a request.
+type Bits = Vec<(Vec<u32>, u32)>;
+
 /// Sends what was found, and checks that what was settled is its beginning.
 struct Collected {
     place: usize,
     settled: Vec<u32>,
-    send: Sender<(usize, Vec<(Vec<u32>, u32)>)>,
+    send: Sender<(usize, Bits)>,
 }
 
 impl Sink for Collected {
