@@ -63,7 +63,7 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
 }
 
 /// The middle one; of an even number the mean of the two in the middle, so that neither side is favoured.
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
     if values.len() % 2 == 1 { values[middle] } else { (values[middle - 1] + values[middle]) / 2.0 }

@@ -1,6 +1,7 @@
 //! Development tasks: `cargo xtask <task>`. Each task is one module.
 
 mod bench;
+mod compare;
 mod export;
 mod golden;
 mod gpu_bundle;
@@ -32,12 +33,17 @@ enum Task {
     Tidy,
     /// The laws, on every backend there is: a line for each.
     Parity(parity::Parity),
-    /// Benchmarks of the kernels, a table of the backends; with --peers or --training beside other programs, with --roofline
-    /// beside what the CPU can do.
+    /// Benchmarks of the kernels, a table of the backends; with --peers or --training beside other
+    /// programs, with --roofline beside what the CPU can do.
     Bench(bench::Bench),
-    /// Holds a model's folder against `transformers` (or `torch.nn.Transformer`): ids, logits, greedy translations.
+    /// Whether translations, scores and trainings are byte for byte those of another commit; with
+    /// --timed, as fast.
+    Compare(compare::Compare),
+    /// Holds a model's folder against `transformers` (or `torch.nn.Transformer`): ids, logits,
+    /// greedy translations.
     Export(export::Export),
-    /// Compiles the CUDA sources to the PTX that is checked in, with a pinned compiler from PyPI in `.venv-ptx`.
+    /// Compiles the CUDA sources to the PTX that is checked in, with a pinned compiler from PyPI in
+    /// `.venv-ptx`.
     Ptx(ptx::Ptx),
     /// The CUDA backend's tests and benchmarks in one folder, for a machine with a GPU and no Rust.
     GpuBundle(gpu_bundle::GpuBundle),
@@ -51,6 +57,7 @@ fn main() -> ExitCode {
         Task::Tidy => tidy::run(),
         Task::Parity(arguments) => parity::run(&arguments),
         Task::Bench(arguments) => bench::run(&arguments),
+        Task::Compare(arguments) => compare::run(&arguments),
         Task::Export(arguments) => export::run(&arguments),
         Task::Ptx(arguments) => ptx::run(&arguments),
         Task::GpuBundle(arguments) => gpu_bundle::run(&arguments),

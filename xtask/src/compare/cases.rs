@@ -1,0 +1,183 @@
+//! What is compared: searches, alignments, scores and a shortlist on each model in each type of
+//! numbers, and a training.
+//!
+//! Every option used here is one that both commits have.
+
+use super::command::Binary;
+use super::{Subject, workplace};
+use crate::project::Outcome;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const DTYPES: [&str; 3] = ["f32", "bf16", "int8"];
+const TRAINING: &str = include_str!("training.toml");
+
+/// What one case runs.
+enum Work<'s> {
+    /// `tfm translate` with these options.
+    Translate(&'s [&'s str]),
+    /// `tfm score` of greedy translations.
+    Score,
+    /// `tfm shortlist` of greedy translations, and `tfm translate` with what it learnt.
+    Shortlist,
+    /// `tfm train`.
+    Train,
+}
+
+/// One comparison.
+pub(super) struct Case<'s> {
+    pub(super) name: String,
+    work: Work<'s>,
+    subject: Option<&'s Subject>,
+    dtype: &'static str,
+}
+
+/// The translations that are compared. Greedy search takes another way where nobody asks for
+/// scores.
+const TRANSLATIONS: [(&str, &[&str]); 4] = [
+    ("greedy", &["--beam", "1"]),
+    ("greedy with scores", &["--beam", "1", "--format", "jsonl"]),
+    ("beam 4, 3 best", &["--beam", "4", "--n-best", "3", "--format", "jsonl"]),
+    ("alignments", &["--beam", "4", "--alignments", "--format", "jsonl"]),
+];
+
+/// Every case on these models.
+pub(super) fn all(subjects: &[Subject]) -> Vec<Case<'_>> {
+    let mut cases = Vec::new();
+    for subject in subjects {
+        for dtype in DTYPES {
+            let translations =
+                TRANSLATIONS.iter().map(|(name, options)| (*name, Work::Translate(options)));
+            let others = [("score", Work::Score), ("shortlist", Work::Shortlist)];
+            for (name, work) in translations.chain(others) {
+                let name = format!("{} {dtype} {name}", subject.name);
+                cases.push(Case { name, work, subject: Some(subject), dtype });
+            }
+        }
+    }
+    cases.push(Case { name: "training".into(), work: Work::Train, subject: None, dtype: "f32" });
+    cases
+}
+
+impl Case<'_> {
+    /// What the command gives: lines to compare, or why it gives none.
+    pub(super) fn output(&self, binary: &Binary) -> Outcome<Result<String, String>> {
+        let Some(subject) = self.subject else { return train(binary) };
+        let sources = subject.sources()?;
+        match self.work {
+            Work::Translate(options) => {
+                let arguments = subject.translate(&sources, self.dtype, options);
+                Ok(binary.run(&arguments)?.map(|run| run.output))
+            }
+            Work::Score => {
+                let targets = match self.targets(binary, &sources)? {
+                    Ok(targets) => targets,
+                    Err(reason) => return Ok(Err(reason)),
+                };
+                let files = ["--source", text(&sources), "--target", text(&targets)];
+                let options = ["score", "--quiet", "--dtype", self.dtype, "--format", "jsonl"];
+                let arguments = subject.arguments(&[&options[..], &files[..]].concat());
+                Ok(binary.run(&arguments)?.map(|run| run.output))
+            }
+            Work::Shortlist => {
+                let targets = match self.targets(binary, &sources)? {
+                    Ok(targets) => targets,
+                    Err(reason) => return Ok(Err(reason)),
+                };
+                let shortlist = binary.folder()?.join("shortlist");
+                let files = ["--source", text(&sources), "--target", text(&targets)];
+                let options = ["shortlist", "--quiet", "--output", text(&shortlist)];
+                let arguments = subject.arguments(&[&options[..], &files[..]].concat());
+                if let Err(reason) = binary.run(&arguments)? {
+                    return Ok(Err(reason));
+                }
+                let options = ["--beam", "4", "--shortlist", text(&shortlist), "--format", "jsonl"];
+                let arguments = subject.translate(&sources, self.dtype, &options);
+                let translated = binary.run(&arguments)?;
+                let learnt = fingerprint(&shortlist)?;
+                Ok(translated.map(|run| format!("shortlist {learnt}\n{}", run.output)))
+            }
+            Work::Train => train(binary),
+        }
+    }
+
+    /// A file of the command's own greedy translations.
+    fn targets(&self, binary: &Binary, sources: &Path) -> Outcome<Result<PathBuf, String>> {
+        let (subject, path) = (self.subject.expect("asked of models"), binary.folder()?);
+        let path = path.join("targets");
+        let options = ["--beam", "1", "--output", text(&path)];
+        let run = binary.run(&subject.translate(sources, self.dtype, &options))?;
+        Ok(run.map(|_| path))
+    }
+}
+
+impl Subject {
+    /// The file of the lines to read.
+    pub(super) fn sources(&self) -> Outcome<PathBuf> {
+        let path = workplace().join(format!("{}.sources", self.name));
+        fs::write(&path, self.lines.join("\n") + "\n")
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    }
+
+    /// Arguments to translate a file.
+    pub(super) fn translate(&self, file: &Path, dtype: &str, options: &[&str]) -> Vec<String> {
+        let all = ["translate", "--quiet", "--dtype", dtype, "--input", text(file)];
+        self.arguments(&[&all[..], options].concat())
+    }
+
+    /// Arguments, with those that choose this model.
+    pub(super) fn arguments(&self, all: &[&str]) -> Vec<String> {
+        let mut arguments: Vec<String> = all.iter().map(|&argument| argument.to_owned()).collect();
+        if let Some(folder) = &self.folder {
+            arguments.extend(["--model".to_owned(), text(folder).to_owned()]);
+        }
+        arguments
+    }
+}
+
+/// Arguments for the training, whose folders are made anew.
+pub(super) fn training(binary: &Binary) -> Outcome<Vec<String>> {
+    let folder = binary.folder()?;
+    let output = folder.join("training");
+    if output.exists() {
+        fs::remove_dir_all(&output).map_err(|error| format!("{}: {error}", output.display()))?;
+    }
+    let config = folder.join("training.toml");
+    fs::write(&config, TRAINING).map_err(|error| format!("{}: {error}", config.display()))?;
+    Ok(["train", "--quiet", text(&config)].map(str::to_owned).to_vec())
+}
+
+/// The curves of a training, but for times, and what was learnt.
+fn train(binary: &Binary) -> Outcome<Result<String, String>> {
+    if let Err(reason) = binary.run(&training(binary)?)? {
+        return Ok(Err(reason));
+    }
+    let folder = binary.folder()?.join("training");
+    let path = folder.join("metrics.jsonl");
+    let metrics =
+        fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let mut lines = String::new();
+    for line in metrics.lines() {
+        let mut record: Value =
+            serde_json::from_str(line).map_err(|error| format!("{}: {error}", path.display()))?;
+        if let Some(fields) = record.as_object_mut() {
+            fields.retain(|name, _| !name.contains("second"));
+        }
+        lines += &format!("{record}\n");
+    }
+    let model = fingerprint(&folder.join("model/model.safetensors"))?;
+    Ok(Ok(format!("{lines}model {model}\n")))
+}
+
+/// The SHA-256 of a file.
+fn fingerprint(path: &Path) -> Outcome<String> {
+    let content = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the names of our own files are text")
+}
