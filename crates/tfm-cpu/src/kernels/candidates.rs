@@ -1,8 +1,9 @@
-//! A product with the vocabulary and the best of each of its rows, without the product ever being whole in memory.
+//! A product with the vocabulary and the best of each of its rows, without the product ever being
+//! whole in memory.
 //!
-//! The vocabulary is walked through in chunks of columns of a fixed number: of each, the greatest logit, the sum of
-//! exponentials relative to it and the best candidates are kept. The chunks are put together in their order, so a row's
-//! result depends on the row alone.
+//! The vocabulary is walked through in chunks of columns of a fixed number: of each, the greatest
+//! logit, the sum of exponentials relative to it and the best candidates are kept. The chunks are
+//! put together in their order, so a row's result depends on the row alone.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -11,7 +12,7 @@ use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::softmax::sum_of_exponentials;
 use super::threads::{SharedMut, Threads, share};
-use super::top_k::Best;
+use super::top_k::{Best, Entry, room};
 
 /// A product `[m, n]` of which parts can be computed.
 pub trait Product: Sync {
@@ -21,8 +22,8 @@ pub trait Product: Sync {
     fn columns(&self) -> usize;
     /// The inner extent.
     fn depth(&self) -> usize;
-    /// Computes these rows and columns into `out`, whose rows are `out_stride` apart, on the calling thread. The columns
-    /// begin at a multiple of [`CHUNK`].
+    /// Computes these rows and columns into `out`, whose rows are `out_stride` apart, on the
+    /// calling thread. The columns begin at a multiple of [`CHUNK`].
     fn part(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32], out_stride: usize);
 }
 
@@ -35,7 +36,8 @@ const ROWS: usize = 128;
 /// What is wanted of the best of each row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranked {
-    /// The top k of `log softmax(product) + bias`, with the contract of [`super::top_k::top_log_probabilities`].
+    /// The top k of `log softmax(product) + bias`, with the contract of
+    /// [`super::top_k::top_log_probabilities`].
     LogProbabilities,
     /// The top k of `product + bias`, with that of [`super::top_k::top_k`].
     Logits,
@@ -65,7 +67,10 @@ pub fn candidates(
     let size = ROWS.min(m) * CHUNK;
     let mut statistics = scratch.take(2 * m * chunks)?;
     let mut logits = scratch.take(tasks * size)?;
-    let mut found: Vec<Found> = (0..tasks).map(|_| Found::new(m, k)).collect();
+    let mut found = Found::of_tasks(tasks, m, k, |task| {
+        let mine = share(chunks, tasks, task);
+        mine.end.saturating_mul(CHUNK).min(n) - mine.start * CHUNK
+    });
     {
         let statistics = SharedMut::new(&mut statistics);
         let logits = SharedMut::new(&mut logits);
@@ -87,73 +92,99 @@ pub fn candidates(
                     product.part(rows.clone(), columns.clone(), logits, CHUNK);
                     for (row, logits) in rows.zip(logits.chunks_exact(CHUNK)) {
                         let (logits, bias) = (&logits[..columns.len()], &bias[columns.clone()]);
-                        let mut best = found.best(row, k);
+                        let mut best = found.best(row);
                         let (best_so_far, first) = (&mut best, columns.start);
                         let scan = Scan { logits, bias, first, ranked, best: best_so_far };
                         let (max, sum) = isa.run(scan);
-                        found.lengths[row] = best.len;
+                        found.lengths[row] = best.len();
                         statistics[2 * row..2 * row + 2].copy_from_slice(&[max, sum]);
                     }
                 }
             }
         });
     }
-    for (row, (values, ids)) in values.chunks_exact_mut(k).zip(ids.chunks_exact_mut(k)).enumerate()
-    {
+    let statistics = &statistics[..];
+    Found::merge(&found, threads, (values, ids), |row, values, ids, best| {
         let of_row = |chunk: usize| {
             let at = (chunk * m + row) * 2;
             (statistics[at], statistics[at + 1])
         };
         let (max, log_sum) = log_sum((0..chunks).map(of_row));
-        if log_sum.is_nan() && ranked == Ranked::LogProbabilities {
-            values.fill(f32::NAN);
-            ids.iter_mut().zip(0..).for_each(|(id, i)| *id = i);
-            continue;
+        let is_undefined = log_sum.is_nan() && ranked == Ranked::LogProbabilities;
+        for ((place, (value, id)), entry) in (0..).zip(values.iter_mut().zip(ids)).zip(best) {
+            (*value, *id) = match ranked {
+                Ranked::LogProbabilities if is_undefined => (f32::NAN, place),
+                Ranked::LogProbabilities => ((entry.value - max) - log_sum, entry.id),
+                Ranked::Logits => (entry.value, entry.id),
+            };
         }
-        let best = Found::merge(&mut found, row, Best { values, ids, len: 0 });
-        if ranked == Ranked::LogProbabilities {
-            best.values.iter_mut().for_each(|value| *value = (*value - max) - log_sum);
-        }
-    }
+    });
     Ok(())
 }
 
 /// The best of each row among the columns that one task has seen.
 pub(super) struct Found {
-    values: Vec<f32>,
-    ids: Vec<i32>,
+    k: usize,
+    /// Entries of each row.
+    room: usize,
+    entries: Vec<Entry<f32>>,
+    /// How many of them there are so far.
     pub(super) lengths: Vec<usize>,
 }
 
 impl Found {
-    pub(super) fn new(rows: usize, k: usize) -> Found {
-        let (values, ids) = (vec![0.0; rows * k], vec![0; rows * k]);
-        Found { values, ids, lengths: vec![0; rows] }
+    /// One for each task, with room for the k best of as many columns as it sees.
+    pub(super) fn of_tasks(
+        tasks: usize,
+        rows: usize,
+        k: usize,
+        columns: impl Fn(usize) -> usize,
+    ) -> Vec<Found> {
+        let found = (0..tasks).map(|task| {
+            let room = room(k, columns(task));
+            Found { k, room, entries: vec![Entry::default(); rows * room], lengths: vec![0; rows] }
+        });
+        found.collect()
     }
 
-    pub(super) fn best(&mut self, row: usize, k: usize) -> Best<'_, f32> {
-        let place = row * k..(row + 1) * k;
-        let (values, ids) = (&mut self.values[place.clone()], &mut self.ids[place]);
-        Best { values, ids, len: self.lengths[row] }
+    pub(super) fn best(&mut self, row: usize) -> Best<'_, f32> {
+        let place = row * self.room..(row + 1) * self.room;
+        Best::new(&mut self.entries[place], self.k, self.lengths[row])
     }
 
-    /// Adds the best of a row among the columns of all tasks, in their order, to `best`.
-    pub(super) fn merge<'b>(
-        all: &mut [Found],
-        row: usize,
-        mut best: Best<'b, f32>,
-    ) -> Best<'b, f32> {
-        for found in all {
-            let part = found.best(row, best.values.len());
-            for (&value, &id) in part.values.iter().zip(&*part.ids).take(part.len) {
-                best.offer(value, id as usize);
+    fn part(&self, row: usize) -> &[Entry<f32>] {
+        &self.entries[row * self.room..][..self.lengths[row]]
+    }
+
+    /// Puts together what the tasks have found: `write` gets each row with its places of `values`
+    /// and `ids`, both `[rows, k]`, and its k best in order.
+    pub(super) fn merge(
+        all: &[Found],
+        threads: &Threads,
+        (values, ids): (&mut [f32], &mut [i32]),
+        write: impl Fn(usize, &mut [f32], &mut [i32], &[Entry<f32>]) + Sync,
+    ) {
+        let Some(&Found { k, .. }) = all.first() else { return };
+        let ids = SharedMut::new(ids);
+        threads.rows(values, k, OPERATIONS_AN_ENTRY * k, |rows, values| {
+            let offered = all.iter().map(|found| found.room).sum();
+            let mut entries = vec![Entry::default(); room(k, offered)];
+            for (row, values) in rows.zip(values.chunks_exact_mut(k)) {
+                // SAFETY: each row of the ids is taken once, by the task that has the row.
+                let ids = unsafe { ids.slice(row * k..(row + 1) * k) };
+                let mut best = Best::new(&mut entries, k, 0);
+                all.iter().for_each(|found| best.offer_all(found.part(row)));
+                write(row, values, ids, best.sorted());
             }
-        }
-        best
+        });
     }
 }
 
-/// The greatest logit, and the logarithm of the sum of all exponentials relative to it; NaN where it is undefined.
+/// Operations of a product in the time that one of the best takes to find its place.
+const OPERATIONS_AN_ENTRY: usize = 800;
+
+/// The greatest logit, and the logarithm of the sum of all exponentials relative to it; NaN where
+/// it is undefined.
 pub(super) fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32, f32) {
     let max = chunks.clone().fold(f32::NEG_INFINITY, |max, (m, _)| if m > max { m } else { max });
     if max == f32::NEG_INFINITY {
@@ -163,8 +194,8 @@ pub(super) fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32,
     (max, sum.ln())
 }
 
-/// Looks through a chunk of a row's logits: the greatest, the sum of exponentials relative to it, and those that
-/// belong to the best.
+/// Looks through a chunk of a row's logits: the greatest, the sum of exponentials relative to it,
+/// and those that belong to the best.
 pub(super) struct Scan<'a, 'b> {
     pub(super) logits: &'a [f32],
     pub(super) bias: &'a [f32],
@@ -225,7 +256,8 @@ impl Kernel for Scan<'_, '_> {
 }
 
 impl Scan<'_, '_> {
-    /// What an entry has to exceed, if not all are wanted: the least of the best, when there are k and it is a number.
+    /// What an entry has to exceed, if not all are wanted: the least of the best, when there are k
+    /// and it is a number.
     #[inline(always)]
     fn last(&self) -> Option<f32> {
         self.best.last().filter(|last| !last.is_nan())
@@ -285,7 +317,9 @@ mod tests {
 
     #[test]
     fn are_those_of_the_whole_product_also_where_it_is_not_finite() {
-        for (m, n, k) in [(1, 1, 1), (3, 60, 60), (7, 1200, 5), (140, 1023, 8)] {
+        for (m, n, k) in
+            [(1, 1, 1), (3, 60, 60), (7, 1200, 5), (140, 1023, 8), (9, 2100, 700), (5, 1200, 50)]
+        {
             let mut logits: Vec<f32> = noise(3, m * n).iter().map(|x| x * 20.0).collect();
             logits.iter_mut().step_by(7).skip(1).for_each(|x| *x = NOT);
             // Rows whose softmax is undefined: NaN, +∞ in the last column, nothing finite.

@@ -17,7 +17,7 @@ use super::rows::Rows;
 use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
-use super::top_k::Best;
+use super::top_k::{Best, Entry, room};
 
 /// Columns whose greatest is bounded together, and which are computed together: whole panels in every set.
 const BLOCK: usize = 32;
@@ -165,9 +165,9 @@ impl Screened<'_> {
         let mut least = vec![f32::NEG_INFINITY; m];
         let mut lengths = Vec::with_capacity(m);
         lengths.extend((0..m).map(|row| Lengths::of(self.x.row(row), x.scales()[row])));
-        let mut memory = (vec![0.0; k], vec![0; k]);
+        let mut entries = vec![Entry::default(); room(k, distances.blocks.len())];
         for (row, least) in least.iter_mut().enumerate() {
-            let mut best = Best { values: &mut memory.0, ids: &mut memory.1, len: 0 };
+            let mut best = Best::new(&mut entries, k, 0);
             for (block, &distances) in distances.blocks.iter().enumerate() {
                 let at = (block / BLOCKS * m + row) * BLOCKS + block % BLOCKS;
                 let middle = greatest[at];
@@ -181,15 +181,18 @@ impl Screened<'_> {
 
         // The blocks that may hold one of them.
         let product = gemm::Projection { x: self.x, weight: self.weight, bias: self.bias };
-        let mut found: Vec<Found> = (0..tasks).map(|_| Found::new(m, k)).collect();
+        let blocks = |task| {
+            let mine = share(chunks, tasks, task);
+            mine.start * BLOCKS..(mine.end * BLOCKS).min(n.div_ceil(BLOCK))
+        };
+        let mut found = Found::of_tasks(tasks, m, k, |task| blocks(task).len() * BLOCK);
         let computed = AtomicUsize::new(0);
         let shared = SharedMut::new(&mut found);
         let greatest = &greatest[..];
         threads.run(tasks, |task| {
             // SAFETY: each task has its own.
             let found = &mut unsafe { shared.slice(task..task + 1) }[0];
-            let mine = share(chunks, tasks, task);
-            for block in mine.start * BLOCKS..(mine.end * BLOCKS).min(n.div_ceil(BLOCK)) {
+            for block in blocks(task) {
                 let columns = block * BLOCK..n.min((block + 1) * BLOCK);
                 for (row, &least) in least.iter().enumerate() {
                     let most = greatest[(block / BLOCKS * m + row) * BLOCKS + block % BLOCKS];
@@ -198,19 +201,20 @@ impl Screened<'_> {
                     }
                     let mut logits = [0.0; BLOCK];
                     product.part(row..row + 1, columns.clone(), &mut logits, BLOCK);
-                    let mut best = found.best(row, k);
+                    let mut best = found.best(row);
                     for (column, logit) in columns.clone().zip(logits) {
                         best.offer(logit + bans[column], column);
                     }
-                    found.lengths[row] = best.len;
+                    found.lengths[row] = best.len();
                     computed.fetch_add(1, Ordering::Relaxed);
                 }
             }
         });
-        let rows = values.chunks_exact_mut(k).zip(ids.chunks_exact_mut(k));
-        for (row, (values, ids)) in rows.enumerate() {
-            Found::merge(&mut found, row, Best { values, ids, len: 0 });
-        }
+        Found::merge(&found, threads, (values, ids), |_, values, ids, best| {
+            for ((value, id), entry) in values.iter_mut().zip(ids).zip(best) {
+                (*value, *id) = (entry.value, entry.id);
+            }
+        });
         Ok(computed.into_inner())
     }
 }

@@ -3,7 +3,7 @@
 use super::candidates::{CHUNK, Ranked, Scan, log_sum};
 use super::simd::Isa;
 use super::threads::{SharedMut, Threads, share};
-use super::top_k::Best;
+use super::top_k::{Best, Entry, room};
 
 /// Lists of columns, and which row has which.
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +66,7 @@ pub fn best_of_lists(
     let log_sum_exps = SharedMut::new(found.log_sum_exps);
     threads.run(tasks, |task| {
         let mut statistics = Vec::new();
+        let mut entries = vec![Entry::default(); room(k, lists.width)];
         for row in share(rows, tasks, task) {
             // SAFETY: tasks have different rows.
             let (values, places, log_sum_exp) = unsafe {
@@ -77,7 +78,7 @@ pub fn best_of_lists(
             };
             let own =
                 Own { logits: &logits[row * columns..][..columns], bias, list: lists.of(row) };
-            *log_sum_exp = own.best(isa, &mut statistics, values, places);
+            *log_sum_exp = own.best(isa, &mut statistics, &mut entries, values, places);
         }
     });
 }
@@ -94,11 +95,12 @@ impl Own<'_> {
         &self,
         isa: Isa,
         statistics: &mut Vec<(f32, f32)>,
+        entries: &mut [Entry<f32>],
         values: &mut [f32],
         places: &mut [i32],
     ) -> f32 {
         let list = &self.list.0[..self.list.1];
-        let mut best = Best { values, ids: places, len: 0 };
+        let mut best = Best::new(entries, values.len(), 0);
         let (mut logits, mut bias) = ([0.0; CHUNK], [0.0; CHUNK]);
         statistics.clear();
         for (chunk, list) in list.chunks(CHUNK).enumerate() {
@@ -118,14 +120,16 @@ impl Own<'_> {
         }
         let (max, log_sum) = log_sum(statistics.iter().copied());
         if log_sum.is_nan() {
-            best.values.fill(f32::NAN);
-            best.ids.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
+            values.fill(f32::NAN);
+            places.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
             return f32::NAN;
         }
-        let len = best.len;
-        best.values[..len].iter_mut().for_each(|value| *value = (*value - max) - log_sum);
-        best.values[len..].fill(f32::NEG_INFINITY);
-        best.ids[len..].iter_mut().zip(len..).for_each(|(place, i)| *place = i as i32);
+        // What the list lacks follows by place.
+        values.fill(f32::NEG_INFINITY);
+        places.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
+        for ((value, place), entry) in values.iter_mut().zip(places).zip(best.sorted()) {
+            (*value, *place) = ((entry.value - max) - log_sum, entry.id);
+        }
         max + log_sum
     }
 }

@@ -4,38 +4,34 @@ use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::softmax::{max, sum_of_exponentials};
 use super::threads::{SharedMut, Threads};
+use std::cmp::Ordering;
 
-/// The k greatest of what is offered, greatest first, the first offered first among equals. NaN ranks with
-/// the lowest.
-pub(super) struct Best<'a, T> {
-    pub(super) values: &'a mut [T],
-    pub(super) ids: &'a mut [i32],
-    /// How many there are so far.
-    pub(super) len: usize,
+/// An entry of a row: a number and its column.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Entry<T> {
+    pub(super) value: T,
+    pub(super) id: i32,
 }
 
-impl<T: PartialOrd + Copy> Best<'_, T> {
-    /// Takes in a candidate if it belongs to the best so far.
+impl<T: PartialOrd + Copy> Entry<T> {
+    /// Whether it ranks before another: the greater first, NaN with the lowest; of equals the lower
+    /// column first. Without branches, which a sort could not predict.
     #[inline(always)]
-    pub(super) fn offer(&mut self, value: T, id: usize) {
-        if self.last().is_some_and(|last| !beats(value, last)) || self.values.is_empty() {
-            return;
-        }
-        self.len = (self.len + 1).min(self.values.len());
-        let mut at = self.len - 1;
-        while at > 0 && beats(value, self.values[at - 1]) {
-            self.values[at] = self.values[at - 1];
-            self.ids[at] = self.ids[at - 1];
-            at -= 1;
-        }
-        self.values[at] = value;
-        self.ids[at] = id as i32;
+    fn precedes(&self, other: &Self) -> bool {
+        let (before, behind) = (beats(self.value, other.value), beats(other.value, self.value));
+        before | (!behind & (self.id < other.id))
     }
 
-    /// The least of the best, once there are as many as are wanted.
+    /// The order of [`Entry::precedes`].
     #[inline(always)]
-    pub(super) fn last(&self) -> Option<T> {
-        if self.len == self.values.len() { self.values.last().copied() } else { None }
+    fn order(&self, other: &Self) -> Ordering {
+        if self.precedes(other) {
+            Ordering::Less
+        } else if other.precedes(self) {
+            Ordering::Greater
+        } else {
+            Ordering::Equal
+        }
     }
 }
 
@@ -45,11 +41,122 @@ fn beats<T: PartialOrd>(a: T, b: T) -> bool {
     // A number beats NaN, which alone is not equal to itself.
     #[allow(clippy::eq_op)]
     let (a_is_number, b_is_nan) = (a == a, b != b);
-    a > b || (a_is_number && b_is_nan)
+    (a > b) | (a_is_number & b_is_nan)
 }
 
-/// The `k` greatest of each row, greatest first, the lower index first among equals: `values [rows, k]` and
-/// `indices [rows, k]`. NaN ranks last. Panics when k exceeds the row.
+/// The k greatest of the entries that are offered, in the order of [`top_k`].
+///
+/// Up to [`FEW`] stay in order, and an entry that belongs to them is inserted. Of more, up to 2k
+/// are collected; then a selection takes the k greatest of them. So an entry costs a constant time
+/// on average, whatever k is.
+pub(super) struct Best<'a, T> {
+    /// Room for as many as [`room`] says.
+    entries: &'a mut [Entry<T>],
+    k: usize,
+    /// How many there are so far.
+    len: usize,
+}
+
+/// The most that are kept in order. Above it a selection is faster than insertions.
+const FEW: usize = 32;
+
+/// How many entries [`Best`] needs room for to find the k greatest of `columns`.
+pub(super) fn room(k: usize, columns: usize) -> usize {
+    if k <= FEW { k.min(columns) } else { (2 * k).min(columns) }
+}
+
+impl<'a, T: PartialOrd + Copy> Best<'a, T> {
+    /// Begins with the first `len` of `entries`, which are what [`Best::len`] entries were before.
+    #[inline(always)]
+    pub(super) fn new(entries: &'a mut [Entry<T>], k: usize, len: usize) -> Self {
+        Best { entries, k, len }
+    }
+
+    /// How many entries there are; after the end [`Best::sorted`] has at most k of them.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The least of the best, once there are as many as are wanted.
+    #[inline(always)]
+    pub(super) fn last(&self) -> Option<T> {
+        self.last_entry().map(|last| last.value)
+    }
+
+    /// It stands at its place in both ways of keeping them.
+    #[inline(always)]
+    fn last_entry(&self) -> Option<&Entry<T>> {
+        if self.len >= self.k { self.entries.get(self.k.wrapping_sub(1)) } else { None }
+    }
+
+    /// Takes in an entry if it belongs to the best so far. Its column is greater than that of every
+    /// equal entry before.
+    #[inline(always)]
+    pub(super) fn offer(&mut self, value: T, id: usize) {
+        if self.last_entry().is_none_or(|last| beats(value, last.value)) {
+            self.take(Entry { value, id: id as i32 });
+        }
+    }
+
+    /// Takes in those of another part of the row that belong to the best so far.
+    pub(super) fn offer_all(&mut self, part: &[Entry<T>]) {
+        for entry in part {
+            if self.last_entry().is_none_or(|last| entry.precedes(last)) {
+                self.take(*entry);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn take(&mut self, entry: Entry<T>) {
+        if self.k > FEW {
+            self.collect(entry);
+        } else if self.k > 0 {
+            self.insert(entry);
+        }
+    }
+
+    #[inline(always)]
+    fn insert(&mut self, entry: Entry<T>) {
+        self.len = (self.len + 1).min(self.k);
+        let mut at = self.len - 1;
+        while at > 0 && entry.precedes(&self.entries[at - 1]) {
+            self.entries[at] = self.entries[at - 1];
+            at -= 1;
+        }
+        self.entries[at] = entry;
+    }
+
+    #[inline(never)]
+    fn collect(&mut self, entry: Entry<T>) {
+        self.entries[self.len] = entry;
+        self.len += 1;
+        if self.len == self.k || self.len == 2 * self.k {
+            self.select();
+        }
+    }
+
+    /// Keeps the k greatest alone, with the least of them in the last place.
+    fn select(&mut self) {
+        self.entries[..self.len].select_nth_unstable_by(self.k - 1, Entry::order);
+        self.len = self.k;
+    }
+
+    /// The k best, or as many as there were, in order.
+    pub(super) fn sorted(mut self) -> &'a [Entry<T>] {
+        if self.k > FEW {
+            if self.len > self.k {
+                self.select();
+            }
+            self.entries[..self.len].sort_unstable_by(Entry::order);
+        }
+        &self.entries[..self.len]
+    }
+}
+
+/// The `k` greatest of each row, greatest first, the lower index first among equals:
+/// `values [rows, k]` and `indices [rows, k]`. NaN ranks last. Panics when k exceeds the row.
 pub fn top_k<T: PartialOrd + Copy + Send + Sync>(
     threads: &Threads,
     x: Rows<'_, T>,
@@ -57,16 +164,16 @@ pub fn top_k<T: PartialOrd + Copy + Send + Sync>(
     values: &mut [T],
     indices: &mut [i32],
 ) {
-    each_row(threads, x, k, values, indices, 2, |row, mut best| {
+    each_row(threads, x, k, values, indices, 2, |row, best| {
         for (id, &value) in row.iter().enumerate() {
             best.offer(value, id);
         }
     });
 }
 
-/// The k most probable entries of each row of logits: the top k of `log softmax(x) + bias`, in the order of
-/// [`top_k`]. Where a row's softmax is undefined (NaN or +∞ among the logits, or nothing finite), its values
-/// are NaN and its ids the lowest.
+/// The k most probable entries of each row of logits: the top k of `log softmax(x) + bias`, in the
+/// order of [`top_k`]. Where a row's softmax is undefined (NaN or +∞ among the logits, or nothing
+/// finite), its values are NaN and its ids the lowest.
 pub fn top_log_probabilities(
     isa: Isa,
     threads: &Threads,
@@ -82,14 +189,14 @@ pub fn top_log_probabilities(
     });
 }
 
-fn each_row<T: Copy + Send + Sync>(
+fn each_row<T: PartialOrd + Copy + Send + Sync>(
     threads: &Threads,
     x: Rows<'_, T>,
     k: usize,
     values: &mut [T],
     ids: &mut [i32],
     work: usize,
-    row: impl Fn(&[T], Best<'_, T>) + Sync,
+    offer_row: impl Fn(&[T], &mut Best<'_, T>) + Sync,
 ) {
     assert!(k <= x.cols() && values.len() == x.rows() * k && ids.len() == values.len());
     if k == 0 {
@@ -97,25 +204,30 @@ fn each_row<T: Copy + Send + Sync>(
     }
     let ids = SharedMut::new(ids);
     threads.rows(values, k, work * x.cols(), |range, values| {
+        let mut entries = vec![Entry { value: values[0], id: 0 }; room(k, x.cols())];
         for (i, values) in range.zip(values.chunks_mut(k)) {
             // SAFETY: each row of the ids is taken once, by the task that has the row.
             let ids = unsafe { ids.slice(i * k..(i + 1) * k) };
-            row(x.row(i), Best { values, ids, len: 0 });
+            let mut best = Best::new(&mut entries, k, 0);
+            offer_row(x.row(i), &mut best);
+            for ((entry, value), id) in best.sorted().iter().zip(values).zip(ids) {
+                (*value, *id) = (entry.value, entry.id);
+            }
         }
     });
 }
 
-struct TopRow<'a> {
+struct TopRow<'a, 'b> {
     logits: &'a [f32],
     bias: &'a [f32],
-    best: Best<'a, f32>,
+    best: &'a mut Best<'b, f32>,
 }
 
-impl Kernel for TopRow<'_> {
+impl Kernel for TopRow<'_, '_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<S: Simd>(mut self, s: S) {
+    fn run<S: Simd>(self, s: S) {
         let max = max(s, self.logits);
         let log_sum = sum_of_exponentials(s, self.logits, max).ln();
         let (shift, normaliser) = (s.splat(max), s.splat(log_sum));
@@ -150,7 +262,16 @@ mod tests {
 
     #[test]
     fn equals_a_stable_sort() {
-        for (rows, cols, k) in [(1, 1, 1), (4, 9, 9), (3, 100, 8), (50, 5000, 64), (2, 6, 0)] {
+        for (rows, cols, k) in [
+            (1, 1, 1),
+            (4, 9, 9),
+            (3, 100, 8),
+            (50, 5000, 64),
+            (3, 3000, 700),
+            (2, 100, 100),
+            (2, 90, 60),
+            (2, 6, 0),
+        ] {
             // Coarse, so that there are many equals.
             let data: Vec<f32> = noise(1, rows * cols).iter().map(|x| (x * 9.0).round()).collect();
             let x = Rows::contiguous(&data, cols);
@@ -181,11 +302,19 @@ mod tests {
         assert_eq!(ids, [3, 1, 0, 2]);
         top_k(&threads, Rows::contiguous(&x, 4), 2, &mut values[..2], &mut ids[..2]);
         assert_eq!(ids[..2], [3, 1]);
+        // So many that they are selected.
+        let (mut values, mut ids) = ([0.0; 100], [0; 100]);
+        let mut x = [f32::NAN; 200];
+        (x[120], x[190]) = (NOT, 1.0);
+        top_k(&threads, Rows::contiguous(&x, 200), 100, &mut values, &mut ids);
+        let others: Vec<i32> = (0..98).collect();
+        assert_eq!((&ids[..2], &ids[2..]), (&[190, 120][..], &others[..]));
     }
 
     #[test]
     fn log_probabilities_are_the_top_of_the_log_softmax() {
-        for (rows, cols, k) in [(1, 1, 1), (3, 17, 17), (5, 100, 4), (40, 5003, 12)] {
+        for (rows, cols, k) in [(1, 1, 1), (3, 17, 17), (5, 100, 4), (40, 5003, 12), (3, 5003, 900)]
+        {
             let data: Vec<f32> = noise(7, rows * cols).iter().map(|x| x * 30.0).collect();
             let x = Rows::contiguous(&data, cols);
             let mut bias = vec![0.0; cols];

@@ -103,15 +103,16 @@ impl Search {
 
     /// Ends or continues hypotheses by the ranked candidates.
     fn choose(&mut self) -> Advance {
-        if self.ranking.best().is_empty() {
+        let ranked = self.ranking.sort();
+        if ranked == 0 {
             return self.stop();
         }
         let in_prefix = self.length < self.options.prefix.len();
         let beams = self.options.num_beams.max(1);
         self.begin_step();
         let at_limit = self.length >= self.longest;
-        for rank in 0..self.ranking.best().len() {
-            let candidate = self.ranking.best()[rank];
+        for rank in 0..ranked {
+            let candidate = self.ranking.of_rank(rank);
             let ended = self.options.eos_token_id.contains(&candidate.token) && !in_prefix;
             if ended || at_limit {
                 // Those further down are only there to carry on in the place of others.
