@@ -34,7 +34,8 @@ fn translations_on_cuda_are_those_on_the_cpu() {
     assert_eq!(translate(&model, &["cuda"], &sentences), on_cpu);
     let sampled = |device| {
         let options = ["translate", "-q", "-m", argument(&model), "--sample", "--seed", "3"];
-        let arguments = [&options, &["--top-k", "0", "--device", device], &sentences[..]].concat();
+        let arguments =
+            [&options[..], &["--top-k", "0", "--device", device], &sentences[..]].concat();
         emulated(&driver, &[("TFM_FAKE_LAZY", "1")], &arguments)
     };
     let [on_cuda, on_cpu_too] = ["cuda", "cpu"].map(|device| sampled(device).stdout);
