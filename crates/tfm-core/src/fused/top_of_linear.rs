@@ -7,8 +7,8 @@ use super::{
 };
 use crate::{DType, Graph, Value};
 
-/// The k most probable tokens of each row of `logits = x·Wᵀ + b`, as [`TopLogProbabilities`] finds
-/// them, without keeping all logits.
+/// The k most probable tokens of each row of `logits = x·Wᵀ + b`, as
+/// [`TopLogProbabilities`](super::TopLogProbabilities) finds them, without keeping all logits.
 ///
 /// Outputs: `log_probabilities [n, k]` in `F32`, `ids [n, k]` in `I32`.
 #[derive(Debug, Clone, Copy, PartialEq)]
