@@ -1,8 +1,8 @@
 //! Biases of attention's scores by the distance of key and query.
 
-use tfm_core::fused::{KeyRows, RelativeBias};
+use tfm_core::fused::RelativeBias;
 
-use super::attention::most_keys;
+use super::attention::KeyRows;
 use super::simd::Simd;
 
 /// The biases of all distances that a call has, laid out so that those of a query's scores lie side by side.
@@ -25,16 +25,14 @@ impl DistanceBias {
         table: &[f32],
         heads: usize,
         [queries, key_rows]: [usize; 2],
-        (rows, causal): (KeyRows<&[i32]>, bool),
+        rows: KeyRows<'_>,
     ) -> DistanceBias {
         assert_eq!(table.len(), bias.buckets * heads);
-        let (keys, after) = most_keys(rows, causal);
+        let (keys, after) = rows.most_keys();
         // What is said may be more than there is, which the kernels refuse.
         let (keys, after) = match rows {
-            KeyRows::Ranges { .. } => (keys.min(key_rows), after.min(queries)),
-            KeyRows::Table { row_table, lengths } => {
-                (keys.min(row_table.len() / lengths.len().max(1)), after)
-            }
+            KeyRows::Ragged { .. } => (keys.min(key_rows), after.min(queries)),
+            KeyRows::Table { width, .. } => (keys.min(width), after),
         };
         let first = 1 - keys.max(1) as isize;
         let distances = first..=after as isize;

@@ -3,8 +3,8 @@
 use super::harness::Check;
 use super::single_ops::{SLACK, same_bits};
 use super::{Config, Failure, Report};
-use crate::fused::{Attention, AttentionOperands, KeyLookup, KeyRows, KeySet};
-use crate::testing::recipes::{Heads, heads, key_set, soft_cap};
+use crate::fused::{Attention, RelativeBias, RowTableAttention};
+use crate::testing::recipes::{heads, relative_bias};
 use crate::testing::{Data, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{
     CompileOptions, DType, DeviceTensor, Graph, NoParameters, Session, Shape, Tensor, Value,
@@ -20,10 +20,9 @@ struct Decoding {
     dtype: DType,
     hypotheses: usize,
     steps: usize,
-    heads: Heads,
-    soft_cap: Option<f64>,
-    /// How a step sees its keys.
-    keys: KeySet,
+    heads: usize,
+    d_head: usize,
+    bias: Option<RelativeBias>,
     /// Whether hypotheses change places.
     reorders: bool,
     seed: u64,
@@ -31,11 +30,16 @@ struct Decoding {
 
 fn decodings(dtypes: &[DType], reorders: bool) -> impl Strategy<Value = Decoding> {
     let sizes = (1..=6usize, 1..=12usize);
-    let how = (heads(), soft_cap(), key_set());
-    (select(dtypes.to_vec()), sizes, how, any::<u64>().no_shrink()).prop_map(
-        move |(dtype, (hypotheses, steps), (heads, soft_cap, set), seed)| {
-            let keys = KeySet { lookup: KeyLookup::Table, ..set };
-            Decoding { dtype, hypotheses, steps, heads, soft_cap, keys, reorders, seed }
+    (select(dtypes.to_vec()), sizes, heads(), relative_bias(), any::<u64>().no_shrink()).prop_map(
+        move |(dtype, (hypotheses, steps), (heads, d_head), bias, seed)| Decoding {
+            dtype,
+            hypotheses,
+            steps,
+            heads,
+            d_head,
+            bias,
+            reorders,
+            seed,
         },
     )
 }
@@ -51,7 +55,7 @@ pub(super) fn cached(subject: &dyn Subject, config: &Config) -> Result<Report, F
         let problem = run.whole_sequences();
         let mut session = subject.poisoned_session(problem.parameters.clone(), 1);
         let full = problem.run(&mut session, &CompileOptions::default())?;
-        let row = decoding.heads.query * decoding.heads.size;
+        let row = decoding.heads * decoding.d_head;
         let steps: Vec<Vec<f64>> = contexts.iter().map(Tensor::to_f64).collect();
         let stacked: Vec<f64> = (0..decoding.hypotheses)
             .flat_map(|i| steps.iter().flat_map(move |step| &step[i * row..(i + 1) * row]))
@@ -101,7 +105,7 @@ impl<'a> Run<'a> {
     fn new(decoding: &'a Decoding, subject: &dyn Subject) -> Result<Self, String> {
         let session = subject.poisoned_session(Arc::new(NoParameters), 1);
         let pool = || {
-            let shape = [decoding.pool_rows(), decoding.heads.key, decoding.heads.size];
+            let shape = [decoding.pool_rows(), decoding.heads, decoding.d_head];
             session.allocate(decoding.dtype, shape).map_err(|error| error.to_string())
         };
         Ok(Run {
@@ -123,7 +127,7 @@ impl<'a> Run<'a> {
 
     /// Draws a token for each hypothesis, writes its key and value to the pool, and attends.
     fn step(&mut self) -> Result<Tensor, String> {
-        let Decoding { dtype, hypotheses, heads, .. } = *self.decoding;
+        let Decoding { dtype, hypotheses, heads, d_head, .. } = *self.decoding;
         if self.decoding.reorders {
             let parents: Vec<usize> =
                 (0..hypotheses).map(|_| self.data.below(hypotheses)).collect();
@@ -131,18 +135,17 @@ impl<'a> Run<'a> {
         }
         let free = self.free_rows();
         for (history, &row) in self.histories.iter_mut().zip(&free) {
-            let mut draw = |heads_of_row: usize| {
-                (0..heads_of_row * heads.size)
+            let mut draw = || {
+                (0..heads * d_head)
                     .map(|_| round(self.data.number(1.0), dtype))
                     .collect::<Vec<f64>>()
             };
-            let [query, key, value] = [heads.query, heads.key, heads.key].map(&mut draw);
-            history.push(Position { row, query, key, value });
+            history.push(Position { row, query: draw(), key: draw(), value: draw() });
         }
         let newest = || self.histories.iter().map(|history| &history[history.len() - 1]);
-        let new = |heads_of_row: usize, part: fn(&Position) -> &Vec<f64>| {
+        let shape: Shape = [hypotheses, heads, d_head].into();
+        let new = |part: fn(&Position) -> &Vec<f64>| {
             let values = newest().flat_map(part).copied();
-            let shape = Shape::from([hypotheses, heads_of_row, heads.size]);
             crate::reference::tensor_from_f64(values, dtype, &shape)
         };
         let rows: Vec<i32> = newest().map(|position| position.row).collect();
@@ -160,9 +163,9 @@ impl<'a> Run<'a> {
         let graph = self.decoding.step_graph(width, hypotheses);
         let program = self.session.compile(&graph, &CompileOptions::default());
         let inputs = [
-            ("query", new(heads.query, |position| &position.query)),
-            ("key", new(heads.key, |position| &position.key)),
-            ("value", new(heads.key, |position| &position.value)),
+            ("query", new(|position| &position.query)),
+            ("key", new(|position| &position.key)),
+            ("value", new(|position| &position.value)),
         ];
         let mut inputs: Vec<_> =
             inputs.iter().map(|(name, tensor)| (*name, tensor.as_slice())).collect();
@@ -180,19 +183,19 @@ impl<'a> Run<'a> {
 
     /// The newest step again, in a new session whose pool has each hypothesis' rows in order.
     fn recompute(&self, subject: &dyn Subject) -> Result<Tensor, String> {
-        let Decoding { dtype, hypotheses, heads, .. } = *self.decoding;
+        let Decoding { dtype, hypotheses, heads, d_head, .. } = *self.decoding;
         let length = self.histories[0].len();
         let pool = |part: fn(&Position) -> &Vec<f64>| {
             let values = self.histories.iter().flatten().flat_map(part).copied();
             crate::reference::tensor_from_f64(
                 values,
                 dtype,
-                &[hypotheses * length, heads.key, heads.size].into(),
+                &[hypotheses * length, heads, d_head].into(),
             )
         };
         let queries = self.histories.iter().flat_map(|history| &history[length - 1].query).copied();
-        let shape = Shape::from([hypotheses, heads.query, heads.size]);
-        let queries = crate::reference::tensor_from_f64(queries, dtype, &shape);
+        let queries =
+            crate::reference::tensor_from_f64(queries, dtype, &[hypotheses, heads, d_head].into());
         let inputs = HashMap::from([
             ("query", queries),
             ("keys", pool(|position| &position.key)),
@@ -203,7 +206,7 @@ impl<'a> Run<'a> {
             .map(|name| graph.input(name, dtype, inputs[name].shape().clone()));
         let table = graph.indices("table", hypotheses * length, [hypotheses, length]);
         let lengths = graph.indices("lengths", length + 1, [hypotheses]);
-        let context = self.decoding.attend(&mut graph, query, [keys, values], [table, lengths]);
+        let context = self.decoding.attend(&mut graph, [query, keys, values, table, lengths]);
         graph.output(context);
         let rows: Vec<i32> = (0..(hypotheses * length) as i32).collect();
         let lengths = vec![length as i32; hypotheses];
@@ -220,29 +223,27 @@ impl<'a> Run<'a> {
 
     /// Causal attention over all hypotheses' whole sequences.
     fn whole_sequences(&self) -> Problem {
-        let Decoding { dtype, hypotheses, heads, seed, .. } = *self.decoding;
+        let Decoding { dtype, hypotheses, heads, d_head, seed, .. } = *self.decoding;
         let length = self.histories[0].len();
-        let step = self.decoding.op();
-        let keys = KeySet { lookup: KeyLookup::Ranges, causal: true, ..step.keys };
-        let op = Attention { keys, ..step };
+        let RowTableAttention { scale, bias } = self.decoding.op();
+        let op = Attention { scale, causal: true, bias, ..Attention::default() };
         let biases = self.decoding.biases();
         let all = |part: fn(&Position) -> &Vec<f64>| -> Vec<f64> {
             self.histories.iter().flatten().flat_map(part).copied().collect()
         };
         let (queries, keys, values) = (all(|p| &p.query), all(|p| &p.key), all(|p| &p.value));
         let recipe = Recipe::new(String::new(), dtype, seed, move |b| {
-            let shape = |heads_of_row| [hypotheses * length, heads_of_row, heads.size];
-            let query = b.values(shape(heads.query), queries.clone());
-            let kept = [&keys, &values].map(|kept| b.values(shape(heads.key), kept.clone()));
+            let shape = [hypotheses * length, heads, d_head];
+            let [query, key, value] =
+                [&queries, &keys, &values].map(|values| b.values(shape, values.clone()));
             let starts = (0..=hypotheses).map(|i| (i * length) as i32).collect();
             let ranges =
                 (0..hypotheses).flat_map(|i| [(i * length) as i32, length as i32]).collect();
-            let query_offsets = b.integers([hypotheses + 1], starts);
-            let key_ranges = b.integers([hypotheses, 2], ranges);
-            let rows = KeyRows::Ranges { query_offsets, key_ranges };
-            let mut operands = AttentionOperands::new(query, kept, rows);
-            operands.keys.bias = biases.clone().map(|biases| b.tensor(biases));
-            let context = b.graph.attention(op, operands);
+            let starts = b.integers([hypotheses + 1], starts);
+            let ranges = b.integers([hypotheses, 2], ranges);
+            let mut operands = vec![query, key, value, starts, ranges];
+            operands.extend(biases.clone().map(|biases| b.tensor(biases)));
+            let context = b.graph.fused(op, &operands);
             b.graph.output(context);
         });
         recipe.problem(Disguise::None, Weights::Inputs)
@@ -264,50 +265,38 @@ impl Decoding {
         self.hypotheses * (self.steps + 1) + 1
     }
 
-    fn op(&self) -> Attention {
-        let scale = 1.0 / (self.heads.size as f64).sqrt();
-        let (soft_cap, keys) = (self.soft_cap, self.keys);
-        Attention { scale, soft_cap, keys, ..Attention::default() }
+    fn op(&self) -> RowTableAttention {
+        RowTableAttention { scale: 1.0 / (self.d_head as f64).sqrt(), bias: self.bias }
     }
 
     /// The table of biases, if there is one.
     fn biases(&self) -> Option<Tensor> {
-        let bias = self.keys.bias?;
-        let shape = Shape::from([bias.buckets, self.heads.query]);
+        let bias = self.bias?;
+        let shape = Shape::from([bias.buckets, self.heads]);
         Some(Data::new(self.seed).part(1).tensor(DType::F32, &shape, 2.0))
     }
 
     /// Attention of a step; its biases are an input.
-    fn attend(
-        &self,
-        graph: &mut Graph,
-        query: Value,
-        keys: [Value; 2],
-        [row_table, lengths]: [Value; 2],
-    ) -> Value {
-        let rows = KeyRows::Table { row_table, lengths };
-        let mut operands = AttentionOperands::new(query, keys, rows);
-        operands.keys.bias = self
-            .keys
-            .bias
-            .map(|bias| graph.input("bias", DType::F32, [bias.buckets, self.heads.query]));
-        graph.attention(self.op(), operands)
+    fn attend(&self, graph: &mut Graph, operands: [Value; 5]) -> Value {
+        let mut operands = operands.to_vec();
+        let shape = |bias: RelativeBias| [bias.buckets, self.heads];
+        operands.extend(self.bias.map(|bias| graph.input("bias", DType::F32, shape(bias))));
+        graph.fused(self.op(), &operands)
     }
 
     fn step_graph(&self, width: usize, hypotheses: usize) -> Graph {
-        let Decoding { dtype, heads, .. } = *self;
+        let Decoding { dtype, heads, d_head, .. } = *self;
         let mut graph = Graph::new();
-        let query = graph.input("query", dtype, [hypotheses, heads.query, heads.size]);
-        let [key, value] = ["key", "value"]
-            .map(|name| graph.input(name, dtype, [hypotheses, heads.key, heads.size]));
+        let [query, key, value] = ["query", "key", "value"]
+            .map(|name| graph.input(name, dtype, [hypotheses, heads, d_head]));
         let rows = graph.indices("rows", self.pool_rows(), [hypotheses]);
         let table = graph.indices("table", self.pool_rows(), [hypotheses, width]);
         let lengths = graph.indices("lengths", width + 1, [hypotheses]);
         let [keys, values] = ["keys", "values"]
-            .map(|name| graph.state(name, dtype, [self.pool_rows(), heads.key, heads.size]));
+            .map(|name| graph.state(name, dtype, [self.pool_rows(), heads, d_head]));
         let keys = graph.write_rows(keys, key, rows);
         let values = graph.write_rows(values, value, rows);
-        let context = self.attend(&mut graph, query, [keys, values], [table, lengths]);
+        let context = self.attend(&mut graph, [query, keys, values, table, lengths]);
         graph.output(context);
         graph
     }

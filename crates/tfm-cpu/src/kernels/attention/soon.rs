@@ -1,28 +1,27 @@
-//! Rows of keys and values that attention reads soon, prefetched at the pace at which it reads.
+//! Rows of keys and values that attention reads soon, asked for beforehand.
 
 use super::super::simd::Simd;
-use super::by_key::ADDED;
+use super::ADDED;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
-/// Rows to prefetch, some lines at a time, one row after the other.
-pub(super) struct Prefetch<'a, K> {
+/// Rows that are asked for, some lines at a time, one after the other.
+pub(super) struct Soon<'a, K> {
     pub(super) rows: [&'a [K]; ADDED],
     row: usize,
     at: usize,
 }
 
-impl<K> Default for Prefetch<'_, K> {
+impl<K> Default for Soon<'_, K> {
     fn default() -> Self {
-        Prefetch { rows: [&[]; ADDED], row: 0, at: 0 }
+        Soon { rows: [&[]; ADDED], row: 0, at: 0 }
     }
 }
 
-impl<K> Prefetch<'_, K> {
-    /// Prefetches the next `lines` lines.
+impl<K> Soon<'_, K> {
     #[inline(always)]
-    pub(super) fn advance<S: Simd>(&mut self, s: S, lines: usize) {
+    pub(super) fn prefetch<S: Simd>(&mut self, s: S, lines: usize) {
         let line = LINE / size_of::<K>();
         let mut left = lines * line;
         while left > 0
