@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use common::Peak;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tfm_core::fused::KeyRows;
 use tfm_cpu::kernels::aligned::Aligned;
-use tfm_cpu::kernels::attention::{KeyRows, attention};
+use tfm_cpu::kernels::attention::{Keys, Options, attention};
 use tfm_cpu::kernels::heads::Heads;
 use tfm_cpu::kernels::simd::Isa;
 use tfm_cpu::kernels::threads::Threads;
@@ -44,13 +45,11 @@ fn bench(c: &mut Criterion) {
         group.throughput(Throughput::Elements(operations as u64));
         let id = BenchmarkId::new(format!("{sequences} sequences, {queries} on"), length);
         peak.bench(&mut group, id, (operations, 1), || {
-            let rows = KeyRows::Ragged {
-                query_offsets: &query_offsets,
-                key_ranges: &key_ranges,
-                causal: false,
-            };
-            let [q, kv] = [heads(&q), heads(&kv)];
-            attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
+            let rows =
+                KeyRows::Ranges { query_offsets: &query_offsets[..], key_ranges: &key_ranges[..] };
+            let (q, keys) = (heads(&q), Keys::new([heads(&kv); 2], rows));
+            let options = Options { scale: 0.125, ..Options::default() };
+            attention(Isa::best(), &threads, q, (keys, None), options, black_box(&mut out));
         });
     }
     let (n, length, width) = (32, 15, 64);
@@ -62,9 +61,10 @@ fn bench(c: &mut Criterion) {
     group.throughput(Throughput::Elements(operations as u64));
     let id = BenchmarkId::new(format!("row table, {n} on"), length);
     peak.bench(&mut group, id, (operations, 1), || {
-        let rows = KeyRows::Table { row_table: &row_table, width, lengths: &lengths };
-        let [q, kv] = [heads(&q), heads(&pool)];
-        attention(Isa::best(), &threads, [q, kv, kv], rows, 0.125, black_box(&mut out));
+        let rows = KeyRows::Table { row_table: &row_table[..], lengths: &lengths[..] };
+        let (q, keys) = (heads(&q), Keys::new([heads(&pool); 2], rows));
+        let options = Options { scale: 0.125, ..Options::default() };
+        attention(Isa::best(), &threads, q, (keys, None), options, black_box(&mut out));
     });
 }
 

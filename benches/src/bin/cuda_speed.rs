@@ -7,8 +7,8 @@ use std::time::Instant;
 use tfm_core::backend::{Signature, View, ViewMut};
 use tfm_core::fused::{
     Activate, Activation, Adam, Attention, AttentionGradient, CrossEntropy, Dropout, DropoutMask,
-    Embedding, Fused, FusedOp, LayerNorm, LayerNormGradient, Linear, Operand, RelativeBias,
-    RmsNorm, RmsNormGradient, RowTableAttention, Softmax, TopLogProbabilities,
+    Embedding, Fused, FusedOp, KeyLookup, KeySet, LayerNorm, LayerNormGradient, Linear, Operand,
+    RelativeBias, RmsNorm, RmsNormGradient, Softmax, TopLogProbabilities,
 };
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
@@ -251,19 +251,18 @@ impl Bench {
             max_distance: 128,
             bidirectional: !causal,
         });
-        let attention = Attention { scale, causal, bias, ..Attention::default() };
-        let biases = || bias.map(|_| Tensor::filled(cuda, DType::F32, &[32, heads], 1)).transpose();
+        let keys = KeySet { causal, bias, ..KeySet::default() };
+        let attention = Attention { scale, keys, ..Attention::default() };
+        let biases = bias.map(|_| Tensor::filled(cuda, DType::F32, &[32, heads], 1)).transpose()?;
         let share = if causal { 0.5 } else { 1.0 };
         let product = 2.0 * (tokens * length * heads * size) as f64 * share;
         let mode = if causal { "causal" } else { "full" };
         let mode = format!("{mode}{}", if biased { ", biased" } else { "" });
         let name = format!("attention {batch}×{length}, {heads} heads of {size}, {mode} {dtype}");
         let mut inputs = vec![x()?, x()?, x()?, offsets()?, ranges()?];
-        inputs.extend(biases()?);
+        inputs.extend(biases);
         self.time(&name, attention, &inputs, Floor::Operations(2.0 * product))?;
-        inputs.truncate(5);
         inputs.extend([x()?, Tensor::filled(cuda, DType::F32, &[tokens, heads], 1)?, x()?]);
-        inputs.extend(biases()?);
         let name = format!("{name}, gradient");
         self.time(&name, AttentionGradient(attention), &inputs, Floor::Operations(5.0 * product))
     }
@@ -275,9 +274,10 @@ impl Bench {
         let query = Tensor::filled(cuda, dtype, &[n, heads, size], 1)?;
         let table = Tensor::filled(cuda, DType::I32, &[n, width], rows)?;
         let lengths = Tensor::integers(cuda, &[n], &vec![width as i32; n])?;
-        let attention = RowTableAttention { scale: 0.125, ..RowTableAttention::default() };
+        let keys = KeySet { lookup: KeyLookup::Table, ..KeySet::default() };
+        let attention = Attention { scale: 0.125, keys, ..Attention::default() };
         let name = format!(
-            "row_table_attention {n} hypotheses, {width} keys, {heads} heads of {size} {dtype}"
+            "attention by a table, {n} hypotheses, {width} keys, {heads} heads of {size} {dtype}"
         );
         self.time(&name, attention, &[query, pool()?, pool()?, table, lengths], Floor::Operands)
     }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use tfm_core::fused::{Activation, Attention};
+use tfm_core::fused::{Activation, Attention, AttentionOperands, KeyRows, KeySet};
 use tfm_core::passes::{fuse_linears, join_linears};
 use tfm_core::reference::Reference;
 use tfm_core::{CompileOptions, DType, Error, Graph, ParameterSource, Session, Tensor, Value};
@@ -201,8 +201,10 @@ fn taps_look_inside_fused_ops() {
     let offsets = graph.input("offsets", DType::I32, [3]);
     let ranges = graph.input("ranges", DType::I32, [2, 2]);
     let y = graph.scoped("encoder.self_attention", |graph| {
-        let op = Attention { scale: 0.5, causal: true, ..Attention::default() };
-        graph.attention(op, [query, query, query, offsets, ranges])
+        let keys = KeySet { causal: true, ..KeySet::default() };
+        let op = Attention { scale: 0.5, keys, ..Attention::default() };
+        let rows = KeyRows::Ranges { query_offsets: offsets, key_ranges: ranges };
+        graph.attention(op, AttentionOperands::new(query, [query, query], rows))
     });
     graph.output(y);
 

@@ -2,7 +2,7 @@
 //! loops over one element after the other.
 
 use std::sync::Arc;
-use tfm_core::fused::{Activate, Activation, Attention, RelativeBias, RowTableAttention};
+use tfm_core::fused::{Activate, Activation};
 use tfm_core::reference::Reference;
 use tfm_core::{CompileOptions, DType, Graph, HostSlice, NoParameters, Session, Tensor, Value};
 
@@ -41,125 +41,6 @@ fn assert_close(found: &Tensor, expected: &[f64]) {
 fn softmax(x: &[f64]) -> Vec<f64> {
     let sum: f64 = x.iter().map(|x| x.exp()).sum();
     x.iter().map(|x| x.exp() / sum).collect()
-}
-
-/// Buckets 0 to 2 for the query's key and those one and two or more before it, 3 to 5 for keys after it.
-const BIAS: RelativeBias = RelativeBias { buckets: 6, max_distance: 2, bidirectional: true };
-
-/// The bias of a key so many positions after its query.
-fn bias(biases: &[f32], distance: i64, head: usize) -> f64 {
-    let bucket = if distance > 0 { 3 + distance.min(2) } else { (-distance).min(2) };
-    f64::from(biases[bucket as usize * 2 + head])
-}
-
-/// `softmax(scale·q·Kᵀ + bias)·V` of one query and head over these rows of keys and values.
-fn attend(
-    q: &[f32],
-    [k, v]: [&[f32]; 2],
-    rows: &[usize],
-    at: usize,
-    scale: f64,
-    bias: impl Fn(usize) -> f64,
-) -> Vec<f64> {
-    let d = q.len();
-    if rows.is_empty() {
-        return vec![0.0; d];
-    }
-    let stride = 2 * d; // two heads
-    let score = |(j, row): (usize, &usize)| -> f64 {
-        let key = &k[row * stride + at * d..][..d];
-        let products = q.iter().zip(key).map(|(q, k)| f64::from(*q) * f64::from(*k));
-        scale * products.sum::<f64>() + bias(j)
-    };
-    let weights = softmax(&rows.iter().enumerate().map(score).collect::<Vec<f64>>());
-    let component = |i: usize| -> f64 {
-        let values = rows.iter().map(|row| f64::from(v[row * stride + at * d + i]));
-        weights.iter().zip(values).map(|(weight, value)| weight * value).sum()
-    };
-    (0..d).map(component).collect()
-}
-
-#[test]
-fn attention() {
-    const D: usize = 3;
-    // Two sequences, the second with more queries than keys, the third without keys; rows 0 and 6 unused.
-    let (offsets, ranges) = ([0, 2, 5, 6], [[1, 3], [4, 2], [0, 0]]);
-    let [q, k, v] =
-        [(6, 0.0), (7, 0.3), (7, 0.7)].map(|(rows, phase)| numbers(rows * 2 * D, phase));
-    let biases = numbers(6 * 2, 0.9);
-    for (causal, biased) in [(false, false), (true, false), (false, true), (true, true)] {
-        let flat: Vec<i32> = ranges.iter().flatten().copied().collect();
-        let inputs: [(&str, &[usize], HostSlice<'_>); 6] = [
-            ("query", &[6, 2, D], q[..].into()),
-            ("key", &[7, 2, D], k[..].into()),
-            ("value", &[7, 2, D], v[..].into()),
-            ("offsets", &[4], offsets[..].into()),
-            ("ranges", &[3, 2], flat[..].into()),
-            ("bias", &[6, 2], biases[..].into()),
-        ];
-        let found = run(&inputs, |graph, v| {
-            let bias = biased.then_some(BIAS);
-            let op = Attention { scale: 0.6, causal, bias, ..Attention::default() };
-            graph.fused_all(op, if biased { v } else { &v[..5] })[0]
-        });
-        let mut expected = Vec::new();
-        for (s, [start, length]) in ranges.into_iter().enumerate() {
-            let queries = offsets[s + 1] - offsets[s];
-            for i in 0..queries {
-                let seen =
-                    if causal { (i + 1 + length - queries).clamp(0, length) } else { length };
-                let rows: Vec<usize> = (start..start + seen).map(|row| row as usize).collect();
-                for head in 0..2 {
-                    let query = &q[((offsets[s] + i) as usize * 2 + head) * D..][..D];
-                    let position = i64::from(i + length - queries);
-                    let bias = |j: usize| match biased {
-                        true => bias(&biases, j as i64 - position, head),
-                        false => 0.0,
-                    };
-                    expected.extend(attend(query, [&k, &v], &rows, head, 0.6, bias));
-                }
-            }
-        }
-        assert_close(&found, &expected);
-    }
-}
-
-#[test]
-fn row_table_attention() {
-    const D: usize = 4;
-    let [q, k, v] =
-        [(3, 0.0), (8, 0.3), (8, 0.7)].map(|(rows, phase)| numbers(rows * 2 * D, phase));
-    let (table, lengths) = ([[7, 2, 5, 0], [1, 0, 0, 0], [3, 3, 3, 3]], [3, 1, 0]);
-    let flat: Vec<i32> = table.iter().flatten().copied().collect();
-    let biases = numbers(6 * 2, 0.9);
-    let inputs: [(&str, &[usize], HostSlice<'_>); 6] = [
-        ("query", &[3, 2, D], q[..].into()),
-        ("key_pool", &[8, 2, D], k[..].into()),
-        ("value_pool", &[8, 2, D], v[..].into()),
-        ("row_table", &[3, 4], flat[..].into()),
-        ("lengths", &[3], lengths[..].into()),
-        ("bias", &[6, 2], biases[..].into()),
-    ];
-    for biased in [false, true] {
-        let found = run(&inputs, |graph, v| {
-            let op = RowTableAttention { scale: 0.5, bias: biased.then_some(BIAS) };
-            graph.fused(op, if biased { v } else { &v[..5] })
-        });
-        let mut expected = Vec::new();
-        for (i, length) in lengths.into_iter().enumerate() {
-            let rows: Vec<usize> =
-                table[i][..length as usize].iter().map(|&row| row as usize).collect();
-            for head in 0..2 {
-                let query = &q[(i * 2 + head) * D..][..D];
-                let bias = |j: usize| match biased {
-                    true => bias(&biases, j as i64 - i64::from(length - 1), head),
-                    false => 0.0,
-                };
-                expected.extend(attend(query, [&k, &v], &rows, head, 0.5, bias));
-            }
-        }
-        assert_close(&found, &expected);
-    }
 }
 
 #[test]

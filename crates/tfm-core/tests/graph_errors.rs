@@ -1,6 +1,8 @@
 //! A graph's first fault says what, where and with which shapes.
 
-use tfm_core::fused::{Attention, RelativeBias, RowTableAttention};
+use tfm_core::fused::{
+    Attention, AttentionOperands, KeyLookup, KeyOperands, KeyRows, KeySet, RelativeBias,
+};
 use tfm_core::{DType, Graph, Shape, Value};
 
 fn floats(graph: &mut Graph, name: &str, shape: impl Into<Shape>) -> Value {
@@ -74,11 +76,68 @@ fn fused_ops_name_the_operand() {
     let key = floats(&mut graph, "key", [9, 2, 4]);
     let offsets = graph.input("offsets", DType::I32, [3]);
     let ranges = graph.input("ranges", DType::I32, [2, 2]);
-    graph.attention(
-        Attention { scale: 1.0, causal: false, ..Attention::default() },
-        [query, key, key, offsets, ranges],
-    );
+    let rows = KeyRows::Ranges { query_offsets: offsets, key_ranges: ranges };
+    let operands = AttentionOperands::new(query, [key, key], rows);
+    graph.attention(Attention { scale: 1.0, ..Attention::default() }, operands);
     assert_eq!(message(&graph), "attention: key must be [9, 2, 8], is [9, 2, 4]");
+}
+
+const BY_TABLE: KeySet =
+    KeySet { lookup: KeyLookup::Table, causal: false, window: None, bias: None };
+
+#[test]
+fn attention_says_what_is_wrong_with_its_attributes_and_key_heads() {
+    let windowed = KeySet { window: Some(0), ..KeySet::default() };
+    let faults = [
+        (None, None, KeySet::default(), 4, "key must be [9, 6, 8], is [9, 4, 8]"),
+        (None, None, KeySet::default(), 12, "key must be [9, 6, 8], is [9, 12, 8]"),
+        (None, None, windowed, 3, "a window must hold at least the query's own position"),
+        (Some(0.0), None, BY_TABLE, 3, "the cap of the scores must be finite and above 0"),
+        (
+            Some(f64::INFINITY),
+            None,
+            BY_TABLE,
+            3,
+            "the cap of the scores must be finite and above 0",
+        ),
+        (
+            None,
+            Some(windowed),
+            BY_TABLE,
+            2,
+            "second set of keys: a window must hold at least the query's own position",
+        ),
+    ];
+    for (soft_cap, more_keys, keys, kv_heads, problem) in faults {
+        let mut graph = Graph::new();
+        let query = floats(&mut graph, "query", [6, 6, 8]);
+        let key = floats(&mut graph, "key", [9, kv_heads, 8]);
+        let mut set = |number: usize, lookup| {
+            let mut input = |name: &str, shape: &[usize]| {
+                graph.input(&format!("{name} {number}"), DType::I32, shape)
+            };
+            let rows = match lookup {
+                KeyLookup::Ranges => KeyRows::Ranges {
+                    query_offsets: input("offsets", &[3]),
+                    key_ranges: input("ranges", &[2, 2]),
+                },
+                KeyLookup::Table => KeyRows::Table {
+                    row_table: input("table", &[6, 5]),
+                    lengths: input("lengths", &[6]),
+                },
+            };
+            KeyOperands::new([key, key], rows)
+        };
+        let first = set(1, keys.lookup);
+        let second = more_keys.map(|keys: KeySet| set(2, keys.lookup));
+        let operands =
+            AttentionOperands { query, keys: first, more_keys: second, random_key: None };
+        graph.attention(
+            Attention { scale: 1.0, soft_cap, dropout: None, keys, more_keys },
+            operands,
+        );
+        assert_eq!(message(&graph), format!("attention: {problem}"));
+    }
 }
 
 #[test]
@@ -106,9 +165,12 @@ fn relative_biases_say_what_is_wrong() {
         let table = graph.input("table", DType::I32, [9, 5]);
         let lengths = graph.input("lengths", DType::I32, [9]);
         let biases = graph.input("bias", dtype, shape);
-        let op = RowTableAttention { scale: 1.0, bias: Some(bias) };
-        graph.fused(op, &[pool, pool, pool, table, lengths, biases]);
-        assert_eq!(message(&graph), format!("row_table_attention: {problem}"));
+        let keys = KeySet { bias: Some(bias), ..BY_TABLE };
+        let rows = KeyRows::Table { row_table: table, lengths };
+        let mut operands = AttentionOperands::new(pool, [pool, pool], rows);
+        operands.keys.bias = Some(biases);
+        graph.attention(Attention { scale: 1.0, keys, ..Attention::default() }, operands);
+        assert_eq!(message(&graph), format!("attention: {problem}"));
     }
 }
 
@@ -205,10 +267,10 @@ fn declared_indices_fit_what_they_index() {
             let pool = g.reshape(table, [3, 1, 2]);
             let rows = g.reshape(ids, [3, 1]);
             let lengths = g.indices("lengths", 2, [3]);
-            g.row_table_attention(
-                RowTableAttention { scale: 1.0, ..RowTableAttention::default() },
-                [pool, pool, pool, rows, lengths],
-            );
+            let rows = KeyRows::Table { row_table: rows, lengths };
+            let operands = AttentionOperands::new(pool, [pool, pool], rows);
+            let op = Attention { scale: 1.0, keys: BY_TABLE, ..Attention::default() };
+            g.attention(op, operands);
         },
     ];
     for (bound, fits) in [(3, true), (4, false)] {

@@ -16,6 +16,8 @@ fn the_reference_obeys_the_laws() {
 #[test]
 fn every_fused_op_is_in_the_laws() {
     let families = recipes::fused(&recipes::Range::new(&[DType::F32]));
-    let tested: BTreeSet<&str> = families.iter().map(|family| family.name).collect();
+    // A family of cases is named by its op, with what is particular to them after a comma.
+    let op = |name: &'static str| name.split_once(',').map_or(name, |(op, _)| op);
+    let tested: BTreeSet<&str> = families.iter().map(|family| op(family.name)).collect();
     assert_eq!(tested, Fused::NAMES.iter().copied().collect());
 }

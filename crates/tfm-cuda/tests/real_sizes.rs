@@ -3,8 +3,8 @@
 
 use tfm_core::backend::{Signature, View, ViewMut};
 use tfm_core::fused::{
-    Activation, Attention, AttentionGradient, CrossEntropy, DropoutMask, Fused, FusedOp, LayerNorm,
-    LayerNormGradient, Linear, Operand, RelativeBias, RowTableAttention, Softmax,
+    Activation, Attention, AttentionGradient, CrossEntropy, DropoutMask, Fused, FusedOp, KeyLookup,
+    KeySet, LayerNorm, LayerNormGradient, Linear, Operand, RelativeBias, Softmax,
     TopLogProbabilities,
 };
 use tfm_core::reference::tensor_from_f64;
@@ -192,7 +192,8 @@ fn kinds() -> impl Iterator<Item = (usize, Attention)> {
                 });
                 let dropout = dropped.then_some(DropoutMask { rate: 0.1, stream: 7 });
                 let scale = (size as f64).powf(-0.5);
-                (size, Attention { scale, causal, dropout, bias })
+                let keys = KeySet { causal, bias, ..KeySet::default() };
+                (size, Attention { scale, dropout, keys, ..Attention::default() })
             })
     })
 }
@@ -215,27 +216,24 @@ fn attention_and_its_gradient() {
             let x = |seed| floats(seed, dtype, &[tokens, heads, size]);
             let mut forward = vec![x(1), x(2), x(3), offsets.clone(), ranges.clone()];
             let key = attention.dropout.map(|_| integers(&[3], vec![1, 2, 3]));
-            let bias = attention.bias.map(|_| floats(5, DType::F32, &[32, heads]));
-            let optional: Vec<Tensor> = key.into_iter().chain(bias).collect();
-            forward.extend(optional.iter().cloned());
+            let bias = attention.keys.bias.map(|_| floats(5, DType::F32, &[32, heads]));
+            forward.extend(bias.into_iter().chain(key));
             let mut what = format!("attention of {size}");
             for (said, word) in [
-                (attention.causal, ", causal"),
-                (attention.bias.is_some(), ", biased"),
+                (attention.keys.causal, ", causal"),
+                (attention.keys.bias.is_some(), ", biased"),
                 (attention.dropout.is_some(), ", dropout"),
             ] {
                 what += if said { word } else { "" };
             }
             pair.check(&what, attention, &forward);
             // Blocks have not the memory for heads of 256 and gradients of biases.
-            if size == 256 && attention.bias.is_some() {
+            if size == 256 && attention.keys.bias.is_some() {
                 continue;
             }
             let [results, _] = pair.both(attention, &forward);
-            forward.truncate(5);
             forward.extend(results);
             forward.push(x(4));
-            forward.extend(optional);
             pair.check(&format!("{what}, gradient"), AttentionGradient(attention), &forward);
         }
     }
@@ -259,7 +257,8 @@ fn attention_of_a_step() {
                 integers(&[n], lengths),
             ];
             let scale = (size as f64).powf(-0.5);
-            let attention = RowTableAttention { scale, ..RowTableAttention::default() };
+            let keys = KeySet { lookup: KeyLookup::Table, ..KeySet::default() };
+            let attention = Attention { scale, keys, ..Attention::default() };
             pair.check(&format!("row-table attention of {size}"), attention, &inputs);
         }
     }

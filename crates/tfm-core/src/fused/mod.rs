@@ -16,7 +16,6 @@ mod precision;
 pub mod quantized;
 mod relative_bias;
 mod rms_norm;
-mod row_table_attention;
 mod softmax;
 mod sum_of_squares;
 mod top_log_probabilities;
@@ -28,8 +27,8 @@ pub use activation::{
     Activate, ActivateGradient, ActivateGradientOperands, ActivateOperands, Activation,
 };
 pub use adam::{Adam, AdamInPlace, AdamOperands};
-pub use attention::Attention;
-pub use attention_gradient::AttentionGradient;
+pub use attention::{Attention, AttentionOperands, KeyLookup, KeyOperands, KeyRows, KeySet};
+pub use attention_gradient::{AttentionGradient, AttentionGradientOperands};
 pub use cross_entropy::{
     CrossEntropy, CrossEntropyGradient, CrossEntropyGradientInPlace, CrossEntropyGradientOperands,
     CrossEntropyOperands,
@@ -42,7 +41,6 @@ pub use operands::List;
 pub use precision::Precision;
 pub use relative_bias::RelativeBias;
 pub use rms_norm::{RmsNorm, RmsNormGradient, RmsNormGradientOperands, RmsNormOperands};
-pub use row_table_attention::RowTableAttention;
 pub use softmax::{Softmax, SoftmaxOperands};
 pub use sum_of_squares::{SumOfSquares, SumOfSquaresOperands};
 pub use top_log_probabilities::{TopLogProbabilities, TopLogProbabilitiesOperands};
@@ -142,7 +140,6 @@ macro_rules! fused_ops {
 fused_ops!(
     Linear,
     Attention,
-    RowTableAttention,
     LayerNorm,
     RmsNorm,
     Softmax,

@@ -3,9 +3,9 @@
 use super::{Graph, Value};
 use crate::fused::{
     Activate, ActivateOperands, Activation, Adam, AdamInPlace, AdamOperands, Attention,
-    CrossEntropy, CrossEntropyOperands, Dropout, DropoutMask, DropoutOperands, Embedding,
-    EmbeddingOperands, Fused, LayerNorm, LayerNormOperands, Linear, LinearOperands, Results,
-    RmsNorm, RmsNormOperands, RowTableAttention, Softmax, SoftmaxOperands, SumOfSquares,
+    AttentionOperands, CrossEntropy, CrossEntropyOperands, Dropout, DropoutMask, DropoutOperands,
+    Embedding, EmbeddingOperands, Fused, LayerNorm, LayerNormOperands, Linear, LinearOperands,
+    Results, RmsNorm, RmsNormOperands, Softmax, SoftmaxOperands, SumOfSquares,
     SumOfSquaresOperands, TopLogProbabilities, TopLogProbabilitiesOperands,
 };
 use crate::op::{BinaryOp, Number, Op, ReduceOp, UnaryOp};
@@ -257,10 +257,9 @@ impl Graph {
         self.fused(op, &EmbeddingOperands { ids, table, positions, position_table }.list())
     }
 
-    /// [`Attention`] without dropout and bias; `inputs` are query, key, value, query offsets, key
-    /// ranges.
-    pub fn attention(&mut self, op: Attention, inputs: [Value; 5]) -> Value {
-        self.fused(op, &inputs)
+    /// The context of [`Attention`].
+    pub fn attention(&mut self, op: Attention, operands: AttentionOperands<Value>) -> Value {
+        self.fused(op, &operands.list())
     }
 
     /// [`Dropout`] of `x`, with the random numbers of `key`, plus a residual if there is one.
@@ -294,12 +293,6 @@ impl Graph {
     ) -> AdamInPlace<Value> {
         let outputs = self.fused_all(op, &changed.with(read));
         AdamInPlace::of(outputs.into_iter().chain([Value::NONE]))
-    }
-
-    /// [`RowTableAttention`] without bias; `inputs` are query, key pool, value pool, row table,
-    /// lengths.
-    pub fn row_table_attention(&mut self, op: RowTableAttention, inputs: [Value; 5]) -> Value {
-        self.fused(op, &inputs)
     }
 
     /// [`TopLogProbabilities`]: log-probabilities and ids.

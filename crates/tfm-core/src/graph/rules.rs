@@ -2,7 +2,7 @@
 //! indices stay inside what they index.
 
 use super::{Graph, Value};
-use crate::fused::{CrossEntropyOperands, EmbeddingOperands, Fused};
+use crate::fused::{Attention, CrossEntropyOperands, EmbeddingOperands, Fused, KeyRows};
 use crate::op::Op;
 use smallvec::SmallVec;
 
@@ -98,13 +98,28 @@ impl Graph {
                 let of_positions = positions.zip(position_table);
                 limits.extend(of_positions.map(|(positions, table)| (positions, rows(table))));
             }
-            (Op::Fused(Fused::RowTableAttention(_)), &[_, keys, _, row_table, lengths, ..]) => {
-                limits.push((row_table, rows(keys)));
-                limits.push((lengths, width(row_table).saturating_add(1)));
-            }
+            (Op::Fused(Fused::Attention(op)), _) => return self.row_tables(op, inputs),
             _ => {}
         }
         limits
+    }
+
+    /// The row tables of attention and their lengths, each with its limit.
+    fn row_tables(&self, op: &Attention, inputs: &[Value]) -> SmallVec<[(Value, usize); 2]> {
+        if inputs.len() != op.operand_names().len() {
+            return SmallVec::new();
+        }
+        let operands = op.operands(inputs);
+        let sets = [Some(operands.keys), operands.more_keys].into_iter().flatten();
+        let limits = sets.filter_map(|set| match set.rows {
+            KeyRows::Table { row_table, lengths } => {
+                let rows = self.shape(set.key).first().copied().unwrap_or(0);
+                let width = self.shape(row_table).last_extent();
+                Some([(row_table, rows), (lengths, width.saturating_add(1))])
+            }
+            KeyRows::Ranges { .. } => None,
+        });
+        limits.flatten().collect()
     }
 
     /// The declared bound of an input, also through movement ops.

@@ -3,8 +3,8 @@
 use crate::backend::Signature;
 use crate::fused::{
     Activation, Adam, AdamInPlace, AdamOperands, Attention, CrossEntropy, CrossEntropyGradient,
-    CrossEntropyOperands, DropoutMask, Embedding, Fused, Linear, Precision, RelativeBias,
-    RowTableAttention,
+    CrossEntropyOperands, DropoutMask, Embedding, Fused, KeyLookup, KeySet, Linear, Precision,
+    RelativeBias,
 };
 use crate::op::{BinaryOp, PackFormat, ReduceOp, UnaryOp};
 use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
@@ -114,6 +114,22 @@ impl Reader<'_> {
         (numbers % 2 == 1).then_some(RelativeBias { buckets, max_distance, bidirectional })
     }
 
+    fn attention(&mut self) -> Attention {
+        let numbers = self.byte();
+        let (soft_cap, dropout) = ((numbers % 5 == 0).then_some(2.0), numbers % 3 == 0);
+        let dropout = dropout.then(|| self.mask());
+        let (keys, more) = (self.key_set(), numbers % 7 == 0);
+        let more_keys = more.then(|| self.key_set());
+        Attention { scale: 0.5, soft_cap, dropout, keys, more_keys }
+    }
+
+    fn key_set(&mut self) -> KeySet {
+        let numbers = self.byte();
+        let lookup = [KeyLookup::Ranges, KeyLookup::Table][numbers % 2];
+        let window = (numbers % 5 == 0).then_some(numbers / 5);
+        KeySet { lookup, causal: numbers % 3 == 0, window, bias: self.relative_bias() }
+    }
+
     /// One call of a builder method.
     fn node(&mut self, graph: &mut Graph, op: u8) -> Vec<Value> {
         let result = match op % 49 {
@@ -174,16 +190,11 @@ impl Reader<'_> {
                 let operands: Vec<Value> = (0..self.byte() % 5).map(|_| self.value()).collect();
                 graph.fused(op, &operands)
             }
-            35 => {
-                let op =
-                    Attention { scale: 0.5, causal: self.byte() % 2 == 1, ..Attention::default() };
-                graph.attention(op, std::array::from_fn(|_| self.value()))
-            }
-            36 => {
-                let op = RowTableAttention { scale: 0.5, bias: self.relative_bias() };
-                let optional = usize::from(op.bias.is_some());
-                let operands: Vec<Value> = (0..5 + optional).map(|_| self.value()).collect();
-                graph.fused(op, &operands)
+            35 | 36 | 41 => {
+                let op = self.attention();
+                let operands: Vec<Value> =
+                    op.operand_names().iter().map(|_| self.value()).collect();
+                return graph.fused_all(op, &operands).to_vec();
             }
             37 => {
                 let (logits, bias) = (self.value(), self.value());
@@ -194,13 +205,6 @@ impl Reader<'_> {
                 let mask = self.mask();
                 let residual = (self.byte() % 2 == 1).then(|| self.value());
                 graph.dropout(mask, self.value(), self.value(), residual)
-            }
-            41 => {
-                let (dropout, bias) = (Some(self.mask()), self.relative_bias());
-                let op = Attention { scale: 0.5, causal: true, dropout, bias };
-                let optional = op.optional(5).into_iter().flatten().count();
-                let operands: Vec<Value> = (0..5 + optional).map(|_| self.value()).collect();
-                return graph.fused_all(op, &operands).to_vec();
             }
             42 => {
                 let op = CrossEntropy { smoothing: 0.1 };

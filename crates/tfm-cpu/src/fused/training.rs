@@ -7,12 +7,10 @@ use tfm_core::fused::{
     RmsNormGradientOperands,
 };
 
-use super::{distance_bias, heads, rows};
+use super::{attention, rows};
 use crate::CpuBackend;
 use crate::buffer::{Buffer, destination, in_order, out_of_memory};
 use crate::kernels::activation_gradient::activation_gradient;
-use crate::kernels::attention::KeyRows;
-use crate::kernels::attention_gradient::{Attended, attention_gradient};
 use crate::kernels::cross_entropy::{cross_entropy, cross_entropy_gradient};
 use crate::kernels::dropout::{Dropout, dropout};
 use crate::kernels::norm_gradient::{NormGradients, norm_gradient};
@@ -51,29 +49,7 @@ pub(super) fn run(
     let mut outputs = outputs.iter_mut().map(destination::<f32>);
     let mut out = || outputs.next().expect("as many outputs as the op has");
     match op {
-        Fused::AttentionGradient(op) => {
-            let (query_offsets, key_ranges) = (in_order(&inputs[3]), in_order(&inputs[4]));
-            let [context, log_sum_exp, d_context] = [5, 6, 7].map(|i| in_order(&inputs[i]));
-            let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
-            let heads = [0, 1, 2].map(|i| heads(&inputs[i]));
-            let [key, table] = op.0.optional(8).map(|place| place.map(|place| &inputs[place]));
-            let key_rows = KeyRows::Ragged { query_offsets, key_ranges, causal: op.0.causal };
-            let bias = distance_bias(op.0.bias, table, inputs, key_rows);
-            let attended = Attended {
-                heads,
-                query_offsets,
-                key_ranges,
-                causal: op.0.causal,
-                scale: op.0.scale as f32,
-                bias: bias.as_ref(),
-                dropout: op.0.dropout.zip(key).map(|(mask, key)| dropout_of(mask, key)),
-                context: &context,
-                log_sum_exp: &log_sum_exp,
-            };
-            let gradients = [out(), out(), out()];
-            let d_bias = bias.is_some().then(&mut out);
-            attention_gradient(isa, threads, attended, &d_context, gradients, d_bias);
-        }
+        Fused::AttentionGradient(op) => attention::gradient(cpu, op, inputs, out),
         Fused::LayerNormGradient(op) => {
             let out = NormGradients { x: out(), weight: out(), bias: Some(out()) };
             let LayerNormGradientOperands { x, weight, dy } = op.operands(inputs);

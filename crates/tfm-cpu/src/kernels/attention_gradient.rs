@@ -4,6 +4,11 @@
 //! are five small products; queries are taken in blocks, so that no more than a block's weights are
 //! in memory.
 
+use std::ops::Range;
+
+use tfm_core::fused::KeyRows;
+
+use super::attention::{Keys, Seen};
 use super::distance_bias::DistanceBias;
 use super::dropout::Dropout;
 use super::heads::Heads;
@@ -18,19 +23,14 @@ const BLOCK: usize = 32;
 /// What attention computed, and where.
 #[derive(Clone, Copy, Debug)]
 pub struct Attended<'a> {
-    /// Query, key and value.
-    pub heads: [Heads<'a>; 3],
-    /// `[n + 1]`, as [`super::attention::KeyRows::Ragged`] has them.
-    pub query_offsets: &'a [i32],
-    /// `[n, 2]`, as there.
-    pub key_ranges: &'a [i32],
-    /// Whether query i of q saw only the keys j ≤ i + (k − q) of k.
-    pub causal: bool,
+    /// `[queries, heads, size]`
+    pub query: Heads<'a>,
+    /// The keys, which lie in ranges.
+    pub keys: Keys<'a>,
     /// The factor of the scores.
     pub scale: f32,
-    /// What was added to the scores.
-    pub bias: Option<&'a DistanceBias>,
-    /// The dropout of the weights: that of head h, query i and row j has position `(h·queries + i)·rows + j`.
+    /// The dropout of the weights: that of head h, query i and row j has position
+    /// `(h·queries + i)·rows + j`.
     pub dropout: Option<Dropout>,
     /// The result, `[queries, heads, size]`.
     pub context: &'a [f32],
@@ -38,7 +38,7 @@ pub struct Attended<'a> {
     pub log_sum_exp: &'a [f32],
 }
 
-/// The gradients of query, key and value, each `[rows, heads, size]`, given that of the context. With weights
+/// The gradients of query, key and value, each in its shape, given that of the context. With weights
 /// P, their factors M of dropout and `dP = M∘(dO·Vᵀ)`: `dV = (M∘P)ᵀ·dO`, `dS = scale·P∘(dP − D)` with
 /// `D_i = dO_i·O_i`, `dQ = dS·K` and `dK = dSᵀ·Q`. Rows of no sequence get 0; where the keys of sequences
 /// overlap, their gradients are added in the order of the sequences. `d_bias [buckets, heads]`, where there is a
@@ -51,52 +51,61 @@ pub fn attention_gradient(
     gradients: [&mut [f32]; 3],
     d_bias: Option<&mut [f32]>,
 ) {
-    let [query, key, value] = attended.heads;
-    let (heads, size) = (query.heads(), query.size());
-    assert!([key.heads(), value.heads()] == [heads; 2] && [key.size(), value.size()] == [size; 2]);
+    let (query, Keys { key, value, bias, .. }) = (attended.query, attended.keys);
+    let (heads, kv_heads, size) = (query.heads(), key.heads(), query.size());
+    assert!(key.heads() == value.heads() && [key.size(), value.size()] == [size; 2]);
+    assert!(heads.is_multiple_of(kv_heads.max(1)) && heads >= kv_heads);
     assert!(key.rows() == value.rows() && d_context.len() == attended.context.len());
     assert!(attended.context.len() == query.rows() * heads * size);
     assert!(attended.log_sum_exp.len() == query.rows() * heads);
-    let rows = [query.rows(), key.rows(), key.rows()];
-    assert!((0..3).all(|i| gradients[i].len() == rows[i] * heads * size));
-    let biases = attended.bias.map(|bias| bias.buckets() * heads);
+    let lengths = [query.rows() * heads, key.rows() * kv_heads, key.rows() * kv_heads];
+    assert!((0..3).all(|i| gradients[i].len() == lengths[i] * size));
+    let biases = bias.map(|bias| bias.buckets() * heads);
     assert!(d_bias.as_ref().map(|d_bias| d_bias.len()) == biases);
     let sequences = sequences(&attended);
     let apart = are_apart(&sequences);
     let [d_query, d_key, d_value] = gradients;
     let queries = sequences.iter().map(|s| s.queries).collect();
     let keys: Vec<_> = sequences.iter().map(|s| (s.keys.0, s.keys.0 + s.keys.1)).collect();
-    for (gradient, rows) in
-        [(&mut *d_query, queries), (&mut *d_key, keys.clone()), (&mut *d_value, keys)]
-    {
+    for (gradient, rows, heads) in [
+        (&mut *d_query, queries, heads),
+        (&mut *d_key, keys.clone(), kv_heads),
+        (&mut *d_value, keys, kv_heads),
+    ] {
         // Each row is written once, or they are added up.
         clear(gradient, if apart { rows } else { Vec::new() }, heads * size);
     }
     let gradients = [d_query, d_key, d_value].map(SharedMut::new);
     let pairs: usize = sequences.iter().map(|s| (s.queries.1 - s.queries.0) * s.keys.1).sum();
-    // Sequences whose keys overlap are one task's, for each head.
-    let items = if apart { sequences.len() * heads } else { heads };
+    // Sequences whose keys overlap are one task's, for each key head.
+    let items = if apart { sequences.len() * kv_heads } else { kv_heads };
+    let group = heads / kv_heads.max(1);
     // Of each sequence and head.
-    let buckets = attended.bias.map_or(0, DistanceBias::buckets);
+    let buckets = bias.map_or(0, DistanceBias::buckets);
     let mut by_bucket = vec![0.0; sequences.len() * heads * buckets];
     let shared = SharedMut::new(&mut by_bucket);
     let tasks = threads.tasks(pairs.saturating_mul(10 * size * heads), items);
     threads.run(tasks, |task| {
         let mut memory = Memory::default();
         for item in share(items, tasks, task) {
-            let (head, mine) = if apart {
-                (item % heads, item / heads..item / heads + 1)
+            let (kv_head, mine) = if apart {
+                (item % kv_heads, item / kv_heads..item / kv_heads + 1)
             } else {
                 (item, 0..sequences.len())
             };
-            for number in mine {
+            let mine = mine.flat_map(|number| (0..group).map(move |member| (number, member)));
+            for (number, member) in mine {
                 let (attended, sequence) = (&attended, &sequences[number]);
-                let (gradients, memory, add) = (&gradients, &mut memory, !apart);
-                let place = (number * heads + head) * buckets;
+                let (gradients, memory) = (&gradients, &mut memory);
+                let heads_of = [kv_head * group + member, kv_head];
+                // The heads of a group add to the same keys.
+                let add = [!apart, !apart || member > 0];
+                let place = (number * heads + heads_of[0]) * buckets;
                 // SAFETY: each sequence and head has a part of its own, and is one task's.
                 let d_bias = unsafe { shared.slice(place..place + buckets) };
+                let heads = heads_of;
                 let one =
-                    One { attended, d_context, sequence, head, gradients, d_bias, add, memory };
+                    One { attended, d_context, sequence, heads, gradients, d_bias, add, memory };
                 isa.run(one);
             }
         }
@@ -114,18 +123,27 @@ struct Sequence {
     keys: (usize, usize),
 }
 
-/// The sequences with queries and keys. Panics where a row does not exist.
+/// The sequences with queries and keys, of which some query sees each. Panics where a row does not
+/// exist.
 fn sequences(attended: &Attended<'_>) -> Vec<Sequence> {
     let index = |i: i32| usize::try_from(i).unwrap_or(i32::MAX as usize);
-    let pairs = attended.query_offsets.windows(2).zip(attended.key_ranges.chunks_exact(2));
-    let all = pairs.map(|(queries, keys)| Sequence {
-        queries: (index(queries[0]), index(queries[1])),
-        keys: (index(keys[0]), index(keys[1])),
+    let KeyRows::Ranges { query_offsets, key_ranges } = attended.keys.rows else {
+        panic!("the gradient is for keys in ranges");
+    };
+    let pairs = query_offsets.windows(2).zip(key_ranges.chunks_exact(2));
+    let all = pairs.map(|(queries, keys)| {
+        let queries = (index(queries[0]), index(queries[1]));
+        let (start, count) = (index(keys[0]), index(keys[1]));
+        // What lies before the first query's window nobody sees, and it may be NaN.
+        let window = attended.keys.window.unwrap_or(usize::MAX);
+        let most = (queries.1.saturating_sub(queries.0)).saturating_add(window.saturating_sub(1));
+        let unseen = count.saturating_sub(most);
+        Sequence { queries, keys: (start + unseen, count - unseen) }
     });
     let some = all.filter(|s| s.queries.0 < s.queries.1 && s.keys.1 > 0);
     some.inspect(|s| {
-        assert!(s.keys.0 + s.keys.1 <= attended.heads[1].rows(), "keys outside the rows");
-        assert!(s.queries.1 <= attended.heads[0].rows(), "queries outside the rows");
+        assert!(s.keys.0 + s.keys.1 <= attended.keys.key.rows(), "keys outside the rows");
+        assert!(s.queries.1 <= attended.query.rows(), "queries outside the rows");
     })
     .collect()
 }
@@ -163,12 +181,13 @@ struct One<'a> {
     attended: &'a Attended<'a>,
     d_context: &'a [f32],
     sequence: &'a Sequence,
-    head: usize,
+    /// The head of the queries, and that of their keys.
+    heads: [usize; 2],
     gradients: &'a [SharedMut<'a, f32>; 3],
     /// By bucket.
     d_bias: &'a mut [f32],
-    /// Whether to add to the gradients, or to write them.
-    add: bool,
+    /// Whether to add to the gradients of queries, and of keys and values, or to write them.
+    add: [bool; 2],
     memory: &'a mut Memory,
 }
 
@@ -177,67 +196,75 @@ impl Kernel for One<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let One { attended, sequence, head, gradients, add, memory, d_context, d_bias } = self;
+        let One { attended, sequence, gradients, add, memory, d_context, d_bias, .. } = self;
         let Sequence { queries: (first, last), keys: (start, count) } = *sequence;
-        let [query, key, value] = attended.heads;
+        let [head, kv_head] = self.heads;
+        let (query, Keys { key, value, causal, window, bias, .. }) =
+            (attended.query, attended.keys);
         let (heads, size) = (query.heads(), query.size());
-        let place = (add, [heads, size, head]);
-        let (wide, all) = (size.next_multiple_of(S::LANES), count.next_multiple_of(S::LANES));
+        let query_place = (add[0], [heads, size, head]);
+        let key_place = (add[1], [key.heads(), size, kv_head]);
+        let wide = size.next_multiple_of(S::LANES);
+        let columns = count.next_multiple_of(S::LANES);
         // The extra rows of keys and values are 0, and give columns of 0 when turned.
-        copy(&mut memory.key, (start, count), all, wide, |row| key.head(row, head));
-        turn(s, &memory.key, [all, wide], &mut memory.key_turned);
-        copy(&mut memory.d_value, (start, count), all, wide, |row| value.head(row, head));
-        turn(s, &memory.d_value, [all, wide], &mut memory.value_turned);
+        copy(&mut memory.key, (start, count), columns, wide, |row| key.head(row, kv_head));
+        turn(s, &memory.key, [columns, wide], &mut memory.key_turned);
+        copy(&mut memory.d_value, (start, count), columns, wide, |row| value.head(row, kv_head));
+        turn(s, &memory.d_value, [columns, wide], &mut memory.value_turned);
         for gradient in [&mut memory.d_key, &mut memory.d_value] {
             gradient.clear();
             gradient.resize(count * wide, 0.0);
         }
         for block in [&mut memory.weights, &mut memory.dropped, &mut memory.d_scores] {
-            block.resize(BLOCK * all, 0.0);
+            block.resize(BLOCK * columns, 0.0);
         }
         memory.d_bias.clear();
-        memory.d_bias.resize(attended.bias.map_or(0, DistanceBias::distances), 0.0);
+        memory.d_bias.resize(bias.map_or(0, DistanceBias::distances), 0.0);
         for from in (first..last).step_by(BLOCK) {
             let m = BLOCK.min(last - from);
             let d_context = |row: usize| &d_context[(row * heads + head) * size..][..size];
             copy(&mut memory.query, (from, m), m, wide, |row| query.head(row, head));
             copy(&mut memory.d_context, (from, m), m, wide, d_context);
             let (d_scores, weights) = (&mut memory.d_scores[..], &mut memory.weights[..]);
-            let (a, b) = ((&memory.query[..], wide, 1), (&memory.key_turned[..], all));
-            product(s, [m, all, size], a, b, (weights, all), false);
-            let (a, b) = ((&memory.d_context[..], wide, 1), (&memory.value_turned[..], all));
-            product(s, [m, all, size], a, b, (d_scores, all), false);
+            let (a, b) = ((&memory.query[..], wide, 1), (&memory.key_turned[..], columns));
+            product(s, [m, columns, size], a, b, (weights, columns), false);
+            let (a, b) = ((&memory.d_context[..], wide, 1), (&memory.value_turned[..], columns));
+            product(s, [m, columns, size], a, b, (d_scores, columns), false);
             for i in 0..m {
                 let row = from + i;
                 let context = &attended.context[(row * heads + head) * size..][..size];
                 let own = dot(s, context, d_context(row));
                 let later = last - 1 - row;
-                let visible = count.saturating_sub(if attended.causal { later } else { 0 });
-                let distance = (later + 1) as isize - count as isize;
+                let end = count.saturating_sub(if causal { later } else { 0 });
+                let all = Seen::all(end, (later + 1) as isize - count as isize);
+                let seen = window.map_or(all, |window| all.within(window));
+                let distance = seen.distance + seen.start as isize;
                 let log_sum = attended.log_sum_exp[row * heads + head];
-                let line = i * all..(i + 1) * all;
+                let line = i * columns..(i + 1) * columns;
                 let weights = &mut weights[line.clone()];
                 let (d_scores, dropped) = (&mut d_scores[line.clone()], &mut memory.dropped[line]);
                 let mut scale = attended.scale;
-                let bias = attended.bias.filter(|_| visible > 0);
+                let bias = bias.filter(|_| !seen.range().is_empty());
                 if let Some(bias) = bias {
-                    bias.add(s, (scale, head), distance, &mut weights[..visible]);
+                    bias.add(s, (scale, head), distance, &mut weights[seen.range()]);
                     scale = 1.0;
                 }
-                exponentials(s, weights, scale, log_sum, visible);
+                exponentials(s, weights, scale, log_sum, seen.range());
                 dropped.copy_from_slice(weights);
                 if let Some(dropout) = attended.dropout {
-                    let position = (head * query.rows() + row) * key.rows() + start;
-                    dropout.apply(s, position as u64, &mut d_scores[..visible]);
-                    dropout.apply(s, position as u64, &mut dropped[..visible]);
+                    let position = (head * query.rows() + row) * key.rows() + start + seen.start;
+                    dropout.apply(s, position as u64, &mut d_scores[seen.range()]);
+                    dropout.apply(s, position as u64, &mut dropped[seen.range()]);
                 }
                 let (own, scale) = (s.splat(own), s.splat(attended.scale));
                 if let Some(bias) = bias {
-                    let sums = &mut memory.d_bias[bias.place(distance)..][..visible];
+                    let sums = &mut memory.d_bias[bias.place(distance)..][..seen.range().len()];
+                    let (d_scores, weights) = (&d_scores[seen.start..], &weights[seen.start..]);
                     let lanes = d_scores.chunks(S::LANES).zip(weights.chunks(S::LANES));
                     for (sum, (d, p)) in sums.chunks_mut(S::LANES).zip(lanes) {
-                        let difference = s.sub(s.load(d), own);
-                        s.store_partial(s.fma(s.load(p), difference, s.load_partial(sum)), sum);
+                        let difference = s.sub(s.load_partial(d), own);
+                        let so_far = s.load_partial(sum);
+                        s.store_partial(s.fma(s.load_partial(p), difference, so_far), sum);
                     }
                 }
                 let lanes = d_scores.chunks_exact_mut(S::LANES);
@@ -247,22 +274,22 @@ impl Kernel for One<'_> {
                 }
             }
             memory.d_query.resize(BLOCK * wide, 0.0);
-            let a = (&memory.d_scores[..], all, 1);
+            let a = (&memory.d_scores[..], columns, 1);
             let out = (&mut memory.d_query[..], wide);
             product(s, [m, wide, count], a, (&memory.key, wide), out, false);
-            let a = (&memory.d_scores[..], 1, all);
+            let a = (&memory.d_scores[..], 1, columns);
             let out = (&mut memory.d_key[..], wide);
             product(s, [count, wide, m], a, (&memory.query, wide), out, true);
-            let a = (&memory.dropped[..], 1, all);
+            let a = (&memory.dropped[..], 1, columns);
             let out = (&mut memory.d_value[..], wide);
             product(s, [count, wide, m], a, (&memory.d_context, wide), out, true);
-            store(&gradients[0], place, (from, m), wide, &memory.d_query);
+            store(&gradients[0], query_place, (from, m), wide, &memory.d_query);
         }
-        if let Some(bias) = attended.bias {
+        if let Some(bias) = bias {
             bias.fold(&memory.d_bias, d_bias);
         }
-        store(&gradients[1], place, (start, count), wide, &memory.d_key);
-        store(&gradients[2], place, (start, count), wide, &memory.d_value);
+        store(&gradients[1], key_place, (start, count), wide, &memory.d_key);
+        store(&gradients[2], key_place, (start, count), wide, &memory.d_value);
     }
 }
 
@@ -342,15 +369,17 @@ fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     s.sum(sum)
 }
 
-/// `x = exp(scale·x − log_sum)` for the visible ones; 0 for the others.
+/// `x = exp(scale·x − log_sum)` for those that are seen; 0 for the others.
 #[inline(always)]
-fn exponentials<S: Simd>(s: S, x: &mut [f32], scale: f32, log_sum: f32, visible: usize) {
+fn exponentials<S: Simd>(s: S, x: &mut [f32], scale: f32, log_sum: f32, seen: Range<usize>) {
     let (scale, shift) = (s.splat(scale), s.splat(-log_sum));
-    let whole = visible.next_multiple_of(S::LANES);
-    for x in x[..whole].chunks_exact_mut(S::LANES) {
+    let begin = seen.start / S::LANES * S::LANES;
+    let whole = begin..seen.end.next_multiple_of(S::LANES);
+    for x in x[whole].chunks_exact_mut(S::LANES) {
         s.store(exp(s, s.fma(s.load(x), scale, shift)), x);
     }
-    x[visible..].fill(0.0);
+    x[..seen.start].fill(0.0);
+    x[seen.end..].fill(0.0);
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! Biases of attention's scores by the distance of key and query.
 
-use tfm_core::fused::RelativeBias;
+use tfm_core::fused::{KeyRows, RelativeBias};
 
-use super::attention::KeyRows;
+use super::attention::most_keys;
 use super::simd::Simd;
 
 /// The biases of all distances that a call has, laid out so that those of a query's scores lie side by side.
@@ -25,14 +25,16 @@ impl DistanceBias {
         table: &[f32],
         heads: usize,
         [queries, key_rows]: [usize; 2],
-        rows: KeyRows<'_>,
+        (rows, causal): (KeyRows<&[i32]>, bool),
     ) -> DistanceBias {
         assert_eq!(table.len(), bias.buckets * heads);
-        let (keys, after) = rows.most_keys();
+        let (keys, after) = most_keys(rows, causal);
         // What is said may be more than there is, which the kernels refuse.
         let (keys, after) = match rows {
-            KeyRows::Ragged { .. } => (keys.min(key_rows), after.min(queries)),
-            KeyRows::Table { width, .. } => (keys.min(width), after),
+            KeyRows::Ranges { .. } => (keys.min(key_rows), after.min(queries)),
+            KeyRows::Table { row_table, lengths } => {
+                (keys.min(row_table.len() / lengths.len().max(1)), after)
+            }
         };
         let first = 1 - keys.max(1) as isize;
         let distances = first..=after as isize;

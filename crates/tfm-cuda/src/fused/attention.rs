@@ -5,7 +5,9 @@ use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::{Call, Grid};
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::{Attention, AttentionGradient};
+use tfm_core::fused::{
+    Attention, AttentionGradient, AttentionGradientOperands, AttentionOperands, KeyRows,
+};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape as Extents};
 
@@ -20,6 +22,9 @@ const MOST_SHARED: usize = 99 << 10;
 /// Elements of 16 bytes: what one copy moves.
 const CHUNK: usize = 8;
 
+/// The operands of a call.
+type Operands<'a> = AttentionOperands<View<'a, Buffer>>;
+
 /// The shape of a call.
 #[derive(Debug, Clone, Copy)]
 struct Shape {
@@ -33,9 +38,16 @@ struct Shape {
     distances: usize,
 }
 
+/// Whether the op has no attributes but those that all kernels take.
+pub(super) fn is_plain(op: &Attention) -> bool {
+    let dropout_of_sums = op.dropout.is_none() || op.gives_sums();
+    let plain = op.soft_cap.is_none() && op.keys.window.is_none() && op.more_keys.is_none();
+    plain && dropout_of_sums
+}
+
 /// Whether there is a kernel for heads of this size, and for the biases.
 pub(super) fn supports(op: &Attention, size: usize) -> bool {
-    (1..=LARGEST).contains(&size) && op.bias.is_none_or(|bias| Buckets::of(bias).is_some())
+    (1..=LARGEST).contains(&size) && op.keys.bias.is_none_or(|bias| Buckets::of(bias).is_some())
 }
 
 /// Whether there are kernels for the gradient: where heads are large and biases reach far, the plain ones have not the memory.
@@ -46,16 +58,17 @@ pub(super) fn supports_gradient(op: &Attention, size: usize) -> bool {
 }
 
 fn distances(op: &Attention) -> usize {
-    op.bias.and_then(Buckets::of).map_or(0, |buckets| buckets.distances())
+    op.keys.bias.and_then(Buckets::of).map_or(0, |buckets| buckets.distances())
 }
 
 impl Shape {
-    fn of(inputs: &[View<'_, Buffer>], op: &Attention) -> Shape {
-        let query = inputs[0].layout.shape();
+    fn of(operands: &Operands<'_>, op: &Attention) -> Shape {
+        let query = operands.query.layout.shape();
+        let [_, key_ranges] = ranges(operands);
         Shape {
             queries: query[0],
-            rows: inputs[1].layout.shape()[0],
-            sequences: inputs[4].layout.shape()[0],
+            rows: operands.keys.key.layout.shape()[0],
+            sequences: key_ranges.layout.shape()[0],
             heads: query[1],
             size: query[2],
             dropout: op.dropout.is_some(),
@@ -72,6 +85,14 @@ impl Shape {
     }
 }
 
+/// Offsets of the queries and ranges of the keys.
+fn ranges<'a>(operands: &Operands<'a>) -> [View<'a, Buffer>; 2] {
+    match operands.keys.rows {
+        KeyRows::Ranges { query_offsets, key_ranges } => [query_offsets, key_ranges],
+        KeyRows::Table { .. } => unreachable!("another file has the kernels for tables"),
+    }
+}
+
 /// Which kernels compute a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kernels {
@@ -83,7 +104,7 @@ enum Kernels {
 /// Bytes of shared memory and sizes as `attention_forward.cuh`, `attention_gradient.cuh` and `attention_plain.cuh` have them.
 impl Kernels {
     /// Tiles need half precision, 16-byte aligned rows, and scores that grow with the products.
-    fn of(op: &Attention, operands: &[&View<'_, Buffer>], results: &[&Layout]) -> Kernels {
+    fn of(op: &Attention, operands: &[View<'_, Buffer>], results: &[&Layout]) -> Kernels {
         let [view, ..] = operands else { return Kernels::Plain };
         let size = view.layout.shape()[2];
         let half = matches!(view.dtype, DType::F16 | DType::BF16);
@@ -93,7 +114,7 @@ impl Kernels {
                 && outer.filter(|(n, _)| **n > 1).all(|(_, stride)| stride.is_multiple_of(CHUNK))
         };
         let all = operands.iter().map(|view| view.layout).chain(results.iter().copied());
-        let padded = if op.bias.is_some() { &PADDED_BIASED[..] } else { &PADDED[..] };
+        let padded = if op.keys.bias.is_some() { &PADDED_BIASED[..] } else { &PADDED[..] };
         match padded.iter().copied().find(|padded| size <= *padded) {
             Some(padded)
                 if half
@@ -186,39 +207,34 @@ impl Kernels {
 }
 
 /// The arguments that all kernels begin with: `ATTENTION_ARGUMENTS`.
-fn operands<'a>(
+fn arguments<'a>(
     mut call: Call<'a>,
     op: &Attention,
     shape: &Shape,
-    inputs: &[View<'_, Buffer>],
-    random: Option<&View<'_, Buffer>>,
+    operands: &Operands<'_>,
 ) -> Call<'a> {
-    for view in &inputs[..3] {
+    for view in [operands.query, operands.keys.key, operands.keys.value] {
         let strides = view.layout.strides();
-        call = call.source(view).stride(strides[0]).stride(strides[1]);
+        call = call.source(&view).stride(strides[0]).stride(strides[1]);
     }
-    let call = call.source(&inputs[3]).source(&inputs[4]);
+    let [query_offsets, key_ranges] = ranges(operands);
+    let call = call.source(&query_offsets).source(&key_ranges);
     let call = call.count(shape.sequences).count(shape.queries).count(shape.rows).count(shape.size);
-    let call = call.signed(i32::from(op.causal)).float(op.scale);
-    match (op.dropout, random) {
+    let call = call.signed(i32::from(op.keys.causal)).float(op.scale);
+    match (op.dropout, operands.random_key) {
         (Some(mask), Some(key)) => {
             // A number is k/2^24: it is below the rate where k is below this.
             let threshold = (f64::from(mask.rate) * f64::from(1 << 24)).ceil();
-            call.source(key).bits(mask.stream).bits(threshold as u32).float(mask.scale())
+            call.source(&key).bits(mask.stream).bits(threshold as u32).float(mask.scale())
         }
         _ => call.nothing().bits(0).bits(0).float(1.0),
     }
 }
 
 /// The arguments of biases, if there are any.
-fn with_biases<'a>(
-    call: Call<'a>,
-    op: &Attention,
-    inputs: &[View<'_, Buffer>],
-    fixed: usize,
-) -> Call<'a> {
-    match op.optional(fixed)[1].zip(op.bias.and_then(Buckets::of)) {
-        Some((place, buckets)) => call.source(&inputs[place]).buckets(buckets),
+fn with_biases<'a>(call: Call<'a>, op: &Attention, operands: &Operands<'_>) -> Call<'a> {
+    match operands.keys.bias.zip(op.keys.bias.and_then(Buckets::of)) {
+        Some((bias, buckets)) => call.source(&bias).buckets(buckets),
         None => call,
     }
 }
@@ -229,43 +245,45 @@ pub(super) fn run(
     inputs: &[View<'_, Buffer>],
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
-    let shape = Shape::of(inputs, op);
-    let views: Vec<_> = inputs[..3].iter().collect();
+    let operands = op.operands(inputs);
+    let shape = Shape::of(&operands, op);
+    let views = [operands.query, operands.keys.key, operands.keys.value];
     let kernels = Kernels::of(op, &views, &[outputs[0].layout]);
-    let random = op.optional(5)[0].map(|place| &inputs[place]);
-    let call = kernels.call(cuda, "", inputs[0].dtype, op.bias.is_some());
-    let call = operands(call, op, &shape, inputs, random);
-    let [context, sums] = outputs else { unreachable!("attention has two results") };
+    let call = kernels.call(cuda, "", operands.query.dtype, op.keys.bias.is_some());
+    let call = arguments(call, op, &shape, &operands);
+    let [context, sums] = outputs else { unreachable!("attention in ranges has two results") };
     let blocks = shape.query_blocks(kernels.tile());
     let grid = kernels.grid(&shape, blocks, kernels.forward_shared(&shape));
-    with_biases(call.target(context).target(sums), op, inputs, 5).launch(grid)
+    with_biases(call.target(context).target(sums), op, &operands).launch(grid)
 }
 
 pub(super) fn gradient(
     cuda: &CudaBackend,
-    AttentionGradient(op): &AttentionGradient,
+    gradient: &AttentionGradient,
     inputs: &[View<'_, Buffer>],
     outputs: &mut [ViewMut<'_, Buffer>],
 ) -> Outcome {
-    let shape = Shape::of(inputs, op);
-    let dtype = inputs[0].dtype;
+    let AttentionGradientOperands { forward, context, log_sum_exp, d_context } =
+        gradient.operands(inputs);
+    let op = &gradient.0;
+    let shape = Shape::of(&forward, op);
+    let dtype = forward.query.dtype;
     // log Σ exp and rowsum(dO∘O) of each query, by heads.
     let pairs = shape.queries * shape.heads;
     let mut memory = cuda.scratch(DType::F32, 2 * pairs)?;
     let call = cuda.call("attention_plain", typed("attention_rows", dtype));
-    let call = call.source(&inputs[5]).source(&inputs[6]).source(&inputs[7]);
+    let call = call.source(&context).source(&log_sum_exp).source(&d_context);
     let call = call.count(shape.queries).count(shape.heads).count(shape.size);
     let grid = Grid { blocks: [pairs.div_ceil(8), 1, 1], threads: 256, shared: 0 };
     call.scratch(&mut memory, 2 * pairs).count(pairs).launch(grid)?;
 
-    let views: Vec<_> = inputs[..3].iter().chain([&inputs[7]]).collect();
+    let views = [forward.query, forward.keys.key, forward.keys.value, d_context];
     let results: Vec<_> = outputs[..3].iter().map(|output| output.layout).collect();
     let kernels = Kernels::of(op, &views, &results);
-    let random = op.optional(8)[0].map(|place| &inputs[place]);
     let mut begin = |what| {
-        let call = kernels.call(cuda, what, dtype, op.bias.is_some());
-        let call = operands(call, op, &shape, inputs, random);
-        call.source(&inputs[7]).scratch(&mut memory, 2 * pairs)
+        let call = kernels.call(cuda, what, dtype, op.keys.bias.is_some());
+        let call = arguments(call, op, &shape, &forward);
+        call.source(&d_context).scratch(&mut memory, 2 * pairs)
     };
     let (size, dropout, distances) = (shape.size, shape.dropout, shape.distances);
     let (of_operands, of_bias) = outputs.split_at_mut(3);
@@ -274,7 +292,7 @@ pub(super) fn gradient(
     let shared = kernels.query_gradient_shared(size, dropout, distances);
     let blocks = shape.query_blocks(kernels.tile());
     let grid = kernels.grid(&shape, blocks, shared);
-    let call = with_biases(begin("_query_gradient").target(d_query), op, inputs, 8);
+    let call = with_biases(begin("_query_gradient").target(d_query), op, &forward);
     match of_bias {
         [d_bias] => {
             let width = shape.heads * distances;
@@ -293,7 +311,7 @@ pub(super) fn gradient(
         grid.blocks[2] = 2;
     }
     let call = begin("_key_gradient").target(d_key).target(d_value);
-    with_biases(call, op, inputs, 8).launch(grid)
+    with_biases(call, op, &forward).launch(grid)
 }
 
 /// The gradient of biases, from the blocks' sums of the gradients of scores by distance.
@@ -304,7 +322,9 @@ fn bias_gradient(
     heads: usize,
     d_bias: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
-    let Some(buckets) = op.bias.and_then(Buckets::of) else { unreachable!("it has a gradient") };
+    let Some(buckets) = op.keys.bias.and_then(Buckets::of) else {
+        unreachable!("it has a gradient")
+    };
     let width = heads * buckets.distances();
     let mut all = cuda.scratch(DType::F32, width)?;
     let layout = Layout::contiguous(&Extents::from([1, width]));

@@ -19,7 +19,7 @@ use crate::buffer::Buffer;
 use crate::quantized;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::{
-    ActivateGradientOperands, CrossEntropyOperands, EmbeddingOperands, Fused,
+    ActivateGradientOperands, CrossEntropyOperands, EmbeddingOperands, Fused, KeyLookup,
     LayerNormGradientOperands, LayerNormOperands, LinearOperands, List, Precision,
     RmsNormGradientOperands, RmsNormOperands, SoftmaxOperands, TopLogProbabilitiesOperands,
     TopLogitsOperands, TopOfLinearOperands,
@@ -63,7 +63,7 @@ fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
             let residual = op.residual.then_some(Rows);
             LinearOperands { x: Rows, weight: Any, bias, residual }.list()
         }
-        Fused::Attention(_) | Fused::RowTableAttention(_) | Fused::AttentionGradient(_) => {
+        Fused::Attention(_) | Fused::AttentionGradient(_) => {
             (0..operands).map(|operand| if operand < 3 { Heads } else { Contiguous }).collect()
         }
         Fused::LayerNorm(_) => {
@@ -118,13 +118,19 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
         | Fused::RmsNorm(_)
         | Fused::RmsNormGradient(_) => width <= norm::LONGEST,
         Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
-        Fused::RowTableAttention(op) => {
-            of_one_type(&signature.inputs[..3]) && row_table_attention::supports(op, width)
-        }
         Fused::Attention(op) => {
-            of_one_type(&signature.inputs[..3]) && attention::supports(op, width)
+            of_one_shape(&signature.inputs[..3])
+                && attention::is_plain(op)
+                && match op.keys.lookup {
+                    KeyLookup::Ranges => attention::supports(op, width),
+                    KeyLookup::Table => row_table_attention::supports(op, width),
+                }
         }
-        Fused::AttentionGradient(op) => attention::supports_gradient(&op.0, width),
+        Fused::AttentionGradient(op) => {
+            of_one_shape(&signature.inputs[..3])
+                && attention::is_plain(&op.0)
+                && attention::supports_gradient(&op.0, width)
+        }
         _ => true,
     };
     all_fit && sizes_fit
@@ -141,9 +147,10 @@ fn weight_fits(precision: Precision, (dtype, weight): &(DType, Layout)) -> bool 
     }
 }
 
-/// Whether query, keys and values have one type.
-fn of_one_type(operands: &[(DType, Layout)]) -> bool {
-    operands.iter().all(|(dtype, _)| *dtype == operands[0].0)
+/// Whether query, keys and values have one type, and as many heads.
+fn of_one_shape(operands: &[(DType, Layout)]) -> bool {
+    let (dtype, query) = &operands[0];
+    operands.iter().all(|(of, layout)| of == dtype && layout.shape()[1] == query.shape()[1])
 }
 
 /// How a static operand of an op that [`supports`] accepts is stored. An embedding's table is often also the weight of the last
@@ -167,7 +174,6 @@ pub(crate) fn run(
     match op {
         Fused::Embedding(op) => embedding::run(cuda, op, inputs, &mut outputs[0]),
         Fused::Linear(op) => linear::run(cuda, op, op.operands(inputs), &mut outputs[0]),
-        Fused::RowTableAttention(op) => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
         Fused::LayerNorm(op) => {
             let LayerNormOperands { x, weight, bias } = op.operands(inputs);
             norm::run(cuda, "layer_norm", op.epsilon, x, &[weight, bias], &mut outputs[0])
@@ -218,7 +224,10 @@ pub(crate) fn run(
             optimizer::sum_of_squares(cuda, &op.operands(inputs).x, &mut outputs[0])
         }
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
-        Fused::Attention(op) => attention::run(cuda, op, inputs, outputs),
+        Fused::Attention(op) => match op.keys.lookup {
+            KeyLookup::Ranges => attention::run(cuda, op, inputs, outputs),
+            KeyLookup::Table => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),
+        },
         Fused::AttentionGradient(op) => attention::gradient(cuda, op, inputs, outputs),
     }
 }

@@ -6,7 +6,7 @@ use crate::buffer::Buffer;
 use crate::launch::{Call, Grid};
 use tfm_core::DType;
 use tfm_core::backend::{Outcome, View, ViewMut};
-use tfm_core::fused::RowTableAttention;
+use tfm_core::fused::{Attention, AttentionOperands, KeyOperands, KeyRows};
 
 /// Keys of a block; `CHUNK` of the kernels.
 const CHUNK: usize = 64;
@@ -16,46 +16,50 @@ const WARPS: usize = 4;
 const SIZES: [usize; 3] = [64, 128, 256];
 
 /// Whether there is a kernel for heads of this size, and for the biases.
-pub(super) fn supports(op: &RowTableAttention, d_head: usize) -> bool {
-    d_head <= SIZES[SIZES.len() - 1] && op.bias.is_none_or(|bias| Buckets::of(bias).is_some())
+pub(super) fn supports(op: &Attention, d_head: usize) -> bool {
+    d_head <= SIZES[SIZES.len() - 1] && op.keys.bias.is_none_or(|bias| Buckets::of(bias).is_some())
 }
 
 pub(super) fn run(
     cuda: &CudaBackend,
-    op: &RowTableAttention,
+    op: &Attention,
     inputs: &[View<'_, Buffer>],
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
     let (shape, dtype) = (out.layout.shape().clone(), out.dtype);
     let (n, heads, d_head) = (shape[0], shape[1], shape[2]);
-    let [key, value, table, lengths] = [1, 2, 3, 4].map(|i| &inputs[i]);
+    let AttentionOperands { query, keys: KeyOperands { key, value, rows, bias }, .. } =
+        op.operands(inputs);
+    let KeyRows::Table { row_table: table, lengths } = rows else {
+        unreachable!("another file has the kernels for ranges")
+    };
     let (rows, width) = (key.layout.shape()[0], table.layout.shape()[1]);
     if shape.elements() == 0 {
         return Ok(());
     }
     let chunks = width.div_ceil(CHUNK).max(1);
-    let size = if inputs[..3].iter().all(loads_by_16_bytes) {
+    let size = if [query, key, value].iter().all(loads_by_16_bytes) {
         let size = SIZES.into_iter().find(|size| d_head <= *size);
         size.expect("`supports` has seen to it").to_string()
     } else {
         "any".into()
     };
-    let buckets = op.bias.and_then(Buckets::of);
+    let buckets = op.keys.bias.and_then(Buckets::of);
     let module = match buckets {
         Some(_) => "row_table_attention_biased",
         None => "row_table_attention",
     };
     let call = cuda.call(module, format!("{}_{size}", typed(module, dtype)));
-    let call = [&inputs[0], key, value].into_iter().fold(call, heads_of).count(rows);
-    let call = call.source(table).count(width).source(lengths);
+    let call = [query, key, value].iter().fold(call, heads_of).count(rows);
+    let call = call.source(&table).count(width).source(&lengths);
     let call = call.count(d_head).float(op.scale);
     let grid = Grid {
         blocks: [n, heads, chunks],
         threads: 32 * WARPS as u32,
         shared: 4 * (WARPS * (d_head + 2) + if buckets.is_some() { CHUNK } else { 0 }) as u32,
     };
-    let with_bias = |call: Call<'_>| match buckets {
-        Some(buckets) => call.source(&inputs[5]).buckets(buckets).launch(grid),
+    let with_bias = |call: Call<'_>| match bias.zip(buckets) {
+        Some((bias, buckets)) => call.source(&bias).buckets(buckets).launch(grid),
         None => call.launch(grid),
     };
     if chunks == 1 {
@@ -65,7 +69,7 @@ pub(super) fn run(
     let mut partial = cuda.scratch(DType::F32, elements)?;
     with_bias(call.nothing().scratch(&mut partial, elements))?;
     let merge = cuda.call("row_table_attention", typed("merge_chunks", dtype));
-    let merge = merge.scratch(&mut partial, elements).source(lengths).count(width);
+    let merge = merge.scratch(&mut partial, elements).source(&lengths).count(width);
     merge.count(heads).count(d_head).count(chunks).target(out).each(shape.elements())
 }
 

@@ -3,7 +3,7 @@
 use super::Network;
 use crate::config::{Heads, Position, RelativePositions};
 use crate::roles::{Role, Side};
-use tfm_core::fused::{Attention, RelativeBias};
+use tfm_core::fused::{Attention, AttentionOperands, KeyRows, KeySet, RelativeBias};
 use tfm_core::{DType, Graph, Value};
 
 /// Which queries and keys belong together: the ragged batch that attention sees.
@@ -23,6 +23,12 @@ impl Sequences {
             query_offsets: graph.indices(&format!("{name}_offsets"), queries + 1, [n + 1]),
             key_ranges: graph.indices(&format!("{name}_ranges"), keys + 1, [n, 2]),
         }
+    }
+
+    /// The rows of keys that each query sees.
+    pub(crate) fn rows(self) -> KeyRows<Value> {
+        let Sequences { query_offsets, key_ranges } = self;
+        KeyRows::Ranges { query_offsets, key_ranges }
     }
 }
 
@@ -49,29 +55,33 @@ impl Network<'_> {
         self.graph.reshape(projected, [rows, heads.count, heads.size])
     }
 
-    /// Attention of the sequences of `x` to those of `memory`; to themselves where both are the
-    /// same. The scores are biased by distance where there is a `bias`.
+    /// The projections of x that queries attend to: keys and values, `[t, heads, d_head]` each.
+    pub(crate) fn keys_and_values(&mut self, heads: &Heads, x: Value) -> [Value; 2] {
+        ["key", "value"].map(|name| self.project(heads, x, name))
+    }
+
+    /// `Attention(Q, K, V) = softmax(scale·Q·Kᵀ + B)·V` of the heads of x to the keys and values that
+    /// `kept` gives, of which each query sees `rows`; where it is causal, none after its own
+    /// position. B is the `bias` by distance, where there is one.
     pub(crate) fn attend(
         &mut self,
         heads: &Heads,
         x: Value,
-        memory: Value,
         causal: bool,
         bias: Option<(RelativeBias, Value)>,
-        sequences: Sequences,
+        rows: KeyRows<Value>,
+        kept: impl FnOnce(&mut Self) -> [Value; 2],
     ) -> Value {
         self.multi_head(heads, x, |net, query| {
-            let key = net.project(heads, memory, "key");
-            let value = net.project(heads, memory, "value");
-            let Sequences { query_offsets, key_ranges } = sequences;
+            let mut operands = AttentionOperands::new(query, kept(net), rows);
+            operands.keys.bias = bias.map(|(_, biases)| biases);
             let dropped = net.mask(|rates| rates.attention);
+            operands.random_key = dropped.map(|(_, key)| key);
             let dropout = dropped.map(|(mask, _)| mask);
-            let relative = bias.map(|(op, _)| op);
-            let op = Attention { scale: heads.scale, causal, dropout, bias: relative };
-            let mut inputs = vec![query, key, value, query_offsets, key_ranges];
-            inputs.extend(dropped.map(|(_, key)| key));
-            inputs.extend(bias.map(|(_, biases)| biases));
-            net.graph.fused(op, &inputs)
+            let bias = bias.map(|(relative, _)| relative);
+            let keys = KeySet { lookup: rows.lookup(), causal, bias, ..KeySet::default() };
+            let op = Attention { scale: heads.scale, dropout, keys, ..Attention::default() };
+            net.graph.attention(op, operands)
         })
     }
 

@@ -6,8 +6,8 @@ use super::{Network, Sequences};
 use crate::config::{Heads, OutputBias, Stack};
 use crate::roles::{Side, TARGET_EMBEDDING};
 use tfm_core::fused::{
-    Attention, Precision, RowTableAttention, TopLogits, TopLogitsOperands, TopOfLinear,
-    TopOfLinearOperands, TopOfShortlist, TopOfShortlistOperands, Values,
+    KeyRows, Precision, TopLogits, TopLogitsOperands, TopOfLinear, TopOfLinearOperands,
+    TopOfShortlist, TopOfShortlistOperands, Values,
 };
 use tfm_core::{DType, Value};
 
@@ -162,40 +162,30 @@ impl Network<'_> {
     fn masked_attention(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
         let heads = &self.config.decoder.attention;
         let bias = self.relative_bias(Side::Decoder);
-        match keys {
-            DecoderKeys::Whole { targets, .. } => self.attend(heads, x, x, true, bias, targets),
-            DecoderKeys::Step { pools, new_rows, row_table, lengths, .. } => {
-                let op = RowTableAttention { scale: heads.scale, bias: bias.map(|(op, _)| op) };
-                self.multi_head(heads, x, |net, query| {
-                    let key = net.project(heads, x, "key");
-                    let value = net.project(heads, x, "value");
-                    let [key_pool, value_pool] = net.pool("self", heads, layer, pools.own);
-                    let key_pool = net.keep(key_pool, key, new_rows);
-                    let value_pool = net.keep(value_pool, value, new_rows);
-                    let mut inputs = vec![query, key_pool, value_pool, row_table, lengths];
-                    inputs.extend(bias.map(|(_, biases)| biases));
-                    net.graph.fused(op, &inputs)
-                })
+        let rows = match keys {
+            DecoderKeys::Whole { targets, .. } => targets.rows(),
+            DecoderKeys::Step { row_table, lengths, .. } => KeyRows::Table { row_table, lengths },
+        };
+        self.attend(heads, x, true, bias, rows, |net| {
+            let new = net.keys_and_values(heads, x);
+            match keys {
+                DecoderKeys::Whole { .. } => new,
+                DecoderKeys::Step { pools, new_rows, .. } => {
+                    let pools = net.pool("self", heads, layer, pools.own);
+                    net.keep(pools, new, new_rows)
+                }
             }
-        }
+        })
     }
 
     /// Attention to the encoder's output.
     fn cross_attention(&mut self, x: Value, layer: usize, keys: DecoderKeys) -> Value {
         let heads = &self.config.cross_attention;
-        match keys {
-            DecoderKeys::Whole { memory, cross, .. } => {
-                self.attend(heads, x, memory, false, None, cross)
-            }
-            DecoderKeys::Step { pools, cross, .. } => {
-                let op = Attention { scale: heads.scale, causal: false, ..Attention::default() };
-                self.multi_head(heads, x, |net, query| {
-                    let [key, value] = net.pool("cross", heads, layer, pools.cross);
-                    net.graph
-                        .attention(op, [query, key, value, cross.query_offsets, cross.key_ranges])
-                })
-            }
-        }
+        let (DecoderKeys::Whole { cross, .. } | DecoderKeys::Step { cross, .. }) = keys;
+        self.attend(heads, x, false, None, cross.rows(), |net| match keys {
+            DecoderKeys::Whole { memory, .. } => net.keys_and_values(heads, memory),
+            DecoderKeys::Step { pools, .. } => net.pool("cross", heads, layer, pools.cross),
+        })
     }
 
     /// Projects the encoder's output to every decoder layer's cross-attention keys and values and
@@ -206,20 +196,20 @@ impl Network<'_> {
         self.scoped("decoder", |net| {
             for layer in 0..config.decoder.layers {
                 net.scoped(&format!("layers.{layer}.cross_attention"), |net| {
-                    let projections = ["key", "value"].map(|name| net.project(heads, memory, name));
+                    let new = net.keys_and_values(heads, memory);
                     let pools = net.pool("cross", heads, layer, rows);
-                    for (pool, projection) in pools.into_iter().zip(projections) {
-                        net.keep(pool, projection, ids);
-                    }
+                    net.keep(pools, new, ids);
                 });
             }
         });
     }
 
-    /// Writes keys or values to the rows `ids` of a pool, in its type.
-    fn keep(&mut self, pool: Value, projection: Value, ids: Value) -> Value {
-        let projection = self.graph.cast(projection, self.graph.dtype(pool));
-        self.graph.write_rows(pool, projection, ids)
+    /// Writes keys and values to the rows `ids` of their pools, in the pools' type; the pools after it.
+    fn keep(&mut self, pools: [Value; 2], new: [Value; 2], ids: Value) -> [Value; 2] {
+        [0, 1].map(|i| {
+            let new = self.graph.cast(new[i], self.graph.dtype(pools[i]));
+            self.graph.write_rows(pools[i], new, ids)
+        })
     }
 
     /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.

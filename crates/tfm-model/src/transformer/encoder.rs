@@ -27,7 +27,9 @@ impl Network<'_> {
         let Stack { attention, feed_forward, norm, .. } = &self.config.encoder;
         let x = self.residual(norm, x, "self_attention", |net, x| {
             let bias = net.relative_bias(Side::Encoder);
-            net.attend(attention, x, x, false, bias, sequences)
+            net.attend(attention, x, false, bias, sequences.rows(), |net| {
+                net.keys_and_values(attention, x)
+            })
         });
         self.residual(norm, x, "feed_forward", |net, x| net.feed_forward(feed_forward, x))
     }

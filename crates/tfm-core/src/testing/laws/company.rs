@@ -5,15 +5,19 @@ use super::harness::Check;
 use super::single_ops::{compare, same_bits};
 use super::{Config, Failure, Report};
 use crate::fused::{
-    Activation, Attention, Embedding, EmbeddingOperands, Linear, LinearOperands, Precision,
-    RowTableAttention, TopOfShortlist,
+    Activation, Attention, AttentionOperands, Embedding, EmbeddingOperands, KeyOperands, KeyRows,
+    KeySet, Linear, LinearOperands, Precision, TopOfShortlist,
 };
 use crate::testing::recipe::pick;
-use crate::testing::recipes::{Lists, Ragged, bias_table, heads, list, relative_bias, row_tables};
+use crate::testing::recipes::{
+    Heads, KeySource, Lists, Ragged, RowLists, bias_table, heads, key_set, list, row_tables,
+    soft_cap,
+};
 use crate::testing::{Builder, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Layout, Shape, Tensor, Value};
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::BoxedStrategy;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -101,19 +105,21 @@ pub(super) fn law(subject: &dyn Subject, config: &Config) -> Result<Report, Fail
     let rows = check("rows").run(120, &row_batches(subject.dtypes()), |batch: &Batch| {
         batch.check(subject, |row| row..row + 1)
     })?;
-    let ragged =
-        check("Attention").run(60, &ragged_batches(subject.dtypes()), |(batch, ragged)| {
-            let offsets = ragged.offsets();
-            batch.check(subject, |s| offsets[s] as usize..offsets[s + 1] as usize)
-        })?;
-    let tables = table_batches(subject.dtypes());
-    let tables = check("RowTableAttention")
-        .run(60, &tables, |batch: &Batch| batch.check(subject, |row| row..row + 1))?;
+    let attention = |name, sources: BoxedStrategy<Attended>| {
+        let batches = attention_batches(subject.dtypes(), sources);
+        check(name).run(60, &batches, |(batch, offsets): &(Batch, Vec<usize>)| {
+            batch.check(subject, |s| offsets[s]..offsets[s + 1])
+        })
+    };
+    let [ranges, tables, two_sets] = attended();
+    let ranges = attention("Attention", ranges)?;
+    let tables = attention("Attention, tables", tables)?;
+    let two_sets = attention("Attention, two sets", two_sets)?;
     let lists =
         check("TopOfShortlist").run(60, &list_batches(subject.dtypes()), |batch: &Batch| {
             batch.check(subject, |row| row..row + 1)
         })?;
-    Ok(rows.and(ragged).and(tables).and(lists))
+    Ok(rows.and(ranges).and(tables).and(two_sets).and(lists))
 }
 
 /// What is computed of each row.
@@ -209,73 +215,112 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
     results.into_iter().for_each(|result| b.graph.output(result));
 }
 
-fn ragged_batches(dtypes: &[DType]) -> impl Strategy<Value = (Batch, Ragged)> {
-    let ragged = Ragged::strategy(8, (0..=20usize).boxed(), (0..=30usize).boxed());
-    let how = (any::<bool>(), relative_bias(), 1..=3usize);
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), ragged, heads(), how).prop_map(
-        |(dtype, seed, ragged, (heads, d_head), (causal, bias, threads))| {
-            let scale = 1.0 / (d_head as f64).sqrt();
-            let op = Attention { scale, causal, bias, ..Attention::default() };
-            let batch = ragged.clone();
-            let build: Build = Arc::new(move |b, some| {
-                let offsets = batch.offsets();
-                let queries = offsets[some.start] as usize..offsets[some.end] as usize;
-                let query = some_rows(b, batch.query_rows(), &[heads, d_head], &queries, 1.0);
-                // One sequence comes with its own keys alone, several with all there are.
-                let (first, length) = match &batch.keys[some.clone()] {
-                    [(start, length)] => (*start, *length),
-                    _ => (0, batch.rows),
-                };
-                let rows = first..first + length;
-                let key = some_rows(b, batch.rows, &[heads, d_head], &rows, 1.0);
-                let value = some_rows(b, batch.rows, &[heads, d_head], &rows, 1.0);
-                let shifted = some.clone().map(|s| batch.keys[s]);
-                let ranges: Vec<i32> = shifted
-                    .flat_map(|(start, length)| [(start - first) as i32, length as i32])
-                    .collect();
-                let starts: Vec<i32> = offsets[some.start..=some.end]
-                    .iter()
-                    .map(|end| end - offsets[some.start])
-                    .collect();
-                let starts = b.integers([some.len() + 1], starts);
-                let ranges = b.integers([some.len(), 2], ranges);
-                let mut operands = vec![query, key, value, starts, ranges];
-                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
-                let y = b.graph.fused(op, &operands);
-                b.graph.output(y);
+/// Sequences that attend to one or two sets of keys.
+#[derive(Debug, Clone)]
+struct Attended {
+    /// The queries of each sequence.
+    queries: Vec<usize>,
+    sources: Vec<KeySource>,
+}
+
+/// Keys by ranges, by tables of single queries, and two sets of either kind.
+fn attended() -> [BoxedStrategy<Attended>; 3] {
+    let ragged = || Ragged::strategy(8, (0..=20usize).boxed(), (0..=30usize).boxed());
+    let ranges = ragged().prop_map(|ragged| Attended {
+        queries: ragged.queries.clone(),
+        sources: vec![KeySource::Ranges(ragged)],
+    });
+    let tables = proptest::collection::vec(0..=30usize, 1..=70).prop_map(|lengths| Attended {
+        queries: vec![1; lengths.len()],
+        sources: vec![KeySource::Table(RowLists { lengths, width: 30, pool: 60 })],
+    });
+    let two_sets = (ragged(), any::<[u64; 2]>().no_shrink()).prop_map(|(ragged, seeds)| {
+        let queries = ragged.queries.clone();
+        let ranges = KeySource::Ranges(ragged);
+        Attended { queries, sources: seeds.map(|seed| ranges.another(30, seed)).into() }
+    });
+    [ranges.boxed(), tables.boxed(), two_sets.boxed()]
+}
+
+/// Batches of sequences, and the first query of each and the end of the last.
+fn attention_batches(
+    dtypes: &[DType],
+    attended: BoxedStrategy<Attended>,
+) -> impl Strategy<Value = (Batch, Vec<usize>)> {
+    let how = (soft_cap(), [key_set(), key_set()], 1..=3usize);
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), attended, heads(), how).prop_map(
+        |(dtype, seed, attended, heads, (soft_cap, sets, threads))| {
+            let scale = 1.0 / (heads.size as f64).sqrt();
+            let Attended { queries, sources } = attended;
+            let sets = sets.into_iter().zip(&sources);
+            let mut sets = sets.map(|(set, from)| KeySet { lookup: from.lookup(), ..set });
+            let keys = sets.next().expect("there is a set of keys");
+            let op = Attention { scale, soft_cap, dropout: None, keys, more_keys: sets.next() };
+            let description = format!("{op:?} of {heads:?}, {queries:?}, {sources:?}");
+            let ends = queries.iter().scan(0, |end, queries| {
+                *end += queries;
+                Some(*end)
             });
-            let description = format!("{op:?} of {heads}×{d_head}, {ragged:?}");
-            let rows = ragged.queries.len();
-            (Batch { description, rows, threads, dtype, seed, build }, ragged)
+            let offsets: Vec<usize> = [0].into_iter().chain(ends).collect();
+            let build: Build = Arc::new({
+                let offsets = offsets.clone();
+                move |b, some| {
+                    let mine = offsets[some.start]..offsets[some.end];
+                    let all = offsets[offsets.len() - 1];
+                    let query = some_rows(b, all, &[heads.query, heads.size], &mine, 1.0);
+                    let sets = [Some(op.keys), op.more_keys].into_iter().flatten().zip(&sources);
+                    let mut sets =
+                        sets.map(|(set, from)| some_keys(b, from, &set, heads, &some, &mine));
+                    let keys = sets.next().expect("there is a set of keys");
+                    let more_keys = sets.next();
+                    let operands = AttentionOperands { query, keys, more_keys, random_key: None };
+                    let y = b.graph.attention(op, operands);
+                    b.graph.output(y);
+                }
+            });
+            (Batch { description, rows: queries.len(), threads, dtype, seed, build }, offsets)
         },
     )
 }
 
-fn table_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
-    let lengths = proptest::collection::vec(0..=30usize, 1..=70);
-    let how = (relative_bias(), 1..=3usize);
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), lengths, heads(), how).prop_map(
-        |(dtype, seed, lengths, (heads, d_head), (bias, threads))| {
-            let op = RowTableAttention { scale: 1.0 / (d_head as f64).sqrt(), bias };
-            let description = format!("{op:?} of {heads}×{d_head}, {lengths:?}");
-            let (rows, width, pool) = (lengths.len(), 30, 60);
-            let build: Build = Arc::new(move |b, some| {
-                let table = row_tables(&mut b.data, &lengths, width, pool);
-                let query = some_rows(b, rows, &[heads, d_head], &some, 1.0);
-                let key = some_rows(b, pool, &[heads, d_head], &(0..pool), 1.0);
-                let value = some_rows(b, pool, &[heads, d_head], &(0..pool), 1.0);
-                let part = table[some.start * width..some.end * width].to_vec();
-                let table = b.integers([some.len(), width], part);
-                let lengths = lengths[some.clone()].iter().map(|&length| length as i32).collect();
-                let lengths = b.integers([some.len()], lengths);
-                let mut operands = vec![query, key, value, table, lengths];
-                operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
-                let y = b.graph.fused(op, &operands);
-                b.graph.output(y);
-            });
-            Batch { description, rows, threads, dtype, seed, build }
-        },
-    )
+/// The keys of some sequences, which have the queries `mine`.
+fn some_keys(
+    b: &mut Builder,
+    source: &KeySource,
+    set: &KeySet,
+    heads: Heads,
+    some: &Range<usize>,
+    mine: &Range<usize>,
+) -> KeyOperands<Value> {
+    // One sequence comes with its own keys alone, several with all there are.
+    let (first, length) = match source {
+        KeySource::Ranges(ragged) if some.len() == 1 => ragged.keys[some.start],
+        _ => (0, source.rows()),
+    };
+    let rows = first..first + length;
+    let [key, value] =
+        [(); 2].map(|()| some_rows(b, source.rows(), &[heads.key, heads.size], &rows, 1.0));
+    let rows = match source {
+        KeySource::Ranges(ragged) => {
+            let offsets = ragged.offsets();
+            let starts = offsets[some.start..=some.end].iter().map(|end| end - offsets[some.start]);
+            let starts = starts.collect();
+            let keys = ragged.keys[some.clone()].iter();
+            let ranges = keys.flat_map(|(start, length)| [start - first, *length]);
+            let ranges = ranges.map(|number| number as i32).collect();
+            let query_offsets = b.integers([some.len() + 1], starts);
+            KeyRows::Ranges { query_offsets, key_ranges: b.integers([some.len(), 2], ranges) }
+        }
+        KeySource::Table(RowLists { lengths, width, pool }) => {
+            let table = row_tables(&mut b.data, lengths, *width, *pool);
+            let part = table[mine.start * width..mine.end * width].to_vec();
+            let row_table = b.integers([mine.len(), *width], part);
+            let lengths = lengths[mine.clone()].iter().map(|&length| length as i32).collect();
+            KeyRows::Table { row_table, lengths: b.integers([mine.len()], lengths) }
+        }
+    };
+    let bias = set.bias.map(|bias| bias_table(b, bias, heads.query));
+    KeyOperands { key, value, rows, bias }
 }
 
 /// Rows with a list each: neither the lists of the others nor the order of the columns matters.

@@ -3,8 +3,8 @@
 use super::harness::Check;
 use super::single_ops::{SLACK, same_bits};
 use super::{Config, Failure, Report};
-use crate::fused::{Attention, RelativeBias, RowTableAttention};
-use crate::testing::recipes::{heads, relative_bias};
+use crate::fused::{Attention, AttentionOperands, KeyLookup, KeyRows, KeySet};
+use crate::testing::recipes::{Heads, heads, key_set, soft_cap};
 use crate::testing::{Data, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{
     CompileOptions, DType, DeviceTensor, Graph, NoParameters, Session, Shape, Tensor, Value,
@@ -20,9 +20,10 @@ struct Decoding {
     dtype: DType,
     hypotheses: usize,
     steps: usize,
-    heads: usize,
-    d_head: usize,
-    bias: Option<RelativeBias>,
+    heads: Heads,
+    soft_cap: Option<f64>,
+    /// How a step sees its keys.
+    keys: KeySet,
     /// Whether hypotheses change places.
     reorders: bool,
     seed: u64,
@@ -30,16 +31,11 @@ struct Decoding {
 
 fn decodings(dtypes: &[DType], reorders: bool) -> impl Strategy<Value = Decoding> {
     let sizes = (1..=6usize, 1..=12usize);
-    (select(dtypes.to_vec()), sizes, heads(), relative_bias(), any::<u64>().no_shrink()).prop_map(
-        move |(dtype, (hypotheses, steps), (heads, d_head), bias, seed)| Decoding {
-            dtype,
-            hypotheses,
-            steps,
-            heads,
-            d_head,
-            bias,
-            reorders,
-            seed,
+    let how = (heads(), soft_cap(), key_set());
+    (select(dtypes.to_vec()), sizes, how, any::<u64>().no_shrink()).prop_map(
+        move |(dtype, (hypotheses, steps), (heads, soft_cap, set), seed)| {
+            let keys = KeySet { lookup: KeyLookup::Table, ..set };
+            Decoding { dtype, hypotheses, steps, heads, soft_cap, keys, reorders, seed }
         },
     )
 }
@@ -55,7 +51,7 @@ pub(super) fn cached(subject: &dyn Subject, config: &Config) -> Result<Report, F
         let problem = run.whole_sequences();
         let mut session = subject.poisoned_session(problem.parameters.clone(), 1);
         let full = problem.run(&mut session, &CompileOptions::default())?;
-        let row = decoding.heads * decoding.d_head;
+        let row = decoding.heads.query * decoding.heads.size;
         let steps: Vec<Vec<f64>> = contexts.iter().map(Tensor::to_f64).collect();
         let stacked: Vec<f64> = (0..decoding.hypotheses)
             .flat_map(|i| steps.iter().flat_map(move |step| &step[i * row..(i + 1) * row]))
@@ -105,7 +101,7 @@ impl<'a> Run<'a> {
     fn new(decoding: &'a Decoding, subject: &dyn Subject) -> Result<Self, String> {
         let session = subject.poisoned_session(Arc::new(NoParameters), 1);
         let pool = || {
-            let shape = [decoding.pool_rows(), decoding.heads, decoding.d_head];
+            let shape = [decoding.pool_rows(), decoding.heads.key, decoding.heads.size];
             session.allocate(decoding.dtype, shape).map_err(|error| error.to_string())
         };
         Ok(Run {
@@ -127,7 +123,7 @@ impl<'a> Run<'a> {
 
     /// Draws a token for each hypothesis, writes its key and value to the pool, and attends.
     fn step(&mut self) -> Result<Tensor, String> {
-        let Decoding { dtype, hypotheses, heads, d_head, .. } = *self.decoding;
+        let Decoding { dtype, hypotheses, heads, .. } = *self.decoding;
         if self.decoding.reorders {
             let parents: Vec<usize> =
                 (0..hypotheses).map(|_| self.data.below(hypotheses)).collect();
@@ -135,17 +131,18 @@ impl<'a> Run<'a> {
         }
         let free = self.free_rows();
         for (history, &row) in self.histories.iter_mut().zip(&free) {
-            let mut draw = || {
-                (0..heads * d_head)
+            let mut draw = |heads_of_row: usize| {
+                (0..heads_of_row * heads.size)
                     .map(|_| round(self.data.number(1.0), dtype))
                     .collect::<Vec<f64>>()
             };
-            history.push(Position { row, query: draw(), key: draw(), value: draw() });
+            let [query, key, value] = [heads.query, heads.key, heads.key].map(&mut draw);
+            history.push(Position { row, query, key, value });
         }
         let newest = || self.histories.iter().map(|history| &history[history.len() - 1]);
-        let shape: Shape = [hypotheses, heads, d_head].into();
-        let new = |part: fn(&Position) -> &Vec<f64>| {
+        let new = |heads_of_row: usize, part: fn(&Position) -> &Vec<f64>| {
             let values = newest().flat_map(part).copied();
+            let shape = Shape::from([hypotheses, heads_of_row, heads.size]);
             crate::reference::tensor_from_f64(values, dtype, &shape)
         };
         let rows: Vec<i32> = newest().map(|position| position.row).collect();
@@ -163,9 +160,9 @@ impl<'a> Run<'a> {
         let graph = self.decoding.step_graph(width, hypotheses);
         let program = self.session.compile(&graph, &CompileOptions::default());
         let inputs = [
-            ("query", new(|position| &position.query)),
-            ("key", new(|position| &position.key)),
-            ("value", new(|position| &position.value)),
+            ("query", new(heads.query, |position| &position.query)),
+            ("key", new(heads.key, |position| &position.key)),
+            ("value", new(heads.key, |position| &position.value)),
         ];
         let mut inputs: Vec<_> =
             inputs.iter().map(|(name, tensor)| (*name, tensor.as_slice())).collect();
@@ -183,19 +180,19 @@ impl<'a> Run<'a> {
 
     /// The newest step again, in a new session whose pool has each hypothesis' rows in order.
     fn recompute(&self, subject: &dyn Subject) -> Result<Tensor, String> {
-        let Decoding { dtype, hypotheses, heads, d_head, .. } = *self.decoding;
+        let Decoding { dtype, hypotheses, heads, .. } = *self.decoding;
         let length = self.histories[0].len();
         let pool = |part: fn(&Position) -> &Vec<f64>| {
             let values = self.histories.iter().flatten().flat_map(part).copied();
             crate::reference::tensor_from_f64(
                 values,
                 dtype,
-                &[hypotheses * length, heads, d_head].into(),
+                &[hypotheses * length, heads.key, heads.size].into(),
             )
         };
         let queries = self.histories.iter().flat_map(|history| &history[length - 1].query).copied();
-        let queries =
-            crate::reference::tensor_from_f64(queries, dtype, &[hypotheses, heads, d_head].into());
+        let shape = Shape::from([hypotheses, heads.query, heads.size]);
+        let queries = crate::reference::tensor_from_f64(queries, dtype, &shape);
         let inputs = HashMap::from([
             ("query", queries),
             ("keys", pool(|position| &position.key)),
@@ -206,7 +203,7 @@ impl<'a> Run<'a> {
             .map(|name| graph.input(name, dtype, inputs[name].shape().clone()));
         let table = graph.indices("table", hypotheses * length, [hypotheses, length]);
         let lengths = graph.indices("lengths", length + 1, [hypotheses]);
-        let context = self.decoding.attend(&mut graph, [query, keys, values, table, lengths]);
+        let context = self.decoding.attend(&mut graph, query, [keys, values], [table, lengths]);
         graph.output(context);
         let rows: Vec<i32> = (0..(hypotheses * length) as i32).collect();
         let lengths = vec![length as i32; hypotheses];
@@ -223,27 +220,29 @@ impl<'a> Run<'a> {
 
     /// Causal attention over all hypotheses' whole sequences.
     fn whole_sequences(&self) -> Problem {
-        let Decoding { dtype, hypotheses, heads, d_head, seed, .. } = *self.decoding;
+        let Decoding { dtype, hypotheses, heads, seed, .. } = *self.decoding;
         let length = self.histories[0].len();
-        let RowTableAttention { scale, bias } = self.decoding.op();
-        let op = Attention { scale, causal: true, bias, ..Attention::default() };
+        let step = self.decoding.op();
+        let keys = KeySet { lookup: KeyLookup::Ranges, causal: true, ..step.keys };
+        let op = Attention { keys, ..step };
         let biases = self.decoding.biases();
         let all = |part: fn(&Position) -> &Vec<f64>| -> Vec<f64> {
             self.histories.iter().flatten().flat_map(part).copied().collect()
         };
         let (queries, keys, values) = (all(|p| &p.query), all(|p| &p.key), all(|p| &p.value));
         let recipe = Recipe::new(String::new(), dtype, seed, move |b| {
-            let shape = [hypotheses * length, heads, d_head];
-            let [query, key, value] =
-                [&queries, &keys, &values].map(|values| b.values(shape, values.clone()));
+            let shape = |heads_of_row| [hypotheses * length, heads_of_row, heads.size];
+            let query = b.values(shape(heads.query), queries.clone());
+            let kept = [&keys, &values].map(|kept| b.values(shape(heads.key), kept.clone()));
             let starts = (0..=hypotheses).map(|i| (i * length) as i32).collect();
             let ranges =
                 (0..hypotheses).flat_map(|i| [(i * length) as i32, length as i32]).collect();
-            let starts = b.integers([hypotheses + 1], starts);
-            let ranges = b.integers([hypotheses, 2], ranges);
-            let mut operands = vec![query, key, value, starts, ranges];
-            operands.extend(biases.clone().map(|biases| b.tensor(biases)));
-            let context = b.graph.fused(op, &operands);
+            let query_offsets = b.integers([hypotheses + 1], starts);
+            let key_ranges = b.integers([hypotheses, 2], ranges);
+            let rows = KeyRows::Ranges { query_offsets, key_ranges };
+            let mut operands = AttentionOperands::new(query, kept, rows);
+            operands.keys.bias = biases.clone().map(|biases| b.tensor(biases));
+            let context = b.graph.attention(op, operands);
             b.graph.output(context);
         });
         recipe.problem(Disguise::None, Weights::Inputs)
@@ -265,38 +264,50 @@ impl Decoding {
         self.hypotheses * (self.steps + 1) + 1
     }
 
-    fn op(&self) -> RowTableAttention {
-        RowTableAttention { scale: 1.0 / (self.d_head as f64).sqrt(), bias: self.bias }
+    fn op(&self) -> Attention {
+        let scale = 1.0 / (self.heads.size as f64).sqrt();
+        let (soft_cap, keys) = (self.soft_cap, self.keys);
+        Attention { scale, soft_cap, keys, ..Attention::default() }
     }
 
     /// The table of biases, if there is one.
     fn biases(&self) -> Option<Tensor> {
-        let bias = self.bias?;
-        let shape = Shape::from([bias.buckets, self.heads]);
+        let bias = self.keys.bias?;
+        let shape = Shape::from([bias.buckets, self.heads.query]);
         Some(Data::new(self.seed).part(1).tensor(DType::F32, &shape, 2.0))
     }
 
     /// Attention of a step; its biases are an input.
-    fn attend(&self, graph: &mut Graph, operands: [Value; 5]) -> Value {
-        let mut operands = operands.to_vec();
-        let shape = |bias: RelativeBias| [bias.buckets, self.heads];
-        operands.extend(self.bias.map(|bias| graph.input("bias", DType::F32, shape(bias))));
-        graph.fused(self.op(), &operands)
+    fn attend(
+        &self,
+        graph: &mut Graph,
+        query: Value,
+        keys: [Value; 2],
+        [row_table, lengths]: [Value; 2],
+    ) -> Value {
+        let rows = KeyRows::Table { row_table, lengths };
+        let mut operands = AttentionOperands::new(query, keys, rows);
+        operands.keys.bias = self
+            .keys
+            .bias
+            .map(|bias| graph.input("bias", DType::F32, [bias.buckets, self.heads.query]));
+        graph.attention(self.op(), operands)
     }
 
     fn step_graph(&self, width: usize, hypotheses: usize) -> Graph {
-        let Decoding { dtype, heads, d_head, .. } = *self;
+        let Decoding { dtype, heads, .. } = *self;
         let mut graph = Graph::new();
-        let [query, key, value] = ["query", "key", "value"]
-            .map(|name| graph.input(name, dtype, [hypotheses, heads, d_head]));
+        let query = graph.input("query", dtype, [hypotheses, heads.query, heads.size]);
+        let [key, value] = ["key", "value"]
+            .map(|name| graph.input(name, dtype, [hypotheses, heads.key, heads.size]));
         let rows = graph.indices("rows", self.pool_rows(), [hypotheses]);
         let table = graph.indices("table", self.pool_rows(), [hypotheses, width]);
         let lengths = graph.indices("lengths", width + 1, [hypotheses]);
         let [keys, values] = ["keys", "values"]
-            .map(|name| graph.state(name, dtype, [self.pool_rows(), heads, d_head]));
+            .map(|name| graph.state(name, dtype, [self.pool_rows(), heads.key, heads.size]));
         let keys = graph.write_rows(keys, key, rows);
         let values = graph.write_rows(values, value, rows);
-        let context = self.attend(&mut graph, [query, keys, values, table, lengths]);
+        let context = self.attend(&mut graph, query, [keys, values], [table, lengths]);
         graph.output(context);
         graph
     }

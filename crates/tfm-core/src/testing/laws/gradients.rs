@@ -4,9 +4,9 @@ use super::differences::{check_gradients, float_inputs, sum_of_all};
 use super::harness::Check;
 use super::single_ops::{SLACK, run};
 use super::{Config, Failure, Report};
-use crate::fused::{Attention, Fused};
+use crate::fused::{Attention, AttentionOperands, Fused, KeyRows, KeySet};
 use crate::op::Op;
-use crate::testing::recipes::{self, Family, Range, heads};
+use crate::testing::recipes::{self, Family, Heads, Range, heads};
 use crate::testing::{Data, Disguise, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Shape, Value};
 use proptest::prelude::*;
@@ -109,11 +109,11 @@ pub(super) fn causality(subject: &dyn Subject, config: &Config) -> Result<Report
     let check = Check { law: 8, name: "causality", subject, config };
     let lengths = proptest::collection::vec(1..=12usize, 1..=3);
     let strategy = (lengths, heads(), 1..=2usize, any::<u64>().no_shrink(), 0..4u8);
-    check.run(60, &strategy, |(lengths, (heads, d_head), layers, seed, place)| {
+    check.run(60, &strategy, |(lengths, heads, layers, seed, place)| {
         let rows: usize = lengths.iter().sum();
         let row = rows * usize::from(*place) / 4;
-        let gradient = gradient_of_row(subject, lengths, (*heads, *d_head), *layers, *seed, row)?;
-        let d = heads * d_head;
+        let gradient = gradient_of_row(subject, lengths, *heads, *layers, *seed, row)?;
+        let d = heads.query * heads.size;
         let mut first = 0;
         for &length in lengths {
             for j in first..first + length {
@@ -136,12 +136,12 @@ pub(super) fn causality(subject: &dyn Subject, config: &Config) -> Result<Report
 fn gradient_of_row(
     subject: &dyn Subject,
     lengths: &[usize],
-    (heads, d_head): (usize, usize),
+    heads: Heads,
     layers: usize,
     seed: u64,
     row: usize,
 ) -> Result<Vec<f64>, String> {
-    let (rows, d): (usize, usize) = (lengths.iter().sum(), heads * d_head);
+    let (rows, d): (usize, usize) = (lengths.iter().sum(), heads.query * heads.size);
     let recipe = Recipe::new("a causal stack".into(), DType::F32, seed, {
         let lengths = lengths.to_vec();
         move |b| {
@@ -160,13 +160,16 @@ fn gradient_of_row(
             let mut x = input;
             for _ in 0..layers {
                 let scale = 1.0 / (d as f64).sqrt();
-                let [query, key, value] = [0, 1, 2].map(|_| {
-                    let weight = b.weight([d, d], scale);
+                let [query, key, value] = [heads.query, heads.key, heads.key].map(|heads_of_row| {
+                    let weight = b.weight([heads_of_row * heads.size, d], scale);
                     let y = b.graph.linear(x, weight, None);
-                    b.graph.reshape(y, [rows, heads, d_head])
+                    b.graph.reshape(y, [rows, heads_of_row, heads.size])
                 });
-                let op = Attention { scale, causal: true, ..Attention::default() };
-                let y = b.graph.attention(op, [query, key, value, offsets, ranges]);
+                let keys = KeySet { causal: true, ..KeySet::default() };
+                let op = Attention { scale, keys, ..Attention::default() };
+                let rows_of = KeyRows::Ranges { query_offsets: offsets, key_ranges: ranges };
+                let operands = AttentionOperands::new(query, [key, value], rows_of);
+                let y = b.graph.attention(op, operands);
                 let y = b.graph.reshape(y, [rows, d]);
                 let sum = b.graph.add(x, y);
                 let (weight, bias) = (b.weight([d], 1.0), b.weight([d], 1.0));

@@ -2,7 +2,10 @@
 
 use super::training::{key, mask};
 use super::{Family, Range, Sameness, basics, extent};
-use crate::fused::{Attention, AttentionGradient, RelativeBias, RowTableAttention};
+use crate::fused::{
+    Attention, AttentionGradient, AttentionGradientOperands, AttentionOperands, DropoutMask,
+    KeyLookup, KeyOperands, KeyRows, KeySet, RelativeBias,
+};
 use crate::reference::tensor_from_f64;
 use crate::testing::{Builder, Data, Recipe};
 use crate::{DType, Shape, Value};
@@ -10,20 +13,149 @@ use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
 pub(super) fn families(range: &Range) -> Vec<Family> {
-    vec![
-        Family::new("Attention", Sameness::Bounds, attention(range, own())),
-        Family::new("AttentionGradient", Sameness::Bounds, attention_gradient(range)),
-        Family::new("RowTableAttention", Sameness::Bounds, row_table_attention(range, own())),
-    ]
+    let gradient = attention_gradient(range);
+    let mut families = vec![Family::new("AttentionGradient", Sameness::Bounds, gradient)];
+    families.extend(forward(range, own()));
+    families
 }
 
 /// Attention to keys and values of another type than the query's.
 pub(super) fn of_kept(range: &Range) -> Vec<Family> {
-    let (attention, by_table) = (attention(range, other()), row_table_attention(range, other()));
+    let mut families = forward(range, other());
+    for family in &mut families {
+        family.name = match family.name {
+            "Attention" => "Attention, kept keys",
+            "Attention, tables" => "Attention, kept keys, tables",
+            _ => "Attention, kept keys, two sets",
+        };
+    }
+    families
+}
+
+fn forward(range: &Range, kept: Kept) -> Vec<Family> {
+    let alone = |source: &BoxedStrategy<KeySource>| source.clone().prop_map(|one| vec![one]);
+    let [ranges, tables] = sources(range);
+    let either = prop_oneof![ranges.clone(), tables.clone()];
+    let two = (either, extent(range, 40), any::<u64>().no_shrink())
+        .prop_map(|(first, most, seed)| vec![first.clone(), first.another(most, seed)]);
+    let of = |sources| attention(range, sources, kept.clone());
     vec![
-        Family::new("Attention, kept keys", Sameness::Bounds, attention),
-        Family::new("RowTableAttention, kept keys", Sameness::Bounds, by_table),
+        Family::new("Attention", Sameness::Bounds, of(alone(&ranges).boxed())),
+        Family::new("Attention, tables", Sameness::Bounds, of(alone(&tables).boxed())),
+        Family::new("Attention, two sets", Sameness::Bounds, of(two.boxed())),
     ]
+}
+
+/// Where the keys of all queries lie.
+#[derive(Debug, Clone)]
+pub enum KeySource {
+    /// In ranges.
+    Ranges(Ragged),
+    /// In the rows that a table names.
+    Table(RowLists),
+}
+
+/// How many keys each query has in its list.
+#[derive(Debug, Clone)]
+pub struct RowLists {
+    /// Of each query.
+    pub lengths: Vec<usize>,
+    /// Columns of the table.
+    pub width: usize,
+    /// Rows of keys and values.
+    pub pool: usize,
+}
+
+/// Sources by ranges and by tables.
+fn sources(range: &Range) -> [BoxedStrategy<KeySource>; 2] {
+    let ragged = Ragged::strategy(6, extent(range, 20), extent(range, 40));
+    let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
+    let lists = (lengths, 1..60usize, 0..4usize).prop_map(|(lengths, pool, spare)| {
+        let width = lengths.iter().max().map_or(0, |most| most + spare);
+        RowLists { lengths, width, pool }
+    });
+    [ragged.prop_map(KeySource::Ranges).boxed(), lists.prop_map(KeySource::Table).boxed()]
+}
+
+impl KeySource {
+    /// Which of the two kinds it is.
+    pub fn lookup(&self) -> KeyLookup {
+        match self {
+            KeySource::Ranges(_) => KeyLookup::Ranges,
+            KeySource::Table(_) => KeyLookup::Table,
+        }
+    }
+
+    /// All queries.
+    pub fn queries(&self) -> usize {
+        match self {
+            KeySource::Ranges(ragged) => ragged.query_rows(),
+            KeySource::Table(lists) => lists.lengths.len(),
+        }
+    }
+
+    /// Rows of keys and values.
+    pub fn rows(&self) -> usize {
+        match self {
+            KeySource::Ranges(ragged) => ragged.rows,
+            KeySource::Table(lists) => lists.pool,
+        }
+    }
+
+    /// Another source for the same queries, of up to `most` keys each.
+    pub fn another(&self, most: usize, seed: u64) -> KeySource {
+        let mut data = Data::new(seed);
+        if data.once_in(2) {
+            let lengths = (0..self.queries()).map(|_| data.below(most + 1)).collect();
+            return KeySource::Table(RowLists { lengths, width: most, pool: 1 + data.below(50) });
+        }
+        let queries = match self {
+            KeySource::Ranges(ragged) => ragged.queries.clone(),
+            KeySource::Table(lists) => {
+                let first = data.below(lists.lengths.len() + 1);
+                vec![first, lists.lengths.len() - first]
+            }
+        };
+        let lengths: Vec<_> = queries.iter().map(|&of| (of, data.below(most + 1))).collect();
+        KeySource::Ranges(Ragged::new(&lengths, &mut data))
+    }
+
+    /// What says which rows each query sees, and for each row whether some query does.
+    fn rows_of(&self, b: &mut Builder, set: &KeySet) -> (KeyRows<Value>, Vec<bool>) {
+        let mut seen = vec![false; self.rows()];
+        match self {
+            KeySource::Ranges(ragged) => {
+                for (&queries, &(start, length)) in ragged.queries.iter().zip(&ragged.keys) {
+                    for (i, j) in (0..queries).flat_map(|i| (0..length).map(move |j| (i, j))) {
+                        let position = (i + length) as i64 - queries as i64;
+                        seen[start + j] |= sees(set, j as i64 - position);
+                    }
+                }
+                let sequences = ragged.queries.len();
+                let query_offsets = b.integers([sequences + 1], ragged.offsets());
+                let key_ranges = b.integers([sequences, 2], ragged.ranges());
+                (KeyRows::Ranges { query_offsets, key_ranges }, seen)
+            }
+            KeySource::Table(RowLists { lengths, width, pool }) => {
+                let table = row_tables(&mut b.data, lengths, *width, *pool);
+                for (i, &length) in lengths.iter().enumerate() {
+                    for (j, &row) in table[i * width..][..length].iter().enumerate() {
+                        seen[row as usize] |= sees(set, j as i64 - (length as i64 - 1));
+                    }
+                }
+                let row_table = b.integers([lengths.len(), *width], table);
+                let lengths = lengths.iter().map(|&length| length as i32).collect::<Vec<_>>();
+                let lengths = b.integers([lengths.len()], lengths);
+                (KeyRows::Table { row_table, lengths }, seen)
+            }
+        }
+    }
+}
+
+/// Whether a query sees a key of its own at this distance.
+fn sees(set: &KeySet, distance: i64) -> bool {
+    (!set.causal || distance <= 0)
+        && set.window.is_none_or(|window| distance.unsigned_abs() < window as u64)
 }
 
 /// Which queries and keys belong together in a ragged batch.
@@ -47,28 +179,25 @@ impl Ragged {
     ) -> BoxedStrategy<Ragged> {
         let lengths = (queries, keys);
         (proptest::collection::vec(lengths, 0..=sequences), any::<u64>().no_shrink())
-            .prop_map(|(lengths, seed)| {
-                let mut data = Data::new(seed);
-                let (mut rows, mut keys): (usize, Vec<(usize, usize)>) =
-                    (data.below(3), Vec::new());
-                for &(_, length) in &lengths {
-                    let shared = data.once_in(4).then(|| keys.last().copied()).flatten();
-                    keys.push(shared.unwrap_or((rows, length)));
-                    if shared.is_none() {
-                        rows += length + if data.once_in(3) { data.below(3) } else { 0 };
-                    }
-                }
-                if data.once_in(3) {
-                    let order = data.distinct(keys.len(), keys.len());
-                    keys = order.into_iter().map(|i| keys[i as usize]).collect();
-                }
-                Ragged {
-                    queries: lengths.iter().map(|&(queries, _)| queries).collect(),
-                    keys,
-                    rows,
-                }
-            })
+            .prop_map(|(lengths, seed)| Ragged::new(&lengths, &mut Data::new(seed)))
             .boxed()
+    }
+
+    /// Sequences of so many queries and keys.
+    fn new(lengths: &[(usize, usize)], data: &mut Data) -> Ragged {
+        let (mut rows, mut keys): (usize, Vec<(usize, usize)>) = (data.below(3), Vec::new());
+        for &(_, length) in lengths {
+            let shared = data.once_in(4).then(|| keys.last().copied()).flatten();
+            keys.push(shared.unwrap_or((rows, length)));
+            if shared.is_none() {
+                rows += length + if data.once_in(3) { data.below(3) } else { 0 };
+            }
+        }
+        if data.once_in(3) {
+            let order = data.distinct(keys.len(), keys.len());
+            keys = order.into_iter().map(|i| keys[i as usize]).collect();
+        }
+        Ragged { queries: lengths.iter().map(|&(queries, _)| queries).collect(), keys, rows }
     }
 
     /// Where each sequence's queries start, and where the last ends.
@@ -89,11 +218,6 @@ impl Ragged {
     /// All queries.
     pub fn query_rows(&self) -> usize {
         self.queries.iter().sum()
-    }
-
-    /// Whether any sequence has this row of keys.
-    pub fn is_used(&self, row: usize) -> bool {
-        self.keys.iter().any(|&(start, length)| (start..start + length).contains(&row))
     }
 }
 
@@ -117,10 +241,25 @@ fn rows(
     b.graph.reshape(joined, [rows, heads, d_head])
 }
 
-/// A number of heads, and d_head at and around the widths of vectors.
-pub fn heads() -> BoxedStrategy<(usize, usize)> {
-    let d_head = prop_oneof![1..=80usize, proptest::sample::select(vec![8usize, 16, 32, 64])];
-    (1..=4usize, d_head).boxed()
+/// Numbers of heads, and their size.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    /// Query heads, a multiple of the key heads.
+    pub query: usize,
+    /// Key heads.
+    pub key: usize,
+    /// d_head.
+    pub size: usize,
+}
+
+/// Up to four key heads, some of them read by several query heads, with d_head at and around the
+/// widths of vectors.
+pub fn heads() -> BoxedStrategy<Heads> {
+    let size = prop_oneof![1..=80usize, proptest::sample::select(vec![8usize, 16, 32, 64])];
+    let group = prop_oneof![2 => Just(1usize), 1 => 2..=5usize];
+    (1..=4usize, group, size)
+        .prop_map(|(key, group, size)| Heads { query: key * group, key, size })
+        .boxed()
 }
 
 /// The factor of scores: the paper's, and one that makes them large.
@@ -135,6 +274,19 @@ pub fn relative_bias() -> BoxedStrategy<Option<RelativeBias>> {
         RelativeBias { buckets, max_distance: all / 2 + more, bidirectional }
     });
     proptest::option::of(bias).boxed()
+}
+
+/// How queries see keys that are looked up in this way.
+pub fn key_set() -> BoxedStrategy<KeySet> {
+    let window = prop_oneof![2 => Just(None), 1 => (1..=24usize).prop_map(Some)];
+    (any::<bool>(), window, relative_bias())
+        .prop_map(|(causal, window, bias)| KeySet { causal, window, bias, ..KeySet::default() })
+        .boxed()
+}
+
+/// Caps of scores, or none.
+pub fn soft_cap() -> BoxedStrategy<Option<f64>> {
+    prop_oneof![2 => Just(None), 1 => (0.5..20.0f64).prop_map(Some)].boxed()
 }
 
 /// The table of biases for so many heads.
@@ -155,69 +307,83 @@ fn other() -> Kept {
     proptest::sample::select(dtypes).prop_map(Some).boxed()
 }
 
-fn attention(range: &Range, kept: Kept) -> BoxedStrategy<Recipe> {
-    (
-        basics(range),
-        Ragged::strategy(6, extent(range, 20), extent(range, 40)),
-        (heads(), kept),
-        any::<[bool; 2]>(),
-        (proptest::option::of(mask()), relative_bias()),
-    )
-        .prop_map(|((dtype, seed), ragged, (heads, kept), [causal, large], (dropout, bias))| {
-            let op = Attention { scale: scale(heads.1, large), causal, dropout, bias };
+fn attention(
+    range: &Range,
+    sources: BoxedStrategy<Vec<KeySource>>,
+    kept: Kept,
+) -> BoxedStrategy<Recipe> {
+    let attributes = (proptest::option::of(mask()), soft_cap(), [key_set(), key_set()]);
+    (basics(range), sources, (heads(), kept), any::<bool>(), attributes)
+        .prop_map(|((dtype, seed), sources, (heads, kept), large, (dropout, soft_cap, sets))| {
+            let sets = looked_up(sets, &sources);
+            let op = op(scale(heads.size, large), soft_cap, dropout, &sets);
             let kept = kept.unwrap_or(dtype);
-            let description =
-                format!("{op:?} of {}×{}, keys in {kept}, {ragged:?}", heads.0, heads.1);
+            let description = format!("{op:?} of {heads:?}, keys in {kept}, {sources:?}");
             Recipe::new(description, dtype, seed, move |b| {
-                let (inputs, more) = operands(b, &op, &ragged, heads, kept);
-                let inputs: Vec<Value> = inputs.into_iter().chain(more).collect();
-                let results = b.graph.fused_all(op, &inputs);
-                results.into_iter().for_each(|result| b.graph.output(result));
+                let operands = operands(b, &op, &sources, heads, kept);
+                let results = b.graph.fused_all(op, &operands.list());
+                let results = if op.gives_sums() { &results[..] } else { &results[..1] };
+                results.iter().for_each(|result| b.graph.output(*result));
             })
         })
         .boxed()
 }
 
-/// Query, key, value, offsets, ranges; and the key of the dropout's numbers and the biases, if there are any.
+/// Sets that find their keys as the sources have them.
+fn looked_up(sets: [KeySet; 2], sources: &[KeySource]) -> Vec<KeySet> {
+    let pairs = sets.into_iter().zip(sources);
+    pairs.map(|(set, source)| KeySet { lookup: source.lookup(), ..set }).collect()
+}
+
+/// Attention over one or two sets of keys.
+fn op(
+    scale: f64,
+    soft_cap: Option<f64>,
+    dropout: Option<DropoutMask>,
+    sets: &[KeySet],
+) -> Attention {
+    Attention { scale, soft_cap, dropout, keys: sets[0], more_keys: sets.get(1).copied() }
+}
+
+/// The operands, with rows that no query sees full of NaN.
 fn operands(
     b: &mut Builder,
     op: &Attention,
-    ragged: &Ragged,
-    (heads, d_head): (usize, usize),
+    sources: &[KeySource],
+    heads: Heads,
     kept: DType,
-) -> ([Value; 5], Vec<Value>) {
-    let query = rows(b, b.dtype, ragged.query_rows(), heads, d_head, |_| true);
-    let [key_rows, value] =
-        [(); 2].map(|()| rows(b, kept, ragged.rows, heads, d_head, |row| ragged.is_used(row)));
-    let sequences = ragged.queries.len();
-    let offsets = b.integers([sequences + 1], ragged.offsets());
-    let ranges = b.integers([sequences, 2], ragged.ranges());
-    let mut optional = Vec::from_iter(op.dropout.map(|_| key(b)));
-    optional.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
-    ([query, key_rows, value, offsets, ranges], optional)
+) -> AttentionOperands<Value> {
+    let query = rows(b, b.dtype, sources[0].queries(), heads.query, heads.size, |_| true);
+    let sets = [Some(op.keys), op.more_keys].into_iter().flatten().zip(sources);
+    let mut sets = sets.map(|(set, source)| {
+        let (key_rows, seen) = source.rows_of(b, &set);
+        let [key, value] =
+            [(); 2].map(|()| rows(b, kept, seen.len(), heads.key, heads.size, |row| seen[row]));
+        let bias = set.bias.map(|bias| bias_table(b, bias, heads.query));
+        KeyOperands { key, value, rows: key_rows, bias }
+    });
+    let keys = sets.next().expect("there is a set of keys");
+    let more_keys = sets.next();
+    AttentionOperands { query, keys, more_keys, random_key: op.dropout.map(|_| key(b)) }
 }
 
 fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
-    (
-        basics(range),
-        Ragged::strategy(5, extent(range, 20), extent(range, 40)),
-        heads(),
-        any::<bool>(),
-        (proptest::option::of(mask()), relative_bias()),
-    )
-        .prop_map(|((dtype, seed), ragged, (heads, d_head), causal, (dropout, bias))| {
-            let op = Attention { scale: scale(d_head, false), causal, dropout, bias };
-            let description = format!("gradient of {op:?} of {heads}×{d_head}, {ragged:?}");
+    let ragged = Ragged::strategy(5, extent(range, 20), extent(range, 40));
+    let attributes = (proptest::option::of(mask()), soft_cap(), key_set());
+    (basics(range), ragged, heads(), attributes)
+        .prop_map(|((dtype, seed), ragged, heads, (dropout, soft_cap, set))| {
+            let op = op(scale(heads.size, false), soft_cap, dropout, &[set]);
+            let description = format!("gradient of {op:?} of {heads:?}, {ragged:?}");
+            let sources = [KeySource::Ranges(ragged)];
             Recipe::new(description, dtype, seed, move |b| {
-                let (inputs, more) = operands(b, &op, &ragged, (heads, d_head), b.dtype);
-                let forward: Vec<Value> = inputs.iter().chain(&more).copied().collect();
-                let results = b.graph.fused_all(op, &forward);
-                let log_sum_exp = results.get(1).copied().unwrap_or(results[0]);
-                let d_context = rows(b, b.dtype, ragged.query_rows(), heads, d_head, |_| true);
-                let mut operands = inputs.to_vec();
-                operands.extend([results[0], log_sum_exp, d_context]);
-                operands.extend(more);
-                let gradients = b.graph.fused_all(AttentionGradient(op), &operands);
+                let forward = operands(b, &op, &sources, heads, b.dtype);
+                let results = b.graph.fused_all(op, &forward.list());
+                let (context, log_sum_exp) = (results[0], results[1]);
+                let queries = sources[0].queries();
+                let d_context = rows(b, b.dtype, queries, heads.query, heads.size, |_| true);
+                let operands =
+                    AttentionGradientOperands { forward, context, log_sum_exp, d_context };
+                let gradients = b.graph.fused_all(AttentionGradient(op), &operands.list());
                 gradients.into_iter().for_each(|gradient| b.graph.output(gradient));
             })
         })
@@ -235,39 +401,4 @@ pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize)
         }
     }
     table
-}
-
-fn row_table_attention(range: &Range, kept: Kept) -> BoxedStrategy<Recipe> {
-    let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
-    let scores = (any::<bool>(), relative_bias());
-    (basics(range), lengths, heads(), (1..60usize, 0..4usize, kept), scores)
-        .prop_map(
-            |((dtype, seed), lengths, (heads, d_head), (pool, spare, kept), (large, bias))| {
-                let kept = kept.unwrap_or(dtype);
-                let width = lengths.iter().max().map_or(0, |most| most + spare);
-                let op = RowTableAttention { scale: scale(d_head, large), bias };
-                let description = format!(
-                    "{op:?} of {heads}×{d_head}, {lengths:?} in {pool} of {kept}, width {width}"
-                );
-                Recipe::new(description, dtype, seed, move |b| {
-                    let n = lengths.len();
-                    let table = row_tables(&mut b.data, &lengths, width, pool);
-                    let used = |row: usize| {
-                        (0..n).any(|i| {
-                            table[i * width..i * width + lengths[i]].contains(&(row as i32))
-                        })
-                    };
-                    let query = rows(b, dtype, n, heads, d_head, |_| true);
-                    let [key, value] = [(); 2].map(|()| rows(b, kept, pool, heads, d_head, used));
-                    let table = b.integers([n, width], table.clone());
-                    let lengths =
-                        b.integers([n], lengths.iter().map(|&length| length as i32).collect());
-                    let mut operands = vec![query, key, value, table, lengths];
-                    operands.extend(op.bias.map(|bias| bias_table(b, bias, heads)));
-                    let y = b.graph.fused(op, &operands);
-                    b.graph.output(y);
-                })
-            },
-        )
-        .boxed()
 }

@@ -3,7 +3,7 @@
 use super::attention::row_tables;
 use super::primitives::moved;
 use super::{Range, basics};
-use crate::fused::{Activation, Attention, Linear, RowTableAttention};
+use crate::fused::{Activation, Attention, AttentionOperands, KeyLookup, KeyRows, KeySet, Linear};
 use crate::op::{BinaryOp, ReduceOp};
 use crate::testing::{Builder, Recipe};
 use crate::{DType, Shape, Value};
@@ -215,10 +215,11 @@ fn self_attention(b: &mut Builder, x: Value) -> Value {
     let middle = b.data.below(rows + 1) as i32;
     let offsets = b.integers([3], vec![0, middle, rows as i32]);
     let ranges = b.integers([2, 2], vec![0, middle, middle, rows as i32 - middle]);
-    let y = b.graph.attention(
-        Attention { scale: 0.5, causal: true, ..Attention::default() },
-        [x, x, x, offsets, ranges],
-    );
+    let keys = KeySet { causal: true, ..KeySet::default() };
+    let rows_of = KeyRows::Ranges { query_offsets: offsets, key_ranges: ranges };
+    let operands = AttentionOperands::new(x, [x, x], rows_of);
+    let op = Attention { scale: 0.5, keys, ..Attention::default() };
+    let y = b.graph.attention(op, operands);
     b.graph.reshape(y, [rows, width])
 }
 
@@ -236,8 +237,10 @@ fn pooled_attention(b: &mut Builder, x: Value) -> Vec<Value> {
     let table = row_tables(&mut b.data, &lengths, 4, pool);
     let table = b.indices(pool, [rows, 4], table);
     let lengths = b.indices(5, [rows], lengths.into_iter().map(|length| length as i32).collect());
-    let op = RowTableAttention { scale: 0.5, ..RowTableAttention::default() };
-    let y = b.graph.row_table_attention(op, [x, keys, keys, table, lengths]);
+    let set = KeySet { lookup: KeyLookup::Table, ..KeySet::default() };
+    let op = Attention { scale: 0.5, keys: set, ..Attention::default() };
+    let rows_of = KeyRows::Table { row_table: table, lengths };
+    let y = b.graph.attention(op, AttentionOperands::new(x, [keys, keys], rows_of));
     vec![b.graph.reshape(y, [rows, width])]
 }
 

@@ -14,7 +14,10 @@ use crate::{DType, Tensor};
 use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
-pub use attention::{Ragged, bias_table, heads, relative_bias, row_tables};
+pub use attention::{
+    Heads, KeySource, Ragged, RowLists, bias_table, heads, key_set, relative_bias, row_tables,
+    soft_cap,
+};
 pub use graphs::graphs;
 pub(super) use shortlist::{Lists, list};
 

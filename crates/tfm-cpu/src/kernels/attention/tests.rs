@@ -1,6 +1,7 @@
 use super::*;
 use tfm_core::fused::RelativeBias;
 
+use crate::kernels::distance_bias::DistanceBias;
 use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
 
 const HEADS: usize = 3;
@@ -65,19 +66,20 @@ fn equals_f64_over_ragged_batches_and_tables_alike() {
             everywhere(|isa, threads| {
                 let run = |rows| {
                     let mut out = vec![9.0; 30 * HEADS * size];
-                    let bias =
-                        biased.then(|| DistanceBias::new(bias, &biases, HEADS, [30, 31], rows));
-                    let options = Options { bias: bias.as_ref(), ..Options::default() };
+                    let new = || DistanceBias::new(bias, &biases, HEADS, [30, 31], (rows, causal));
+                    let bias = biased.then(new);
                     let [query, key, value] = heads;
-                    let operands = (query, [key, value]);
-                    attention_with(isa, threads, operands, rows, 0.3, options, &mut out);
+                    let bias = bias.as_ref();
+                    let keys = Keys { causal, bias, ..Keys::new([key, value], rows) };
+                    let options = Options { scale: 0.3, ..Options::default() };
+                    attention(isa, threads, query, (keys, None), options, &mut out);
                     out
                 };
                 let (query_offsets, key_ranges) = (&query_offsets[..], &key_ranges[..]);
-                let ragged = run(KeyRows::Ragged { query_offsets, key_ranges, causal });
+                let ragged = run(KeyRows::Ranges { query_offsets, key_ranges });
                 assert_near(&ragged, &want, 2e-6);
                 let (row_table, lengths) = (&table[..], &lengths[..]);
-                assert_same_bits(&run(KeyRows::Table { row_table, width: 25, lengths }), &ragged);
+                assert_same_bits(&run(KeyRows::Table { row_table, lengths }), &ragged);
             });
         }
     }
@@ -96,8 +98,11 @@ fn a_sequence_keeps_its_bits_in_any_company_and_with_any_threads() {
         let run = |range: Range<usize>, query_offsets: &[i32], key_ranges: &[i32]| {
             let parts = [&q, &k, &v].map(|x| strided(&x[range.start * row..range.end * row], size));
             let mut out = vec![9.0; range.len() * HEADS * size];
-            let rows = KeyRows::Ragged { query_offsets, key_ranges, causal: true };
-            attention(isa, threads, parts, rows, 0.125, &mut out);
+            let rows = KeyRows::Ranges { query_offsets, key_ranges };
+            let [query, key, value] = parts;
+            let keys = Keys { causal: true, ..Keys::new([key, value], rows) };
+            let options = Options { scale: 0.125, ..Options::default() };
+            attention(isa, threads, query, (keys, None), options, &mut out);
             out
         };
         let all = run(0..rows, &offsets, &ranges);
@@ -122,23 +127,19 @@ fn keys_in_bf16_give_the_bits_of_the_same_numbers_in_f32() {
         let key_ranges = &[2, 7, 9, 22][..];
         let row_table: &[i32] = &std::array::from_fn::<_, 60, _>(|i| i as i32 * 7 % 31);
         for rows in [
-            KeyRows::Ragged { query_offsets, key_ranges, causal: false },
-            KeyRows::Table { row_table, width: 2, lengths: &[2; 30] },
+            KeyRows::Ranges { query_offsets, key_ranges },
+            KeyRows::Table { row_table, lengths: &[2; 30] },
         ] {
             everywhere(|isa, threads| {
                 let [mut got, mut want] = [(); 2].map(|()| vec![9.0; 30 * HEADS * size]);
-                let options = Options::default();
+                let options = || Options { scale: 0.3, ..Options::default() };
                 let kept = short.each_ref().map(|x| Heads::new(x, shape, [stride, size]));
                 let query = strided(&q, size);
-                attention_with(isa, threads, (query, kept), rows, 0.3, options, &mut got);
-                attention(
-                    isa,
-                    threads,
-                    [query, strided(&long[0], size), strided(&long[1], size)],
-                    rows,
-                    0.3,
-                    &mut want,
-                );
+                let keys = (Keys::new(kept, rows), None);
+                attention(isa, threads, query, keys, options(), &mut got);
+                let kept = long.each_ref().map(|x| strided(x, size));
+                let keys = (Keys::new(kept, rows), None);
+                attention(isa, threads, query, keys, options(), &mut want);
                 assert_same_bits(&got, &want);
             });
         }

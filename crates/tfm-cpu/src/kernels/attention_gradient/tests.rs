@@ -1,7 +1,7 @@
 //! The gradients, and what they are of, against f64.
 
 use super::*;
-use crate::kernels::attention::{KeyRows, Options, attention_with};
+use crate::kernels::attention::{Options, attention};
 use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
 
 use tfm_core::fused::RelativeBias;
@@ -126,25 +126,21 @@ fn equals_f64_and_any_threads_give_the_same_bits() {
                 let mut got = want.each_ref().map(|want| vec![9.0; want.len()]);
                 let [context, log_sum_exp, d_query, d_key, d_value, d_bias] = &mut got;
                 let (query_offsets, key_ranges) = (&case.query_offsets[..], &case.key_ranges[..]);
-                let key_rows = KeyRows::Ragged { query_offsets, key_ranges, causal };
+                let key_rows = KeyRows::Ranges { query_offsets, key_ranges };
                 let table = case.biases.as_ref();
-                let bias = table
-                    .map(|table| DistanceBias::new(BIAS, table, HEADS, [queries, rows], key_rows));
+                let bias = table.map(|table| {
+                    let key_rows = (key_rows, causal);
+                    DistanceBias::new(BIAS, table, HEADS, [queries, rows], key_rows)
+                });
                 let bias = bias.as_ref();
-                let options = Options { bias, dropout, log_sum_exp: Some(log_sum_exp) };
-                let operands = (heads[0], [heads[1], heads[2]]);
-                attention_with(isa, threads, operands, key_rows, 0.3, options, context);
-                let attended = Attended {
-                    heads,
-                    query_offsets,
-                    key_ranges,
-                    causal,
-                    scale: 0.3,
-                    bias,
-                    dropout,
-                    context,
-                    log_sum_exp,
-                };
+                let keys = Keys { causal, bias, ..Keys::new([heads[1], heads[2]], key_rows) };
+                let log_sum_exp = &mut log_sum_exp[..];
+                let scale = 0.3;
+                let options =
+                    Options { scale, dropout, log_sum_exp: Some(log_sum_exp), soft_cap: None };
+                attention(isa, threads, heads[0], (keys, None), options, context);
+                let query = heads[0];
+                let attended = Attended { query, keys, scale, dropout, context, log_sum_exp };
                 attention_gradient(
                     isa,
                     threads,

@@ -1,27 +1,28 @@
-//! Rows of keys and values that attention reads soon, asked for beforehand.
+//! Rows of keys and values that attention reads soon, prefetched at the pace at which it reads.
 
 use super::super::simd::Simd;
-use super::ADDED;
+use super::by_key::ADDED;
 
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
-/// Rows that are asked for, some lines at a time, one after the other.
-pub(super) struct Soon<'a, K> {
+/// Rows to prefetch, some lines at a time, one row after the other.
+pub(super) struct Prefetch<'a, K> {
     pub(super) rows: [&'a [K]; ADDED],
     row: usize,
     at: usize,
 }
 
-impl<K> Default for Soon<'_, K> {
+impl<K> Default for Prefetch<'_, K> {
     fn default() -> Self {
-        Soon { rows: [&[]; ADDED], row: 0, at: 0 }
+        Prefetch { rows: [&[]; ADDED], row: 0, at: 0 }
     }
 }
 
-impl<K> Soon<'_, K> {
+impl<K> Prefetch<'_, K> {
+    /// Prefetches the next `lines` lines.
     #[inline(always)]
-    pub(super) fn prefetch<S: Simd>(&mut self, s: S, lines: usize) {
+    pub(super) fn advance<S: Simd>(&mut self, s: S, lines: usize) {
         let line = LINE / size_of::<K>();
         let mut left = lines * line;
         while left > 0

@@ -1,0 +1,196 @@
+//! Few queries that share their keys, key by key with all heads of a row.
+
+use std::ops::Range;
+
+use super::super::heads::{Heads, Kept};
+use super::super::simd::Simd;
+use super::keys::Keys;
+use super::prefetch::{LINE, Prefetch};
+use super::vectors::SCORED;
+use super::{Attend, OneSet, Sight, TOGETHER, WIDE};
+
+/// Keys whose values are added together.
+pub(super) const ADDED: usize = 8;
+/// How many rows beforehand rows are prefetched.
+const AHEAD: usize = 8;
+
+impl<K: Kept> OneSet<'_, K> {
+    /// As [`OneSet::head_by_head`], with the same bits. What is read soon is prefetched, at the end
+    /// the first keys of those who come next.
+    #[inline(always)]
+    pub(super) fn key_by_key<S: Simd>(
+        &mut self,
+        s: S,
+        queries: Range<usize>,
+        sight: impl Sight,
+        scores: &mut Vec<f32>,
+    ) {
+        let heads = self.attend.query.heads();
+        let reading = Reading::new(&self.keys, queries.clone(), sight);
+        if heads == 0 || reading.keys.is_empty() {
+            return;
+        }
+        let stride = reading.keys.end.next_multiple_of(S::LANES);
+        let needed = queries.len() * heads * stride;
+        scores.resize(needed.max(scores.len()), 0.0);
+        self.attend.score_keys(s, queries.clone(), &reading, (scores, stride));
+        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
+        for i in queries.clone() {
+            let mut head = 0;
+            while head + TOGETHER <= heads {
+                let of = [(i, head), (i, head + 1), (i, head + 2), (i, head + 3)];
+                self.weigh(s, of, sight, (&mut scores[place(i, head)..], stride));
+                head += TOGETHER;
+            }
+            for head in head..heads {
+                self.weigh(s, [(i, head)], sight, (&mut scores[place(i, head)..], stride));
+            }
+        }
+        self.attend.add_keys(s, queries, &reading, (scores, stride));
+    }
+}
+
+/// The rows of some queries' keys in the order in which they are read: all keys, all values, then
+/// the keys of those who come next.
+pub(super) struct Reading<'a, K, P> {
+    key: Heads<'a, K>,
+    value: Heads<'a, K>,
+    sight: P,
+    /// The keys that some of the queries see, from a multiple of [`SCORED`] on.
+    pub(super) keys: Range<usize>,
+}
+
+impl<'a, K: Kept, P: Sight> Reading<'a, K, P> {
+    #[inline(always)]
+    pub(super) fn new(keys: &Keys<'a, K>, queries: Range<usize>, sight: P) -> Self {
+        let (mut least, mut most) = (usize::MAX, 0);
+        for i in queries {
+            let seen = sight.seen(i);
+            least = least.min(seen.start);
+            most = most.max(seen.end);
+        }
+        let Keys { key, value, .. } = *keys;
+        Reading { key, value, sight, keys: least / SCORED * SCORED..most }
+    }
+
+    /// The row that is read n-th.
+    #[inline(always)]
+    fn nth(&self, n: usize) -> &'a [K] {
+        let (first, count) = (self.keys.start, self.keys.len());
+        if n < count {
+            return self.key.row(self.sight.row(first + n));
+        }
+        if n < 2 * count {
+            return self.value.row(self.sight.row(first + n - count));
+        }
+        match self.sight.next(n - 2 * count) {
+            Some(row) if row < self.key.rows() => self.key.row(row),
+            _ => &[],
+        }
+    }
+}
+
+impl Attend<'_> {
+    /// The products of all heads of some queries with their keys: those of key j are at j of each
+    /// head's scores, which are `stride` apart.
+    #[inline(always)]
+    pub(super) fn score_keys<S: Simd, K: Kept>(
+        &self,
+        s: S,
+        queries: Range<usize>,
+        reading: &Reading<'_, K, impl Sight>,
+        (scores, stride): (&mut [f32], usize),
+    ) {
+        let (heads, size) = (self.query.heads(), self.query.size());
+        let (key, sight, keys) = (reading.key, reading.sight, &reading.keys);
+        let group = heads / key.heads();
+        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
+        for first in keys.clone().step_by(SCORED) {
+            let (mut rows, mut soon) = ([&[][..]; SCORED], Prefetch::default());
+            for (j, rows) in rows.iter_mut().enumerate() {
+                *rows = key.row(sight.row((first + j).min(keys.end - 1)));
+                soon.rows[j] = reading.nth(first - keys.start + AHEAD + j);
+            }
+            let share = (SCORED * size_of_val(rows[0])).div_ceil(heads * LINE);
+            for kv_head in 0..key.heads() {
+                let (at, mut of_keys) = (kv_head * key.head_stride(), [&[][..]; SCORED]);
+                for (key, row) in of_keys.iter_mut().zip(rows) {
+                    *key = &row[at..][..size];
+                }
+                for head in kv_head * group..(kv_head + 1) * group {
+                    soon.advance(s, share);
+                    let mut i = queries.start;
+                    while i < queries.end {
+                        let scores = &mut scores[place(i, head) + first..];
+                        let (of, left, stride) = ((i, head), queries.end - i, heads * stride);
+                        if left >= TOGETHER && S::LANES >= WIDE {
+                            self.score::<S, K, TOGETHER>(s, of, of_keys, scores, stride);
+                            i += TOGETHER;
+                        } else if left >= 2 {
+                            self.score::<S, K, 2>(s, of, of_keys, scores, stride);
+                            i += 2;
+                        } else {
+                            self.score::<S, K, 1>(s, of, of_keys, scores, stride);
+                            i += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds the values of their keys to the results of all heads of some queries, by the weights that
+    /// lie where [`Attend::score_keys`] leaves the scores.
+    #[inline(always)]
+    pub(super) fn add_keys<S: Simd, K: Kept>(
+        &mut self,
+        s: S,
+        queries: Range<usize>,
+        reading: &Reading<'_, K, impl Sight>,
+        (weights, stride): (&[f32], usize),
+    ) {
+        let (heads, size) = (self.query.heads(), self.query.size());
+        let (value, sight, keys) = (reading.value, reading.sight, &reading.keys);
+        let group = heads / value.heads();
+        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
+        for first in keys.clone().step_by(ADDED) {
+            let (mut rows, mut soon) = ([&[][..]; ADDED], Prefetch::default());
+            for (j, rows) in rows.iter_mut().enumerate() {
+                *rows = value.row(sight.row((first + j).min(keys.end - 1)));
+                soon.rows[j] = reading.nth(keys.len() + first - keys.start + AHEAD + j);
+            }
+            let share = (ADDED * size_of_val(rows[0])).div_ceil(heads * LINE);
+            // Which of them a query sees.
+            let part = |i: usize| {
+                let seen = sight.seen(i);
+                let end = ADDED.min(seen.end.saturating_sub(first));
+                seen.start.saturating_sub(first).min(end)..end
+            };
+            for kv_head in 0..value.heads() {
+                let at = kv_head * value.head_stride();
+                let of = |j: usize| &rows[j][at..][..size];
+                for head in kv_head * group..(kv_head + 1) * group {
+                    soon.advance(s, share);
+                    let mut i = queries.start;
+                    while i < queries.end {
+                        let weights = (&weights[place(i, head) + first..], heads * stride);
+                        let all = part(i);
+                        // Only queries that see the same go together; else each goes alone.
+                        let alike =
+                            |n: usize| i + n <= queries.end && (1..n).all(|r| part(i + r) == all);
+                        if S::LANES >= WIDE && alike(TOGETHER) {
+                            self.add::<S, K, TOGETHER>(s, (i, head), weights, all, of);
+                            i += TOGETHER;
+                        } else if alike(2) {
+                            self.add::<S, K, 2>(s, (i, head), weights, all, of);
+                            i += 2;
+                        } else {
+                            self.add::<S, K, 1>(s, (i, head), weights, all, of);
+                            i += 1;
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
