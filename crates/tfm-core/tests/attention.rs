@@ -103,8 +103,8 @@ fn expected(op: &Attention, query: &[f32], sets: &[Kept], kv_heads: usize) -> [V
                 }
                 let weight = (score + kept.bias(distance, head)).exp();
                 total += weight;
-                for c in 0..D {
-                    context[c] += weight * f64::from(kept.value[place(row) + c]);
+                for (context, &value) in context.iter_mut().zip(&kept.value[place(row)..]) {
+                    *context += weight * f64::from(value);
                 }
             }
         }

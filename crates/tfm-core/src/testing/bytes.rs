@@ -116,9 +116,10 @@ impl Reader<'_> {
 
     fn attention(&mut self) -> Attention {
         let numbers = self.byte();
-        let (soft_cap, dropout) = ((numbers % 5 == 0).then_some(2.0), numbers % 3 == 0);
+        let (soft_cap, dropout) =
+            (numbers.is_multiple_of(5).then_some(2.0), numbers.is_multiple_of(3));
         let dropout = dropout.then(|| self.mask());
-        let (keys, more) = (self.key_set(), numbers % 7 == 0);
+        let (keys, more) = (self.key_set(), numbers.is_multiple_of(7));
         let more_keys = more.then(|| self.key_set());
         Attention { scale: 0.5, soft_cap, dropout, keys, more_keys }
     }
@@ -126,8 +127,8 @@ impl Reader<'_> {
     fn key_set(&mut self) -> KeySet {
         let numbers = self.byte();
         let lookup = [KeyLookup::Ranges, KeyLookup::Table][numbers % 2];
-        let window = (numbers % 5 == 0).then_some(numbers / 5);
-        KeySet { lookup, causal: numbers % 3 == 0, window, bias: self.relative_bias() }
+        let window = numbers.is_multiple_of(5).then_some(numbers / 5);
+        KeySet { lookup, causal: numbers.is_multiple_of(3), window, bias: self.relative_bias() }
     }
 
     /// One call of a builder method.

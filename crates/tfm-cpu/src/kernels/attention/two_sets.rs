@@ -96,8 +96,8 @@ impl<K: Kept> Kernel for TwoSets<'_, K> {
 fn find<'a, K: Kept>(keys: &Keys<'a, K>, i: usize, sequence: &mut usize) -> Found<'a> {
     match keys.rows {
         KeyRows::Ranges { query_offsets, key_ranges } => {
-            let mut ends = query_offsets.iter().skip(*sequence + 1).map(|&end| index(end));
-            while let Some(end) = ends.next() {
+            for &end in &query_offsets[query_offsets.len().min(*sequence + 1)..] {
+                let end = index(end);
                 if end > i {
                     return Found::InRange(InRange::new(keys, key_ranges, *sequence, end));
                 }
