@@ -272,8 +272,9 @@ mod tests {
             (2, 90, 60),
             (2, 6, 0),
         ] {
-            // Coarse, so that there are many equals.
-            let data: Vec<f32> = noise(1, rows * cols).iter().map(|x| (x * 9.0).round()).collect();
+            // Coarse, so that there are many equals, and without −0, which equals 0.
+            let data: Vec<f32> =
+                noise(1, rows * cols).iter().map(|x| (x * 9.0).round() + 0.0).collect();
             let x = Rows::contiguous(&data, cols);
             let sorted = |i: usize| {
                 let mut ids: Vec<i32> = (0..cols as i32).collect();
