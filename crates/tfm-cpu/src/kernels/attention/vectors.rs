@@ -108,7 +108,9 @@ pub(super) fn softmax<S: Simd, const N: usize>(
     for count in counts {
         most = most.max(count);
     }
-    assert!(stride.is_multiple_of(S::LANES) && most <= stride && scores.len() >= N * stride);
+    let whole = most.next_multiple_of(S::LANES);
+    assert!(stride.is_multiple_of(S::LANES) && most <= stride);
+    assert!(scores.len() >= (N - 1) * stride + whole);
     let (hidden, scale) = (s.splat(f32::NEG_INFINITY), s.splat(scale));
     let (mut maxima, mut sums) = ([hidden; N], [s.splat(0.0); N]);
     if most <= S::LANES {
