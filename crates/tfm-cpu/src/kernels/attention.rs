@@ -15,7 +15,7 @@ use super::threads::{SharedMut, Threads};
 pub(super) use keys::Seen;
 use keys::{InList, InRange, Sight, index};
 pub use keys::{Keys, most_keys};
-use vectors::{SCORED, add_values, dots};
+use vectors::{From, SCORED, Values, add_values, dots};
 
 mod by_head;
 mod by_key;
@@ -206,7 +206,7 @@ impl Attend<'_> {
         (first, head): (usize, usize),
         (weights, stride): (&[f32], usize),
         keys: Range<usize>,
-        value: impl Fn(usize) -> &'v [K] + Copy,
+        values: impl Values<'v, K>,
     ) {
         let (heads, size) = (self.query.heads(), self.query.size());
         let (mut of, mut places) = ([&[][..]; N], [0; N]);
@@ -214,8 +214,8 @@ impl Attend<'_> {
             of[r] = &weights[r * stride..][keys.clone()];
             places[r] = ((first + r - self.range.start) * heads + head) * size;
         }
-        let value = |j: usize| value(keys.start + j);
-        add_values(s, of, value, (self.out, places), size);
+        let values = From { first: keys.start, values };
+        add_values(s, of, values, (self.out, places), size);
     }
 }
 

@@ -7,6 +7,7 @@ use crate::generation::GenerationOptions;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, Thread};
 use std::time::Instant;
 
 /// A request that the scheduler has taken. Its caller hears of its end, whatever becomes of it.
@@ -31,8 +32,6 @@ impl Accepted {
 /// The queue between callers and workers.
 pub(super) struct Queue {
     state: Mutex<State>,
-    /// A request has come, or none will come any more.
-    arrived: Condvar,
     /// A worker has taken a request, or none will be taken any more.
     taken: Condvar,
     /// How many requests may wait.
@@ -47,6 +46,15 @@ struct State {
     closed: bool,
     /// Workers that have not failed or ended.
     workers: usize,
+    /// Workers that wait for a request. The last is woken first: its memory is still in the
+    /// caches of its core.
+    idle: Vec<Thread>,
+}
+
+impl State {
+    fn wake_all(&mut self) {
+        self.idle.drain(..).for_each(|worker| worker.unpark());
+    }
 }
 
 /// What a worker gets from the queue.
@@ -64,8 +72,12 @@ pub(super) enum Next {
 impl Queue {
     pub(super) fn new(workers: usize, capacity: usize) -> Self {
         Queue {
-            state: Mutex::new(State { waiting: VecDeque::new(), closed: false, workers }),
-            arrived: Condvar::new(),
+            state: Mutex::new(State {
+                waiting: VecDeque::new(),
+                closed: false,
+                workers,
+                idle: Vec::new(),
+            }),
             taken: Condvar::new(),
             capacity: capacity.max(1),
             stopped: AtomicBool::new(false),
@@ -100,8 +112,11 @@ impl Queue {
         let Request { source, options, number, deadline, sink } = request;
         let caller = Caller::new(sink, self.counters.clone());
         state.waiting.push_back(Accepted { source, options, number, deadline, caller });
+        let idle = state.idle.pop();
         drop(state);
-        self.arrived.notify_one();
+        if let Some(worker) = idle {
+            worker.unpark();
+        }
         Ok(())
     }
 
@@ -124,7 +139,13 @@ impl Queue {
             if !wait {
                 return Next::NothingYet;
             }
-            state = self.arrived.wait(state).unwrap_or_else(PoisonError::into_inner);
+            let me = thread::current();
+            state.idle.push(me.clone());
+            drop(state);
+            thread::park();
+            state = self.lock();
+            // `park` may return although nobody woke this worker.
+            state.idle.retain(|worker| worker.id() != me.id());
         }
     }
 
@@ -135,8 +156,10 @@ impl Queue {
 
     /// Takes no more requests. Those that wait are served.
     pub(super) fn close(&self) {
-        self.lock().closed = true;
-        self.arrived.notify_all();
+        let mut state = self.lock();
+        state.closed = true;
+        state.wake_all();
+        drop(state);
         self.taken.notify_all();
     }
 
@@ -167,8 +190,8 @@ impl Queue {
         let mut state = self.lock();
         state.closed = true;
         let waiting = std::mem::take(&mut state.waiting);
+        state.wake_all();
         drop(state);
-        self.arrived.notify_all();
         self.taken.notify_all();
         for request in waiting {
             request.caller.end(Err(error()));

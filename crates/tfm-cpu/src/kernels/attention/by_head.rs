@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use super::super::heads::Kept;
+use super::super::heads::{Heads, Kept};
 use super::super::simd::Simd;
-use super::vectors::SCORED;
+use super::vectors::{SCORED, Values};
 use super::{OneSet, Sight, TOGETHER, WIDE};
 
 impl<K: Kept> OneSet<'_, K> {
@@ -81,7 +81,7 @@ impl<K: Kept> OneSet<'_, K> {
         }
         self.weigh(s, of, sight, (scores, stride));
         let (values, attend) = (self.keys.value, &mut self.attend);
-        let value = |j: usize| values.head(sight.row(j), kv_head);
+        let values = OfHead { values, sight, kv_head };
         // What some see, what all see together, then again what some see: each in its order.
         let mut all = sight.seen(first).range();
         for r in 1..N {
@@ -93,15 +93,15 @@ impl<K: Kept> OneSet<'_, K> {
             let before = sight.seen(first + r).start..all.start;
             if !before.is_empty() {
                 let scores = (&scores[r * stride..], stride);
-                attend.add::<S, K, 1>(s, (first + r, head), scores, before, value);
+                attend.add::<S, K, 1>(s, (first + r, head), scores, before, values);
             }
         }
         if N == TOGETHER && S::LANES >= WIDE {
-            attend.add::<S, K, TOGETHER>(s, (first, head), (scores, stride), all.clone(), value);
+            attend.add::<S, K, TOGETHER>(s, (first, head), (scores, stride), all.clone(), values);
         } else if N == TOGETHER {
             for r in [0, 2] {
                 let scores = (&scores[r * stride..], stride);
-                attend.add::<S, K, 2>(s, (first + r, head), scores, all.clone(), value);
+                attend.add::<S, K, 2>(s, (first + r, head), scores, all.clone(), values);
             }
         }
         for r in 0..N {
@@ -109,8 +109,23 @@ impl<K: Kept> OneSet<'_, K> {
             let seen = sight.seen(first + r);
             let after = seen.start.max(all.end)..seen.end;
             if !after.is_empty() {
-                attend.add::<S, K, 1>(s, (first + r, head), scores, after, value);
+                attend.add::<S, K, 1>(s, (first + r, head), scores, after, values);
             }
         }
+    }
+}
+
+/// The values of one head.
+#[derive(Clone, Copy)]
+struct OfHead<'v, K, P> {
+    values: Heads<'v, K>,
+    sight: P,
+    kv_head: usize,
+}
+
+impl<'v, K: Kept, P: Sight> Values<'v, K> for OfHead<'v, K, P> {
+    #[inline(always)]
+    fn of(&self, j: usize) -> &'v [K] {
+        self.values.head(self.sight.row(j), self.kv_head)
     }
 }

@@ -6,7 +6,7 @@ use super::super::heads::{Heads, Kept};
 use super::super::simd::Simd;
 use super::keys::Keys;
 use super::prefetch::{LINE, Prefetch};
-use super::vectors::SCORED;
+use super::vectors::{SCORED, Values};
 use super::{Attend, OneSet, Sight, TOGETHER, WIDE};
 
 /// Keys whose values are added together.
@@ -167,8 +167,11 @@ impl Attend<'_> {
                 seen.start.saturating_sub(first).min(end)..end
             };
             for kv_head in 0..value.heads() {
-                let at = kv_head * value.head_stride();
-                let of = |j: usize| &rows[j][at..][..size];
+                let (at, mut of_values) = (kv_head * value.head_stride(), [&[][..]; ADDED]);
+                for (value, row) in of_values.iter_mut().zip(rows) {
+                    *value = &row[at..][..size];
+                }
+                let of = Listed(&of_values);
                 for head in kv_head * group..(kv_head + 1) * group {
                     soon.advance(s, share);
                     let mut i = queries.start;
@@ -192,5 +195,16 @@ impl Attend<'_> {
                 }
             }
         }
+    }
+}
+
+/// The values of one head, listed.
+#[derive(Clone, Copy)]
+struct Listed<'r, 'v, K>(&'r [&'v [K]; ADDED]);
+
+impl<'v, K: Kept> Values<'v, K> for Listed<'_, 'v, K> {
+    #[inline(always)]
+    fn of(&self, j: usize) -> &'v [K] {
+        self.0[j]
     }
 }

@@ -14,28 +14,50 @@ pub(super) const SCORED: usize = 4;
 /// Vectors of a head whose products are written out one after the other.
 const UNROLLED: usize = 4;
 
-/// Adds for each of `N` queries r `Σ_j weights[r][j]·value(j)` to the `size` elements from `places[r]` on. All have as many
-/// weights. The sums of a query are the same whatever `N` is: together, each value is loaded once.
+/// Where the values of one head lie. (Not a closure: the compiler leaves those out of line where a
+/// function is large, and then each call spills the sums.)
+pub(super) trait Values<'v, K>: Copy {
+    /// The value of key j.
+    fn of(&self, j: usize) -> &'v [K];
+}
+
+/// The values from that of key `first` on.
+#[derive(Clone, Copy)]
+pub(super) struct From<V> {
+    pub(super) first: usize,
+    pub(super) values: V,
+}
+
+impl<'v, K, V: Values<'v, K>> Values<'v, K> for From<V> {
+    #[inline(always)]
+    fn of(&self, j: usize) -> &'v [K] {
+        self.values.of(self.first + j)
+    }
+}
+
+/// Adds `Σ_j weights[r][j]·values.of(j)` to the `size` elements from `places[r]` on, for each of `N`
+/// queries r. All have as many weights. The sums of a query are the same whatever `N` is: together,
+/// each value is loaded once.
 #[inline(always)]
 pub(super) fn add_values<'v, S: Simd, K: Kept, const N: usize>(
     s: S,
     weights: [&[f32]; N],
-    value: impl Fn(usize) -> &'v [K] + Copy,
+    values: impl Values<'v, K>,
     (out, places): (&mut [f32], [usize; N]),
     size: usize,
 ) {
     let mut at = 0;
     while at + 4 * S::LANES <= size {
-        weighted_sums::<S, K, N, 4>(s, weights, value, (out, places), at);
+        weighted_sums::<S, K, N, 4>(s, weights, values, (out, places), at);
         at += 4 * S::LANES;
     }
     while at + S::LANES <= size {
-        weighted_sums::<S, K, N, 1>(s, weights, value, (out, places), at);
+        weighted_sums::<S, K, N, 1>(s, weights, values, (out, places), at);
         at += S::LANES;
     }
     if at < size {
         for (weights, place) in weights.into_iter().zip(places) {
-            last_sum(s, weights, value, &mut out[place + at..place + size], at);
+            last_sum(s, weights, values, &mut out[place + at..place + size], at);
         }
     }
 }
@@ -189,12 +211,12 @@ fn sums_of<S: Simd, const N: usize>(s: S, v: [S::F; N]) -> [f32; N] {
     out
 }
 
-/// `out[places[r] + at..] += Σ_j weights[r][j]·value(j)[at..]`, for `VECTORS` whole vectors.
+/// `out[places[r] + at..] += Σ_j weights[r][j]·values.of(j)[at..]`, for `VECTORS` whole vectors.
 #[inline(always)]
 fn weighted_sums<'v, S: Simd, K: Kept, const N: usize, const VECTORS: usize>(
     s: S,
     weights: [&[f32]; N],
-    value: impl Fn(usize) -> &'v [K],
+    values: impl Values<'v, K>,
     (out, places): (&mut [f32], [usize; N]),
     at: usize,
 ) {
@@ -208,7 +230,7 @@ fn weighted_sums<'v, S: Simd, K: Kept, const N: usize, const VECTORS: usize>(
         }
     }
     for j in 0..count {
-        let value = &value(j)[at..at + VECTORS * S::LANES];
+        let value = &values.of(j)[at..at + VECTORS * S::LANES];
         let mut loaded = [s.splat(0.0); VECTORS];
         for v in 0..VECTORS {
             loaded[v] = K::load(s, &value[v * S::LANES..(v + 1) * S::LANES]);
@@ -233,13 +255,13 @@ fn weighted_sums<'v, S: Simd, K: Kept, const N: usize, const VECTORS: usize>(
 fn last_sum<'v, S: Simd, K: Kept>(
     s: S,
     weights: &[f32],
-    value: impl Fn(usize) -> &'v [K],
+    values: impl Values<'v, K>,
     out: &mut [f32],
     at: usize,
 ) {
     let mut acc = s.load_partial(out);
     for (j, &weight) in weights.iter().enumerate() {
-        let value = K::load_partial(s, &value(j)[at..at + out.len()]);
+        let value = K::load_partial(s, &values.of(j)[at..at + out.len()]);
         acc = s.fma(s.splat(weight), value, acc);
     }
     s.store_partial(acc, out);
