@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use tfm::Model;
 use tfm_core::Graph;
 use tfm_model::config::{
-    Norm, NormKind, NormPlacement, Position, PositionKind, PositionTable, SinusoidLayout, Stack,
+    Heads, Norm, NormKind, NormPlacement, Position, PositionKind, PositionTable, SinusoidLayout,
+    Stack,
 };
 use tfm_model::transformer::{DecoderKeys, Network, Sequences};
 use tfm_model::{Config, Numerics};
@@ -118,9 +119,24 @@ fn summary(model: &Model) -> String {
 
 fn stack(stack: &Stack) -> String {
     let Stack { layers, attention, feed_forward, .. } = stack;
-    let (heads, size, inner) = (attention.count, attention.size, feed_forward.inner);
+    let (heads, inner) = (self::heads(attention), feed_forward.inner);
     let gated = if feed_forward.gated { "gated " } else { "" };
-    format!("{layers} layers, {heads} heads of {size}, {gated}feed-forward {inner}")
+    format!("{layers} layers, {heads}, {gated}feed-forward {inner}")
+}
+
+fn heads(heads: &Heads) -> String {
+    let Heads { count, kv_count, size, window, soft_cap, .. } = heads;
+    let mut text = format!("{count} heads of {size}");
+    if kv_count < count {
+        text += &format!(" ({kv_count} of keys)");
+    }
+    if let Some(window) = window {
+        text += &format!(", window {window}");
+    }
+    if let Some(cap) = soft_cap {
+        text += &format!(", scores capped at {cap}");
+    }
+    text
 }
 
 fn norm(norm: &Norm) -> String {
@@ -149,7 +165,7 @@ fn positions(config: &Config) -> String {
             format!("{kind}, {rows} at most")
         }
     };
-    match config.encoder.position {
+    match config.encoder.attention.position {
         Position::None => table,
         Position::Relative(relative) => {
             format!("{table}, biases by distance in {} buckets", relative.buckets)

@@ -209,9 +209,10 @@ fn of_side(config: &Config, side: Side, roles: &mut Vec<(Role, Shape)>) {
             }
         };
         let mut attention = |which, heads: Heads| {
-            let (width, biases) = (heads.width(), heads.biases);
-            for projection in [Projection::Query, Projection::Key, Projection::Value] {
-                linear(Module::Attention(which, projection), d, width, biases);
+            let (width, kv_width, biases) = (heads.width(), heads.kv_width(), heads.biases);
+            linear(Module::Attention(which, Projection::Query), d, width, biases);
+            for projection in [Projection::Key, Projection::Value] {
+                linear(Module::Attention(which, projection), d, kv_width, biases);
             }
             linear(Module::Attention(which, Projection::Output), width, d, biases);
         };
@@ -241,7 +242,7 @@ fn of_side(config: &Config, side: Side, roles: &mut Vec<(Role, Shape)>) {
 
 /// The shape of biases by distance, and whether each layer has its own.
 fn relative_shape(stack: &Stack) -> Option<(Shape, bool)> {
-    match stack.position {
+    match stack.attention.position {
         Position::None => None,
         Position::Relative(relative) => {
             Some((Shape::from([relative.buckets, stack.attention.count]), relative.per_layer))

@@ -19,7 +19,7 @@ pub(super) fn check(config: &Config) -> Result<(), Vec<Fault>> {
     faults.size("d_model", config.d_model, LARGEST_D_MODEL);
     faults.stack("encoder", &config.encoder, true);
     faults.stack("decoder", &config.decoder, false);
-    faults.heads("decoder", config.cross_attention);
+    faults.cross_attention(config.cross_attention);
     faults.size("vocab_size", source.vocabulary, LARGEST_VOCABULARY);
     if config.shared_embeddings {
         let (source, target) = (source.vocabulary, target.vocabulary);
@@ -73,11 +73,15 @@ impl Faults {
         self.size(&format!("{name}_layers"), stack.layers, MOST_LAYERS);
         self.size(&format!("{name}_ffn_dim"), stack.feed_forward.inner, LARGEST_FFN);
         self.heads(name, stack.attention);
+        self.position(stack.attention.position, bidirectional);
         let epsilon = stack.norm.epsilon;
         if !(epsilon > 0.0 && epsilon < 1.0) {
             self.add("norm_eps", format!("is {epsilon}, but must lie between 0 and 1"));
         }
-        if let Position::Relative(relative) = stack.position {
+    }
+
+    fn position(&mut self, position: Position, bidirectional: bool) {
+        if let Position::Relative(relative) = position {
             // The decoder has keys before the query alone.
             let directions = if bidirectional { 2 } else { 1 };
             let (least, buckets) = (2 * directions, relative.buckets);
@@ -96,9 +100,21 @@ impl Faults {
     }
 
     fn heads(&mut self, stack: &str, heads: Heads) {
-        let Heads { count, size, scale, .. } = heads;
+        let Heads { count, kv_count, size, scale, window, soft_cap, .. } = heads;
         let field = format!("{stack}_attention_heads");
         self.size(&field, count, LARGEST_D_MODEL);
+        if count > 0 && (kv_count == 0 || !count.is_multiple_of(kv_count)) {
+            let problem =
+                format!("is {kv_count}, but must divide the {count} heads of the {stack}");
+            self.add("num_key_value_heads", problem);
+        }
+        if window == Some(0) {
+            self.add("sliding_window", "is 0, but must hold the query's own position".into());
+        }
+        if let Some(cap) = soft_cap.filter(|&cap| !is_factor(cap)) {
+            let problem = format!("is {cap}, but must be above 0");
+            self.add("attn_logit_softcapping", problem);
+        }
         // A size of 0 follows from a fault of d_model or of the number of heads, where a file has
         // no size.
         if count > 0 && size > 0 && count.checked_mul(size).is_none_or(|all| all > LARGEST_FFN) {
@@ -107,6 +123,15 @@ impl Faults {
         }
         if size > 0 && !is_factor(scale) {
             self.add(&field, format!("scale scores by {scale}, but must by more than 0"));
+        }
+    }
+
+    /// The decoder's heads that attend to the encoder's output. Nothing is near or far there: what
+    /// stands in the target has no distance from what stands in the source.
+    fn cross_attention(&mut self, heads: Heads) {
+        self.heads("decoder", heads);
+        if heads.window.is_some() || heads.position != Position::None {
+            self.add("cross_attention", "has distances, but source and target have none".into());
         }
     }
 

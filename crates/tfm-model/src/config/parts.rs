@@ -9,8 +9,6 @@ pub struct Stack {
     pub layers: usize,
     /// The self-attention of a layer.
     pub attention: Heads,
-    /// What self-attention knows of the distance of key and query.
-    pub position: Position,
     /// The feed-forward network of a layer.
     pub feed_forward: FeedForward,
     /// The norms of all layers, and those before the first and after the last.
@@ -20,24 +18,52 @@ pub struct Stack {
 /// The heads of an attention (section 3.2.2).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Heads {
-    /// How many heads.
+    /// How many heads queries have.
     pub count: usize,
+    /// How many heads keys and values have: `count` in the paper. Where there are fewer, each serves
+    /// a group of query heads (Ainslie et al. 2023), so this divides `count`.
+    pub kv_count: usize,
     /// Features of a query, a key and a value of one head.
     pub size: usize,
     /// What scores are multiplied by: `1/√size` in the paper (section 3.2.1).
     pub scale: f64,
+    /// What is known of the distance of key and query.
+    pub position: Position,
+    /// A query sees only keys that are less far away than this.
+    pub window: Option<usize>,
+    /// Scaled scores x become `cap·tanh(x/cap)`.
+    pub soft_cap: Option<f64>,
     /// Whether the four projections have biases.
     pub biases: bool,
 }
 
 impl Heads {
-    /// Features of all heads together.
+    /// The paper's: `count` heads of `size` features, whose projections have biases.
+    pub fn new(count: usize, size: usize) -> Heads {
+        Heads {
+            count,
+            kv_count: count,
+            size,
+            scale: 1.0 / (size as f64).sqrt(),
+            position: Position::None,
+            window: None,
+            soft_cap: None,
+            biases: true,
+        }
+    }
+
+    /// Features of the queries of all heads together, and of their results.
     pub fn width(&self) -> usize {
         self.count * self.size
     }
+
+    /// Features of the keys of all heads together, and of the values.
+    pub fn kv_width(&self) -> usize {
+        self.kv_count * self.size
+    }
 }
 
-/// What self-attention knows of the distance of key and query.
+/// What an attention knows of the distance of key and query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// Nothing: embeddings hold the positions.

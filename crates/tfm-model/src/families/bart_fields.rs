@@ -2,7 +2,7 @@
 
 use crate::config::{
     Activation, Config, Embedding, FeedForward, Heads, Norm, NormKind, NormPlacement, Output,
-    OutputBias, Position, PositionKind, PositionTable, SinusoidLayout, SpecialTokens, Stack,
+    OutputBias, PositionKind, PositionTable, SinusoidLayout, SpecialTokens, Stack,
 };
 use crate::json::{ConfigFiles, Fields};
 use serde_json::{Map, Value, json};
@@ -78,7 +78,6 @@ fn stack(fields: &mut Fields, name: &str, d_model: usize) -> Stack {
     Stack {
         layers: fields.required_count(&format!("{name}_layers")),
         attention: heads(fields, &format!("{name}_attention_heads"), d_model),
-        position: Position::None,
         feed_forward: FeedForward {
             inner: fields.required_count(&format!("{name}_ffn_dim")),
             activation: Activation::Relu,
@@ -105,7 +104,7 @@ fn heads(fields: &mut Fields, field: &str, d_model: usize) -> Heads {
         fields.fault(field, format!("is {count}, but must divide d_model = {d_model}"));
     }
     let size = d_model.checked_div(count).unwrap_or(0);
-    Heads { count, size, scale: 1.0 / (size as f64).sqrt(), biases: true }
+    Heads::new(count, size)
 }
 
 fn special_tokens(

@@ -84,7 +84,7 @@ impl Worker {
     /// Bytes of a token's keys and values in all layers.
     pub(super) fn row_bytes(&self) -> usize {
         let (config, size) = (&self.config, self.numerics.key_dtype.size());
-        (2 * config.decoder.layers * config.decoder.attention.width() * size).max(1)
+        (2 * config.decoder.layers * config.decoder.attention.kv_width() * size).max(1)
     }
 
     /// Whether it is time to admit requests: at once where none is being decoded; otherwise when a

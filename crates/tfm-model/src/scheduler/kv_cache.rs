@@ -40,7 +40,7 @@ impl KvCache {
         let spare = ranges.take(SPARE).expect("a new pool has room");
         let layers = config.decoder.layers;
         let pool = |kind: &str, heads: &Heads, rows: usize| {
-            allocate(session, kind, layers, key_dtype, [rows, heads.count, heads.size])
+            allocate(session, kind, layers, key_dtype, [rows, heads.kv_count, heads.size])
         };
         let mut cache = KvCache {
             rows: FreeRows::default(),

@@ -41,23 +41,23 @@ impl Network<'_> {
         x: Value,
         context: impl FnOnce(&mut Self, Value) -> Value,
     ) -> Value {
-        let query = self.project(heads, x, "query");
+        let query = self.project(heads, x, "query", heads.count);
         let context = context(self, query); // [t, heads, d_head]
         let rows = self.graph.shape(context).first().copied().unwrap_or(0);
         let joined = self.graph.reshape(context, [rows, heads.width()]);
         self.linear(joined, "output", self.config.d_model, heads.biases)
     }
 
-    /// A projection of x, seen as heads: `[t, heads, d_head]`.
-    pub(crate) fn project(&mut self, heads: &Heads, x: Value, name: &str) -> Value {
-        let projected = self.linear(x, name, heads.width(), heads.biases);
+    /// A projection of x, seen as `count` heads: `[t, count, d_head]`.
+    fn project(&mut self, heads: &Heads, x: Value, name: &str, count: usize) -> Value {
+        let projected = self.linear(x, name, count * heads.size, heads.biases);
         let rows = self.graph.shape(projected).first().copied().unwrap_or(0);
-        self.graph.reshape(projected, [rows, heads.count, heads.size])
+        self.graph.reshape(projected, [rows, count, heads.size])
     }
 
-    /// The projections of x that queries attend to: keys and values, `[t, heads, d_head]` each.
+    /// The projections of x that queries attend to: keys and values, `[t, kv_heads, d_head]` each.
     pub(crate) fn keys_and_values(&mut self, heads: &Heads, x: Value) -> [Value; 2] {
-        ["key", "value"].map(|name| self.project(heads, x, name))
+        ["key", "value"].map(|name| self.project(heads, x, name, heads.kv_count))
     }
 
     /// `Attention(Q, K, V) = softmax(scale·Q·Kᵀ + B)·V` of the heads of x to the keys and values that
@@ -79,8 +79,9 @@ impl Network<'_> {
             operands.random_key = dropped.map(|(_, key)| key);
             let dropout = dropped.map(|(mask, _)| mask);
             let bias = bias.map(|(relative, _)| relative);
-            let keys = KeySet { lookup: rows.lookup(), causal, bias, ..KeySet::default() };
-            let op = Attention { scale: heads.scale, dropout, keys, ..Attention::default() };
+            let Heads { scale, window, soft_cap, .. } = *heads;
+            let keys = KeySet { lookup: rows.lookup(), causal, window, bias };
+            let op = Attention { scale, soft_cap, dropout, keys, ..Attention::default() };
             net.graph.attention(op, operands)
         })
     }
@@ -92,7 +93,7 @@ impl Network<'_> {
             Side::Decoder => &self.config.decoder,
         };
         let Position::Relative(RelativePositions { buckets, max_distance, per_layer }) =
-            stack.position
+            stack.attention.position
         else {
             return None;
         };

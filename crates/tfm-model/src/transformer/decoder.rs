@@ -212,9 +212,9 @@ impl Network<'_> {
         })
     }
 
-    /// The states that hold a layer's keys and values: `[rows, heads, d_head]` each.
+    /// The states that hold a layer's keys and values: `[rows, kv_heads, d_head]` each.
     fn pool(&mut self, kind: &str, heads: &Heads, layer: usize, rows: usize) -> [Value; 2] {
-        let (shape, dtype) = ([rows, heads.count, heads.size], self.numerics.key_dtype);
+        let (shape, dtype) = ([rows, heads.kv_count, heads.size], self.numerics.key_dtype);
         ["key", "value"]
             .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), dtype, shape))
     }

@@ -5,7 +5,7 @@ use super::table::Table;
 use std::path::PathBuf;
 use tfm_model::config::{
     Activation, Config, Embedding, FeedForward, Heads, Norm, NormKind, NormPlacement, Output,
-    OutputBias, Position, PositionKind, PositionTable, SpecialTokens, Stack,
+    OutputBias, PositionKind, PositionTable, SpecialTokens, Stack,
 };
 use tfm_model::families::{FAMILIES, Family};
 
@@ -238,7 +238,6 @@ impl Architecture {
         Stack {
             layers: sizes.layers,
             attention: self.heads(sizes),
-            position: Position::None,
             feed_forward: FeedForward {
                 inner: sizes.ffn_dim,
                 activation: self.activation,
@@ -257,8 +256,7 @@ impl Architecture {
 
     fn heads(&self, sizes: Layers) -> Heads {
         let size = self.d_model.checked_div(sizes.heads).unwrap_or(0);
-        let scale = 1.0 / (size as f64).sqrt();
-        Heads { count: sizes.heads, size, scale, biases: self.biases }
+        Heads { biases: self.biases, ..Heads::new(sizes.heads, size) }
     }
 }
 
