@@ -4,7 +4,7 @@ use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::softmax::{max, sum_of_exponentials};
 use super::threads::{SharedMut, Threads};
-use std::cmp::Ordering;
+use half::{bf16, f16};
 
 /// An entry of a row: a number and its column.
 #[derive(Clone, Copy, Debug, Default)]
@@ -21,17 +21,54 @@ impl<T: PartialOrd + Copy> Entry<T> {
         let (before, behind) = (beats(self.value, other.value), beats(other.value, self.value));
         before | (!behind & (self.id < other.id))
     }
+}
 
-    /// The order of [`Entry::precedes`].
+impl<T: Ranked> Entry<T> {
+    /// A number in the order of [`Entry::precedes`]: that of an entry that ranks before another is
+    /// less. A sort compares it in one instruction.
     #[inline(always)]
-    fn order(&self, other: &Self) -> Ordering {
-        if self.precedes(other) {
-            Ordering::Less
-        } else if other.precedes(self) {
-            Ordering::Greater
-        } else {
-            Ordering::Equal
-        }
+    fn key(&self) -> u64 {
+        u64::from(!self.value.ascending()) << 32 | u64::from(self.id as u32)
+    }
+}
+
+/// Values that entries are ranked by.
+pub trait Ranked: PartialOrd + Copy + Send + Sync {
+    /// A number that is greater for the greater value, the same for equal ones, and 0 for NaN.
+    fn ascending(self) -> u32;
+}
+
+const SIGN: u32 = 1 << 31;
+
+impl Ranked for f32 {
+    #[inline(always)]
+    fn ascending(self) -> u32 {
+        // The bits of positive numbers have their order, those of negative numbers the other. Adding
+        // 0 makes 0 of −0, which equals it.
+        let bits = (self + 0.0).to_bits();
+        let is_negative = ((bits as i32) >> 31) as u32; // all bits, or none
+        if self.is_nan() { 0 } else { bits ^ (is_negative | SIGN) }
+    }
+}
+
+impl Ranked for f16 {
+    #[inline(always)]
+    fn ascending(self) -> u32 {
+        self.to_f32().ascending()
+    }
+}
+
+impl Ranked for bf16 {
+    #[inline(always)]
+    fn ascending(self) -> u32 {
+        self.to_f32().ascending()
+    }
+}
+
+impl Ranked for i32 {
+    #[inline(always)]
+    fn ascending(self) -> u32 {
+        self as u32 ^ SIGN
     }
 }
 
@@ -65,7 +102,7 @@ pub(super) fn room(k: usize, columns: usize) -> usize {
     if k <= FEW { k.min(columns) } else { (2 * k).min(columns) }
 }
 
-impl<'a, T: PartialOrd + Copy> Best<'a, T> {
+impl<'a, T: Ranked> Best<'a, T> {
     /// Begins with the first `len` of `entries`, which are what [`Best::len`] entries were before.
     #[inline(always)]
     pub(super) fn new(entries: &'a mut [Entry<T>], k: usize, len: usize) -> Self {
@@ -139,7 +176,7 @@ impl<'a, T: PartialOrd + Copy> Best<'a, T> {
 
     /// Keeps the k greatest alone, with the least of them in the last place.
     fn select(&mut self) {
-        self.entries[..self.len].select_nth_unstable_by(self.k - 1, Entry::order);
+        self.entries[..self.len].select_nth_unstable_by_key(self.k - 1, Entry::key);
         self.len = self.k;
     }
 
@@ -149,7 +186,7 @@ impl<'a, T: PartialOrd + Copy> Best<'a, T> {
             if self.len > self.k {
                 self.select();
             }
-            self.entries[..self.len].sort_unstable_by(Entry::order);
+            self.entries[..self.len].sort_unstable_by_key(Entry::key);
         }
         &self.entries[..self.len]
     }
@@ -157,7 +194,7 @@ impl<'a, T: PartialOrd + Copy> Best<'a, T> {
 
 /// The `k` greatest of each row, greatest first, the lower index first among equals:
 /// `values [rows, k]` and `indices [rows, k]`. NaN ranks last. Panics when k exceeds the row.
-pub fn top_k<T: PartialOrd + Copy + Send + Sync>(
+pub fn top_k<T: Ranked>(
     threads: &Threads,
     x: Rows<'_, T>,
     k: usize,
@@ -189,7 +226,7 @@ pub fn top_log_probabilities(
     });
 }
 
-fn each_row<T: PartialOrd + Copy + Send + Sync>(
+fn each_row<T: Ranked>(
     threads: &Threads,
     x: Rows<'_, T>,
     k: usize,
