@@ -1,5 +1,6 @@
-//! Kernels over rows: layer norm, softmax, and the search's choice of candidates, on one thread. Behind each stands the bandwidth
-//! of what it reads and writes as a share of a copy's beyond the caches; what lies in a cache may have more.
+//! Kernels over rows: layer norm, softmax, and the search's choice of candidates, on one thread.
+//! Behind each stands the bandwidth of what it reads and writes as a share of a copy's beyond the
+//! caches; what lies in a cache may have more.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! A decoding step of the bundled model at 32 hypotheses: what building the graph and compiling it cost (paid
-//! once a shape) beside running it, and what running costs when the model is too small to matter (dispatch).
+//! A decoding step of the bundled model at 32 hypotheses: what building the graph and compiling it
+//! cost (paid once a shape) beside running it, and what running costs when the model is too small
+//! to matter (dispatch).
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::path::Path;

@@ -14,7 +14,8 @@ pub fn copy() -> f64 {
     memory::copy(1, REPEATS)
 }
 
-/// The most operations a second of this kind (`f32`, `bf16` or `int8`) on so many threads; 0 where the CPU has none.
+/// The most operations a second of this kind (`f32`, `bf16` or `int8`) on so many threads; 0 where
+/// the CPU has none.
 pub fn of_kind(kind: &str, threads: usize) -> f64 {
     let kernels = kernels::available();
     let of_kind = kernels.iter().filter(|kernel| kernel.kind == kind);
@@ -22,8 +23,8 @@ pub fn of_kind(kind: &str, threads: usize) -> f64 {
     rates.fold(0.0, f64::max)
 }
 
-/// The most that `threads` did in a second together, in the units that each call of `work` says it has done. Every thread makes a
-/// state of its own first.
+/// The most that `threads` did in a second together, in the units that each call of `work` says it
+/// has done. Every thread makes a state of its own first.
 pub fn best<T>(
     threads: usize,
     repeats: usize,

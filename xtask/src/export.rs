@@ -1,5 +1,5 @@
-//! A model that was exported, held against the reference implementation of its family: our answers are written to
-//! a file, and a script compares.
+//! A model that was exported, held against the reference implementation of its family: our answers
+//! are written to a file, and a script compares.
 
 use crate::project::{self, Outcome, root};
 use crate::python;

@@ -1,4 +1,5 @@
-//! `cargo xtask gpu-bundle`: what a machine with a GPU and no Rust needs to check the CUDA backend and to time it.
+//! `cargo xtask gpu-bundle`: what a machine with a GPU and no Rust needs to check the CUDA backend
+//! and to time it.
 
 use crate::project::{self, Outcome, cargo, read, root};
 use serde_json::Value;
@@ -7,7 +8,8 @@ use std::process::{Command, Stdio};
 
 /// More bytes than this are not carried to a borrowed machine.
 const MOST_BYTES: u64 = 64 << 20;
-/// What a test's sources name that runs on a device where there is one: others would run the interpreter.
+/// What a test's sources name that runs on a device where there is one: others would run the
+/// interpreter.
 const ON_DEVICE: [&str; 2] = ["TFM_CUDA_DEVICE", "with_driver"];
 /// What is timed there, and the command itself.
 const PROGRAMS: [&str; 4] = ["tfm", "cuda_speed", "peer_run", "training_speed"];

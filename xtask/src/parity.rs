@@ -22,7 +22,8 @@ pub(crate) struct Parity {
     /// Check the backends alone whose name holds this
     #[arg(long, value_name = "NAME", default_value = "")]
     backend: String,
-    /// Further backends: cuda, over an interpreter of its kernels, and on the device if there is one
+    /// Further backends: cuda, over an interpreter of its kernels, and on the device if there is
+    /// one
     #[arg(long, value_enum, value_delimiter = ',')]
     features: Vec<Feature>,
 }

@@ -35,8 +35,8 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     String::from_utf8(output.stdout).map_err(|e| format!("{shown}: {e}"))
 }
 
-/// The files that belong to the project, relative to its root: tracked, or new and not ignored. Links
-/// are left out: what they lead to is listed by its own name.
+/// The files that belong to the project, relative to its root: tracked, or new and not ignored.
+/// Links are left out: what they lead to is listed by its own name.
 pub(crate) fn files() -> Outcome<Vec<PathBuf>> {
     let mut git = Command::new("git");
     git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);

@@ -1,7 +1,7 @@
 //! `cargo xtask ptx`: the PTX that is checked in, compiled again with a pinned compiler from PyPI.
 //!
-//! The text names the version of the compiler and the hash of its source; `tidy` holds it to the source's, so that PTX
-//! never comes from another source than the one beside it.
+//! The text names the version of the compiler and the hash of its source; `tidy` holds it to the
+//! source's, so that PTX never comes from another source than the one beside it.
 
 mod budget;
 
@@ -15,13 +15,15 @@ use std::process::Command;
 /// Folders with CUDA sources: every `.cu` is compiled, and its PTX lies beside it.
 const FOLDERS: &[&str] = &["crates/tfm-cuda/kernels", "crates/tfm-ptx-emu/tests/fixtures"];
 const REQUIREMENTS: &str = "xtask/python/nvcc.txt";
-/// The PTX version that the compiler writes. It is lowered, so that older drivers load it: nothing of 9.0 is used.
+/// The PTX version that the compiler writes. It is lowered, so that older drivers load it: nothing
+/// of 9.0 is used.
 const VERSION: &str = ".version 9.0\n";
-/// Architectures, each with the version that it needs at least. A source is compiled for the first, or for the one that its first
-/// line names: `// for compute_90a`.
+/// Architectures, each with the version that it needs at least. A source is compiled for the first,
+/// or for the one that its first line names: `// for compute_90a`.
 const ARCHITECTURES: [[&str; 2]; 2] =
     [["compute_80", ".version 7.0\n"], ["compute_90a", ".version 8.0\n"]];
-/// In names of what a namespace without a name has, with a hash of the folder: the text would differ from place to place.
+/// In names of what a namespace without a name has, with a hash of the folder: the text would
+/// differ from place to place.
 const LOCAL: &str = "_GLOBAL__N__";
 
 /// Compiles CUDA sources to PTX.
@@ -100,7 +102,8 @@ fn target(source: &Path) -> PathBuf {
     source.with_extension("ptx")
 }
 
-/// The first line of a PTX: the hash is of the source and of the headers beside it that it includes.
+/// The first line of a PTX: the hash is of the source and of the headers beside it that it
+/// includes.
 fn header(source: &Path) -> Outcome<String> {
     let mut hash = Sha256::new();
     let mut files = vec![source.to_path_buf()];

@@ -1,4 +1,5 @@
-//! Packages from PyPI, pinned, in folders of their own beside the project: only development needs them.
+//! Packages from PyPI, pinned, in folders of their own beside the project: only development needs
+//! them.
 
 use crate::project::{self, Outcome, read, root};
 use std::path::{Path, PathBuf};
@@ -9,7 +10,8 @@ pub(crate) fn environment() -> Outcome<PathBuf> {
     packages(".venv", "xtask/python/requirements.txt")
 }
 
-/// The Python of `folder`, with the packages of `requirements`; made where it is missing or out of date.
+/// The Python of `folder`, with the packages of `requirements`; made where it is missing or out of
+/// date.
 pub(crate) fn packages(folder: &str, requirements: &str) -> Outcome<PathBuf> {
     let path = root().join(folder);
     let python = path.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });

@@ -1,5 +1,7 @@
-//! `cargo xtask tidy`: the rules of the house that no compiler checks. All faults are listed at once.
+//! `cargo xtask tidy`: the rules of the house that no compiler checks. All faults are listed at
+//! once.
 
+mod columns;
 mod crates;
 mod documents;
 mod families;
@@ -20,6 +22,7 @@ pub(crate) fn run() -> Outcome {
     }
     faults.extend(packages::check(&metadata, &files)?);
     faults.extend(sources::check(&files)?);
+    faults.extend(columns::check(&files)?);
     faults.extend(documents::check(&files)?);
     faults.extend(families::check(&files)?);
     faults.extend(ptx::stale()?);

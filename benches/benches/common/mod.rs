@@ -30,7 +30,8 @@ impl Peak {
         Peak { what: "copy's bandwidth".into(), one, all: one }
     }
 
-    /// Measures `run`, which does `amount`, and prints the share of the peak that the best of it had.
+    /// Measures `run`, which does `amount`, and prints the share of the peak that the best of it
+    /// had.
     pub(crate) fn bench(
         &self,
         group: &mut BenchmarkGroup<'_, WallTime>,

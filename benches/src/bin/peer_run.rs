@@ -1,4 +1,5 @@
-//! Translates as `xtask/python/peers.py` has others do: the same options, the same files, the same line of JSON.
+//! Translates as `xtask/python/peers.py` has others do: the same options, the same files, the same
+//! line of JSON.
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
@@ -195,7 +196,8 @@ impl Program {
 /// Seconds that all threads of this process have run, as far as the system tells.
 fn processor_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the program's name, which may hold anything: user and system time are the 12th and the 13th.
+    // Behind the program's name, which may hold anything: user and system time are the 12th and the
+    // 13th.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS)

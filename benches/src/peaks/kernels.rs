@@ -1,4 +1,5 @@
-//! Loops of one kind of instruction with nothing else to wait for: no memory, and sums enough that none waits for the one before.
+//! Loops of one kind of instruction with nothing else to wait for: no memory, and sums enough that
+//! none waits for the one before.
 //!
 //! They are written in assembly, for a compiler finds out that such a loop does nothing.
 
@@ -8,7 +9,8 @@ pub struct Kernel {
     pub name: &'static str,
     /// What it computes: `f32`, `bf16` or `int8`.
     pub kind: &'static str,
-    /// Runs for about a millisecond; how many operations it did (a product and its addition are two).
+    /// Runs for about a millisecond; how many operations it did (a product and its addition are
+    /// two).
     pub run: fn() -> u64,
 }
 
@@ -46,17 +48,20 @@ mod x86 {
     const TIMES: u64 = 1 << 17;
     /// Vectors that are summed into.
     const SUMS: u64 = 12;
-    /// 1 and 0.001 as `f32`. As integers or `bf16` they are numbers too; which ones does not matter.
+    /// 1 and 0.001 as `f32`. As integers or `bf16` they are numbers too; which ones does not
+    /// matter.
     const X: f32 = 1.0;
     const Y: f32 = 1e-3;
 
-    /// A function that repeats the instructions `$one` for each of twelve sums, `{s}` in it being a sum's number; in it 13 and 14
-    /// are the operands, 15 is for what lies between, and 12 holds ones. `$register` is `ymm` or `zmm`.
+    /// A function that repeats the instructions `$one` for each of twelve sums, `{s}` in it being a
+    /// sum's number; in it 13 and 14 are the operands, 15 is for what lies between, and 12 holds
+    /// ones. `$register` is `ymm` or `zmm`.
     macro_rules! kernel {
         ($name:ident, $register:literal, $operations:expr, $one:ident) => {
             fn $name() -> u64 {
-                // SAFETY: the instructions touch registers alone, all of which are named as clobbered, and read two floats
-                // that live; `available` hands the function out where the CPU has the instructions.
+                // SAFETY: the instructions touch registers alone, all of which are named as
+                // clobbered, and read two floats that live; `available` hands the function out
+                // where the CPU has the instructions.
                 unsafe {
                     asm!(
                         concat!("vbroadcastss ", $register, "13, dword ptr [{x}]"),

@@ -5,7 +5,8 @@ use std::hint::black_box;
 
 /// Bytes that each thread goes through in a repeat: about a millisecond.
 const PIECE: usize = 8 << 20;
-/// Bytes that each thread goes through before it comes to the same again: far more than caches hold.
+/// Bytes that each thread goes through before it comes to the same again: far more than caches
+/// hold.
 const WHOLE: usize = 192 << 20;
 /// Bytes of a number.
 const NUMBER: usize = size_of::<u64>();

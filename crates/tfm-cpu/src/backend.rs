@@ -17,9 +17,10 @@ use crate::{fused, primitive, products, strided, weights};
 
 /// The CPU as a backend.
 ///
-/// An element of a result depends on its operands alone: not on the number of threads, and for a linear
-/// layer, attention and the other fused ops not on the other rows of the call. (Products of two matrices
-/// of which neither is a weight may differ in the last bits with their number of rows.)
+/// An element of a result depends on its operands alone: not on the number of threads, and for a
+/// linear layer, attention and the other fused ops not on the other rows of the call. (Products of
+/// two matrices of which neither is a weight may differ in the last bits with their number of
+/// rows.)
 #[derive(Debug)]
 pub struct CpuBackend {
     pub(crate) isa: Isa,

@@ -25,8 +25,8 @@ fn load<T: Element>(src: &[T], start: usize, stride: usize, from: usize, block: 
     }
 }
 
-/// Divides an element-wise op among the threads: `part` gets a part of the output and of each source, whose
-/// layout begins at its offset. `work` is the operations of an element.
+/// Divides an element-wise op among the threads: `part` gets a part of the output and of each
+/// source, whose layout begins at its offset. `work` is the operations of an element.
 fn divided<T: Element, const N: usize>(
     threads: &Threads,
     sources: [&Layout; N],

@@ -1,8 +1,9 @@
 //! The columns of the vocabulary's weight that are computed with, kept from call to call.
 //!
-//! A step of a search computes with few columns, mostly those of the step before. To gather them takes as long as the
-//! product; so the last selection stays, and what has changed is copied. It is a memory of what was computed, as the
-//! scratch memory is one of what was allocated: results do not depend on it.
+//! A step of a search computes with few columns, mostly those of the step before. To gather them
+//! takes as long as the product; so the last selection stays, and what has changed is copied. It is
+//! a memory of what was computed, as the scratch memory is one of what was allocated: results do
+//! not depend on it.
 
 use std::collections::TryReserveError;
 use std::sync::{Mutex, PoisonError};

@@ -16,8 +16,8 @@ pub(crate) struct Run<const N: usize> {
     pub(crate) len: usize,
 }
 
-/// Calls `f` with runs that together hold every element once, in row-major order. Axes that lie behind one
-/// another in all operands are walked as one, so contiguous operands make a single run.
+/// Calls `f` with runs that together hold every element once, in row-major order. Axes that lie
+/// behind one another in all operands are walked as one, so contiguous operands make a single run.
 pub(crate) fn for_each_run<const N: usize>(layouts: [&Layout; N], mut f: impl FnMut(Run<N>)) {
     let shape = layouts[0].shape();
     if shape.contains(&0) {

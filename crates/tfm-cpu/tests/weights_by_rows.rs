@@ -1,4 +1,5 @@
-//! Weights that are read row by row while they are packed are those that are packed from memory, bit for bit.
+//! Weights that are read row by row while they are packed are those that are packed from memory,
+//! bit for bit.
 
 use std::collections::HashMap;
 use std::sync::Arc;

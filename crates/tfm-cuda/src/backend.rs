@@ -40,8 +40,9 @@ impl CudaBackend {
         Ok(Self::with(stream, modules))
     }
 
-    /// The same device, its products by our own kernels alone, also where cuBLASLt is installed: then the bits of a row
-    /// never depend on how many rows there are, and large products are slower.
+    /// The same device, its products by our own kernels alone, also where cuBLASLt is installed:
+    /// then the bits of a row never depend on how many rows there are, and large products are
+    /// slower.
     #[must_use]
     pub fn with_own_products(self) -> CudaBackend {
         CudaBackend { cublaslt: OnceLock::from(None), ..self }
@@ -137,7 +138,8 @@ impl Backend for CudaBackend {
             return Ok(());
         }
         let mut target = dst.data.slice_mut(..source.len());
-        // Memory that is not page-locked is copied to the driver's before this returns: the caller's is the caller's again.
+        // Memory that is not page-locked is copied to the driver's before this returns: the
+        // caller's is the caller's again.
         let copied = self.stream.memcpy_htod(source, &mut target);
         copied.map_err(|error| driver_error("upload", error))
     }

@@ -1,5 +1,6 @@
-//! Products by NVIDIA's cuBLASLt, where the library is installed: our own layer over `cudarc`'s raw functions, with sums in f32
-//! and never in TF32, and with the algorithm of a problem looked up once.
+//! Products by NVIDIA's cuBLASLt, where the library is installed: our own layer over `cudarc`'s raw
+//! functions, with sums in f32 and never in TF32, and with the algorithm of a problem looked up
+//! once.
 
 use crate::backend::CudaBackend;
 use crate::device::device_error;
@@ -29,7 +30,8 @@ pub(crate) struct Stored {
     pub(crate) batch_stride: usize,
 }
 
-/// A product `out [batches, m, n] = f(a [m, k]·b [k, n] + bias + residual)` but for the addresses: what an algorithm is chosen by.
+/// A product `out [batches, m, n] = f(a [m, k]·b [k, n] + bias + residual)` but for the addresses:
+/// what an algorithm is chosen by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Problem {
     pub(crate) dtype: DType,
@@ -44,7 +46,8 @@ pub(crate) struct Problem {
     pub(crate) activation: Option<Activation>,
     /// The distance of the residual's rows.
     pub(crate) residual: Option<usize>,
-    /// The bytes by which a, b, the residual and the result (with the bias) are aligned, at most 16.
+    /// The bytes by which a, b, the residual and the result (with the bias) are aligned, at
+    /// most 16.
     pub(crate) alignments: [u32; 4],
 }
 
@@ -58,7 +61,8 @@ pub(crate) struct Addresses {
     pub(crate) out: u64,
 }
 
-/// Whether the library has this function as we define it. Its GELU is the one by tanh, whose precision is that of 16 bits.
+/// Whether the library has this function as we define it. Its GELU is the one by tanh, whose
+/// precision is that of 16 bits.
 pub(crate) fn has_activation(activation: Activation, dtype: DType) -> bool {
     match activation {
         Activation::Relu => true,
@@ -240,8 +244,8 @@ struct Plan {
 }
 
 impl Plan {
-    /// The library is column-major: it sees our matrices transposed, and computes outᵀ = bᵀ·aᵀ. So its first operand is our b, and its
-    /// bias, one number a row, is ours, one a column.
+    /// The library is column-major: it sees our matrices transposed, and computes outᵀ = bᵀ·aᵀ. So
+    /// its first operand is our b, and its bias, one number a row, is ours, one a column.
     fn new(handle: sys::cublasLtHandle_t, problem: &Problem) -> Result<Plan, CublasError> {
         use sys::cublasLtEpilogue_t::*;
         use sys::cublasLtMatmulDescAttributes_t::*;
@@ -312,8 +316,8 @@ impl Plan {
         let (beta, c) =
             if problem.residual.is_some() { (&one, at.residual) } else { (&zero, at.out) };
         let address = |at: u64| at as *const c_void;
-        // SAFETY: the caller's buffers hold every element that the problem names, and the workspace has the bytes that
-        // the algorithm asked for.
+        // SAFETY: the caller's buffers hold every element that the problem names, and the workspace
+        // has the bytes that the algorithm asked for.
         unsafe {
             result::matmul(
                 handle,

@@ -15,8 +15,8 @@ pub(crate) fn driver_error(doing: &str, error: DriverError) -> BackendError {
     device_error(format!("{doing}: {:?}", error.0))
 }
 
-/// The oldest driver that has what is used of it, as 1000·major + 10·minor of its CUDA version: graphs that are
-/// instantiated with flags came with 11.4.
+/// The oldest driver that has what is used of it, as 1000·major + 10·minor of its CUDA version:
+/// graphs that are instantiated with flags came with 11.4.
 const OLDEST_DRIVER: i32 = 11_040;
 /// The least compute capability that takes the kernels.
 const LEAST_CAPABILITY: i32 = 8;
@@ -70,7 +70,8 @@ pub(crate) fn open(ordinal: usize) -> Outcome<Arc<CudaStream>> {
     let failed =
         |error: DriverError| driver_error(&format!("device {ordinal} cannot be opened"), error);
     let context = CudaContext::new(ordinal).map_err(failed)?;
-    // SAFETY: nothing has been allocated yet, and what streams share is settled before another reads it.
+    // SAFETY: nothing has been allocated yet, and what streams share is settled before another
+    // reads it.
     unsafe { context.disable_event_tracking() };
     if context.has_async_alloc() {
         keep_freed_memory(context.cu_device()).map_err(failed)?;
@@ -78,7 +79,8 @@ pub(crate) fn open(ordinal: usize) -> Outcome<Arc<CudaStream>> {
     context.new_stream().map_err(failed)
 }
 
-/// Has the device's pool keep what is freed: otherwise each synchronisation gives it back to the system.
+/// Has the device's pool keep what is freed: otherwise each synchronisation gives it back to the
+/// system.
 fn keep_freed_memory(device: sys::CUdevice) -> Result<(), DriverError> {
     let mut most = u64::MAX;
     let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;

@@ -8,8 +8,8 @@ use tfm_core::backend::{Outcome, Replay};
 /// A graph that was captured from a stream.
 pub(crate) struct Graph(CudaGraph);
 
-// SAFETY: the driver's functions on graphs may be called from any thread, one at a time; the session that owns a recording
-// is used by one thread at a time.
+// SAFETY: the driver's functions on graphs may be called from any thread, one at a time; the
+// session that owns a recording is used by one thread at a time.
 unsafe impl Send for Graph {}
 
 impl Graph {

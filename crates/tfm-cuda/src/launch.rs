@@ -159,8 +159,8 @@ impl<'a> Call<'a> {
         self.add(Argument::Pointer(at))
     }
 
-    /// Where elements lie, with the first `kept` axes as they are and as few of the others as strides allow: a thread divides
-    /// once for each.
+    /// Where elements lie, with the first `kept` axes as they are and as few of the others as
+    /// strides allow: a thread divides once for each.
     fn layout(mut self, layout: &Layout, kept: usize) -> Self {
         let axes = merged(layout, kept);
         let mut view = Strided {
@@ -224,7 +224,8 @@ impl<'a> Call<'a> {
         self.each_of(n, 1)
     }
 
-    /// Launches with a thread for each `share` of the `n` elements; the kernel has `n` as its last argument.
+    /// Launches with a thread for each `share` of the `n` elements; the kernel has `n` as its last
+    /// argument.
     pub(crate) fn each_of(self, n: usize, share: usize) -> Outcome {
         let blocks = [n.div_ceil(THREADS as usize * share), 1, 1];
         self.count(n).launch(Grid { blocks, threads: THREADS, shared: 0 })
@@ -268,15 +269,15 @@ impl<'a> Call<'a> {
             block_dim: (grid.threads, 1, 1),
             shared_mem_bytes: grid.shared,
         };
-        // SAFETY: the callers pass what the kernel declares, in its order: pointers to buffers that hold every element which
-        // views and counts name.
+        // SAFETY: the callers pass what the kernel declares, in its order: pointers to buffers that
+        // hold every element which views and counts name.
         unsafe { launch.launch(config) }.map_err(failed)?;
         Ok(())
     }
 }
 
-/// Extents and strides of the axes, but those of one element, and joined where one goes on where the next ends; the first `kept`
-/// stay.
+/// Extents and strides of the axes, but those of one element, and joined where one goes on where
+/// the next ends; the first `kept` stay.
 fn merged(layout: &Layout, kept: usize) -> SmallVec<[(usize, usize); AXES]> {
     let mut axes: SmallVec<[(usize, usize); AXES]> = SmallVec::new();
     let all = layout.shape().iter().copied().zip(layout.strides().iter().copied());

@@ -1,7 +1,7 @@
 //! The CUDA backend of tfm: kernels compiled to PTX in advance and loaded through the driver.
 //!
-//! Nothing of CUDA is needed to build it, and only the driver (`libcuda`) to run it. An op without a kernel of its own is
-//! decomposed into primitives.
+//! Nothing of CUDA is needed to build it, and only the driver (`libcuda`) to run it. An op without
+//! a kernel of its own is decomposed into primitives.
 
 mod backend;
 mod buffer;

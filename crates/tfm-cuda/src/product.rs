@@ -1,4 +1,5 @@
-//! Matrix products with what follows them: by cuBLASLt where it is there and takes the operands, otherwise by our own kernels.
+//! Matrix products with what follows them: by cuBLASLt where it is there and takes the operands,
+//! otherwise by our own kernels.
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;
@@ -241,7 +242,8 @@ fn by_cublaslt(
     Ok(true)
 }
 
-/// How the library can see a layout's matrices; `None` where neither rows nor columns are contiguous, or they overlap.
+/// How the library can see a layout's matrices; `None` where neither rows nor columns are
+/// contiguous, or they overlap.
 fn stored(layout: &Layout, batch_stride: usize) -> Option<Stored> {
     let shape = layout.shape();
     let [rows, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];

@@ -15,7 +15,8 @@ pub(crate) const FORMAT: PackFormat = PackFormat("cuda int8 rows");
 /// The longest row whose products with another have a sum in 32 bits: `k·127² < 2³¹`.
 pub(crate) const LONGEST: usize = (1 << 31) / (127 * 127);
 
-/// A weight as the kernels take it: stored so at load, or for this call where it was not known then.
+/// A weight as the kernels take it: stored so at load, or for this call where it was not known
+/// then.
 pub(crate) enum Weight<'a> {
     Stored(&'a Buffer),
     Now(Scratch<'a>),
@@ -32,8 +33,8 @@ impl Deref for Weight<'_> {
     }
 }
 
-/// Elements of `f32` in the memory of `Quantized` of the kernels: the scales, then at a multiple of 128 bytes the rows, each of a
-/// multiple of 16.
+/// Elements of `f32` in the memory of `Quantized` of the kernels: the scales, then at a multiple of
+/// 128 bytes the rows, each of a multiple of 16.
 fn elements(rows: usize, columns: usize) -> usize {
     let padded = columns.next_multiple_of(16);
     rows.next_multiple_of(32).saturating_add(rows.saturating_mul(padded / DType::F32.size()))

@@ -7,7 +7,8 @@ use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
-/// From this length on a contiguous line is read by a warp, not a thread; beyond it others are read by a block.
+/// From this length on a contiguous line is read by a warp, not a thread; beyond it others are read
+/// by a block.
 const WARP_LINE: usize = 32;
 /// The elements of a part; `LENGTH` of the kernels.
 const LENGTH: usize = 256;
@@ -15,8 +16,8 @@ const LENGTH: usize = 256;
 const COLUMNS: usize = 32;
 
 impl CudaBackend {
-    /// [`Backend::reduce`] into a destination of any shape with as many elements as there are lines, and any
-    /// float type if the source is `f32`.
+    /// [`Backend::reduce`] into a destination of any shape with as many elements as there are
+    /// lines, and any float type if the source is `f32`.
     pub(crate) fn reduce_lines(
         &self,
         op: ReduceOp,

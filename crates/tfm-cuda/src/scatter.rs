@@ -1,4 +1,5 @@
-//! Sums of rows by their ids: lists of sources are made on the device, then a block a row adds them up.
+//! Sums of rows by their ids: lists of sources are made on the device, then a block a row adds them
+//! up.
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;

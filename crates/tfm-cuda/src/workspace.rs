@@ -11,9 +11,10 @@ use tfm_core::{Backend, DType};
 /// The least bytes of a piece.
 const LEAST: usize = 1 << 10;
 
-/// Scratch memory in pieces whose sizes are powers of two. A piece that is given back serves the next who asks for its size: all
-/// work goes to one stream, in order. None is freed as long as the backend lives, since a recorded graph has its address; and a
-/// run that is recorded, having been made before, finds as many pieces of each size as it needs.
+/// Scratch memory in pieces whose sizes are powers of two. A piece that is given back serves the
+/// next who asks for its size: all work goes to one stream, in order. None is freed as long as the
+/// backend lives, since a recorded graph has its address; and a run that is recorded, having been
+/// made before, finds as many pieces of each size as it needs.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
     /// By their bytes.

@@ -1,8 +1,10 @@
-//! Kernels of one instruction: what a device answers beside what the interpreter does. It shows whether the interpreter,
-//! on which every other test of the kernels stands, is right about the hardware.
+//! Kernels of one instruction: what a device answers beside what the interpreter does. It shows
+//! whether the interpreter, on which every other test of the kernels stands, is right about the
+//! hardware.
 //!
-//! With `TFM_CUDA_DEVICE=1` the device is asked, and with `TFM_CUDA_GOLDEN` its answers are written to that file. Kept as
-//! `tests/instructions.golden`, they are what the interpreter is held against where there is no device.
+//! With `TFM_CUDA_DEVICE=1` the device is asked, and with `TFM_CUDA_GOLDEN` its answers are written
+//! to that file. Kept as `tests/instructions.golden`, they are what the interpreter is held against
+//! where there is no device.
 
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
@@ -21,7 +23,8 @@ enum Like {
     Bits,
     /// Numbers in f32: the same bits, or both NaN.
     Numbers,
-    /// Numbers in f32 that differ by this share of their size at most: approximations, and sums in another order.
+    /// Numbers in f32 that differ by this share of their size at most: approximations, and sums in
+    /// another order.
     Within(f32),
 }
 use Like::{Bits, Numbers, Within};
@@ -153,7 +156,8 @@ fn source(body: &str) -> String {
     )
 }
 
-/// Inputs: any bits in the odd blocks; in the others numbers of usual size, two halves that are such numbers too.
+/// Inputs: any bits in the odd blocks; in the others numbers of usual size, two halves that are
+/// such numbers too.
 fn inputs() -> Vec<u32> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = || {

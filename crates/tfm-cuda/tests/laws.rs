@@ -1,5 +1,5 @@
-//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver, with the fake
-//! cuBLASLt and without it.
+//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over
+//! the fake driver, with the fake cuBLASLt and without it.
 
 use tfm_core::testing::{Candidate, laws};
 use tfm_cuda::CudaBackend;

@@ -1,5 +1,6 @@
-//! The kernels of the linear layer on 8-bit integers, by the interpreter: sums are those of the integers exactly, for all tails of
-//! rows, columns and inputs, by the kernel for few rows and the one for many, in any company.
+//! The kernels of the linear layer on 8-bit integers, by the interpreter: sums are those of the
+//! integers exactly, for all tails of rows, columns and inputs, by the kernel for few rows and the
+//! one for many, in any company.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -242,7 +243,8 @@ fn inputs_of_any_number() {
     }
 }
 
-/// Whatever follows the sums, a row has the same bits alone and among others, from one kernel and from the other.
+/// Whatever follows the sums, a row has the same bits alone and among others, from one kernel and
+/// from the other.
 #[test]
 fn a_row_has_the_same_bits_in_any_company() {
     let gelu_tanh =
@@ -288,7 +290,8 @@ fn what_is_not_finite_shows() {
     }
 }
 
-/// A weight by rows or by columns, of any length: the integers of the definition, and zeros behind them.
+/// A weight by rows or by columns, of any length: the integers of the definition, and zeros behind
+/// them.
 #[test]
 fn a_weight_in_any_order() {
     for [n, k] in [[1, 1], [5, 22], [7, 16], [3, 33], [2, 700], [2, 0]] {
@@ -321,7 +324,8 @@ fn banks() {
     }
 }
 
-/// For few rows the weight is read once; the rows once for each 16 columns, twice where there is one.
+/// For few rows the weight is read once; the rows once for each 16 columns, twice where there is
+/// one.
 #[test]
 fn the_weight_is_read_once() {
     let (n, k) = (160, 1024);

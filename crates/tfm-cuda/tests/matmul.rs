@@ -1,5 +1,6 @@
-//! Our own kernels for products against f64: extents around the tiles, operands of all layouts, aligned or not, and what
-//! follows a product; that an element has the same bits whatever the other rows and columns are.
+//! Our own kernels for products against f64: extents around the tiles, operands of all layouts,
+//! aligned or not, and what follows a product; that an element has the same bits whatever the other
+//! rows and columns are.
 
 mod arrays;
 

@@ -1,5 +1,6 @@
-//! The kernels of decode attention against f64: lengths around every chunk, all sizes of heads, tables that name what is not
-//! there; that a hypothesis has the same bits however wide the table is; and how much memory is read.
+//! The kernels of decode attention against f64: lengths around every chunk, all sizes of heads,
+//! tables that name what is not there; that a hypothesis has the same bits however wide the table
+//! is; and how much memory is read.
 
 mod arrays;
 
@@ -205,7 +206,8 @@ fn every_length() {
     }
 }
 
-/// Learned biases by distance from the last key, for every length and kind of head; a missing row keeps its place.
+/// Learned biases by distance from the last key, for every length and kind of head; a missing row
+/// keeps its place.
 #[test]
 fn biases_by_distance() {
     for (n, dtype) in TYPES.into_iter().enumerate() {

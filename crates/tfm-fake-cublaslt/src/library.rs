@@ -1,4 +1,5 @@
-//! The functions that programs look up in `libcublasLt.so`, with the library's names and signatures.
+//! The functions that programs look up in `libcublasLt.so`, with the library's names and
+//! signatures.
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};

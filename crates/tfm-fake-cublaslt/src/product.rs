@@ -1,4 +1,5 @@
-//! The product itself: D = f(α·op(A)·op(B) + β·C + bias), column-major, and what it asks of its operands.
+//! The product itself: D = f(α·op(A)·op(B) + β·C + bias), column-major, and what it asks of its
+//! operands.
 
 use crate::objects::{Answer, Description, Layout, Preference, Status, refuse};
 use half::{bf16, f16};
@@ -233,8 +234,8 @@ fn encode(kind: u32, x: &[f64]) -> Vec<u8> {
     }
 }
 
-/// Rounded to odd, so that rounding again to 16 bits is as rounding once (Boldo and Melquiond, 2008); `f16::from_f64` looks at the
-/// upper half of the f64 alone.
+/// Rounded to odd, so that rounding again to 16 bits is as rounding once (Boldo and Melquiond,
+/// 2008); `f16::from_f64` looks at the upper half of the f64 alone.
 fn odd(x: f64) -> f32 {
     let nearest = x as f32;
     if !nearest.is_finite() || f64::from(nearest) == x {

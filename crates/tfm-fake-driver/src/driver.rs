@@ -39,8 +39,8 @@ pub(crate) fn host<'a>(at: usize, bytes: usize) -> Answer<&'a [u8]> {
     if at == 0 {
         return Err(Code::InvalidValue);
     }
-    // SAFETY: callers of the driver pass memory of so many bytes, and keep it until the copy is done; for what a graph
-    // recorded, until it is not launched any more.
+    // SAFETY: callers of the driver pass memory of so many bytes, and keep it until the copy is
+    // done; for what a graph recorded, until it is not launched any more.
     Ok(unsafe { std::slice::from_raw_parts(at as *const u8, bytes) })
 }
 
@@ -53,8 +53,8 @@ pub(crate) fn host_mut<'a>(at: usize, bytes: usize) -> Answer<&'a mut [u8]> {
     Ok(unsafe { std::slice::from_raw_parts_mut(at as *mut u8, bytes) })
 }
 
-/// What work of another library can do with the device's memory. Both functions take `device` and return 0, or report the
-/// fault and return something else.
+/// What work of another library can do with the device's memory. Both functions take `device` and
+/// return 0, or report the fault and return something else.
 #[repr(C)]
 pub struct DeviceMemory {
     device: *mut c_void,
@@ -62,7 +62,8 @@ pub struct DeviceMemory {
     write: extern "C" fn(*mut c_void, u64, *const u8, usize) -> c_int,
 }
 
-/// Work of another library: a function of the bytes that were enqueued with it. It returns 0 where it succeeded.
+/// Work of another library: a function of the bytes that were enqueued with it. It returns 0 where
+/// it succeeded.
 pub type ForeignWork = extern "C" fn(*const u8, usize, *const DeviceMemory) -> c_int;
 
 extern "C" fn read_device(device: *mut c_void, at: u64, to: *mut u8, bytes: usize) -> c_int {

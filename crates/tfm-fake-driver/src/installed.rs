@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A folder with the driver in it, which goes when this does.
 ///
-/// The loader looks for libraries where the environment said when a process started: what is to have the driver is a new process.
+/// The loader looks for libraries where the environment said when a process started: what is to
+/// have the driver is a new process.
 #[derive(Debug)]
 pub struct Installed {
     folder: PathBuf,
@@ -28,7 +29,8 @@ impl Installed {
         Ok(installed)
     }
 
-    /// Puts another library beside it: the name that cargo gave it, and that under which programs look for it.
+    /// Puts another library beside it: the name that cargo gave it, and that under which programs
+    /// look for it.
     ///
     /// # Errors
     /// As of [`Installed::new`].

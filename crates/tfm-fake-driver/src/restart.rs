@@ -1,5 +1,5 @@
-//! Tests over the fake driver. The loader looks for libraries where the environment said at the start of the process; so a test
-//! starts its own executable again.
+//! Tests over the fake driver. The loader looks for libraries where the environment said at the
+//! start of the process; so a test starts its own executable again.
 
 use crate::Installed;
 use std::process::{Command, Output};
@@ -10,7 +10,8 @@ const INSIDE: &str = "TFM_FAKE_DRIVER_INSIDE";
 /// Set where there is a device, on which tests over the fake driver are to run instead.
 const ON_DEVICE: &str = "TFM_CUDA_DEVICE";
 
-/// Schedules of a launch that a test should hold under: three seeds, asynchronous copies eager and lazy.
+/// Schedules of a launch that a test should hold under: three seeds, asynchronous copies eager and
+/// lazy.
 pub const SCHEDULES: [&[(&str, &str)]; 6] = [
     &[("TFM_FAKE_SEED", "1"), ("TFM_FAKE_LAZY", "0")],
     &[("TFM_FAKE_SEED", "2"), ("TFM_FAKE_LAZY", "1")],
@@ -25,8 +26,9 @@ pub fn has_driver() -> bool {
     std::env::var_os(INSIDE).is_some()
 }
 
-/// Runs `body` in processes with the driver, one for each environment, and checks that it passes. `test` is the full name of
-/// the test that calls this. Elsewhere than on Linux nothing is run. With `TFM_CUDA_DEVICE` set it runs here, on that device.
+/// Runs `body` in processes with the driver, one for each environment, and checks that it passes.
+/// `test` is the full name of the test that calls this. Elsewhere than on Linux nothing is run.
+/// With `TFM_CUDA_DEVICE` set it runs here, on that device.
 ///
 /// # Panics
 /// A process fails, with what it printed.

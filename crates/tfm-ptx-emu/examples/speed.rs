@@ -1,4 +1,5 @@
-//! How many instructions a second the interpreter executes: `cargo run --release -p tfm-ptx-emu --example speed`.
+//! How many instructions a second the interpreter executes:
+//! `cargo run --release -p tfm-ptx-emu --example speed`.
 //!
 //! Flash attention of 512 queries and keys, 2 heads of 64, causal: a kernel of tfm-cuda.
 

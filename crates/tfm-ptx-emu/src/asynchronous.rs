@@ -1,5 +1,5 @@
-//! What goes on beside the warps: barriers in shared memory with the bulk loads they count, and of each warp its products
-//! and its bulk stores.
+//! What goes on beside the warps: barriers in shared memory with the bulk loads they count, and of
+//! each warp its products and its bulk stores.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +9,8 @@ use crate::fault::Problem;
 use crate::memory::{AGENTS, LOADS, MOST_BARRIERS, Shared, Stamp};
 use crate::warp::Warp;
 
-/// What one who arrives or waits knows: of each agent up to which clock it is ordered before, and of each warp up to which
-/// clock its writes are ordered before what asynchronous agents do.
+/// What one who arrives or waits knows: of each agent up to which clock it is ordered before, and
+/// of each warp up to which clock its writes are ordered before what asynchronous agents do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Knowledge {
     pub(crate) clocks: Vec<u32>,
@@ -21,7 +21,8 @@ impl Knowledge {
     /// What a warp knows and has done.
     pub(crate) fn join(&mut self, warp: &Warp) {
         join(&mut self.clocks, &warp.clocks);
-        // The one who waits knows all that the warp has done, even where its lanes do not of one another.
+        // The one who waits knows all that the warp has done, even where its lanes do not of one
+        // another.
         self.clocks[warp.number as usize] = warp.clock;
         if let Some(begun) = &warp.begun {
             join(&mut self.fenced, &begun.fenced);
@@ -197,7 +198,8 @@ impl Stores {
 /// What a warp has begun and not waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Begun {
-    /// Of each warp, the clock up to which a fence orders its writes before what asynchronous agents do.
+    /// Of each warp, the clock up to which a fence orders its writes before what asynchronous
+    /// agents do.
     pub(crate) fenced: Vec<u32>,
     /// Products and bulk stores, counted.
     pub(crate) products: u32,

@@ -113,7 +113,8 @@ impl Device {
         region.content(offset, bytes).map(<[u8]>::to_vec)
     }
 
-    /// Copies from one place to another. What was never written is then not written in the copy either.
+    /// Copies from one place to another. What was never written is then not written in the copy
+    /// either.
     ///
     /// # Errors
     /// One of the two is not allocated.
@@ -148,8 +149,8 @@ impl Device {
         Err(Problem::OutOfBounds { space: "global", address: at, bytes: 0 })
     }
 
-    /// Runs a kernel to its end. Each argument is its bytes, in the order of the parameters. Variables of the module
-    /// have their first content at every launch.
+    /// Runs a kernel to its end. Each argument is its bytes, in the order of the parameters.
+    /// Variables of the module have their first content at every launch.
     ///
     /// # Errors
     /// The first fault of the kernel, or what is wrong with the launch.

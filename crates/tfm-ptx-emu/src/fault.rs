@@ -89,7 +89,8 @@ pub enum Problem {
         /// By which lane of the warp, if it was one.
         lane: Option<u32>,
     },
-    /// Lanes of a warp store different values to one place with one instruction: which of them stays is not known.
+    /// Lanes of a warp store different values to one place with one instruction: which of them
+    /// stays is not known.
     #[error(
         "memory at {address:#x}: lane {lane} stores another value there with the same instruction"
     )]
@@ -155,7 +156,8 @@ pub enum Problem {
         /// How many.
         copies: usize,
     },
-    /// Some threads of a warp are at a barrier or a collective operation and others, which should be, are not.
+    /// Some threads of a warp are at a barrier or a collective operation and others, which should
+    /// be, are not.
     #[error("{operation}: threads {here:#010x} of the warp are here and not {expected:#010x}")]
     Diverged {
         /// The instruction.

@@ -14,7 +14,8 @@ pub(crate) fn decode(ty: Type, bits: u64) -> f64 {
     }
 }
 
-/// The bits of `exact + tiny`, where `tiny` is too small to be seen in `exact` but breaks ties, rounded to a type.
+/// The bits of `exact + tiny`, where `tiny` is too small to be seen in `exact` but breaks ties,
+/// rounded to a type.
 pub(crate) fn encode(ty: Type, exact: f64, tiny: f64, rounding: Rounding) -> u64 {
     match ty {
         Type::F64 => round(exact, tiny, rounding, |x| x, f64::next_up, f64::next_down).to_bits(),
@@ -44,8 +45,8 @@ pub(crate) fn encode(ty: Type, exact: f64, tiny: f64, rounding: Rounding) -> u64
     }
 }
 
-/// The nearest number with so many bits of fraction, ties to even. (`half` looks at the upper half of an f64 alone,
-/// and takes a number just above a tie for one.)
+/// The nearest number with so many bits of fraction, ties to even. (`half` looks at the upper half
+/// of an f64 alone, and takes a number just above a tie for one.)
 fn nearest(x: f64, fraction: i32, least_exponent: i32, largest: f64) -> f64 {
     if x == 0.0 || !x.is_finite() {
         return x;
@@ -234,7 +235,8 @@ pub(crate) fn fma(ty: Type, mode: Mode, a: u64, b: u64, c: u64) -> u64 {
     finish(ty, mode, sum, lost)
 }
 
-/// An operation on one float. The approximate ones are computed in f64 and rounded: closer than the hardware is.
+/// An operation on one float. The approximate ones are computed in f64 and rounded: closer than the
+/// hardware is.
 pub(crate) fn unary(op: Unary, ty: Type, mode: Mode, a: u64) -> Option<u64> {
     let a = flush(ty, a, mode.flush);
     let x = decode(ty, a);

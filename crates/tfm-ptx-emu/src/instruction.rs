@@ -399,7 +399,8 @@ pub(crate) enum Op {
         all: bool,
     },
     Hopper(Hopper),
-    /// Of no effect here: fences (an order that barriers give is all that is looked at), prefetches.
+    /// Of no effect here: fences (an order that barriers give is all that is looked at),
+    /// prefetches.
     Nothing,
 }
 

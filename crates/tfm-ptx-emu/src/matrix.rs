@@ -43,8 +43,8 @@ pub(crate) fn decode(element: Element, bits: &[u32], numbers: &mut [f32]) {
     }
 }
 
-/// A tile of elements of `BITS` bits; `place` says where in it the first part of a register of a lane lies, and the next
-/// one lies `step` further on.
+/// A tile of elements of `BITS` bits; `place` says where in it the first part of a register of a
+/// lane lies, and the next one lies `step` further on.
 fn gather<const BITS: u32>(
     registers: &[Register],
     place: impl Fn(usize, usize) -> usize,

@@ -21,8 +21,8 @@ impl Module {
     /// Reads PTX text.
     ///
     /// # Errors
-    /// The first statement that is not understood, with its line: an opcode that the emulator does not
-    /// execute is an error here, not when it is reached.
+    /// The first statement that is not understood, with its line: an opcode that the emulator does
+    /// not execute is an error here, not when it is reached.
     pub fn parse(text: &str) -> Result<Module, ParseError> {
         Parser::new(text)?.module()
     }

@@ -11,8 +11,8 @@ use crate::instruction::{Instruction, Op, Operand, Special, Type};
 use crate::lex::{Token, tokens};
 use crate::module::{Kernel, Module, Variable};
 
-/// The most that one variable, all parameters of a kernel, and its own shared or local memory may take: more than the
-/// hardware has, and little enough that no text asks for all memory.
+/// The most that one variable, all parameters of a kernel, and its own shared or local memory may
+/// take: more than the hardware has, and little enough that no text asks for all memory.
 const MOST_BYTES: usize = 16 << 20;
 const MOST_PARAMETERS: usize = 32 << 10;
 const MOST_LOCAL: usize = 512 << 10;

@@ -2,8 +2,8 @@
 
 use crate::fault::Problem;
 
-/// How the rows of a tile are turned in shared memory, so that columns lie in different banks: in pieces of 16 bytes,
-/// within so many bytes.
+/// How the rows of a tile are turned in shared memory, so that columns lie in different banks: in
+/// pieces of 16 bytes, within so many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Swizzle {
     /// As they are.
@@ -34,15 +34,16 @@ impl Swizzle {
     }
 }
 
-/// A tensor in global memory and the tiles that are copied of it: what `cuTensorMapEncodeTiled` takes, without interleaved
-/// layouts and steps between elements.
+/// A tensor in global memory and the tiles that are copied of it: what `cuTensorMapEncodeTiled`
+/// takes, without interleaved layouts and steps between elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorMap {
     /// The address of the first element.
     pub address: u64,
     /// Bytes of an element: 1, 2, 4 or 8.
     pub element: usize,
-    /// Elements in each dimension, 1 to 5 of them; the first is the one whose elements lie side by side.
+    /// Elements in each dimension, 1 to 5 of them; the first is the one whose elements lie side by
+    /// side.
     pub extents: Vec<u64>,
     /// Bytes from one element to the next, for each dimension but the first.
     pub strides: Vec<u64>,
@@ -50,7 +51,8 @@ pub struct TensorMap {
     pub tile: Vec<u32>,
     /// The arrangement in shared memory.
     pub swizzle: Swizzle,
-    /// Whether elements of a tile that lie outside of the tensor are NaN (for floats of 16 to 64 bits), and not zero.
+    /// Whether elements of a tile that lie outside of the tensor are NaN (for floats of 16 to 64
+    /// bits), and not zero.
     pub nan: bool,
 }
 
@@ -58,7 +60,8 @@ pub struct TensorMap {
 const SIGN: &[u8; 8] = b"tfm-tmap";
 
 impl TensorMap {
-    /// The map as a kernel takes it: the 128 bytes of a `CUtensorMap`. They mean something to this interpreter alone.
+    /// The map as a kernel takes it: the 128 bytes of a `CUtensorMap`. They mean something to this
+    /// interpreter alone.
     ///
     /// # Errors
     /// What the driver would refuse.
@@ -150,7 +153,8 @@ impl TensorMap {
         self.tile.iter().map(|n| *n as usize).product::<usize>() * self.element
     }
 
-    /// The rows of the tile at `at` that lie in the tensor, at least in part: where in the tile, at which address, how many bytes.
+    /// The rows of the tile at `at` that lie in the tensor, at least in part: where in the tile, at
+    /// which address, how many bytes.
     pub(crate) fn rows(&self, at: &[i64]) -> Vec<(usize, u64, usize)> {
         let row = i64::from(self.tile[0]);
         let from = at[0].clamp(0, self.extents[0] as i64);
@@ -186,7 +190,8 @@ impl TensorMap {
         element.iter().copied().cycle().take(self.bytes()).collect()
     }
 
-    /// A tile with its pieces where they belong in shared memory from `start` on; twice is as it was.
+    /// A tile with its pieces where they belong in shared memory from `start` on; twice is as it
+    /// was.
     pub(crate) fn turned(&self, start: u64, tile: &[u8]) -> Vec<u8> {
         let mut turned = vec![0; tile.len()];
         for (i, piece) in tile.chunks_exact(16).enumerate() {

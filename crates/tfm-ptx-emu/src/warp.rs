@@ -76,17 +76,20 @@ pub(crate) struct Warp {
     pub(crate) state: State,
     /// The lanes that exist and have not ended.
     pub(crate) live: u32,
-    /// Where the lanes are, if all are at one place; else `at` says it of each (of one that has ended: the largest number).
+    /// Where the lanes are, if all are at one place; else `at` says it of each (of one that has
+    /// ended: the largest number).
     together: Option<u32>,
     at: [u32; LANES],
-    /// `[register][lane]`; of predicates the lanes where they hold; and for each register the lanes that have written it.
+    /// `[register][lane]`; of predicates the lanes where they hold; and for each register the lanes
+    /// that have written it.
     registers: Vec<Values>,
     predicates: Vec<u32>,
     defined: Vec<u32>,
     pub(crate) local: Local,
     /// The warp's own clock: more with each synchronisation.
     pub(crate) clock: u32,
-    /// What is known of each warp of the block; of this one, what all its lanes know of one another.
+    /// What is known of each warp of the block; of this one, what all its lanes know of one
+    /// another.
     pub(crate) clocks: Vec<u32>,
     /// What some lanes know of one another beyond that.
     pub(crate) pairs: Option<Box<Pairs>>,
@@ -154,8 +157,8 @@ impl Warp {
             kernel.asynchronous.then(|| Box::new(Begun::new(kernel.registers.len(), warps)));
     }
 
-    /// Orders what the lanes of `which` have done before what each of them does from here on. Lanes that have ended need
-    /// not come.
+    /// Orders what the lanes of `which` have done before what each of them does from here on. Lanes
+    /// that have ended need not come.
     pub(crate) fn synchronise(&mut self, which: u32) {
         if which == self.live {
             self.clocks[self.number as usize] = self.clock;
@@ -214,7 +217,8 @@ impl Warp {
         lanes(which).for_each(|lane| self.at[lane] = u32::MAX);
     }
 
-    /// An operand's values, which the lanes of `active` must have written. Those of other lanes mean nothing.
+    /// An operand's values, which the lanes of `active` must have written. Those of other lanes
+    /// mean nothing.
     #[inline]
     pub(crate) fn fetch<'a>(
         &'a self,

@@ -1,5 +1,5 @@
-//! Bulk copies, barriers in shared memory and products of a warpgroup: a product of matrices (`fixtures/hopper.cu`) against
-//! f64, and mutants of it, which must be caught.
+//! Bulk copies, barriers in shared memory and products of a warpgroup: a product of matrices
+//! (`fixtures/hopper.cu`) against f64, and mutants of it, which must be caught.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Single instructions of compute capability 9.0: every arrangement of a tile, tiles at the edges of tensors, barriers in shared
-//! memory, and what must not be done with them.
+//! Single instructions of compute capability 9.0: every arrangement of a tile, tiles at the edges
+//! of tensors, barriers in shared memory, and what must not be done with them.
 
 mod common;
 
@@ -93,7 +93,8 @@ impl Operand {
     }
 }
 
-/// The product of A `[64, 16]` and B `[32, 16]`, and how D looks before: 2 everywhere, if it is added to.
+/// The product of A `[64, 16]` and B `[32, 16]`, and how D looks before: 2 everywhere, if it is
+/// added to.
 fn product(types: &str, a: &Operand, b: &Operand, of_registers: bool, scales: [&str; 3]) {
     let is_bf16 = types.contains("bf16");
     let encode =
@@ -260,7 +261,8 @@ fn tiles_at_the_edges() {
 
 #[test]
 fn barriers_count() {
-    // 64 threads arrive, two at a time; who waits by token and who by parity goes on; then another phase.
+    // 64 threads arrive, two at a time; who waits by token and who by parity goes on; then another
+    // phase.
     let counts = module(
         "@%p1 bra GO; mbarrier.init.shared.b64 [m], 128;
          GO: bar.sync 0; mul.wide.u32 %rd4, %r0, 4; add.s64 %rd5, %rd3, %rd4; shl.b32 %r1, %r0, 2; mov.u32 %r2, m; add.u32 %r1, %r1, %r2;

@@ -1,5 +1,5 @@
-//! Whatever the text, reading and running it ends with an error or a result: the entry of the fuzz target, on its
-//! corpus, on the compiled kernels and on mutations of both.
+//! Whatever the text, reading and running it ends with an error or a result: the entry of the fuzz
+//! target, on its corpus, on the compiled kernels and on mutations of both.
 
 #[path = "../../../fuzz/entries/ptx.rs"]
 mod entry;

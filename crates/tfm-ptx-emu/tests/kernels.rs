@@ -52,7 +52,8 @@ fn sums_by_shuffles_and_shared_memory() {
                 let expected: f64 = row.iter().map(|x| f64::from(*x)).sum();
                 assert!((f64::from(*found) - expected).abs() < 1e-4, "{found} {expected}");
             }
-            // Without the barrier between writing and reading it is a race, if more than one warp takes part.
+            // Without the barrier between writing and reading it is a race, if more than one warp
+            // takes part.
             let result = launch(&mut device, "row_sum_racy", (1, threads), how, &arguments);
             match result {
                 Ok(_) => assert_eq!(threads, 32),

@@ -1,4 +1,5 @@
-//! Lanes of one warp need not run in step: what one writes, another may touch only after a synchronisation of both.
+//! Lanes of one warp need not run in step: what one writes, another may touch only after a
+//! synchronisation of both.
 
 mod common;
 
@@ -6,8 +7,8 @@ use common::{PTX, bytes, everywhere};
 use half::f16;
 use tfm_ptx_emu::{Device, Fault, Launch, Module, Problem};
 
-/// Runs one warp. Each lane has its number in `%r1`, the address of a word of its own in `%r2`, and of those of the lanes
-/// beside it and 16 from it in `%r3` and `%r4`; all of memory is written.
+/// Runs one warp. Each lane has its number in `%r1`, the address of a word of its own in `%r2`, and
+/// of those of the lanes beside it and 16 from it in `%r3` and `%r4`; all of memory is written.
 fn run(body: &str) -> Result<(), Fault> {
     let text = format!(
         ".version 8.0 .target sm_80 .address_size 64 .visible .entry k(.param .u64 x) {{
@@ -27,7 +28,8 @@ fn run(body: &str) -> Result<(), Fault> {
     device.launch(&module, "k", &launch, &[&x.to_le_bytes()]).map(|_| ())
 }
 
-/// That a body is right, and wrong without the synchronisation at `|`: which access races with which other.
+/// That a body is right, and wrong without the synchronisation at `|`: which access races with
+/// which other.
 fn needs(between: &str, body: &str, this: &str, that: &str, by: Option<u32>) {
     assert!(body.contains('|'));
     assert_eq!(run(&body.replace('|', between)), Ok(()), "{body}");
@@ -76,7 +78,8 @@ fn another_lanes_read_comes_before_a_write() {
     // The lane that writes first for all is the one that has read.
     let body = "@%p2 ld.shared.u32 %r7, [s]; | st.shared.u32 [s], 1;";
     needs(SYNC, body, "write", "read", Some(0));
-    // Reads do not race, nor do reads of a word that came before a synchronisation with those after it.
+    // Reads do not race, nor do reads of a word that came before a synchronisation with those after
+    // it.
     run("ld.shared.u32 %r7, [%r3]; bar.warp.sync -1; ld.shared.u32 %r7, [%r2]; st.shared.u32 [%r2], 1;").unwrap();
 }
 

@@ -32,8 +32,8 @@ fn a_product_by_tensor_cores() {
     }
 }
 
-/// Where each element of a tile lies, as the documentation of `mma` says it, for elements of which a register holds
-/// `per`: lane, register, place in the register.
+/// Where each element of a tile lies, as the documentation of `mma` says it, for elements of which
+/// a register holds `per`: lane, register, place in the register.
 fn place_a(row: usize, column: usize, per: usize) -> [usize; 3] {
     [row % 8 * 4 + column % (4 * per) / per, row / 8 + 2 * (column / (4 * per)), column % per]
 }

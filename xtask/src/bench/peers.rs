@@ -22,12 +22,14 @@ pub(super) struct Choice<'a> {
     pub(super) rounds: usize,
     /// Rows whose name has this in it.
     pub(super) only: Option<&'a str>,
-    /// A small piece of the work, to see that everything runs. Its numbers are printed and not kept.
+    /// A small piece of the work, to see that everything runs. Its numbers are printed and not
+    /// kept.
     pub(super) quick: bool,
     pub(super) python: Option<&'a Path>,
 }
 
-/// Measures the rows that were chosen and writes the page with all that were ever measured on this machine.
+/// Measures the rows that were chosen and writes the page with all that were ever measured on this
+/// machine.
 pub(super) fn run(choice: &Choice) -> Outcome {
     let mut chosen = rows::all();
     chosen.retain(|row| choice.only.is_none_or(|only| row.name().contains(only)));

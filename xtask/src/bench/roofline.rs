@@ -1,4 +1,5 @@
-//! What this CPU can do at most, what a model's equations ask for, and so the time below which nobody gets.
+//! What this CPU can do at most, what a model's equations ask for, and so the time below which
+//! nobody gets.
 
 mod count;
 mod page;

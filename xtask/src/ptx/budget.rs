@@ -1,13 +1,14 @@
-//! What the assembler makes of the PTX: registers within the written budget, nothing spilled, and products on tensor cores where
-//! they belong.
+//! What the assembler makes of the PTX: registers within the written budget, nothing spilled, and
+//! products on tensor cores where they belong.
 
 use crate::project::{Outcome, read, root};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A line a kernel: its name, where `*` is anything, the most registers, `HMMA` or `IMMA` if it multiplies numbers of 16 bits or
-/// integers by `mma.sync`, and `STACK` if it may index memory of its own. The first line that fits counts.
+/// A line a kernel: its name, where `*` is anything, the most registers, `HMMA` or `IMMA` if it
+/// multiplies numbers of 16 bits or integers by `mma.sync`, and `STACK` if it may index memory of
+/// its own. The first line that fits counts.
 const BUDGET: &str = "crates/tfm-cuda/kernels/budget.txt";
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
 /// The instructions of tensor cores.
@@ -32,7 +33,8 @@ struct Use {
     spilled: u32,
 }
 
-/// Assembles PTX for every architecture and holds the kernels to the budget. `tools` has the compiler's programs.
+/// Assembles PTX for every architecture and holds the kernels to the budget. `tools` has the
+/// compiler's programs.
 pub(super) fn check(tools: &Path, ptx: &[PathBuf]) -> Outcome {
     let text = read(Path::new(BUDGET))?;
     let budget = parse(&text)?;

@@ -1,4 +1,5 @@
-//! That documents keep up with the code: links lead somewhere, every crate, command and fused op is named.
+//! That documents keep up with the code: links lead somewhere, every crate, command and fused op is
+//! named.
 
 use crate::project::{self, Outcome, root};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! That every dependency's licence is allowed by `deny.toml`, also where `cargo deny` is not installed.
+//! That every dependency's licence is allowed by `deny.toml`, also where `cargo deny` is not
+//! installed.
 
 use super::packages;
 use crate::project::{self, Outcome};

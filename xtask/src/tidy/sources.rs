@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 /// No file is longer: a file has one job, and its name tells it.
 const MOST_LINES: usize = 500;
 
-/// Where `unsafe` may stand: kernels, what calls the CUDA driver or is one, and the mapping of weight files.
+/// Where `unsafe` may stand: kernels, what calls the CUDA driver or is one, and the mapping of
+/// weight files.
 const UNSAFE_MAY_STAND_IN: &[&str] = &[
     // Instructions by name, to measure how many a second the CPU takes.
     "benches/src/peaks/kernels.rs",

@@ -76,7 +76,8 @@ fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
     s.fma(s.mul(x, s.splat(0.398_942_3)), density, below)
 }
 
-/// Of `x/2·(1 + tanh u)` with `u = c·(x + a·x³)`: `(1 + tanh u)/2 + x/2·(1 − tanh² u)·c·(1 + 3a·x²)`.
+/// Of `x/2·(1 + tanh u)` with `u = c·(x + a·x³)`:
+/// `(1 + tanh u)/2 + x/2·(1 − tanh² u)·c·(1 + 3a·x²)`.
 #[inline(always)]
 fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let [half, one, c] = [s.splat(0.5), s.splat(1.0), s.splat(0.797_884_6)];

@@ -106,8 +106,8 @@ impl<T: Zeroed> Aligned<T> {
     }
 }
 
-/// What is in memory already stays where it is, aligned or not: vectors may lie across lines then, at some cost where they are read
-/// again and again.
+/// What is in memory already stays where it is, aligned or not: vectors may lie across lines then,
+/// at some cost where they are read again and again.
 impl<T> From<Vec<T>> for Aligned<T> {
     fn from(data: Vec<T>) -> Aligned<T> {
         Aligned { start: 0, len: data.len(), data: Memory::Allocated(data) }
@@ -127,20 +127,21 @@ fn zeros<T: Zeroed>(len: usize) -> Result<Memory<T>, TryReserveError> {
         // The error, which nobody else can make.
         return none.try_reserve_exact(usize::MAX).map(|()| Memory::Allocated(none));
     }
-    // SAFETY: allocated by the global allocator for an array of so many, all of them zero, which is valid.
+    // SAFETY: allocated by the global allocator for an array of so many, all of them zero, which is
+    // valid.
     Ok(Memory::Allocated(unsafe { Vec::from_raw_parts(memory.cast(), len, len) }))
 }
 
-/// Large memory by itself, which goes back to the system when it is dropped. An allocator may keep it, and buffers that grow
-/// would leave holes that nothing fits.
+/// Large memory by itself, which goes back to the system when it is dropped. An allocator may keep
+/// it, and buffers that grow would leave holes that nothing fits.
 #[cfg(target_os = "linux")]
 mod mapped {
     use super::{Deref, DerefMut, Layout, Zeroed};
 
     /// Smaller memory is the allocator's.
     const WORTHWHILE: usize = 1 << 20;
-    /// From here on pages of 2 MiB are asked for: walking through megabytes with a stride then misses few translations of
-    /// addresses, and the first touch is one fault instead of 512.
+    /// From here on pages of 2 MiB are asked for: walking through megabytes with a stride then
+    /// misses few translations of addresses, and the first touch is one fault instead of 512.
     const HUGE: usize = 2 << 20;
     const PAGE: usize = 4096;
 
@@ -171,7 +172,8 @@ mod mapped {
             })
         }
 
-        /// Makes it longer, by zeros: its pages get other addresses, and nothing is copied. Whether that was possible.
+        /// Makes it longer, by zeros: its pages get other addresses, and nothing is copied. Whether
+        /// that was possible.
         pub(super) fn enlarge(&mut self, len: usize, layout: Layout) -> bool {
             let bytes = layout.size().next_multiple_of(PAGE);
             if bytes <= self.bytes {
@@ -196,8 +198,8 @@ mod mapped {
         }
     }
 
-    /// New memory of whole pages with this protection; none where the system gives none. Where there is room for a large
-    /// page it begins at a multiple of its size.
+    /// New memory of whole pages with this protection; none where the system gives none. Where
+    /// there is room for a large page it begins at a multiple of its size.
     fn map(bytes: usize, protection: libc::c_int) -> Option<*mut libc::c_void> {
         let spare = if bytes >= HUGE { HUGE } else { 0 };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
@@ -208,8 +210,8 @@ mod mapped {
             return Some(memory).filter(|&memory| memory != libc::MAP_FAILED);
         }
         let before = memory.align_offset(HUGE).min(spare);
-        // SAFETY: parts of the memory just mapped, of whole pages, that nothing uses; and advice on the rest, which does not
-        // change what is in it. That it is not taken is no error.
+        // SAFETY: parts of the memory just mapped, of whole pages, that nothing uses; and advice on
+        // the rest, which does not change what is in it. That it is not taken is no error.
         unsafe {
             let start = memory.byte_add(before);
             if before > 0 {
@@ -225,7 +227,8 @@ mod mapped {
 
     impl<T> Drop for Mapped<T> {
         fn drop(&mut self) {
-            // SAFETY: mapped by `new`, and borrowed by nobody any more. The elements are plain numbers.
+            // SAFETY: mapped by `new`, and borrowed by nobody any more. The elements are plain
+            // numbers.
             unsafe { libc::munmap(self.start.cast(), self.bytes) };
         }
     }

@@ -44,7 +44,8 @@ mod tests {
     fn rounds_to_the_nearest_and_keeps_what_is_not_finite() {
         let mut x = noise(1, 77);
         x.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-40]);
-        // Halfway between two numbers, of which the upper is even, and then the lower; and a NaN of the lower half alone.
+        // Halfway between two numbers, of which the upper is even, and then the lower; and a NaN of
+        // the lower half alone.
         x.extend([0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f80_0001].map(f32::from_bits));
         let want: Vec<u16> = x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect();
         for isa in Isa::available() {

@@ -1,5 +1,5 @@
-//! Where the output columns of a weight that is to be packed come from: memory as it lies, or rows that are read when they
-//! are packed.
+//! Where the output columns of a weight that is to be packed come from: memory as it lies, or rows
+//! that are read when they are packed.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -56,14 +56,15 @@ impl Columns for Read<'_> {
     }
 }
 
-/// Bytes of memory that the panels which are packed together may take: what a second-level cache holds beside them.
+/// Bytes of memory that the panels which are packed together may take: what a second-level cache
+/// holds beside them.
 const BLOCK: usize = 256 << 10;
 
 /// The most panels that are packed together.
 pub const PANELS_TOGETHER: usize = 16;
 
-/// Calls `pack` for all of `panels`, some neighbours at a time, on all threads: with the numbers of these, and with
-/// `memory` elements for each of them. `work` is the operations that one takes.
+/// Calls `pack` for all of `panels`, some neighbours at a time, on all threads: with the numbers of
+/// these, and with `memory` elements for each of them. `work` is the operations that one takes.
 ///
 /// # Errors
 /// There is no memory.

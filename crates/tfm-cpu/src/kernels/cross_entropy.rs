@@ -1,6 +1,7 @@
 //! The cross entropy of logits with one target a row and label smoothing, and its gradient.
 //!
-//! The target's distribution is `(1 − ε)·onehot + ε/V`, as in "Attention is all you need", section 5.4.
+//! The target's distribution is `(1 − ε)·onehot + ε/V`, as in "Attention is all you need", section
+//! 5.4.
 
 use super::math::exp;
 use super::reduce::sum_of;
@@ -9,8 +10,8 @@ use super::simd::{Isa, Kernel, Simd};
 use super::softmax::{max, sum_of_exponentials};
 use super::threads::{SharedMut, Threads};
 
-/// For each row z of `logits [t, v]`: `log_sum_exp = log Σ exp z`, and
-/// `loss = (1 − ε)·(log_sum_exp − z_target) + ε·(log_sum_exp − mean z)`. Panics where a target is no column.
+/// For each row z of `logits [t, v]`: `log_sum_exp = log Σ exp z`, and `loss = (1 − ε)·(log_sum_exp
+/// − z_target) + ε·(log_sum_exp − mean z)`. Panics where a target is no column.
 pub fn cross_entropy(
     isa: Isa,
     threads: &Threads,

@@ -4,8 +4,8 @@ use super::philox::{BATCH, uniform};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
 
-/// Which elements are dropped: those whose number [`tfm_core::philox::uniform`] is below the rate. The others are
-/// divided by `1 − rate`.
+/// Which elements are dropped: those whose number [`tfm_core::philox::uniform`] is below the rate.
+/// The others are divided by `1 − rate`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The share that is dropped, in [0, 1).
@@ -17,7 +17,8 @@ pub struct Dropout {
 }
 
 impl Dropout {
-    /// Multiplies each element by its factor: 0, or 1/(1 − rate). The first has position `position`.
+    /// Multiplies each element by its factor: 0, or 1/(1 − rate). The first has position
+    /// `position`.
     #[inline(always)]
     pub(super) fn apply<S: Simd>(&self, s: S, position: u64, x: &mut [f32]) {
         let mut numbers = [0.0; 4 * BATCH];
@@ -38,8 +39,8 @@ impl Dropout {
     }
 }
 
-/// `out = residual + x·kept/(1 − rate)`, where element i is kept if its number, of position i, is not below the
-/// rate.
+/// `out = residual + x·kept/(1 − rate)`, where element i is kept if its number, of position i, is
+/// not below the rate.
 pub fn dropout(
     isa: Isa,
     threads: &Threads,

@@ -36,8 +36,8 @@ impl Table<'_> {
     }
 }
 
-/// `out[i] = scale·table[ids[i]] + positions`, where positions are `(position_table, position ids)`, if any.
-/// Panics where an id is outside its table.
+/// `out[i] = scale·table[ids[i]] + positions`, where positions are
+/// `(position_table, position ids)`, if any. Panics where an id is outside its table.
 pub fn embedding(
     table: Table<'_>,
     ids: &[i32],

@@ -69,8 +69,8 @@ impl Results<'_> {
         }
     }
 
-    /// Finishes the sums of these rows and of the panel of columns from `column` on, as far as there are columns, and
-    /// stores them. The sums are `[rows, width]`, packed.
+    /// Finishes the sums of these rows and of the panel of columns from `column` on, as far as
+    /// there are columns, and stores them. The sums are `[rows, width]`, packed.
     ///
     /// # Safety
     /// No other task writes these elements.

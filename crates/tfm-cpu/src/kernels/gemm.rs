@@ -10,7 +10,8 @@ use super::simd::{Kernel, Simd};
 use super::threads::{SharedMut, Threads, product_work, share};
 use super::tile::{Sums, panels_at_once, tile};
 
-/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with x stored as products with the weight's elements read it (`x [m, words·FLOATS]`) and `out_stride` elements from row to row of `out`.
+/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with x stored as products with the weight's elements read
+/// it (`x [m, words·FLOATS]`) and `out_stride` elements from row to row of `out`.
 ///
 /// A row's result depends on the row alone. Panics when the shapes do not agree.
 pub fn linear<'w, W: Weight>(
@@ -36,8 +37,8 @@ pub fn linear<'w, W: Weight>(
         let isa = weight.isa();
         isa.run(Block { x, weight, results, rows, panels });
     };
-    // Many rows are divided by rows, so that each core reads its own; few rows by panels, so that each
-    // core reads its own weights.
+    // Many rows are divided by rows, so that each core reads its own; few rows by panels, so that
+    // each core reads its own weights.
     let panels = weight.count();
     let work = product_work([m, n, k], n * weight.words() * size_of::<W>());
     let by_rows = m >= panels * 4;
@@ -87,7 +88,8 @@ impl<W: Weight> Product for Projection<'_, W> {
     }
 }
 
-/// The panels of these columns, which begin and, but for the last ones, end at multiples of a panel's width.
+/// The panels of these columns, which begin and, but for the last ones, end at multiples of a
+/// panel's width.
 pub(super) fn panels_of(columns: Range<usize>, width: usize) -> Range<usize> {
     assert!(columns.start.is_multiple_of(width));
     columns.start / width..columns.end.div_ceil(width)
@@ -166,8 +168,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
                             let size = rows.len() * width;
                             let sums = &sums[q * size..][..size];
                             let place = ((panel + q) * width, width);
-                            // SAFETY: tasks have different rows or different panels, and a task writes one
-                            // element once.
+                            // SAFETY: tasks have different rows or different panels, and a task
+                            // writes one element once.
                             unsafe { self.results.store(s, sums, None, rows.clone(), place) };
                         }
                     }

@@ -34,8 +34,8 @@ impl Kept for bf16 {
     }
 }
 
-/// `[rows, heads, size]` with contiguous heads, at any distance from row to row and head to head, as
-/// they lie in a joined projection's output.
+/// `[rows, heads, size]` with contiguous heads, at any distance from row to row and head to head,
+/// as they lie in a joined projection's output.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads<'a, T = f32> {
     data: &'a [T],

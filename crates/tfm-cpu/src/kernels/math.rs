@@ -23,8 +23,8 @@ pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
     s.scale2(e, n)
 }
 
-/// eˣ for x ≤ 0, in fewer steps than [`exp`] and the same where the result is a normal number; else it may be 0, and is at
-/// −∞. NaN stays NaN.
+/// eˣ for x ≤ 0, in fewer steps than [`exp`] and the same where the result is a normal number; else
+/// it may be 0, and is at −∞. NaN stays NaN.
 #[inline(always)]
 pub fn exp_of_negative<S: Simd>(s: S, x: S::F) -> S::F {
     let (e, n) = exp_parts(s, s.max(s.splat(-104.0), x));

@@ -1,5 +1,5 @@
-//! Products of matrices neither of which is known before: large ones packed by ourselves, small ones by
-//! `faer`.
+//! Products of matrices neither of which is known before: large ones packed by ourselves, small
+//! ones by `faer`.
 
 use std::collections::TryReserveError;
 
@@ -39,7 +39,8 @@ const BLOCK_ROWS: usize = 256;
 /// Floating-point operations from which it pays to pack.
 const LARGE: usize = 1 << 23;
 
-/// `out[i] = pairs[i].0 · pairs[i].1` for pairs of matrices `[m, k]` and `[k, n]`; `out [pairs, m, n]`.
+/// `out[i] = pairs[i].0 · pairs[i].1` for pairs of matrices `[m, k]` and `[k, n]`;
+/// `out [pairs, m, n]`.
 ///
 /// # Errors
 /// There is no memory for packed matrices.
@@ -93,8 +94,8 @@ mod tests {
 
     #[test]
     fn equals_the_f64_product_in_all_orders_with_any_threads() {
-        // Small and large; the last ones with more blocks than one of rows, columns and inner elements, and
-        // with tails of each.
+        // Small and large; the last ones with more blocks than one of rows, columns and inner
+        // elements, and with tails of each.
         let shapes = [[1, 1, 1], [7, 5, 3], [300, 64, 30], [3, 0, 2], [0, 3, 2]];
         let large = [[600, 56, 130], [61, 1000, 77], [70, 270, 1100], [200, 517, 43]];
         for [m, k, n] in shapes.into_iter().chain(large) {

@@ -5,8 +5,8 @@ use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
 
-/// `(x − μ)/√(σ² + ε)·weight + bias` of each row with its mean μ and biased variance σ², into `out`, whose rows
-/// are contiguous.
+/// `(x − μ)/√(σ² + ε)·weight + bias` of each row with its mean μ and biased variance σ², into
+/// `out`, whose rows are contiguous.
 pub fn layer_norm(
     isa: Isa,
     threads: &Threads,
@@ -41,8 +41,8 @@ pub fn rms_norm(
     });
 }
 
-/// What a row is normalised by: with its mean μ if it is `CENTRED`, else with 0 for it, `1/√(mean((x − μ)²) + ε)` and
-/// μ.
+/// What a row is normalised by: with its mean μ if it is `CENTRED`, else with 0 for it,
+/// `1/√(mean((x − μ)²) + ε)` and μ.
 #[inline(always)]
 pub(super) fn factor_and_mean<S: Simd, const CENTRED: bool>(
     s: S,

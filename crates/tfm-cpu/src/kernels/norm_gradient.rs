@@ -9,7 +9,8 @@ use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
-/// Rows whose contributions to the gradients of weight and bias are summed together, whatever the threads.
+/// Rows whose contributions to the gradients of weight and bias are summed together, whatever the
+/// threads.
 const BLOCK_ROWS: usize = 32;
 
 /// Where [`norm_gradient`] writes.
@@ -23,9 +24,10 @@ pub struct NormGradients<'a> {
     pub bias: Option<&'a mut [f32]>,
 }
 
-/// The gradients of layer normalisation, `y = n·weight + bias` with `n = (x − μ)/√(σ² + ε)`, given `dy`: with
-/// `g = dy·weight`, `dx = (g − mean(g) − n·mean(g·n))/√(σ² + ε)`, `dweight = Σ dy·n` and `dbias = Σ dy` over the rows.
-/// Where there is no gradient of a bias, those of RMS normalisation: 0 stands for μ and for mean(g).
+/// The gradients of layer normalisation, `y = n·weight + bias` with `n = (x − μ)/√(σ² + ε)`, given
+/// `dy`: with `g = dy·weight`, `dx = (g − mean(g) − n·mean(g·n))/√(σ² + ε)`, `dweight = Σ dy·n` and
+/// `dbias = Σ dy` over the rows. Where there is no gradient of a bias, those of RMS normalisation:
+/// 0 stands for μ and for mean(g).
 ///
 /// # Errors
 /// There is no memory for the partial sums.
@@ -59,7 +61,8 @@ fn gradient<const CENTRED: bool>(
     assert!(out.x.len() == rows * d && out.weight.len() == d);
     assert!(out.bias.as_ref().is_none_or(|bias| bias.len() == d));
     let blocks = rows.div_ceil(BLOCK_ROWS);
-    // Of each block the sums for the weight, then those for the bias, and at last the sums of the blocks.
+    // Of each block the sums for the weight, then those for the bias, and at last the sums of the
+    // blocks.
     let width = if CENTRED { 2 * d } else { d };
     let mut memory = scratch.take((blocks + 1) * width)?;
     let (partial, sums) = memory[..(blocks + 1) * width].split_at_mut(blocks * width);

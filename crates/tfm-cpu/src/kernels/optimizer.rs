@@ -35,8 +35,8 @@ impl Kernel for Squares<'_> {
     }
 }
 
-/// The scalars of one step of Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter
-/// 2019).
+/// The scalars of one step of Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and
+/// Hutter 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// The learning rate of this step.
@@ -57,8 +57,8 @@ pub struct Adam {
     pub scale: f32,
 }
 
-/// One step, in place: with `g = scale·gradient`, `m = β₁·m + (1 − β₁)·g`, `v = β₂·v + (1 − β₂)·g²` and
-/// `p −= rate·(m·c₁/(√(v·c₂) + ε) + decay·p)`.
+/// One step, in place: with `g = scale·gradient`, `m = β₁·m + (1 − β₁)·g`, `v = β₂·v + (1 − β₂)·g²`
+/// and `p −= rate·(m·c₁/(√(v·c₂) + ε) + decay·p)`.
 pub fn adam(
     isa: Isa,
     threads: &Threads,

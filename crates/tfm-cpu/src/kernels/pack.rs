@@ -70,9 +70,9 @@ impl Weight for f32 {
     }
 }
 
-/// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, words, width]` with an element for each
-/// [`INPUTS`](Weight::INPUTS) inputs, so that the product reads it from front to back. The columns and inputs that are too many
-/// are zero.
+/// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, words, width]` with an element
+/// for each [`INPUTS`](Weight::INPUTS) inputs, so that the product reads it from front to back. The
+/// columns and inputs that are too many are zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Panels<'a, W = f32> {
     isa: Isa,
@@ -89,8 +89,8 @@ impl<'a> Panels<'a> {
         n.div_ceil(width) * width * k
     }
 
-    /// Packs `weight` into the first [`elements`](Panels::elements) of `memory`, for products on `isa`.
-    /// Panics when there are fewer.
+    /// Packs `weight` into the first [`elements`](Panels::elements) of `memory`, for products on
+    /// `isa`. Panics when there are fewer.
     pub fn pack(isa: Isa, threads: &Threads, weight: Strided<'_>, memory: &'a mut [f32]) -> Self {
         let Strided { n, k, .. } = weight;
         let width = PANEL_VECTORS * isa.lanes();
@@ -210,8 +210,8 @@ impl PackedWeight<Pair> {
     }
 }
 
-/// Packs a matrix some panels at a time: `pack` makes them of their columns, and has as many floats as `floats` says for
-/// each of their elements.
+/// Packs a matrix some panels at a time: `pack` makes them of their columns, and has as many floats
+/// as `floats` says for each of their elements.
 fn packed<W: Weight + Zeroed>(
     isa: Isa,
     threads: &Threads,
@@ -258,8 +258,8 @@ struct Pack<'a> {
     out: &'a mut [f32],
 }
 
-/// The fewest panels that one task fills: where output columns are neighbours in memory, more than a few cache lines are
-/// to be read where one page is.
+/// The fewest panels that one task fills: where output columns are neighbours in memory, more than
+/// a few cache lines are to be read where one page is.
 const LEAST_PANELS: usize = 4;
 
 /// Elements of a cache line.

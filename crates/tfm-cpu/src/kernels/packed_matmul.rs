@@ -1,8 +1,10 @@
-//! Large products of two matrices neither of which was known before, such as the gradients of weights.
+//! Large products of two matrices neither of which was known before, such as the gradients of
+//! weights.
 //!
-//! The second matrix is packed in panels and the first, block by block, in tiles, so that the inner loop
-//! reads both from front to back. An element is the sum, in order, of the chains of fused multiply-adds of
-//! its blocks of inner elements; how long these are follows from the inner dimension alone.
+//! The second matrix is packed in panels and the first, block by block, in tiles, so that the inner
+//! loop reads both from front to back. An element is the sum, in order, of the chains of fused
+//! multiply-adds of its blocks of inner elements; how long these are follows from the inner
+//! dimension alone.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -13,8 +15,8 @@ use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
 
-/// The most inner elements in one chain: a tile of so many, and what is read of the panel meanwhile, stay in the
-/// first-level cache.
+/// The most inner elements in one chain: a tile of so many, and what is read of the panel
+/// meanwhile, stay in the first-level cache.
 const DEPTH: usize = 512;
 
 /// Inner elements of one chain, for `k` in all: even shares of at most [`DEPTH`].
@@ -31,8 +33,8 @@ const COLUMNS: usize = 1024;
 /// The rows of the tallest tile.
 const MOST_ROWS: usize = 8;
 
-/// Elements from tile to tile: more than whole pages, so that they do not compete for the same lines of the
-/// cache.
+/// Elements from tile to tile: more than whole pages, so that they do not compete for the same
+/// lines of the cache.
 const TILE_STRIDE: usize = DEPTH * MOST_ROWS + 16;
 
 /// Tiles of the first matrix, each `[depth, rows]`.
@@ -47,7 +49,8 @@ const COLUMNS_AHEAD: usize = 32;
 /// The most elements of the second matrix that are packed at a time (16 MiB).
 const PACKED: usize = 4 << 20;
 
-/// `out [m, n] = a [m, k]·b [k, n]`. An element's bits do not depend on m, n or the number of threads.
+/// `out [m, n] = a [m, k]·b [k, n]`. An element's bits do not depend on m, n or the number of
+/// threads.
 ///
 /// # Errors
 /// There is no memory for the packed matrices.
@@ -236,8 +239,8 @@ impl Block<'_> {
     }
 }
 
-/// Puts a column of the rows into the tiles, as their inner element `p`. Rows that the last tile has too
-/// many are zero.
+/// Puts a column of the rows into the tiles, as their inner element `p`. Rows that the last tile
+/// has too many are zero.
 #[inline(always)]
 fn copy_column<const ROWS: usize>(column: &[f32], tiles: &mut Tiles, p: usize) {
     let mut whole = column.chunks_exact(ROWS);

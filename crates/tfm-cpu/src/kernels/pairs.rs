@@ -1,5 +1,5 @@
-//! `bf16` numbers two by two, as products read them: two inputs of a row, or two inputs' weights of an output column, in a
-//! word of 32 bits.
+//! `bf16` numbers two by two, as products read them: two inputs of a row, or two inputs' weights of
+//! an output column, in a word of 32 bits.
 
 use super::bf16::upper;
 use super::pack::{Panels, Weight};
@@ -39,7 +39,8 @@ impl Weight for Pair {
     }
 }
 
-/// A [`Pair`] on a CPU that multiplies pairs by an instruction of its own: there are none but in what [`at_once`] returns.
+/// A [`Pair`] on a CPU that multiplies pairs by an instruction of its own: there are none but in
+/// what [`at_once`] returns.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub struct PairAtOnce(Pair);
@@ -63,7 +64,8 @@ impl Weight for PairAtOnce {
     }
 }
 
-/// The panels, to be multiplied by an instruction of its own, where their set of instructions has one that is fast.
+/// The panels, to be multiplied by an instruction of its own, where their set of instructions has
+/// one that is fast.
 pub fn at_once<'a>(panels: &Panels<'a, Pair>) -> Option<Panels<'a, PairAtOnce>> {
     panels.isa().multiplies_pairs_fast().then(|| {
         panels.map(|data| {
@@ -83,8 +85,9 @@ pub fn floats(isa: Isa, cols: usize) -> usize {
     words(cols) * if isa.multiplies_pairs_fast() { PairAtOnce::FLOATS } else { Pair::FLOATS }
 }
 
-/// Rows as the product reads them, `out [m, floats(k)]`: rounded, and where pairs are multiplied at once as pairs, whose bits
-/// are in floats that are not numbers. The number that a last pair lacks is 0.
+/// Rows as the product reads them, `out [m, floats(k)]`: rounded, and where pairs are multiplied at
+/// once as pairs, whose bits are in floats that are not numbers. The number that a last pair lacks
+/// is 0.
 pub fn pair_rows(isa: Isa, threads: &Threads, x: Rows<'_>, out: &mut [f32]) {
     let (floats, at_once) = (floats(isa, x.cols()), isa.multiplies_pairs_fast());
     assert_eq!(out.len(), x.rows() * floats);
@@ -183,7 +186,8 @@ mod tests {
     #[test]
     fn rounds_as_the_type_does() {
         let mut x = noise(1, 1000);
-        // Ties, whose upper parts are even and odd; what rounds to infinity; infinities and small numbers.
+        // Ties, whose upper parts are even and odd; what rounds to infinity; infinities and small
+        // numbers.
         let bits = [0x3f80_8000u32, 0x3f81_8000, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 1, 0x8000];
         x.extend(bits.map(f32::from_bits));
         let mut want: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();

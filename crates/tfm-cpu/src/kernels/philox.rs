@@ -75,8 +75,8 @@ fn round_keys(key: [i32; 3]) -> [[u64; 2]; 10] {
     keys
 }
 
-/// The numbers of [`COUNTERS`] blocks. The words are the lower halves of `u64`s, as the multiplication of vectors
-/// wants them; the upper halves may hold anything.
+/// The numbers of [`COUNTERS`] blocks. The words are the lower halves of `u64`s, as the
+/// multiplication of vectors wants them; the upper halves may hold anything.
 #[inline(always)]
 fn batch(keys: &[[u64; 2]; 10], [step, stream]: [u64; 2], first: u64, out: &mut [f32; BATCH]) {
     const LOW: u64 = 0xFFFF_FFFF;

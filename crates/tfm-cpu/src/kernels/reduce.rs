@@ -34,7 +34,8 @@ pub fn sum(isa: Isa, threads: &Threads, x: &[f32], extents: [usize; 3], out: &mu
     }
 }
 
-/// `out [outer, inner]` = the maximum over the middle axis of `x [outer, extent, inner]`; −∞ of none.
+/// `out [outer, inner]` = the maximum over the middle axis of `x [outer, extent, inner]`; −∞ of
+/// none.
 pub fn max(isa: Isa, threads: &Threads, x: &[f32], extents: [usize; 3], out: &mut [f32]) {
     match extents {
         [_, extent, 1] => rows(threads, x, extent, out, |x| {
@@ -75,8 +76,8 @@ impl Kernel for Sum<'_> {
     }
 }
 
-/// Columns that one task reduces: their sums stay in the first-level cache, and what is read of a row is
-/// some cache lines long.
+/// Columns that one task reduces: their sums stay in the first-level cache, and what is read of a
+/// row is some cache lines long.
 const COLUMNS: usize = 256;
 /// Rows that are added up before they are added to the rest, so that long sums lose little.
 const BLOCK_ROWS: usize = 64;

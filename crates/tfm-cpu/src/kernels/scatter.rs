@@ -3,8 +3,8 @@
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
-/// `out = 0`, then `out[ids[i], :] += src[i, :]` in the order of i, for rows of `width` elements. Panics
-/// where an id is no row.
+/// `out = 0`, then `out[ids[i], :] += src[i, :]` in the order of i, for rows of `width` elements.
+/// Panics where an id is no row.
 pub fn scatter_add(
     isa: Isa,
     threads: &Threads,

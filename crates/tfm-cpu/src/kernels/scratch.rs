@@ -33,7 +33,8 @@ impl Scratch {
         let memory = match smallest {
             Some(i) => free.swap_remove(i),
             None => {
-                // Blocks that were too small would be too small again: one takes the place of another.
+                // Blocks that were too small would be too small again: one takes the place of
+                // another.
                 let largest = free.iter().enumerate().max_by_key(|(_, block)| block.len());
                 if let Some(i) = largest.map(|(i, _)| i) {
                     free.swap_remove(i);

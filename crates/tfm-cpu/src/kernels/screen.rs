@@ -1,7 +1,8 @@
 //! The greatest of each row of a product of floats, most of which is never computed.
 //!
-//! A product of 8-bit integers says of each block of columns within which bounds its greatest lies. Only the blocks that may hold
-//! one of those wanted are computed in floats, so the result is that of the whole product, bit for bit.
+//! A product of 8-bit integers says of each block of columns within which bounds its greatest lies.
+//! Only the blocks that may hold one of those wanted are computed in floats, so the result is that
+//! of the whole product, bit for bit.
 //!
 //! With `x = x̂ + δ` and `w = ŵ + ε`, of which the product of integers multiplies x̂ and ŵ,
 //! `|x·w − x̂·ŵ| = |δ·ŵ + x·ε| ≤ ‖δ‖·‖ŵ‖ + ‖x‖·‖ε‖`.
@@ -19,7 +20,8 @@ use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 use super::top_k::{Best, Entry, room};
 
-/// Columns whose greatest is bounded together, and which are computed together: whole panels in every set.
+/// Columns whose greatest is bounded together, and which are computed together: whole panels in
+/// every set.
 const BLOCK: usize = 32;
 /// Blocks of a chunk.
 const BLOCKS: usize = CHUNK / BLOCK;
@@ -79,8 +81,8 @@ impl Lengths {
         Lengths { whole, error }
     }
 
-    /// The most by which the products with the columns of a block may differ, computed in floats and in integers, but for a
-    /// multiple of their own magnitude.
+    /// The most by which the products with the columns of a block may differ, computed in floats
+    /// and in integers, but for a multiple of their own magnitude.
     fn distance(self, [norm, error]: [f32; 2], k: usize) -> f32 {
         let bound = self.error * norm + self.whole * error;
         // Of k sums, in either product, and of the lengths; also where numbers are subnormal.
@@ -107,8 +109,9 @@ pub struct Screened<'a> {
 }
 
 impl Screened<'_> {
-    /// The k greatest entries of each row of `x·Wᵀ + bias + bans` and their columns, as [`super::top_k::top_k`] finds them.
-    /// Returns how many blocks of 32 columns were computed for it.
+    /// The k greatest entries of each row of `x·Wᵀ + bias + bans` and their columns, as
+    /// [`super::top_k::top_k`] finds them. Returns how many blocks of 32 columns were computed for
+    /// it.
     ///
     /// # Errors
     /// There is no memory.
@@ -161,7 +164,8 @@ impl Screened<'_> {
             }
         });
 
-        // What each block's greatest is at most, and for each row what the least of those wanted is at least.
+        // What each block's greatest is at most, and for each row what the least of those wanted is
+        // at least.
         let mut least = vec![f32::NEG_INFINITY; m];
         let mut lengths = Vec::with_capacity(m);
         lengths.extend((0..m).map(|row| Lengths::of(self.x.row(row), x.scales()[row])));
@@ -312,7 +316,8 @@ mod tests {
 
     #[test]
     fn tells_apart_what_integers_do_not() {
-        // All columns are one, but for less than a step of its integers: no bound may be tighter than it is true.
+        // All columns are one, but for less than a step of its integers: no bound may be tighter
+        // than it is true.
         let ([m, n, depth], k) = ([20, 900, 64], 2);
         let column = noise(1, depth);
         let mut weight = noise(2, n * depth);
@@ -326,7 +331,8 @@ mod tests {
     fn equals_and_what_is_not_finite_come_out_as_from_the_whole_product() {
         let ([m, n, depth], k) = ([6, 300, 20], 3);
         let (mut x, mut weight) = (noise(1, m * depth), noise(2, n * depth));
-        // Columns that are the same, of very different scales, 0, and no numbers; rows that are 0, or no numbers.
+        // Columns that are the same, of very different scales, 0, and no numbers; rows that are 0,
+        // or no numbers.
         let column = weight[..depth].to_vec();
         for j in [90, 33, 299] {
             weight[j * depth..(j + 1) * depth].copy_from_slice(&column);

@@ -53,15 +53,15 @@ pub trait Selectable: Sized {
     fn take_columns(&mut self, threads: &Threads, source: &Self, changes: &[Change]);
 }
 
-/// What a panel of a selection takes to bring up to date, in operations of a product. A weight of one column lies a cache
-/// line from the next.
+/// What a panel of a selection takes to bring up to date, in operations of a product. A weight of
+/// one column lies a cache line from the next.
 pub(super) fn work(inputs: usize, changes: usize, panels: usize) -> usize {
     const OPERATIONS_AN_INPUT: usize = 40;
     (OPERATIONS_AN_INPUT * inputs * changes).div_ceil(panels.max(1))
 }
 
-/// The columns `wanted` of `source`. `old` is a selection of the same source and the columns that it has: what they have in common
-/// is not copied again.
+/// The columns `wanted` of `source`. `old` is a selection of the same source and the columns that
+/// it has: what they have in common is not copied again.
 ///
 /// # Errors
 /// There is no memory for it.

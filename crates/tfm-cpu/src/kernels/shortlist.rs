@@ -44,8 +44,9 @@ const OPERATIONS_A_COLUMN: usize = 60;
 /// The k most probable of each row of `logits` among the columns of its list: the top k of
 /// `log softmax(own logits) + own bias`. Those that a list lacks are −∞.
 ///
-/// The logits of a list are put together first, and then looked through as those of a whole vocabulary are: a list of all
-/// columns in their order has the bits of [`super::candidates::candidates`].
+/// The logits of a list are put together first, and then looked through as those of a whole
+/// vocabulary are: a list of all columns in their order has the bits of
+/// [`super::candidates::candidates`].
 pub fn best_of_lists(
     isa: Isa,
     threads: &Threads,

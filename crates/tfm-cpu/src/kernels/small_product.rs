@@ -1,13 +1,14 @@
-//! Small products inside of a kernel: no packing and no threads, over memory whose rows are whole vectors.
+//! Small products inside of a kernel: no packing and no threads, over memory whose rows are whole
+//! vectors.
 
 use super::simd::Simd;
 
 /// Rows of the register tile.
 const ROWS: usize = 8;
 
-/// `out[i·out_stride + j] (+)= Σ_p a[i·a_row + p·a_inner]·b[p·b_stride + j]` for `i < m`, `p < k` and `j < n`,
-/// where n is a multiple of `S::LANES`. Each element is one chain in the order of p. Panics when a slice is
-/// too short.
+/// `out[i·out_stride + j] (+)= Σ_p a[i·a_row + p·a_inner]·b[p·b_stride + j]` for `i < m`, `p <
+/// k` and `j < n`, where n is a multiple of `S::LANES`. Each element is one chain in the order of
+/// p. Panics when a slice is too short.
 #[inline(always)]
 pub(super) fn product<S: Simd>(
     s: S,
@@ -37,7 +38,8 @@ pub(super) fn product<S: Simd>(
                 let w = unsafe { s.load_ptr(b) };
                 b = b.wrapping_add(b_stride);
                 for r in 0..ROWS {
-                    // SAFETY: the row is below m and p below k, so this lies inside of a, as asserted.
+                    // SAFETY: the row is below m and p below k, so this lies inside of a, as
+                    // asserted.
                     let x = unsafe { *rows[r].wrapping_add(p * a_inner) };
                     acc[r] = s.fma(s.splat(x), w, acc[r]);
                 }

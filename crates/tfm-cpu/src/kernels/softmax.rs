@@ -43,8 +43,8 @@ pub(super) fn sum_of_exponentials<S: Simd>(s: S, x: &[f32], shift: f32) -> f32 {
     s.sum(s.add(sums[0], sums[1]))
 }
 
-/// `exp(x − m)/Σ exp(x − m)` of each row with its maximum m, or the logarithm of that, into `out`, whose rows
-/// are contiguous.
+/// `exp(x − m)/Σ exp(x − m)` of each row with its maximum m, or the logarithm of that, into `out`,
+/// whose rows are contiguous.
 pub fn softmax(isa: Isa, threads: &Threads, x: Rows<'_>, log: bool, out: &mut [f32]) {
     assert_eq!(out.len(), x.rows() * x.cols());
     threads.rows(out, x.cols(), 40 * x.cols(), |range, out| {

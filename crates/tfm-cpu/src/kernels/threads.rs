@@ -72,7 +72,8 @@ impl Threads {
     ///
     /// Panics with what a task panicked with.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        // The workers do one job at a time; a task of theirs, or another caller, does its own itself.
+        // The workers do one job at a time; a task of theirs, or another caller, does its own
+        // itself.
         let free = self.workers.as_deref().filter(|_| tasks > 1).map(Mutex::try_lock);
         let mut workers = match free {
             Some(Ok(workers)) => workers,
@@ -91,8 +92,9 @@ impl Threads {
         });
     }
 
-    /// Divides the `rows` rows of `row_len` elements of `out` among the workers: `task` gets a range of
-    /// rows and their elements, none of them empty. `row_work` is the floating-point operations of a row.
+    /// Divides the `rows` rows of `row_len` elements of `out` among the workers: `task` gets a
+    /// range of rows and their elements, none of them empty. `row_work` is the floating-point
+    /// operations of a row.
     pub fn rows<T: Send>(
         &self,
         out: &mut [T],
@@ -119,8 +121,8 @@ impl Threads {
     }
 }
 
-/// The work of a product `[m, k]·[k, n]` whose weight has so many bytes, in floating-point operations: with few rows it
-/// takes as long as reading the weight from memory.
+/// The work of a product `[m, k]·[k, n]` whose weight has so many bytes, in floating-point
+/// operations: with few rows it takes as long as reading the weight from memory.
 pub fn product_work([m, n, k]: [usize; 3], bytes: usize) -> usize {
     /// Operations in the time that a byte takes.
     const OPERATIONS_A_BYTE: usize = 6;
@@ -139,7 +141,8 @@ pub struct SharedMut<'a, T> {
     life: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a `&mut [T]` whose parts are handed to threads, as `slice` demands, without overlaps.
+// SAFETY: it is a `&mut [T]` whose parts are handed to threads, as `slice` demands, without
+// overlaps.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}

@@ -1,7 +1,7 @@
 //! The inner loop of the packed product: a tile of rows × one or more panels, held in registers.
 //!
-//! Each element is one chain of fused multiply-adds in the order of k, whatever the tile's size, so a
-//! row's result is the same in every tile.
+//! Each element is one chain of fused multiply-adds in the order of k, whatever the tile's size, so
+//! a row's result is the same in every tile.
 
 #![expect(
     clippy::needless_range_loop,
@@ -39,9 +39,10 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
     }
 }
 
-/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, p an element of the weight, for `r < rows` and the first
-/// `count` panels, where `count` is 1 or `panels_at_once(rows)` and `rows` at most `S::TILE_ROWS`. With `inputs` p is of these alone, and
-/// unless they begin at 0 what the sums were is the beginning of the chain.
+/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, p an element of the weight, for
+/// `r < rows` and the first `count` panels, where `count` is 1 or `panels_at_once(rows)` and `rows`
+/// at most `S::TILE_ROWS`. With `inputs` p is of these alone, and unless they begin at 0 what the
+/// sums were is the beginning of the chain.
 #[inline(always)]
 pub(super) fn tile<S: Simd, W: Weight>(
     s: S,

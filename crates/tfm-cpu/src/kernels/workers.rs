@@ -1,8 +1,8 @@
 //! The workers: threads that spin while they wait for a job, and sleep only after a while.
 //!
-//! A step of training is some hundreds of jobs of less than a millisecond. Waking a sleeping thread takes
-//! some ten microseconds each time, and a system often wakes it on the core of the calling thread. A worker
-//! that still spins begins at once, on its own core.
+//! A step of training is some hundreds of jobs of less than a millisecond. Waking a sleeping thread
+//! takes some ten microseconds each time, and a system often wakes it on the core of the calling
+//! thread. A worker that still spins begins at once, on its own core.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -24,7 +24,8 @@ pub(super) struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The state of the job, in one word: its number, how many workers are in it, and whether another may enter.
+/// The state of the job, in one word: its number, how many workers are in it, and whether another
+/// may enter.
 mod state {
     /// Workers may enter.
     pub(super) const OPEN: usize = 1;
@@ -63,7 +64,8 @@ struct Job(*const (dyn Fn() + Sync));
 
 // SAFETY: what it points to is `Sync`, and read only while `Workers::run`, which borrows it, waits.
 unsafe impl Send for Shared {}
-// SAFETY: `job` is written only while no worker is or can get into a job; all else is atomic or locked.
+// SAFETY: `job` is written only while no worker is or can get into a job; all else is atomic or
+// locked.
 unsafe impl Sync for Shared {}
 
 impl std::fmt::Debug for Shared {
@@ -99,16 +101,17 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Calls `job` on this thread, and on each worker that comes before it has returned here. Returns when all
-    /// calls have. Needs `&mut`: one job at a time.
+    /// Calls `job` on this thread, and on each worker that comes before it has returned here.
+    /// Returns when all calls have. Needs `&mut`: one job at a time.
     ///
     /// Panics with what a call of `job` panicked with, when all have returned.
     pub(super) fn run(&mut self, job: &(dyn Fn() + Sync)) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. Workers call the job only between `open` and the end of `close`, which
-        // comes before the return of this function, also when `job` panics here.
+        // SAFETY: only the lifetime changes. Workers call the job only between `open` and the end
+        // of `close`, which comes before the return of this function, also when `job` panics here.
         let forgotten: &'static (dyn Fn() + Sync) = unsafe { std::mem::transmute(job) };
-        // SAFETY: `close` waited until no worker was in a job, and none enters one that is not open.
+        // SAFETY: `close` waited until no worker was in a job, and none enters one that is not
+        // open.
         unsafe { *shared.job.get() = Some(Job(forgotten)) };
         shared.open();
         let mine = catch_unwind(AssertUnwindSafe(job));
@@ -172,7 +175,8 @@ impl Shared {
                 return;
             }
             last = state::number(seen);
-            // Fails where another worker came or went as well, or the job was closed: then it is looked at again.
+            // Fails where another worker came or went as well, or the job was closed: then it is
+            // looked at again.
             let mut current = seen;
             let entered = loop {
                 if current & state::OPEN == 0 || state::number(current) != last {
@@ -189,7 +193,8 @@ impl Shared {
                 }
             };
             if entered {
-                // SAFETY: written before the job was opened, and not again before this worker leaves it.
+                // SAFETY: written before the job was opened, and not again before this worker
+                // leaves it.
                 let job = unsafe { (*self.job.get()).expect("an open job is there") };
                 // SAFETY: `Workers::run` holds the borrow until this worker has left.
                 let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }));

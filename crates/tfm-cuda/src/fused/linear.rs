@@ -43,7 +43,8 @@ const FEW: usize = 16;
 /// Those where there are many.
 const ROWS: usize = 128;
 const COLUMNS: usize = 64;
-/// So many of the large tiles keep a device busy: by estimate. With fewer, small ones do that better.
+/// So many of the large tiles keep a device busy: by estimate. With fewer, small ones do that
+/// better.
 const ENOUGH: usize = 64;
 /// Bytes of three stages of both operands: steps of 64 inputs, rows 80 bytes apart.
 const SHARED: usize = 3 * (ROWS + COLUMNS) * 80;

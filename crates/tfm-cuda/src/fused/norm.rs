@@ -14,7 +14,8 @@ const ELEMENTS: usize = 16;
 /// The longest row there is a kernel for.
 pub(super) const LONGEST: usize = 512 * ELEMENTS;
 
-/// `kernel` is `layer_norm` or `rms_norm`; `vectors` are the weight, and the bias where there is one.
+/// `kernel` is `layer_norm` or `rms_norm`; `vectors` are the weight, and the bias where there is
+/// one.
 pub(super) fn run(
     cuda: &CudaBackend,
     kernel: &str,
@@ -30,8 +31,8 @@ pub(super) fn run(
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(d), shared: 0 })
 }
 
-/// `kernel` is `layer_norm_gradient` or `rms_norm_gradient`: the outputs are the gradients of x, of the weight, and of the bias
-/// where there is one.
+/// `kernel` is `layer_norm_gradient` or `rms_norm_gradient`: the outputs are the gradients of x, of
+/// the weight, and of the bias where there is one.
 pub(super) fn run_gradient(
     cuda: &CudaBackend,
     kernel: &str,

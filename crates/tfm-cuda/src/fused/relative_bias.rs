@@ -3,7 +3,8 @@
 use cudarc::driver::DeviceRepr;
 use tfm_core::fused::RelativeBias;
 
-/// The buckets of more than one distance in a direction that a kernel takes; `BEGINNINGS` of the kernels.
+/// The buckets of more than one distance in a direction that a kernel takes; `BEGINNINGS` of the
+/// kernels.
 const BEGINNINGS: usize = 31;
 /// The longest reach: blocks have the biases of all distances up to it in shared memory.
 const REACH: usize = 512;

@@ -1,13 +1,13 @@
-//! Products over the fake driver and the fake cuBLASLt. The loader looks for libraries where the environment said at the start of
-//! the process; so each test starts this binary again.
+//! Products over the fake driver and the fake cuBLASLt. The loader looks for libraries where the
+//! environment said at the start of the process; so each test starts this binary again.
 
 use super::*;
 use cudarc::driver::sys;
 use tfm_core::{Backend, HostSlice, Shape, TensorData};
 use tfm_fake_driver::{Installed, has_driver, restart_with_driver};
 
-/// Whether this is the process with the fake driver and cuBLASLt; otherwise starts it for that test and returns what it
-/// wrote to stderr.
+/// Whether this is the process with the fake driver and cuBLASLt; otherwise starts it for that test
+/// and returns what it wrote to stderr.
 fn inside(test: &str) -> Result<(), Option<String>> {
     if has_driver() {
         return Ok(());

@@ -1,4 +1,5 @@
-//! What the tests of single kernels share: values of the element types, in bytes, and how far from the truth they may be.
+//! What the tests of single kernels share: values of the element types, in bytes, and how far from
+//! the truth they may be.
 
 use half::{bf16, f16};
 use tfm_core::DType;
@@ -36,7 +37,8 @@ pub(crate) fn decode(dtype: DType, x: &[u8]) -> Vec<f64> {
     }
 }
 
-/// Whether ‖found − expected‖ is within the share of ‖expected‖ that the type is allowed; what is wrong, otherwise.
+/// Whether ‖found − expected‖ is within the share of ‖expected‖ that the type is allowed; what is
+/// wrong, otherwise.
 pub(crate) fn check(dtype: DType, found: &[f64], expected: &[f64]) -> Result<(), String> {
     assert_eq!(found.len(), expected.len());
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();

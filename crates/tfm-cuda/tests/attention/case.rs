@@ -20,7 +20,8 @@ pub(crate) struct Case {
     pub(crate) sequences: Vec<(usize, (usize, usize))>,
     /// Rows of keys, also those that no sequence has.
     pub(crate) rows: usize,
-    /// How many rows there are said to be, if not these: the rest is never touched, but counts in the positions of dropout.
+    /// How many rows there are said to be, if not these: the rest is never touched, but counts in
+    /// the positions of dropout.
     pub(crate) said: Option<usize>,
     /// Offsets and ranges that the kernel is told, if not these.
     pub(crate) wild: Option<[Vec<i32>; 2]>,
@@ -46,7 +47,8 @@ pub(crate) type Results = [Vec<f64>; 6];
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Expected {
     pub(crate) results: Results,
-    /// The norms of the terms that the gradients of query, key and biases are sums of, without their signs.
+    /// The norms of the terms that the gradients of query, key and biases are sums of, without
+    /// their signs.
     pub(crate) terms: [f64; 3],
 }
 
@@ -164,7 +166,8 @@ impl Case {
         }
     }
 
-    /// The error that is allowed, as a share of the result: of context and log Σ exp, and of gradients.
+    /// The error that is allowed, as a share of the result: of context and log Σ exp, and of
+    /// gradients.
     pub(crate) fn bounds(&self) -> [f64; 6] {
         let bound = match self.dtype {
             DType::F16 => 1e-3,
@@ -180,8 +183,9 @@ impl Case {
         (0..6).try_for_each(|i| self.compare_one(i, &found[i], wanted))
     }
 
-    /// What is wrong with one of the results: the norm of all errors, and that of a row's, whose bound is 8 times as wide. Where a
-    /// gradient is a sum of terms that cancel, its rounding errors are theirs.
+    /// What is wrong with one of the results: the norm of all errors, and that of a row's, whose
+    /// bound is 8 times as wide. Where a gradient is a sum of terms that cancel, its rounding
+    /// errors are theirs.
     pub(crate) fn compare_one(
         &self,
         i: usize,

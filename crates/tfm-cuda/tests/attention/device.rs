@@ -15,8 +15,8 @@ const FILES: [&str; 5] = [
     include_str!("../../kernels/attention_plain_biased.ptx"),
 ];
 
-/// The text of one kernel, with what stands before all: as a module; and how many lines of the file are not in it. `None` where
-/// there is no such kernel.
+/// The text of one kernel, with what stands before all: as a module; and how many lines of the file
+/// are not in it. `None` where there is no such kernel.
 pub(crate) fn text(name: &str) -> Option<(String, usize)> {
     let entry = format!(".visible .entry {name}(");
     let file = FILES.into_iter().find(|file| file.contains(&entry))?;
@@ -88,7 +88,8 @@ pub(crate) struct Run {
     outputs: Vec<u64>,
     d_context: u64,
     sums: u64,
-    /// The arguments of biases, if there are any; and the sums of their gradients by block, head and distance.
+    /// The arguments of biases, if there are any; and the sums of their gradients by block, head
+    /// and distance.
     biases: Vec<Vec<u8>>,
     bias_sums: u64,
 }
@@ -160,7 +161,8 @@ impl Run {
         let lengths = [queries * row, queries * heads * 4, queries * row, rows * row, rows * row];
         self.outputs = lengths.iter().map(|bytes| self.device.allocate(*bytes)).collect();
         if case.wild.is_some() {
-            // Not every query is one of a sequence: the gradients may read what nobody has computed.
+            // Not every query is one of a sequence: the gradients may read what nobody has
+            // computed.
             for (output, bytes) in self.outputs.iter().zip(lengths).take(2) {
                 self.device.write(*output, &vec![0; bytes]).unwrap();
             }
@@ -179,8 +181,8 @@ impl Run {
         self.device.upload(&x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// Rows apart, as in a joined projection, with gaps that were never written; those that are not `used` are NaN. Pointer, and
-    /// distances of rows and heads.
+    /// Rows apart, as in a joined projection, with gaps that were never written; those that are not
+    /// `used` are NaN. Pointer, and distances of rows and heads.
     fn spread(&mut self, x: &[f64], used: impl Fn(usize) -> bool) -> (u64, usize, usize) {
         let (heads, size, item) = (self.case.heads, self.case.size, self.case.dtype.size());
         // The alignment stays that which the kernel has a right to.
@@ -347,7 +349,8 @@ fn distances(case: &Case) -> usize {
     case.bias.map_or(0, |bias| 2 * bias.reach() + 1)
 }
 
-/// Bytes of shared memory of the forward kernel, the queries' gradient and the keys': as in `src/fused/attention.rs`.
+/// Bytes of shared memory of the forward kernel, the queries' gradient and the keys': as in
+/// `src/fused/attention.rs`.
 fn shared(case: &Case) -> [usize; 3] {
     let (biases, biased) = (4 * distances(case), case.bias.is_some());
     let Some(padded) = case.padded else {

@@ -1,5 +1,6 @@
-//! Mutants of the kernels of tiles, one changed instruction each: the cases below must see that they are wrong. Every barrier,
-//! and every copy that is committed or waited for, is left out in turn; of the other instructions a sample is changed.
+//! Mutants of the kernels of tiles, one changed instruction each: the cases below must see that
+//! they are wrong. Every barrier, and every copy that is committed or waited for, is left out in
+//! turn; of the other instructions a sample is changed.
 //!
 //! `TFM_MUTANTS` is how many of a kernel are sampled.
 
@@ -60,7 +61,8 @@ fn prepared(kernel: Kernel, biased: bool) -> Vec<Prepared> {
     // Ranges that begin and end at all places of a warp's rows, with all of their keys seen.
     cases.push(new(64, &[(4, 13), (6, 14), (5, 20), (3, 9), (2, 1), (4, 42)]));
     cases[8].rows += 30;
-    // Rows that nobody sees, a sequence that shares keys with others, and more sequences than threads.
+    // Rows that nobody sees, a sequence that shares keys with others, and more sequences than
+    // threads.
     cases[2].rows += 80;
     cases[2].sequences.push((9, (150, 60)));
     let mut many = new(64, &[]);

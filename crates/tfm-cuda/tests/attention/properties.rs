@@ -68,7 +68,8 @@ fn every_size_of_heads() {
     }
 }
 
-/// Sequences that share keys or have none, without queries, with more queries than keys; keys that nobody has, which are NaN.
+/// Sequences that share keys or have none, without queries, with more queries than keys; keys that
+/// nobody has, which are NaN.
 fn ragged(dtype: DType, size: usize) -> Case {
     let mut case =
         Case::new(dtype, size, &[(3, 5), (0, 4), (66, 67), (5, 0), (20, 7), (1, 130), (2, 3)]);
@@ -186,7 +187,8 @@ fn dropout_draws_as_the_decomposition() {
     }
 }
 
-/// Learned biases by distance: lengths on all sides of tiles and of the last bucket, every kernel, with what else there is.
+/// Learned biases by distance: lengths on all sides of tiles and of the last bucket, every kernel,
+/// with what else there is.
 #[test]
 fn biases_by_distance() {
     for keys in (1..=128).step_by(3) {

@@ -1,4 +1,5 @@
-//! What the tests share: operands in device memory, results that nobody has written before, and how far they are from f64.
+//! What the tests share: operands in device memory, results that nobody has written before, and how
+//! far they are from f64.
 
 use tfm_core::backend::{View, ViewMut};
 use tfm_core::fused::Fused;
@@ -82,7 +83,8 @@ pub(crate) fn noise(seed: u64, n: usize, scale: f64) -> Vec<f64> {
     (0..n).map(|_| data.number(scale)).collect()
 }
 
-/// Results of an op, which were NaN (integers: −7) before; the first `offset` elements of the memory must stay so.
+/// Results of an op, which were NaN (integers: −7) before; the first `offset` elements of the
+/// memory must stay so.
 pub(crate) fn outputs(
     cuda: &CudaBackend,
     results: &[(DType, &[usize])],

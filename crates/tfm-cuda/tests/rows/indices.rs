@@ -12,8 +12,8 @@ fn again<'a>(out: &'a mut ViewMut<'_, Buffer>) -> ViewMut<'a, Buffer> {
     ViewMut { buffer: out.buffer, dtype: out.dtype, layout: out.layout }
 }
 
-/// Lines with and without gaps, short and long: a thread's, a warp's, a block's, cut and cut again. A line has the same bits
-/// wherever it lies.
+/// Lines with and without gaps, short and long: a thread's, a warp's, a block's, cut and cut again.
+/// A line has the same bits wherever it lies.
 #[test]
 fn reductions() {
     everywhere("indices::reductions", |cuda| {

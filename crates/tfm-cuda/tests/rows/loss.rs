@@ -123,7 +123,8 @@ fn top_log_probabilities() {
     });
 }
 
-/// Equals come in the order of their ids, whichever thread has them; NaN spoils the values, and nothing else.
+/// Equals come in the order of their ids, whichever thread has them; NaN spoils the values, and
+/// nothing else.
 #[test]
 fn equal_candidates() {
     everywhere("loss::equal_candidates", |cuda| {

@@ -1,4 +1,5 @@
-//! Layer and RMS normalisation and their gradients, softmax; and that a row has the same bits in any company.
+//! Layer and RMS normalisation and their gradients, softmax; and that a row has the same bits in
+//! any company.
 
 use crate::bench::{
     FLOATS, Operand, assert_near, everywhere, fused, noise, packed, rows, tolerance,

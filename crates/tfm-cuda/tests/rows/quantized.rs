@@ -1,5 +1,5 @@
-//! Ops of 8-bit integers behind the host's code: weights that are stored at load and those that are not, by both kernels of the
-//! linear layer.
+//! Ops of 8-bit integers behind the host's code: weights that are stored at load and those that are
+//! not, by both kernels of the linear layer.
 
 use crate::bench::{Operand, assert_near, everywhere, fused, noise, packed, rows};
 use tfm_core::backend::Signature;

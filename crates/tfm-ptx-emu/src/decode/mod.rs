@@ -1,5 +1,5 @@
-//! Opcodes to instructions. What is not understood is an error: an emulator that skips what it does not know
-//! proves nothing.
+//! Opcodes to instructions. What is not understood is an error: an emulator that skips what it does
+//! not know proves nothing.
 
 mod arguments;
 mod arithmetic;

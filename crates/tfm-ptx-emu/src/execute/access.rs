@@ -15,7 +15,8 @@ const PARAMETERS: u64 = 0x0300_0000_0000;
 /// The size of such a window.
 const WINDOW: u64 = 1 << 32;
 
-/// A lane of the warp as one who accesses memory. (A macro: a function would borrow the whole machine.)
+/// A lane of the warp as one who accesses memory. (A macro: a function would borrow the whole
+/// machine.)
 macro_rules! agent {
     ($machine:expr, $warp:expr, $lane:expr) => {
         Agent {

@@ -276,8 +276,8 @@ impl Machine<'_> {
     }
 }
 
-/// Applies an operation to the whole, or to both halves of a pair. Decoding lets through types that an operation
-/// does not have; such a result is all ones, which is NaN.
+/// Applies an operation to the whole, or to both halves of a pair. Decoding lets through types that
+/// an operation does not have; such a result is all ones, which is NaN.
 fn by_parts(ty: Type, operands: [u64; 3], f: impl Fn(Type, [u64; 3]) -> Option<u64>) -> u64 {
     let half = match ty {
         Type::F16x2 => Type::F16,

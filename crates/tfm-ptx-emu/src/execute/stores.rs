@@ -50,7 +50,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Writes memory for lanes with one instruction: each as many bytes as the others, at multiples of their number.
+    /// Writes memory for lanes with one instruction: each as many bytes as the others, at multiples
+    /// of their number.
     #[inline]
     pub(super) fn write_all<'d>(
         &mut self,
@@ -83,7 +84,8 @@ fn put_parts<const SIZE: usize, const MOST: usize>(
     }
 }
 
-/// Whether the lanes' addresses are found at a glance to be distinct: that they rise, or that their last bits differ.
+/// Whether the lanes' addresses are found at a glance to be distinct: that they rise, or that their
+/// last bits differ.
 #[inline]
 fn distinct(addresses: &Values, active: u32, bytes: usize) -> bool {
     if active == u32::MAX && addresses.is_sorted_by(|a, b| a < b) {
@@ -94,7 +96,8 @@ fn distinct(addresses: &Values, active: u32, bytes: usize) -> bool {
     bits.count_ones() == active.count_ones()
 }
 
-/// Of lanes that store to one place, the first ones; and of these, for which others do it too. They must store the same.
+/// Of lanes that store to one place, the first ones; and of these, for which others do it too. They
+/// must store the same.
 #[cold]
 fn of_several<'d>(
     space: Space,

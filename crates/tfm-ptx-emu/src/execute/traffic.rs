@@ -30,8 +30,8 @@ impl Machine<'_> {
         }
     }
 
-    /// Counts the passes of an access of shared memory by the first `count` lanes: lanes are served together up to 128
-    /// bytes, and two different words of one bank need two passes.
+    /// Counts the passes of an access of shared memory by the first `count` lanes: lanes are served
+    /// together up to 128 bytes, and two different words of one bank need two passes.
     pub(super) fn banks(&mut self, at: &Values, bytes: usize, count: usize, active: u32) {
         let together = (128 / bytes.max(4)).max(1);
         for start in (0..count).step_by(together) {

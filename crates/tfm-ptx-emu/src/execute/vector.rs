@@ -1,6 +1,8 @@
-//! Arithmetic of all lanes at once: the common instructions as loops that the compiler turns into vector code.
+//! Arithmetic of all lanes at once: the common instructions as loops that the compiler turns into
+//! vector code.
 //!
-//! What is not here is computed lane by lane by [`float`] and [`integer`], which say what is right: the tests compare.
+//! What is not here is computed lane by lane by [`float`] and [`integer`], which say what is right:
+//! the tests compare.
 
 use half::{bf16, f16};
 
@@ -258,8 +260,8 @@ pub(super) fn ternary(
     }
 }
 
-/// In f64, where the product is exact; the sum rounds twice. That is right but where the first result lies halfway between
-/// two floats, or is subnormal as a float: false then.
+/// In f64, where the product is exact; the sum rounds twice. That is right but where the first
+/// result lies halfway between two floats, or is subnormal as a float: false then.
 fn fma<const FLUSH: bool>([a, b, c]: [&Values; 3], out: &mut Values) -> bool {
     let mut doubtful = false;
     for i in 0..LANES {

@@ -1,7 +1,7 @@
 //! Products of a warpgroup: 64 rows, of which each of its four warps computes 16.
 //!
-//! A product is computed when it is asked for, and its registers are nobody's until it is waited for: what memory it reads
-//! must not change until then, which the memory checks.
+//! A product is computed when it is asked for, and its registers are nobody's until it is waited
+//! for: what memory it reads must not change until then, which the memory checks.
 
 use smallvec::SmallVec;
 
@@ -39,8 +39,8 @@ impl Descriptor {
         Ok(Descriptor { start: field(0), leading: field(16), stride: field(32), swizzle })
     }
 
-    /// Where 8 elements lie side by side: along K, of row `major` from `8 * minor` on; or where the tile is transposed, of
-    /// column `minor` of K, the rows from `8 * major` on.
+    /// Where 8 elements lie side by side: along K, of row `major` from `8 * minor` on; or where the
+    /// tile is transposed, of column `minor` of K, the rows from `8 * major` on.
     fn piece(self, transposed: bool, major: u64, minor: u64) -> u64 {
         let Descriptor { start, leading, stride, swizzle } = self;
         let span = swizzle.span();

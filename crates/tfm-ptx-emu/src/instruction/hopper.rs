@@ -1,4 +1,5 @@
-//! What came with compute capability 9.0: barriers in shared memory, bulk copies (TMA), products of a warpgroup.
+//! What came with compute capability 9.0: barriers in shared memory, bulk copies (TMA), products of
+//! a warpgroup.
 
 use super::{Address, Element, Operand, Operands, Predicate, Type};
 

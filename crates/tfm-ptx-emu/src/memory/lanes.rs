@@ -1,11 +1,11 @@
-//! Which lanes of a warp have touched the bytes of a word: since Volta they need not run in step, and only
-//! `bar.warp.sync` and barriers of the block order what they do.
+//! Which lanes of a warp have touched the bytes of a word: since Volta they need not run in step,
+//! and only `bar.warp.sync` and barriers of the block order what they do.
 
 use super::{Agent, Stamp};
 use crate::warp::LANES;
 
-/// For each lane, up to which clock of the warp what each other lane did is ordered before what it does: of
-/// synchronisations that not all lanes took part in.
+/// For each lane, up to which clock of the warp what each other lane did is ordered before what it
+/// does: of synchronisations that not all lanes took part in.
 pub(crate) type Pairs = [[u32; LANES]; LANES];
 
 /// In the place of a lane: more than one, or none that a lane could race with.
@@ -57,8 +57,8 @@ impl Lanes {
         Lanes(self.0 & !bytes | spread(lane) & bytes)
     }
 
-    /// The agent's lane beside those that were there in the bytes of `before`, at a clock that not all lanes have
-    /// synchronised at since.
+    /// The agent's lane beside those that were there in the bytes of `before`, at a clock that not
+    /// all lanes have synchronised at since.
     #[inline]
     pub(super) fn and(self, before: u8, mask: u8, clock: u32, agent: &Agent<'_>) -> Lanes {
         let both = bytes(before & mask);
@@ -108,8 +108,8 @@ impl Lanes {
         Lanes(self.0 & bytes(mask) | spread(NOBODY) & !bytes(mask))
     }
 
-    /// In the bytes of a mask, one that has touched them at this clock and is not ordered before the agent: its lane, or
-    /// that there are several.
+    /// In the bytes of a mask, one that has touched them at this clock and is not ordered before
+    /// the agent: its lane, or that there are several.
     #[inline]
     pub(super) fn unordered(self, mask: u8, clock: u32, agent: &Agent<'_>) -> Option<Option<u32>> {
         if (self.0 ^ spread(agent.lane)) & bytes(mask) == 0 && !agent.several {

@@ -1,7 +1,7 @@
 //! Memory that knows who wrote and read it.
 //!
-//! For each word of 4 bytes it is kept which bytes were written, and what is needed to find an access that is not
-//! ordered after those it conflicts with.
+//! For each word of 4 bytes it is kept which bytes were written, and what is needed to find an
+//! access that is not ordered after those it conflicts with.
 
 mod global;
 mod lanes;
@@ -28,22 +28,24 @@ pub(crate) struct Stamp {
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Agent<'a> {
     pub(crate) stamp: Stamp,
-    /// The clocks of the block's warps up to which their accesses are ordered before this one; of the own warp those of
-    /// all its lanes.
+    /// The clocks of the block's warps up to which their accesses are ordered before this one; of
+    /// the own warp those of all its lanes.
     pub(crate) known: &'a [u32],
-    /// The lane, or [`NOBODY`] for the warp as a whole; and whether other lanes do the same with it.
+    /// The lane, or [`NOBODY`] for the warp as a whole; and whether other lanes do the same with
+    /// it.
     pub(crate) lane: u8,
     pub(crate) several: bool,
     /// What some lanes know of one another beyond what all do.
     pub(crate) pairs: Option<&'a Pairs>,
     /// Blocks before this one belong to earlier launches, which have ended.
     pub(crate) first_block: u32,
-    /// Of the asynchronous proxy: the clocks of the warps up to which a fence orders their writes before this access.
+    /// Of the asynchronous proxy: the clocks of the warps up to which a fence orders their writes
+    /// before this access.
     pub(crate) fenced: Option<&'a [u32]>,
 }
 
-/// Who accesses shared memory, by number: the warps of a block, their products, their bulk stores, and the bulk loads that a
-/// barrier counts. The first three kinds read.
+/// Who accesses shared memory, by number: the warps of a block, their products, their bulk stores,
+/// and the bulk loads that a barrier counts. The first three kinds read.
 pub(crate) const PRODUCTS: u32 = 32;
 pub(crate) const STORES: u32 = 64;
 pub(crate) const LOADS: u32 = 96;

@@ -1,8 +1,8 @@
 //! What is known of a word's past: who wrote it last, and who has read it since.
 //!
-//! An access that is not ordered after those it conflicts with is a race: the epochs of FastTrack (Flanagan and
-//! Freund, PLDI 2009), with a warp as the thread; of its own warp an agent knows what all lanes know, and beyond that
-//! [`Lanes`] tell. Masks have a bit a byte.
+//! An access that is not ordered after those it conflicts with is a race: the epochs of FastTrack
+//! (Flanagan and Freund, PLDI 2009), with a warp as the thread; of its own warp an agent knows what
+//! all lanes know, and beyond that [`Lanes`] tell. Masks have a bit a byte.
 
 use super::lanes::Lanes;
 use super::{Access, Agent, KINDS, LOADS, NOBODY, Stamp};
@@ -44,8 +44,8 @@ pub(crate) struct BlockPast {
     kinds: usize,
 }
 
-/// The last read of an agent: from the highest bit the clock, 4 bits for the bytes, and the [`Lanes`]. (As one number it
-/// costs nothing to make many of them.)
+/// The last read of an agent: from the highest bit the clock, 4 bits for the bytes, and the
+/// [`Lanes`]. (As one number it costs nothing to make many of them.)
 type BlockRead = u64;
 
 #[inline]
@@ -241,8 +241,8 @@ impl Past for BlockPast {
     }
 }
 
-/// Of memory that all blocks of all launches share. They run one after the other; so a word's readers are those of the
-/// block that has read it last, and one block before it.
+/// Of memory that all blocks of all launches share. They run one after the other; so a word's
+/// readers are those of the block that has read it last, and one block before it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GridPast {
     words: Vec<GridWord>,

@@ -1,4 +1,5 @@
-//! That programs are compared at the same work: outputs of the length that was asked for, translations that are as good.
+//! That programs are compared at the same work: outputs of the length that was asked for,
+//! translations that are as good.
 
 use super::prepare::Places;
 use super::results::{Entry, Measured};

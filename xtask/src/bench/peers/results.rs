@@ -1,4 +1,5 @@
-//! What was measured, kept from one run of the benchmark to the next: rows may be measured one by one.
+//! What was measured, kept from one run of the benchmark to the next: rows may be measured one by
+//! one.
 
 use super::prepare::{Places, kept};
 use super::program::{Job, Run};

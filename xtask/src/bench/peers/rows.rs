@@ -146,7 +146,8 @@ impl Row {
         (self.mode == Mode::Latency).then_some(SINGLE)
     }
 
-    /// How many sentences settings are tuned on: enough that two workers with large batches are both busy.
+    /// How many sentences settings are tuned on: enough that two workers with large batches are
+    /// both busy.
     pub(super) fn tuned_on(&self) -> usize {
         if self.mode == Mode::Latency { 10 } else { 256 }
     }

@@ -9,8 +9,8 @@ use std::fs;
 use std::time::Duration;
 
 const FILE: &str = "tuning.json";
-/// Another setting has to be that much faster than the best before it: less may be chance, and the first ones are those that
-/// a program has by itself, or use less memory.
+/// Another setting has to be that much faster than the best before it: less may be chance, and the
+/// first ones are those that a program has by itself, or use less memory.
 const GAIN: f64 = 1.03;
 /// A candidate that takes so many times as long as the best before it is given up.
 const PATIENCE: f64 = 2.0;

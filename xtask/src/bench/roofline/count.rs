@@ -31,8 +31,8 @@ fn layer(config: &Config, stack: &Stack) -> f64 {
     4.0 * projection(config, &stack.attention) + feed_forward as f64
 }
 
-/// A step of the decoder: `hypotheses` rows that belong to `sentences` of `source` tokens, each with `past` tokens of its own.
-/// Keys and values of the sources are there already.
+/// A step of the decoder: `hypotheses` rows that belong to `sentences` of `source` tokens, each
+/// with `past` tokens of its own. Keys and values of the sources are there already.
 pub(super) fn step(
     config: &Config,
     hypotheses: f64,
@@ -41,7 +41,8 @@ pub(super) fn step(
     past: f64,
 ) -> Work {
     let layers = config.decoder.layers as f64;
-    // Of the four projections of the attention to the source, keys and values belong to the encoder.
+    // Of the four projections of the attention to the source, keys and values belong to the
+    // encoder.
     let cross = 2.0 * projection(config, &config.cross_attention);
     let weights = layers * (layer(config, &config.decoder) + cross)
         + (config.d_model * config.target.vocabulary) as f64;
@@ -57,7 +58,8 @@ pub(super) fn step(
     }
 }
 
-/// The encoder over `sentences` of `length` tokens, with the keys and values that the decoder takes from it.
+/// The encoder over `sentences` of `length` tokens, with the keys and values that the decoder takes
+/// from it.
 pub(super) fn encoding(config: &Config, sentences: f64, length: f64) -> Work {
     let layers = config.encoder.layers as f64;
     let cross = 2.0 * projection(config, &config.cross_attention);
@@ -72,8 +74,8 @@ pub(super) fn encoding(config: &Config, sentences: f64, length: f64) -> Work {
     }
 }
 
-/// Sentences translated together to outputs of `target` tokens, by the parts that follow one another: the encoder, and each step. A
-/// search of several beams begins with one hypothesis.
+/// Sentences translated together to outputs of `target` tokens, by the parts that follow one
+/// another: the encoder, and each step. A search of several beams begins with one hypothesis.
 pub(super) fn translation(
     config: &Config,
     sentences: f64,

@@ -118,14 +118,15 @@ impl Peaks {
         all.filter_map(|peak| peak.best.last()).copied().reduce(f64::max).map(|giga| giga * 1e9)
     }
 
-    /// Operations a second in a precision. A CPU without products of `bf16` or `int8` makes `f32` of the numbers.
+    /// Operations a second in a precision. A CPU without products of `bf16` or `int8` makes `f32`
+    /// of the numbers.
     pub(super) fn operations(&self, precision: Precision) -> f64 {
         let f32 = Self::best(&self.giga_operations, "f32").unwrap_or(f64::NAN);
         Self::best(&self.giga_operations, precision.name()).map_or(f32, |peak| peak.max(f32))
     }
 
-    /// Bytes a second of something that is read again and again. What is no more than half of the shared cache is taken to stay
-    /// there.
+    /// Bytes a second of something that is read again and again. What is no more than half of the
+    /// shared cache is taken to stay there.
     pub(super) fn bandwidth(&self, bytes: f64) -> f64 {
         let memory = Self::best(&self.gigabytes, "read").unwrap_or(f64::NAN);
         let cache = Self::best(&self.gigabytes, "cache").unwrap_or(memory);

@@ -160,7 +160,8 @@ fn shuffled<T>(items: Vec<T>) -> Vec<T> {
     keyed.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Batches of at most [`TOKENS`] tokens, source and target together; what is left at the end makes none.
+/// Batches of at most [`TOKENS`] tokens, source and target together; what is left at the end makes
+/// none.
 fn by_tokens(pairs: Vec<Pair>) -> Vec<Vec<Pair>> {
     let (mut batches, mut batch, mut tokens) = (Vec::new(), Vec::new(), 0);
     for pair in pairs {

@@ -1,6 +1,7 @@
-//! AVX2: `vpmaddubsw` multiplies unsigned by signed bytes and adds two products to 16 bits, which do not saturate for
-//! the weights that there are ([`tfm_core::fused::Precision::Int8`]); `vpmaddwd` by ones adds two of those to 32 bits.
-//! (Products of 16-bit integers, which need no such weights, were a quarter slower.)
+//! AVX2: `vpmaddubsw` multiplies unsigned by signed bytes and adds two products to 16 bits, which
+//! do not saturate for the weights that there are ([`tfm_core::fused::Precision::Int8`]);
+//! `vpmaddwd` by ones adds two of those to 32 bits. (Products of 16-bit integers, which need no
+//! such weights, were a quarter slower.)
 
 use std::arch::x86_64::*;
 

@@ -1,4 +1,5 @@
-//! AVX-512 with VNNI: `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits.
+//! AVX-512 with VNNI: `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32
+//! bits.
 
 use std::arch::x86_64::*;
 
@@ -26,8 +27,8 @@ pub(super) unsafe fn enter<K: DotKernel>(kernel: K) -> K::Output {
 
 macro_rules! has_vnni {
     ($($body:tt)*) => {
-        // SAFETY: an `Avx512Vnni` value is made only by `enter`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked.
+        // SAFETY: an `Avx512Vnni` value is made only by `enter`, so the CPU has the instructions;
+        // no memory is touched but through slices whose length has been checked.
         unsafe { $($body)* }
     };
 }

@@ -1,4 +1,5 @@
-//! AVX-VNNI, for CPUs without AVX-512: `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits.
+//! AVX-VNNI, for CPUs without AVX-512: `vpdpbusd` multiplies unsigned by signed bytes and adds four
+//! products to 32 bits.
 
 use std::arch::x86_64::*;
 

@@ -1,5 +1,5 @@
-//! The linear layer on 8-bit integers: `y = activation(x·Wᵀ + bias) + residual` with a quantised weight, the rows of x
-//! quantised on the way.
+//! The linear layer on 8-bit integers: `y = activation(x·Wᵀ + bias) + residual` with a quantised
+//! weight, the rows of x quantised on the way.
 
 use std::collections::TryReserveError;
 use std::ops::Range;

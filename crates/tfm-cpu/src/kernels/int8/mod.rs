@@ -1,9 +1,10 @@
 //! Products of 8-bit integers with exact sums, for weights and activations of lower precision
 //! ([`tfm_core::fused::Precision::Int8`]).
 //!
-//! As with [`super::simd`], kernels are written once, over the trait [`Dot`], and compiled for each set of instructions
-//! that multiplies small integers. All sets compute the same sums: what they differ in is how the operands
-//! lie in registers. So the rows, tiles and tails of the kernels can be tested with any of them.
+//! As with [`super::simd`], kernels are written once, over the trait [`Dot`], and compiled for each
+//! set of instructions that multiplies small integers. All sets compute the same sums: what they
+//! differ in is how the operands lie in registers. So the rows, tiles and tails of the kernels can
+//! be tested with any of them.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -58,8 +59,8 @@ pub trait Dot: Copy + Send + Sync {
     /// The vectors of floats.
     fn floats(self) -> Self::Floats;
 
-    /// Stores the nearest integers (ties to even) of a vector, in −127..=127, as inputs. Writes the first
-    /// `Floats::LANES` elements of `out`, panics when there are fewer.
+    /// Stores the nearest integers (ties to even) of a vector, in −127..=127, as inputs. Writes the
+    /// first `Floats::LANES` elements of `out`, panics when there are fewer.
     fn store_inputs(self, x: <Self::Floats as Simd>::F, out: &mut [Self::Input]);
 
     /// [`GROUP`] inputs from `x`.
@@ -74,8 +75,8 @@ pub trait Dot: Copy + Send + Sync {
     /// `w` must be readable for so many.
     unsafe fn weights(self, w: *const i8) -> Self::Weights;
 
-    /// Sums to begin with, `COLUMNS` of them: −[`OFFSET`](Dot::OFFSET) times the sum of a column's weights, or what was
-    /// [kept](Dot::keep).
+    /// Sums to begin with, `COLUMNS` of them: −[`OFFSET`](Dot::OFFSET) times the sum of a column's
+    /// weights, or what was [kept](Dot::keep).
     ///
     /// # Safety
     /// `start` must be readable for so many.
@@ -87,7 +88,8 @@ pub trait Dot: Copy + Send + Sync {
     /// Writes the sums as `COLUMNS` floats. Panics when `out` is shorter.
     fn store(self, sums: Self::Sums, out: &mut [f32]);
 
-    /// Writes the bits of `COLUMNS` sums, for [`start`](Dot::start) to go on from. Panics when `out` is shorter.
+    /// Writes the bits of `COLUMNS` sums, for [`start`](Dot::start) to go on from. Panics when
+    /// `out` is shorter.
     fn keep(self, sums: Self::Sums, out: &mut [f32]);
 
     /// Asks for the cache line of `w`, which need not be readable, to be read soon.

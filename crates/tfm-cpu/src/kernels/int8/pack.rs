@@ -17,8 +17,9 @@ use super::{Dot, DotIsa, DotKernel, GROUP};
 
 mod select;
 
-/// `W [n, k]`, each output column j a multiple `scale(j)` of integers from −127 to 127, as panels of `width` columns:
-/// `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Columns and inputs that are too many are zero.
+/// `W [n, k]`, each output column j a multiple `scale(j)` of integers from −127 to 127, as panels
+/// of `width` columns: `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Columns and inputs that are too
+/// many are zero.
 #[derive(Debug)]
 pub struct QuantizedWeight {
     identity: Identity,
@@ -81,8 +82,8 @@ impl QuantizedWeight {
         )
     }
 
-    /// Makes some panels at a time. `fill` gets the output columns of some whole panels, the place of their scales, `memory`
-    /// elements for each panel, and is to pack each of the columns.
+    /// Makes some panels at a time. `fill` gets the output columns of some whole panels, the place
+    /// of their scales, `memory` elements for each panel, and is to pack each of the columns.
     fn packed<T: Zeroed + Send>(
         isa: DotIsa,
         threads: &Threads,
@@ -164,7 +165,8 @@ impl QuantizedWeight {
         &self.starts[i * self.width..]
     }
 
-    /// Output column `j`'s weights as floats: a row of the matrix. Panics where `out` is not `k` long.
+    /// Output column `j`'s weights as floats: a row of the matrix. Panics where `out` is not `k`
+    /// long.
     pub fn row(&self, j: usize, out: &mut [f32]) {
         assert!(j < self.n && out.len() == self.k);
         let (panel, column) = (self.from(j / self.width), j % self.width);

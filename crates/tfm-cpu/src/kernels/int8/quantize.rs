@@ -11,8 +11,8 @@ use super::{Dot, DotIsa, DotKernel, ROW_MULTIPLE};
 /// The largest magnitude of a quantised number.
 const LARGEST: f32 = tfm_core::fused::quantized::LARGEST as f32;
 
-/// Rows as integers: `x[i, p] ≈ scale(i)·q[i, p]`, `|q| ≤ 127`, the scale of a row that is 0 throughout being 0 and that
-/// of a row with NaN or ∞ NaN.
+/// Rows as integers: `x[i, p] ≈ scale(i)·q[i, p]`, `|q| ≤ 127`, the scale of a row that is 0
+/// throughout being 0 and that of a row with NaN or ∞ NaN.
 pub struct QuantizedRows<'a> {
     /// The scales, then the rows' inputs as the instruction set stores them.
     memory: Borrowed<'a>,
@@ -63,8 +63,8 @@ impl<'a> QuantizedRows<'a> {
         &self.memory[..self.rows]
     }
 
-    /// The inputs of a row, with zeros behind them up to a multiple of [`ROW_MULTIPLE`]. `D` must be the set that they
-    /// were quantised for.
+    /// The inputs of a row, with zeros behind them up to a multiple of [`ROW_MULTIPLE`]. `D` must
+    /// be the set that they were quantised for.
     #[inline(always)]
     pub(super) fn row<D: Dot>(&self, row: usize) -> &[D::Input] {
         assert!(row < self.rows);

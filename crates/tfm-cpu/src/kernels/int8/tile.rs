@@ -11,8 +11,8 @@ use super::pack::QuantizedWeight;
 use super::quantize::QuantizedRows;
 use super::{Dot, GROUP, PANEL_VECTORS};
 
-/// How many panels one tile of `rows` rows covers: with few rows there are else too few independent sums to fill the
-/// latency of the multiplication.
+/// How many panels one tile of `rows` rows covers: with few rows there are else too few independent
+/// sums to fill the latency of the multiplication.
 pub(super) fn panels_at_once(rows: usize) -> usize {
     match rows {
         1 => 4,
@@ -21,9 +21,10 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
     }
 }
 
-/// `sums[q, r, :] = Σ_p x[first + r, p]·panels[q][p, :]` for `r < rows`, where the panels are `count` of the weight's
-/// from `panel` on; `count` is 1 or `panels_at_once(rows)`, and `rows` at most `D::TILE_ROWS`. Of the groups of inputs these
-/// alone are added up; what sums there were before is kept in `sums` from part to part, which hold floats after the last.
+/// `sums[q, r, :] = Σ_p x[first + r, p]·panels[q][p, :]` for `r < rows`, where the panels are
+/// `count` of the weight's from `panel` on; `count` is 1 or `panels_at_once(rows)`, and `rows` at
+/// most `D::TILE_ROWS`. Of the groups of inputs these alone are added up; what sums there were
+/// before is kept in `sums` from part to part, which hold floats after the last.
 #[inline(always)]
 pub(super) fn tile<D: Dot>(
     d: D,
@@ -155,5 +156,6 @@ impl<D: Dot> Tile<'_, D> {
     }
 }
 
-/// How far ahead a single row's product asks for weights: it waits for memory more than for anything else.
+/// How far ahead a single row's product asks for weights: it waits for memory more than for
+/// anything else.
 const AHEAD: usize = 1024;

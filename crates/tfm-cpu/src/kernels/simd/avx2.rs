@@ -244,7 +244,8 @@ impl Simd for Avx2 {
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = _mm256_loadu_ps(src.as_ptr().add(i * src_stride));
             }
-            // Pairs, then fours: `fours[4·i + c]` holds column c of each half, of rows 4·i to 4·i + 3.
+            // Pairs, then fours: `fours[4·i + c]` holds column c of each half, of rows 4·i to
+            // 4·i + 3.
             let mut fours = [_mm256_setzero_ps(); 8];
             for i in 0..2 {
                 let r = 4 * i;

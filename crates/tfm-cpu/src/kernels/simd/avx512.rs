@@ -21,8 +21,8 @@ pub(super) fn detected() -> bool {
         && is_x86_feature_detected!("fma")
 }
 
-/// Whether `vdpbf16ps` is as fast as a multiply-add of floats: it is on AMD's cores. Intel's take four times as long for it, so
-/// that two multiply-adds are twice as fast.
+/// Whether `vdpbf16ps` is as fast as a multiply-add of floats: it is on AMD's cores. Intel's take
+/// four times as long for it, so that two multiply-adds are twice as fast.
 pub(super) fn pairs_are_fast() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
@@ -83,8 +83,8 @@ unsafe fn widened(x: __m256i) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x)))
 }
 
-/// `acc + x₁·w₁ + x₀·w₀`. The compiler's own function for it is inlined only into code that is compiled for AVX512_BF16,
-/// which nothing else here needs.
+/// `acc + x₁·w₁ + x₀·w₀`. The compiler's own function for it is inlined only into code that is
+/// compiled for AVX512_BF16, which nothing else here needs.
 ///
 /// # Safety
 /// The CPU must have AVX512_BF16.
@@ -108,7 +108,8 @@ unsafe fn vdpbf16ps(mut acc: __m512, x: __m512, w: __m512) -> __m512 {
 macro_rules! tree {
     ($of_two:ident, $vectors:expr) => {
         has_avx512!(
-            // Each step takes the same lanes of all four: the lower and the upper half, then the quarters of those, ...
+            // Each step takes the same lanes of all four: the lower and the upper half, then the
+            // quarters of those, ...
             let [a, b, c, d] = $vectors;
             let low = _mm512_shuffle_f32x4::<0x44>(a, b);
             let ab = $of_two(low, _mm512_shuffle_f32x4::<0xEE>(a, b));
@@ -242,7 +243,8 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn scale2_down(self, a: __m512, n: __m512) -> __m512 {
-        // Lanes with subnormal results are left out: some processors take a hundred cycles for them.
+        // Lanes with subnormal results are left out: some processors take a hundred cycles for
+        // them.
         has_avx512!(
             let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, _mm512_set1_ps(-126.0));
             _mm512_maskz_scalef_ps(normal, a, n)
@@ -276,7 +278,8 @@ impl Simd for Avx512 {
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = _mm512_loadu_ps(src.as_ptr().add(i * src_stride));
             }
-            // Pairs, then fours: `fours[4·i + c]` holds column c of each quarter, of rows 4·i to 4·i + 3.
+            // Pairs, then fours: `fours[4·i + c]` holds column c of each quarter, of rows 4·i to
+            // 4·i + 3.
             let mut fours = [_mm512_setzero_ps(); 16];
             for i in 0..4 {
                 let r = 4 * i;

@@ -4,8 +4,9 @@
 //! [`Simd`] and `#[inline(always)]`, and [`Isa::run`] enters it through a function compiled for the
 //! chosen instruction set. So a kernel is written once, and compiled once for each set.
 //!
-//! Everything that handles a vector must be inlined into that function. Loops and `#[inline(always)]` are;
-//! closures given to `array::map`, `array::from_fn` and the like may not be, and are then very slow.
+//! Everything that handles a vector must be inlined into that function. Loops and
+//! `#[inline(always)]` are; closures given to `array::map`, `array::from_fn` and the like may not
+//! be, and are then very slow.
 
 use half::bf16;
 
@@ -61,8 +62,8 @@ pub trait Simd: Copy + Send + Sync {
     fn firsts(self, pairs: Self::F) -> Self::F;
     /// The second number of each lane that holds two `bf16`, in its upper half.
     fn seconds(self, pairs: Self::F) -> Self::F;
-    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, of lanes that hold two `bf16`, by an instruction of its own, which takes
-    /// subnormal numbers for 0.
+    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, of lanes that hold two `bf16`, by an instruction
+    /// of its own, which takes subnormal numbers for 0.
     ///
     /// # Safety
     /// [`Isa::multiplies_pairs`] must be true of this set.
@@ -99,7 +100,8 @@ pub trait Simd: Copy + Send + Sync {
     fn sqrt(self, a: Self::F) -> Self::F;
     /// `a · 2ⁿ` for an integral `n` in −252..=254, right for subnormal results and overflow.
     fn scale2(self, a: Self::F, n: Self::F) -> Self::F;
-    /// `a · 2ⁿ` for `a` from 1/2 to 2 and an integral `n` in −252..=0; where the result is not normal it may be 0 instead.
+    /// `a · 2ⁿ` for `a` from 1/2 to 2 and an integral `n` in −252..=0; where the result is not
+    /// normal it may be 0 instead.
     #[inline(always)]
     fn scale2_down(self, a: Self::F, n: Self::F) -> Self::F {
         self.scale2(a, n)
@@ -126,8 +128,8 @@ pub trait Simd: Copy + Send + Sync {
     /// The first `n` (at most `LANES`) lanes of `v`, and the others of `other`.
     fn first_lanes(self, v: Self::F, n: usize, other: Self::F) -> Self::F;
 
-    /// Transposes `LANES` × `LANES` elements: `dst[j·dst_stride + i] = src[i·src_stride + j]`. Panics when
-    /// either slice is too short.
+    /// Transposes `LANES` × `LANES` elements: `dst[j·dst_stride + i] = src[i·src_stride + j]`.
+    /// Panics when either slice is too short.
     fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize);
 }
 

@@ -42,8 +42,8 @@ impl Neon {
 
 macro_rules! has_neon {
     ($($body:tt)*) => {
-        // SAFETY: a `Neon` value is made only by `enter` and `new`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked.
+        // SAFETY: a `Neon` value is made only by `enter` and `new`, so the CPU has the
+        // instructions; no memory is touched but through slices whose length has been checked.
         unsafe { $($body)* }
     };
 }
