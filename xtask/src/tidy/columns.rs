@@ -90,9 +90,10 @@ fn is_long(line: &str) -> bool {
 }
 
 /// Whether a line of text may go on in the next one: not a row of a table, not a heading, and not a
-/// single word, such as the address of a page.
+/// single word, such as the address of a page with or without the name that it is given.
 fn can_be_broken(text: &str) -> bool {
     let text = text.trim_start_matches(['-', ' ']);
+    let text = text.split_once("]: ").map_or(text, |(_, address)| address);
     !text.starts_with(['|', '#']) && text.trim_end().contains(' ')
 }
 
