@@ -1,5 +1,5 @@
-//! Matrix products with what follows them: by cuBLASLt where it is there and takes the operands,
-//! otherwise by our own kernels.
+//! Matrix products and what follows them. cuBLASLt computes them where it is installed and takes
+//! the operands, our own kernels otherwise.
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;
@@ -13,7 +13,7 @@ use tfm_core::{DType, Layout};
 /// Rows and columns of a block's tile; `TILE` of the kernels.
 const TILE: usize = 64;
 
-/// `f(a·b + bias) + residual`.
+/// The product `f(a·b + bias) + residual`.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     /// `[.., m, k]`.
@@ -33,7 +33,7 @@ pub(crate) struct Following<'a> {
     pub(crate) residual: Option<View<'a, Buffer>>,
 }
 
-/// Computes a product into `out [.., m, n]`, which is contiguous.
+/// Computes a product into the contiguous `out [.., m, n]`.
 pub(crate) fn run(
     cuda: &CudaBackend,
     product: &Product<'_>,
@@ -52,7 +52,7 @@ pub(crate) fn run(
     by_own_kernel(cuda, product, out, &batches)
 }
 
-/// An axis of a batch: its extent, and the strides of a and b.
+/// A batch axis: its extent, and the strides of a and b.
 #[derive(Clone, Copy)]
 struct Axis {
     extent: usize,
@@ -60,7 +60,7 @@ struct Axis {
     b: usize,
 }
 
-/// The axes before the matrices', as few as strides allow.
+/// The batch axes, joined to as few as the strides allow.
 fn batches(a: &Layout, b: &Layout) -> SmallVec<[Axis; 4]> {
     let mut axes: SmallVec<[Axis; 4]> = SmallVec::new();
     for axis in (0..a.shape().len() - 2).filter(|axis| a.shape()[*axis] != 1) {
@@ -75,7 +75,8 @@ fn batches(a: &Layout, b: &Layout) -> SmallVec<[Axis; 4]> {
     axes
 }
 
-/// Takes a product of more batch axes than a kernel knows apart, along the first of them.
+/// Computes a product that has more batch axes than a kernel takes, one index of the first axis
+/// after the other.
 fn one_by_one(cuda: &CudaBackend, product: &Product<'_>, out: &mut ViewMut<'_, Buffer>) -> Outcome {
     let shape = out.layout.shape();
     let axis = shape.iter().position(|extent| *extent != 1).expect("there is a batch");
@@ -93,7 +94,7 @@ fn one_by_one(cuda: &CudaBackend, product: &Product<'_>, out: &mut ViewMut<'_, B
     Ok(())
 }
 
-/// Rows, terms and columns: m, k and n.
+/// The extents m, k and n: rows, terms of each sum, and columns.
 fn extents(product: &Product<'_>) -> [usize; 3] {
     let (a, b) = (product.a.layout.shape(), product.b.layout.shape());
     [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]]
@@ -128,7 +129,8 @@ fn by_own_kernel(
             format!("matmul_{}_{}{}", name(dtype), letter(a_turned), letter(b_turned))
         }
     };
-    // Whether 8 elements of 16 bits lie together at multiples of 16 bytes.
+    // Whether each 8 elements of 16 bits lie together, at an address that is a multiple of 16
+    // bytes.
     let aligned = |layout: &Layout, turned: bool, [row, column]: [usize; 2], steps: [usize; 2]| {
         let (fast, slow) = if turned { (row, column) } else { (column, row) };
         fast == 1 && [slow, layout.offset(), steps[0], steps[1]].iter().all(|step| step % 8 == 0)
@@ -151,12 +153,12 @@ fn by_own_kernel(
     call.launch(Grid { blocks, threads, shared: shared as u32 })
 }
 
-/// The arguments of a kernel's epilogue.
+/// Adds all arguments of a kernel's epilogue.
 pub(crate) fn all_following<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
     activation_and_residual(call.source_or_nothing(following.bias.as_ref()), following)
 }
 
-/// The arguments of that name.
+/// Adds the epilogue's arguments for the activation and the residual.
 fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
     let call = call.signed(match following.activation {
         None => 0,
@@ -172,7 +174,7 @@ fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Cal
     }
 }
 
-/// Whether the library did it.
+/// Computes a product by cuBLASLt. Returns whether the library took it.
 fn by_cublaslt(
     cuda: &CudaBackend,
     product: &Product<'_>,
@@ -190,7 +192,7 @@ fn by_cublaslt(
     if k == 0 {
         return Ok(false);
     }
-    // The library adds before the activation.
+    // The library adds the residual before the activation.
     let activation = following.activation.filter(|f| has_activation(*f, dtype));
     let plain = following.activation.is_none();
     let residual = following
@@ -242,8 +244,8 @@ fn by_cublaslt(
     Ok(true)
 }
 
-/// How the library can see a layout's matrices; `None` where neither rows nor columns are
-/// contiguous, or they overlap.
+/// How the library can read a layout's matrices. `None` where neither rows nor columns are
+/// contiguous, or where they overlap.
 fn stored(layout: &Layout, batch_stride: usize) -> Option<Stored> {
     let shape = layout.shape();
     let [rows, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];

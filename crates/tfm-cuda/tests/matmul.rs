@@ -1,6 +1,6 @@
-//! Our own kernels for products against f64: extents around the tiles, operands of all layouts,
-//! aligned or not, and what follows a product; that an element has the same bits whatever the other
-//! rows and columns are.
+//! Our own kernels for products against f64: extents around those of tiles, operands of all
+//! layouts, aligned or not, and what follows a product. An element has the same bits whatever other
+//! rows and columns there are.
 
 mod arrays;
 
@@ -12,7 +12,8 @@ use tfm_ptx_emu::{Counters, Device, Launch, Module};
 static MODULE: LazyLock<Module> = LazyLock::new(|| {
     Module::parse(include_str!("../kernels/matmul.ptx")).unwrap_or_else(|error| panic!("{error}"))
 });
-/// A matrix in memory: rows and columns are so far apart, its batches `batch`.
+/// A matrix in memory, with the distances of its rows and columns; `batch` is the distance of the
+/// matrices of its batch.
 #[derive(Clone, Copy)]
 struct Stored {
     row: usize,
@@ -21,7 +22,7 @@ struct Stored {
 }
 
 impl Stored {
-    /// Contiguous rows (or columns), `gap` elements apart.
+    /// Contiguous rows (or columns) with `gap` elements between them.
     fn new(rows: usize, columns: usize, turned: bool, gap: usize) -> Stored {
         let (row, column) = if turned { (1, rows + gap) } else { (columns + gap, 1) };
         Stored { row, column, batch: rows * row + columns * column }
@@ -43,13 +44,13 @@ struct Case {
 }
 
 impl Case {
-    /// A plain product; `turned` says whether a and b are column-major.
+    /// A plain product. `turned` says of a and of b whether it is column-major.
     fn new(dtype: DType, [m, k, n]: [usize; 3], turned: [bool; 2], gap: usize) -> Case {
         let (a, b) = (Stored::new(m, k, turned[0], gap), Stored::new(k, n, turned[1], gap));
         Case { dtype, batches: 1, m, k, n, a, b, bias: false, activation: 0, residual: false }
     }
 
-    /// a, b, bias and residual.
+    /// The values of a, b, bias and residual.
     fn inputs(&self) -> [Vec<f64>; 4] {
         let sizes =
             [self.batches * self.a.batch, self.batches * self.b.batch, self.n, self.m * self.n];
@@ -80,7 +81,7 @@ impl Case {
         .collect()
     }
 
-    /// The kernel's answer in bytes, and what it did.
+    /// The kernel's answer as bytes, and its counters.
     fn run(&self, seed: u64, lazy: bool) -> (Vec<u8>, Counters) {
         self.try_run(&MODULE, seed, lazy).unwrap_or_else(|fault| panic!("{fault}"))
     }
@@ -95,7 +96,7 @@ impl Case {
         let mut device = Device::new();
         let [a, b, bias, residual] = self.inputs().map(|x| device.upload(&encode(self.dtype, &x)));
         let elements = self.batches * self.m * self.n;
-        // Not written: what the kernel leaves out is found when it is read.
+        // The memory stays unwritten, so that a read finds what the kernel leaves out.
         let out = device.allocate(elements * size);
         let turned = |s: Stored| s.row == 1 && s.column != 1;
         let aligned = |s: Stored| {
@@ -175,7 +176,7 @@ fn extents_around_the_tiles() {
     }
 }
 
-/// Rows at multiples of 16 bytes, whose ends are anywhere.
+/// Rows that begin at multiples of 16 bytes and end anywhere.
 #[test]
 fn aligned_rows_of_any_length() {
     for dtype in [DType::F16, DType::BF16] {
@@ -200,7 +201,7 @@ fn batches_and_strides() {
             let case = Case { batches: 3, ..Case::new(dtype, [5, 20, 11], turned, 3) };
             case.check(1);
         }
-        // Every other element; a row or a column repeated.
+        // Every other element; then a row or a column that repeats.
         let mut case = Case::new(dtype, [9, 20, 70], [false, true], 0);
         case.a = Stored { row: 41, column: 2, batch: 400 };
         case.check(2);
@@ -233,20 +234,20 @@ fn an_element_has_the_same_bits_in_any_company() {
     }
 }
 
-/// The tiles of ldmatrix and of the f32 kernel lie in different banks.
+/// The tiles that `ldmatrix` and the f32 kernel read lie in different banks.
 #[test]
 fn banks() {
     for dtype in TYPES {
         for turned in LAYOUTS {
             let (_, counters) = Case::new(dtype, [64, 128, 64], turned, 0).run(1, false);
-            // Of f32, tiles that are turned on their way are stored with conflicts.
+            // In f32, storing a tile that is transposed on its way has conflicts.
             let most = if dtype == DType::F32 { counters.shared_passes / 5 } else { 0 };
             assert!(counters.bank_conflicts <= most, "{dtype} {turned:?}: {counters:?}");
         }
     }
 }
 
-/// Every barrier and every wait that is left out is caught.
+/// The tests catch every barrier and every wait that is left out.
 #[test]
 fn synchronisation_that_is_left_out_is_caught() {
     let ptx = include_str!("../kernels/matmul.ptx");

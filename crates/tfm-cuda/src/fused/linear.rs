@@ -1,4 +1,4 @@
-//! The linear layer: a product with a transposed weight.
+//! The linear layer: the product with a transposed weight.
 
 use super::rows;
 use crate::backend::CudaBackend;
@@ -38,18 +38,19 @@ pub(super) fn run(
     product::run(cuda, &product, &mut out)
 }
 
-/// Rows and columns of a block's tile, where there are few rows: `FEW` of the kernels.
+/// Rows and columns of a block's tile where there are few rows; `FEW` of the kernels.
 const FEW: usize = 16;
-/// Those where there are many.
+/// Rows of a block's tile where there are many rows.
 const ROWS: usize = 128;
 const COLUMNS: usize = 64;
-/// So many of the large tiles keep a device busy: by estimate. With fewer, small ones do that
-/// better.
+/// The number of large tiles from which on they keep a device busy, by estimate. With fewer of
+/// them, small tiles are faster.
 const ENOUGH: usize = 64;
-/// Bytes of three stages of both operands: steps of 64 inputs, rows 80 bytes apart.
+/// Bytes of shared memory for three stages of both operands. A step takes 64 inputs, and rows lie
+/// 80 bytes apart.
 const SHARED: usize = 3 * (ROWS + COLUMNS) * 80;
 
-/// The layer on 8-bit integers, into `out [m, n]`.
+/// Computes the layer on 8-bit integers into `out [m, n]`.
 fn run_int8(
     cuda: &CudaBackend,
     x: &View<'_, Buffer>,
@@ -74,7 +75,7 @@ fn run_int8(
     call.launch(Grid { blocks: [blocks, 1, 1], threads, shared })
 }
 
-/// Rows of any number of axes as those of a matrix.
+/// Joins all axes but the last into one, so that any layout of rows is a matrix.
 fn matrix(layout: &Layout) -> Layout {
     let (rows, columns, stride) = rows(layout);
     Layout::from_parts([rows, columns].into(), &[stride, 1], layout.offset())
