@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 pub(crate) use hopper::{Hopper, Source, Wgmma};
 pub(crate) use types::Type;
 
-/// Registers that a thread finds filled.
+/// The special registers, which hold their values when a thread begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Special {
     Thread(u8),
@@ -33,7 +33,7 @@ pub(crate) enum Operand {
     Register(u32),
     Immediate(u64),
     Special(Special),
-    /// A variable of the module, by number: its address.
+    /// The address of a variable of the module, by number.
     Variable(u32),
     /// `_`
     Sink,
@@ -57,29 +57,29 @@ pub(crate) enum Space {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Rounding {
-    /// To the nearest, ties to even.
+    /// To nearest, ties to even.
     #[default]
     Nearest,
     Zero,
     Down,
     Up,
-    /// To the nearest, ties away from zero.
+    /// To nearest, ties away from zero.
     Away,
 }
 
-/// What stands behind an opcode.
+/// The modifiers of an opcode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Mode {
     pub(crate) rounding: Rounding,
-    /// Subnormal numbers are taken and given as zero.
+    /// Whether subnormal operands and results count as zero.
     pub(crate) flush: bool,
-    /// The result is held in [0, 1], or in the integer's range.
+    /// Whether the result is clamped to [0, 1], or to the integer's range.
     pub(crate) saturate: bool,
-    /// `min` and `max` give NaN where an operand is.
+    /// Whether `min` and `max` return NaN if an operand is NaN.
     pub(crate) nan: bool,
-    /// `fma`: a negative result is zero.
+    /// Whether `fma` returns zero in place of a negative result.
     pub(crate) relu: bool,
-    /// `div.approx`: by a number above 2^126 it gives 0.
+    /// Whether a division by a number above 2^126 returns 0, as `div.approx` does.
     pub(crate) flat: bool,
 }
 
@@ -129,7 +129,7 @@ pub(crate) enum Ternary {
     MadHigh,
     MadWide,
     Fma,
-    /// The operation on three words that a table of 8 bits says.
+    /// The operation on three words that a table of 8 bits defines.
     Logic(u8),
     Permute,
     FunnelLeft {
@@ -153,7 +153,7 @@ pub(crate) enum Comparison {
     Le,
     Gt,
     Ge,
-    /// The float comparisons that hold where an operand is NaN.
+    /// From here to `Geu`, the float comparisons that also hold if an operand is NaN.
     Equ,
     Neu,
     Ltu,
@@ -213,7 +213,7 @@ pub(crate) enum Element {
 
 pub(crate) type Operands = SmallVec<[Operand; 4]>;
 
-/// `bool` after a predicate: whether it is negated.
+/// A predicate; the `bool` says whether it is negated.
 pub(crate) type Predicate = (Operand, bool);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -222,7 +222,7 @@ pub(crate) enum Op {
         d: Operand,
         a: Operand,
     },
-    /// A vector's elements as one register, and back; bits of an element.
+    /// Packs a vector's elements into one register, or unpacks them; elements have `bits` bits.
     Pack {
         d: Operand,
         parts: Operands,
@@ -233,7 +233,7 @@ pub(crate) enum Op {
         a: Operand,
         bits: u32,
     },
-    /// From an address of a space to a generic one, and back.
+    /// Converts an address of a space to a generic one, or back.
     ToGeneric {
         space: Space,
         d: Operand,
@@ -300,7 +300,7 @@ pub(crate) enum Op {
         d: Operand,
         a: Operand,
     },
-    /// Two floats to a pair; the first is the upper half.
+    /// Converts two floats to a pair; the first becomes the upper half.
     ConvertPair {
         to: Type,
         mode: Mode,
@@ -377,7 +377,7 @@ pub(crate) enum Op {
         to: Address,
         a: Operands,
     },
-    /// `d = a·b + c`, tiles of 16 × k, k × 8 and 16 × 8.
+    /// `d = a·b + c`, with tiles of 16 × k, k × 8 and 16 × 8.
     Product {
         elements: [Element; 2],
         k: u32,
@@ -399,8 +399,8 @@ pub(crate) enum Op {
         all: bool,
     },
     Hopper(Hopper),
-    /// Of no effect here: fences (an order that barriers give is all that is looked at),
-    /// prefetches.
+    /// Instructions without an effect here: prefetches, and fences, since the checkers look only at
+    /// the order that barriers give.
     Nothing,
 }
 

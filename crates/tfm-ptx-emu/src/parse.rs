@@ -1,4 +1,4 @@
-//! Text to a module.
+//! Parses text to a module.
 
 mod operands;
 mod registers;
@@ -11,8 +11,9 @@ use crate::instruction::{Instruction, Op, Operand, Special, Type};
 use crate::lex::{Token, tokens};
 use crate::module::{Kernel, Module, Variable};
 
-/// The most that one variable, all parameters of a kernel, and its own shared or local memory may
-/// take: more than the hardware has, and little enough that no text asks for all memory.
+/// The most bytes that one variable, the parameters of a kernel, or a kernel's shared or local
+/// memory may take. It is more than the hardware has, and so small that no text can ask for all
+/// memory.
 const MOST_BYTES: usize = 16 << 20;
 const MOST_PARAMETERS: usize = 32 << 10;
 const MOST_LOCAL: usize = 512 << 10;
@@ -27,7 +28,7 @@ enum Name {
     },
 }
 
-/// What is left of the text, and what its names stand for.
+/// The rest of the text, and the meaning of its names.
 pub(crate) struct Parser<'a> {
     tokens: Vec<(u32, Token<'a>)>,
     at: usize,
@@ -134,9 +135,9 @@ impl<'a> Parser<'a> {
                 ".shared" => {
                     let (name, align, size) = self.declaration()?;
                     let start = match size {
-                        // `extern` memory whose size the launch says.
+                        // `extern` memory, whose size the launch decides.
                         Some(0) => Operand::Special(Special::DynamicShared),
-                        // What every kernel of the module has.
+                        // Memory that every kernel of the module has.
                         _ => {
                             let start = self.shared.next_multiple_of(align);
                             self.shared = start + size.unwrap_or(0);
@@ -197,7 +198,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A variable in global or constant memory, with its first content.
+    /// A variable in global or constant memory, with its initial content.
     fn variable(&mut self) -> Result<()> {
         let start = self.at;
         let (name, align, size) = self.declaration()?;
@@ -256,7 +257,7 @@ impl<'a> Parser<'a> {
                 self.take(',');
             }
         }
-        // Directives of tuning, such as `.maxntid 128, 1, 1`.
+        // Skip directives for tuning, such as `.maxntid 128, 1, 1`.
         while !self.take('{') {
             self.next()?;
         }
@@ -300,7 +301,7 @@ impl<'a> Parser<'a> {
             kernel.instructions[index].op = Op::Branch { target };
         }
         kernel.asynchronous = kernel.instructions.iter().any(|i| matches!(i.op, Op::Hopper(_)));
-        // What runs off the end returns.
+        // A kernel that runs off its end returns.
         let line = self.line();
         kernel.instructions.push(Instruction { line, guard: None, op: Op::Exit });
         Ok(kernel)
@@ -389,13 +390,13 @@ impl<'a> Parser<'a> {
     }
 }
 
-/// A kernel while it is read.
+/// A kernel that is being parsed.
 struct Body<'a> {
     kernel: Kernel,
-    /// Labels of each scope: one that stands between braces is known there alone.
+    /// The labels of each scope. Only statements between the same braces know a label.
     labels: HashMap<(u32, &'a str), u32>,
     jumps: Vec<(usize, &'a str, Vec<u32>, u32)>,
-    /// The scopes around the statement that is read, by number; how many there were.
+    /// The numbers of the scopes around the present statement; and the number of scopes so far.
     inside: Vec<u32>,
     scopes: u32,
 }

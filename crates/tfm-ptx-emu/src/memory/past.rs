@@ -1,29 +1,31 @@
-//! What is known of a word's past: who wrote it last, and who has read it since.
+//! What is known of a word's past: its last writer, and the agents that have read it since.
 //!
-//! An access that is not ordered after those it conflicts with is a race: the epochs of FastTrack
-//! (Flanagan and Freund, PLDI 2009), with a warp as the thread; of its own warp an agent knows what
-//! all lanes know, and beyond that [`Lanes`] tell. Masks have a bit a byte.
+//! An access that is not ordered after those it conflicts with is a race. The method is that of
+//! FastTrack's epochs (Flanagan and Freund, PLDI 2009), with warps as the threads. Of its own warp,
+//! an agent knows what all lanes know; [`Lanes`] say what single lanes know beyond that. Masks have
+//! one bit for each byte.
 
 use super::lanes::Lanes;
 use super::{Access, Agent, KINDS, LOADS, NOBODY, Stamp};
 use crate::warp::lanes;
 
-/// Why an access must not be.
+/// Why an access is forbidden.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Conflict {
     /// An asynchronous copy will write here.
     InFlight,
-    /// Nothing orders it after another.
+    /// Nothing orders it after another access.
     Race { other: Access, by: Stamp },
-    /// The same of another lane of the warp, or of several.
+    /// Nothing orders it after an access of another lane, or of several lanes, of its warp.
     InWarp { other: Access, lane: Option<u32> },
-    /// It is of the asynchronous proxy, and no fence orders it after a write of the generic one.
+    /// The asynchronous proxy does the access, and no fence orders it after a write of the generic
+    /// proxy.
     Unfenced,
 }
 
 /// The past of a region's words.
 pub(crate) trait Past: Clone {
-    /// Checks an access, and notes it.
+    /// Checks an access and records it.
     fn note(
         &mut self,
         word: usize,
@@ -33,19 +35,19 @@ pub(crate) trait Past: Clone {
     ) -> Result<(), Conflict>;
 }
 
-/// Of memory that one block has for itself: each warp's last read is kept.
+/// The past of memory that belongs to one block. It keeps the last read of every warp.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct BlockPast {
     words: Vec<BlockWord>,
     /// `[word][kind of agent][warp]`
     reads: Vec<BlockRead>,
     warps: usize,
-    /// Agents that read: each warp, or its products and its bulk stores too.
+    /// The kinds of agents that read: warps alone, or warps, their products and their bulk stores.
     kinds: usize,
 }
 
-/// The last read of an agent: from the highest bit the clock, 4 bits for the bytes, and the
-/// [`Lanes`]. (As one number it costs nothing to make many of them.)
+/// The last read of an agent. From the highest bit down, it holds the clock, 4 bits for the bytes,
+/// and the [`Lanes`]. It is a single number so that many of them cost nothing to make.
 type BlockRead = u64;
 
 #[inline]
@@ -62,7 +64,7 @@ fn parts(read: BlockRead) -> (u32, u8, Lanes) {
 struct BlockWord {
     write_clock: u32,
     write_lanes: Lanes,
-    /// The agents that have read since: of each kind, a bit a warp.
+    /// The agents that have read since; for each kind, one bit a warp.
     readers: [u32; KINDS],
     write_by: u8,
     write_mask: u8,
@@ -71,11 +73,11 @@ struct BlockWord {
 }
 
 impl BlockWord {
-    /// Checks an access to bytes whose last write is not known to be ordered before it.
+    /// Checks an access to bytes whose last write may not be ordered before it.
     fn follows_write(&self, mask: u8, agent: &Agent<'_>) -> Result<(), Conflict> {
         let (warp, clock) = (self.write_by.into(), self.write_clock);
         let other = if self.write_was_atomic { Access::Atomic } else { Access::Write };
-        // What a warp's products and bulk stores do, the warp does.
+        // A warp's products and bulk stores count as the warp itself.
         if agent.stamp.warp >= LOADS || agent.stamp.warp % 32 != warp {
             return Err(Conflict::Race { other, by: Stamp { warp, clock, ..agent.stamp } });
         }
@@ -93,7 +95,7 @@ impl BlockPast {
         BlockPast { words: vec![BlockWord::default(); words], reads, warps, kinds }
     }
 
-    /// Checks a write that an asynchronous copy will do, and notes that it is under way.
+    /// Checks the write of an asynchronous copy in advance, and records that the copy is under way.
     pub(super) fn begin(
         &mut self,
         word: usize,
@@ -106,7 +108,7 @@ impl BlockPast {
         Ok(())
     }
 
-    /// Reads before a write need not be known any more: who comes after the write comes after them.
+    /// Forgets reads before a write: whoever is ordered after the write is ordered after them.
     #[inline]
     fn forget_reads(&mut self, index: usize, mask: u8) {
         for reader in readers(self.words[index].readers) {
@@ -119,12 +121,12 @@ impl BlockPast {
         }
     }
 
-    /// The copy may write now.
+    /// Lets the copy write.
     pub(super) fn end(&mut self, word: usize, mask: u8) {
         self.words[word].in_flight &= !mask;
     }
 
-    /// What has begun is written.
+    /// Records that a copy has written.
     pub(super) fn land(&mut self, index: usize, mask: u8, by: Stamp) {
         self.end(index, mask);
         let nobody = Agent { stamp: by, lane: NOBODY, ..Agent::default() };
@@ -133,7 +135,7 @@ impl BlockPast {
 
     fn written(&mut self, index: usize, mask: u8, access: Access, agent: &Agent<'_>) {
         let (word, by) = (&mut self.words[index], agent.stamp);
-        // Atomic operations of several lanes come beside one another.
+        // Atomic operations of several lanes do not conflict.
         let beside = access == Access::Atomic
             && word.write_was_atomic
             && u32::from(word.write_by) == by.warp
@@ -142,16 +144,17 @@ impl BlockPast {
             true => word.write_lanes.and(word.write_mask, mask, word.write_clock, agent),
             false => word.write_lanes.with(mask, agent),
         };
-        // Of other bytes of the word the last writer is kept only where it is the same one.
+        // The last writer of the word's other bytes is kept only if it is the same.
         let same = u32::from(word.write_by) == by.warp && word.write_clock == by.clock;
-        // A plain write that its own warp makes an atomic operation upon stays one for others.
+        // A plain write counts as plain for other warps, even if its own warp then makes an atomic
+        // operation on it.
         let stays = same && !word.write_was_atomic && word.write_mask & mask != 0;
         word.write_mask = if same { word.write_mask | mask } else { mask };
         (word.write_by, word.write_clock) = (by.warp as u8, by.clock);
         word.write_was_atomic = access == Access::Atomic && !stays;
     }
 
-    /// Where the last read of an agent is kept.
+    /// The place where the last read of an agent is kept.
     #[inline]
     fn read_of(&self, index: usize, agent: u32) -> usize {
         let (kind, warp) = (agent as usize / 32, agent as usize % 32);
@@ -209,7 +212,7 @@ impl BlockPast {
     }
 }
 
-/// The agents of a word's masks.
+/// The agents in a word's masks.
 #[inline]
 fn readers(masks: [u32; KINDS]) -> impl Iterator<Item = u32> {
     (0..).zip(masks).flat_map(|(kind, mask)| lanes(mask).map(move |warp| 32 * kind + warp as u32))
@@ -241,14 +244,14 @@ impl Past for BlockPast {
     }
 }
 
-/// Of memory that all blocks of all launches share. They run one after the other; so a word's
-/// readers are those of the block that has read it last, and one block before it.
+/// The past of memory that all blocks of all launches share. Blocks run one after the other. So a
+/// word's readers are those of the block that read it last, and one earlier block.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct GridPast {
     words: Vec<GridWord>,
-    /// The clock at which each warp of a block has read, where more than one did.
+    /// For words that several warps of a block have read, the clock at which each warp read it.
     sets: Vec<[u32; 32]>,
-    /// The block that the sets belong to.
+    /// The block that these sets belong to.
     sets_of: u32,
 }
 
@@ -259,11 +262,11 @@ struct GridWord {
     write_lanes: Lanes,
     read_block: u32,
     read_clock: u32,
-    /// Where one warp has read.
+    /// The lanes of the one warp that has read.
     read_lanes: Lanes,
-    /// A block that has read before `read_block`.
+    /// A block that has read the word before `read_block`.
     other_block: u32,
-    /// The number of the set, from 1.
+    /// The number of the word's set, counted from 1.
     set: u32,
     write_by: u8,
     read_by: u8,
@@ -292,7 +295,7 @@ impl GridPast {
         }
         let own = agent.stamp.warp as usize;
         if word.set != 0 {
-            // Of several warps the lanes are not known.
+            // For several warps the lanes are not kept.
             let clocks = self.sets[word.set as usize - 1];
             let mut all = clocks.iter().zip(agent.known).enumerate();
             return match all.position(|(warp, (read, known))| read > known && warp != own) {
@@ -379,11 +382,11 @@ impl Past for GridPast {
         }
         let word = &mut self.words[index];
         word.read_mask &= !mask;
-        // Of other bytes of the word the last writer is kept only where it is the same one.
+        // The last writer of the word's other bytes is kept only if it is the same.
         let same =
             (word.write_block, u32::from(word.write_by), word.write_clock) == (block, warp, clock);
         let stays = same && !word.write_was_atomic && word.write_mask & mask != 0;
-        // Atomic operations of several lanes come beside one another.
+        // Atomic operations of several lanes do not conflict.
         let beside = access == Access::Atomic
             && word.write_was_atomic
             && (word.write_block, u32::from(word.write_by)) == (block, warp)
