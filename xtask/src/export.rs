@@ -1,5 +1,5 @@
-//! A model that was exported, held against the reference implementation of its family: our answers
-//! are written to a file, and a script compares.
+//! Compares an exported model with the reference implementation of its family. This writes our
+//! answers to a file, and a script compares.
 
 use crate::project::{self, Outcome, root};
 use crate::python;
@@ -17,10 +17,10 @@ use tfm_model::{Forced, Numerics, Pair, Parameters};
 
 const SCRIPT: &str = "xtask/python/compare_export.py";
 const ANSWERS: &str = "target/export.safetensors";
-/// As many as the script generates.
+/// The number of tokens that the script generates at most.
 const MOST_TOKENS: usize = 64;
 
-/// What is said about, where no sentences are given.
+/// The sentences to translate if none are given.
 const SENTENCES: [&str; 6] = [
     "The cat sleeps.",
     "Where is the station?",

@@ -34,7 +34,7 @@ impl Batch {
     }
 }
 
-/// Position tables, and zeros.
+/// Initial values: the position tables, and zeros elsewhere.
 struct Fixed(Config);
 
 impl ParameterSource for Fixed {

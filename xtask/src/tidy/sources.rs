@@ -1,4 +1,5 @@
-//! What a source file may hold: its length, `unsafe`, and no notes of unfinished work.
+//! Checks what a source file holds: how long it is, where `unsafe` stands, and that no note of
+//! unfinished work is left.
 
 use crate::project::{self, Outcome};
 use std::path::{Path, PathBuf};
@@ -6,10 +7,10 @@ use std::path::{Path, PathBuf};
 /// No file is longer: a file has one job, and its name tells it.
 const MOST_LINES: usize = 500;
 
-/// Where `unsafe` may stand: kernels, what calls the CUDA driver or is one, and the mapping of
-/// weight files.
+/// Where `unsafe` may stand: in kernels, in what calls the CUDA driver or acts as one, and in the
+/// mapping of weight files.
 const UNSAFE_MAY_STAND_IN: &[&str] = &[
-    // Instructions by name, to measure how many a second the CPU takes.
+    // These run single instructions, to measure how many a second the CPU executes.
     "benches/src/peaks/kernels.rs",
     "crates/tfm-cpu/src/kernels/",
     "crates/tfm-cuda/src/",
@@ -17,12 +18,12 @@ const UNSAFE_MAY_STAND_IN: &[&str] = &[
     "crates/tfm-fake-cublaslt/src/library.rs",
     "crates/tfm-fake-driver/src/driver.rs",
     "crates/tfm-fake-driver/tests/",
-    // A process that forks itself.
+    // This process forks itself.
     "crates/tfm/tests/sharing.rs",
     "crates/tfm-model/src/checkpoint/mmap.rs",
 ];
 
-/// Signs of unfinished work, in two halves so that this file does not hold them.
+/// Signs of unfinished work, each in two halves so that this file does not contain them.
 const UNFINISHED: &[(&str, &str)] = &[
     ("TO", "DO"),
     ("FIX", "ME"),
@@ -69,7 +70,7 @@ fn has_extension(file: &Path, extension: &str) -> bool {
     file.extension().is_some_and(|found| found == extension)
 }
 
-/// Whether a line of code, not of comment, opens something unsafe.
+/// Whether the code in a line, without its comment, opens something unsafe.
 fn has_unsafe(line: &str) -> bool {
     let code = line.split("//").next().unwrap_or_default();
     ["{", "fn ", "impl ", "extern ", "trait "].iter().any(|what| {
