@@ -10,18 +10,18 @@ const WHOLE: usize = 192 << 20;
 /// The size of a number in bytes.
 const NUMBER: usize = size_of::<u64>();
 
-/// A thread's memory, and where the next repeat begins in it.
-struct Place {
+/// A thread's buffers, and where the next repeat begins in it.
+struct Buffers {
     from: Vec<u64>,
     to: Vec<u64>,
     next: usize,
 }
 
-impl Place {
-    fn new(from: usize, to: usize) -> Place {
+impl Buffers {
+    fn new(from: usize, to: usize) -> Buffers {
         // Write the memory, since all pages that nobody has written are the same page of zeros.
         let numbers = |bytes: usize| (0..(bytes / NUMBER) as u64).collect();
-        Place { from: numbers(from), to: numbers(to), next: 0 }
+        Buffers { from: numbers(from), to: numbers(to), next: 0 }
     }
 
     /// The numbers of the next piece.
@@ -38,10 +38,10 @@ pub fn read(threads: usize, repeats: usize) -> f64 {
     best(
         threads,
         repeats,
-        || Place::new(WHOLE, 0),
-        |place| {
-            let piece = place.turn();
-            black_box(sum(&place.from[piece]));
+        || Buffers::new(WHOLE, 0),
+        |buffers| {
+            let piece = buffers.turn();
+            black_box(sum(&buffers.from[piece]));
             PIECE as f64
         },
     )
@@ -52,11 +52,11 @@ pub fn copy(threads: usize, repeats: usize) -> f64 {
     best(
         threads,
         repeats,
-        || Place::new(WHOLE, WHOLE),
-        |place| {
-            let piece = place.turn();
-            place.to[piece.clone()].copy_from_slice(black_box(&place.from[piece]));
-            black_box(&mut place.to);
+        || Buffers::new(WHOLE, WHOLE),
+        |buffers| {
+            let piece = buffers.turn();
+            buffers.to[piece.clone()].copy_from_slice(black_box(&buffers.from[piece]));
+            black_box(&mut buffers.to);
             2.0 * PIECE as f64
         },
     )
@@ -69,10 +69,10 @@ pub fn read_within(threads: usize, repeats: usize, bytes: usize) -> f64 {
     best(
         threads,
         repeats,
-        || Place::new(each, 0),
-        |place| {
+        || Buffers::new(each, 0),
+        |buffers| {
             for _ in 0..times {
-                black_box(sum(black_box(&place.from)));
+                black_box(sum(black_box(&buffers.from)));
             }
             (times * each) as f64
         },

@@ -21,7 +21,7 @@ const MOST_PLANS: usize = 4096;
 
 /// How a matrix of a batch lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Stored {
+pub(crate) struct MatrixStorage {
     /// Whether columns are contiguous instead of rows.
     pub(crate) column_major: bool,
     /// Elements from one row (or column) to the next.
@@ -39,8 +39,8 @@ pub(crate) struct Problem {
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    pub(crate) a: Stored,
-    pub(crate) b: Stored,
+    pub(crate) a: MatrixStorage,
+    pub(crate) b: MatrixStorage,
     pub(crate) bias: bool,
     /// A function for which [`has_activation`] is true.
     pub(crate) activation: Option<Activation>,
@@ -256,14 +256,14 @@ impl Plan {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             sys::cudaDataType::CUDA_R_32F,
         )?);
-        let layout = |stored: Stored, rows, columns| {
-            let shape = if stored.column_major { [rows, columns] } else { [columns, rows] };
-            Layout::new(dtype, shape, stored.leading, batches, stored.batch_stride)
+        let layout = |storage: MatrixStorage, rows, columns| {
+            let shape = if storage.column_major { [rows, columns] } else { [columns, rows] };
+            Layout::new(dtype, shape, storage.leading, batches, storage.batch_stride)
         };
         let (a, b) = (layout(problem.b, k, n)?, layout(problem.a, m, k)?);
         let out = Layout::new(dtype, [n, m], n, batches, m * n)?;
         let c = Layout::new(dtype, [n, m], problem.residual.unwrap_or(n), batches, m * n)?;
-        let turned = |stored: Stored| -> i32 { stored.column_major.into() };
+        let turned = |storage: MatrixStorage| -> i32 { storage.column_major.into() };
         description.set(CUBLASLT_MATMUL_DESC_TRANSA, &turned(problem.b))?;
         description.set(CUBLASLT_MATMUL_DESC_TRANSB, &turned(problem.a))?;
         let epilogue = match (problem.activation, problem.bias) {

@@ -3,7 +3,7 @@
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;
-use crate::cublaslt::{Addresses, Problem, Stored, has_activation};
+use crate::cublaslt::{Addresses, MatrixStorage, Problem, has_activation};
 use crate::launch::{Call, Grid};
 use smallvec::SmallVec;
 use tfm_core::backend::{Outcome, View, ViewMut};
@@ -185,7 +185,8 @@ fn by_cublaslt(
     let (Product { a, b, following }, dtype) = (product, out.dtype);
     let [m, k, n] = extents(product);
     let batch = batch.copied().unwrap_or(Axis { extent: 1, a: 0, b: 0 });
-    let (Some(a_stored), Some(b_stored)) = (stored(a.layout, batch.a), stored(b.layout, batch.b))
+    let (Some(a_storage), Some(b_storage)) =
+        (storage(a.layout, batch.a), storage(b.layout, batch.b))
     else {
         return Ok(false);
     };
@@ -217,8 +218,8 @@ fn by_cublaslt(
         m,
         k,
         n,
-        a: a_stored,
-        b: b_stored,
+        a: a_storage,
+        b: b_storage,
         bias: following.bias.is_some(),
         activation,
         residual: residual.map(|view| if m == 1 { n } else { view.layout.strides()[0] }),
@@ -246,17 +247,17 @@ fn by_cublaslt(
 
 /// How the library can read a layout's matrices. `None` where neither rows nor columns are
 /// contiguous, or where they overlap.
-fn stored(layout: &Layout, batch_stride: usize) -> Option<Stored> {
+fn storage(layout: &Layout, batch_stride: usize) -> Option<MatrixStorage> {
     let shape = layout.shape();
     let [rows, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];
     let [row, column] = strides(layout);
     if (columns == 1 || column == 1) && (rows == 1 || row >= columns) {
         let leading = if rows == 1 { columns } else { row };
-        return Some(Stored { column_major: false, leading, batch_stride });
+        return Some(MatrixStorage { column_major: false, leading, batch_stride });
     }
     if (rows == 1 || row == 1) && (columns == 1 || column >= rows) {
         let leading = if columns == 1 { rows } else { column };
-        return Some(Stored { column_major: true, leading, batch_stride });
+        return Some(MatrixStorage { column_major: true, leading, batch_stride });
     }
     None
 }

@@ -15,17 +15,17 @@ static MODULE: LazyLock<Module> = LazyLock::new(|| {
 /// A matrix in memory, with the distances of its rows and columns; `batch` is the distance of the
 /// matrices of its batch.
 #[derive(Clone, Copy)]
-struct Stored {
+struct StridedMatrix {
     row: usize,
     column: usize,
     batch: usize,
 }
 
-impl Stored {
+impl StridedMatrix {
     /// Contiguous rows (or columns) with `gap` elements between them.
-    fn new(rows: usize, columns: usize, turned: bool, gap: usize) -> Stored {
+    fn new(rows: usize, columns: usize, turned: bool, gap: usize) -> StridedMatrix {
         let (row, column) = if turned { (1, rows + gap) } else { (columns + gap, 1) };
-        Stored { row, column, batch: rows * row + columns * column }
+        StridedMatrix { row, column, batch: rows * row + columns * column }
     }
 }
 
@@ -36,8 +36,8 @@ struct Case {
     m: usize,
     k: usize,
     n: usize,
-    a: Stored,
-    b: Stored,
+    a: StridedMatrix,
+    b: StridedMatrix,
     bias: bool,
     activation: i32,
     residual: bool,
@@ -46,7 +46,8 @@ struct Case {
 impl Case {
     /// A plain product. `turned` says of a and of b whether it is column-major.
     fn new(dtype: DType, [m, k, n]: [usize; 3], turned: [bool; 2], gap: usize) -> Case {
-        let (a, b) = (Stored::new(m, k, turned[0], gap), Stored::new(k, n, turned[1], gap));
+        let (a, b) =
+            (StridedMatrix::new(m, k, turned[0], gap), StridedMatrix::new(k, n, turned[1], gap));
         Case { dtype, batches: 1, m, k, n, a, b, bias: false, activation: 0, residual: false }
     }
 
@@ -64,7 +65,8 @@ impl Case {
             .flat_map(|batch| (0..self.m).map(move |i| (batch, i)))
             .flat_map(|(batch, i)| (0..self.n).map(move |j| (batch, i, j)));
         all.map(|(batch, i, j)| {
-            let at = |x: &[f64], s: Stored, i, j| x[batch * s.batch + i * s.row + j * s.column];
+            let at =
+                |x: &[f64], s: StridedMatrix, i, j| x[batch * s.batch + i * s.row + j * s.column];
             let mut x: f64 = (0..self.k).map(|p| at(&a, self.a, i, p) * at(&b, self.b, p, j)).sum();
             if self.bias {
                 x += bias[j];
@@ -98,8 +100,8 @@ impl Case {
         let elements = self.batches * self.m * self.n;
         // The memory stays unwritten, so that a read finds what the kernel leaves out.
         let out = device.allocate(elements * size);
-        let turned = |s: Stored| s.row == 1 && s.column != 1;
-        let aligned = |s: Stored| {
+        let turned = |s: StridedMatrix| s.row == 1 && s.column != 1;
+        let aligned = |s: StridedMatrix| {
             let (fast, slow) = if turned(s) { (s.row, s.column) } else { (s.column, s.row) };
             fast == 1 && slow.is_multiple_of(8) && (s.batch.is_multiple_of(8) || self.batches == 1)
         };
@@ -111,7 +113,7 @@ impl Case {
         };
         let long = |x: u64| x.to_le_bytes().to_vec();
         let int = |x: usize| (x as u32).to_le_bytes().to_vec();
-        let matrix = |at, s: Stored| {
+        let matrix = |at, s: StridedMatrix| {
             let steps = [if self.batches == 1 { 0 } else { s.batch }, s.row, s.column];
             [vec![long(at), long(0)], steps.map(|x| long(x as u64)).to_vec()].concat()
         };
@@ -203,11 +205,11 @@ fn batches_and_strides() {
         }
         // Every other element; then a row or a column that repeats.
         let mut case = Case::new(dtype, [9, 20, 70], [false, true], 0);
-        case.a = Stored { row: 41, column: 2, batch: 400 };
+        case.a = StridedMatrix { row: 41, column: 2, batch: 400 };
         case.check(2);
-        case.b = Stored { row: 3, column: 0, batch: 100 };
+        case.b = StridedMatrix { row: 3, column: 0, batch: 100 };
         case.check(3);
-        case.a = Stored { row: 0, column: 1, batch: 100 };
+        case.a = StridedMatrix { row: 0, column: 1, batch: 100 };
         case.check(4);
     }
 }

@@ -112,8 +112,8 @@ fn fault(machine: &Machine<'_>, problem: Problem, at: u32, warp: usize, lane: us
         problem,
         kernel: machine.kernel.name.clone(),
         line: machine.kernel.instructions[at as usize].line,
-        block: machine.place.block,
-        thread: machine.place.thread((warp * LANES + lane) as u32),
+        block: machine.position.block,
+        thread: machine.position.thread((warp * LANES + lane) as u32),
     }
 }
 

@@ -6,7 +6,7 @@ use crate::execute::Machine;
 use crate::fault::{Fault, Problem};
 use crate::memory::{Global, GridRegion, Shared};
 use crate::module::{Kernel, Module};
-use crate::warp::{LANES, Place, Warp};
+use crate::warp::{GridPosition, LANES, Warp};
 
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +197,7 @@ impl Device {
         for index in order {
             self.blocks += 1;
             let [x, y, _] = launch.blocks;
-            let place = Place {
+            let position = GridPosition {
                 block: [index % x, index / x % y, index / x / y],
                 grid: launch.blocks,
                 threads: launch.threads,
@@ -209,7 +209,7 @@ impl Device {
                 kernel,
                 parameters: &parameters,
                 variables: &variables,
-                place,
+                position,
                 global: &mut self.global,
                 shared: &mut memory,
                 barriers: &mut asynchronous,

@@ -99,9 +99,9 @@ pub(crate) struct Warp {
     pub(crate) begun: Option<Box<Begun>>,
 }
 
-/// The position of a warp's block in the grid.
+/// The grid, and the position of a block in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct GridPosition {
     pub(crate) block: [u32; 3],
     pub(crate) grid: [u32; 3],
     pub(crate) threads: [u32; 3],
@@ -109,7 +109,7 @@ pub(crate) struct Place {
     pub(crate) shared: [u32; 2],
 }
 
-impl Place {
+impl GridPosition {
     pub(crate) fn warps(&self) -> u32 {
         self.threads.iter().product::<u32>().div_ceil(LANES as u32)
     }
@@ -263,7 +263,7 @@ impl Warp {
             Operand::Immediate(value) => *room = [value; LANES],
             Operand::Special(special) => {
                 for (lane, value) in room.iter_mut().enumerate() {
-                    *value = self.special(special, lane, &machine.place);
+                    *value = self.special(special, lane, &machine.position);
                 }
             }
             Operand::Variable(v) => *room = [machine.variables[v as usize]; LANES],
@@ -339,25 +339,25 @@ impl Warp {
         self.defined[r as usize] |= active;
     }
 
-    fn special(&self, special: Special, lane: usize, place: &Place) -> u64 {
+    fn special(&self, special: Special, lane: usize, position: &GridPosition) -> u64 {
         let index = self.number * LANES as u32 + lane as u32;
         let bit = 1u64 << lane;
         match special {
-            Special::Thread(axis) => place.thread(index)[axis as usize].into(),
-            Special::Threads(axis) => place.threads[axis as usize].into(),
-            Special::Block(axis) => place.block[axis as usize].into(),
-            Special::Blocks(axis) => place.grid[axis as usize].into(),
+            Special::Thread(axis) => position.thread(index)[axis as usize].into(),
+            Special::Threads(axis) => position.threads[axis as usize].into(),
+            Special::Block(axis) => position.block[axis as usize].into(),
+            Special::Blocks(axis) => position.grid[axis as usize].into(),
             Special::Lane => lane as u64,
             Special::Warp => self.number.into(),
-            Special::Warps => place.warps().into(),
+            Special::Warps => position.warps().into(),
             Special::LanesBelow => bit - 1,
             Special::LanesUpTo => 2 * bit - 1,
             Special::LanesAbove => low(32, !(2 * bit - 1)),
             Special::LanesFrom => low(32, !(bit - 1)),
             Special::ThisLane => bit,
             Special::Clock => self.clock.into(),
-            Special::DynamicShared => u64::from(place.shared[0].next_multiple_of(16)),
-            Special::SharedSize => place.shared[1].into(),
+            Special::DynamicShared => u64::from(position.shared[0].next_multiple_of(16)),
+            Special::SharedSize => position.shared[1].into(),
         }
     }
 }

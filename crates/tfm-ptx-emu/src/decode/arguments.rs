@@ -13,7 +13,7 @@ pub(crate) enum Argument {
     Vector(Operands),
     Address(Address),
     /// `[map, {x, y}]`
-    Place(Address, Operands),
+    Tile(Address, Operands),
 }
 
 pub(super) type Result<T, E = String> = std::result::Result<T, E>;
@@ -66,9 +66,9 @@ impl Arguments<'_> {
         }
     }
 
-    pub(super) fn place(&mut self) -> Result<(Address, Operands)> {
+    pub(super) fn tile(&mut self) -> Result<(Address, Operands)> {
         match self.next()? {
-            Argument::Place(address, at) => Ok((*address, at.clone())),
+            Argument::Tile(address, at) => Ok((*address, at.clone())),
             other => Err(format!("{other:?} where a tensor map and coordinates belong")),
         }
     }

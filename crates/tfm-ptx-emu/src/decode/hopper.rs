@@ -126,7 +126,7 @@ fn bulk(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Hopper> 
     };
     let op = match (load, tensor) {
         (true, true) => {
-            let (to, (map, at)) = (arguments.address()?, arguments.place()?);
+            let (to, (map, at)) = (arguments.address()?, arguments.tile()?);
             fits(&at)?;
             Hopper::TensorLoad { to, map, at, barrier: arguments.address()? }
         }
@@ -137,7 +137,7 @@ fn bulk(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Hopper> 
             barrier: arguments.address()?,
         },
         (false, true) => {
-            let (map, at) = arguments.place()?;
+            let (map, at) = arguments.tile()?;
             fits(&at)?;
             Hopper::TensorStore { map, at, from: arguments.address()? }
         }

@@ -19,14 +19,14 @@ use crate::instruction::{Logic, Mode, Op, Operand, Predicate, Type, Unary};
 use crate::integer;
 use crate::memory::{Global, Shared};
 use crate::module::Kernel;
-use crate::warp::{LANES, Place, Warp, lanes};
+use crate::warp::{GridPosition, LANES, Warp, lanes};
 
 /// The part of a block's state that an instruction may touch.
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) parameters: &'a [u8],
     pub(crate) variables: &'a [u64],
-    pub(crate) place: Place,
+    pub(crate) position: GridPosition,
     pub(crate) global: &'a mut Global,
     pub(crate) shared: &'a mut Shared,
     pub(crate) barriers: &'a mut Barriers,

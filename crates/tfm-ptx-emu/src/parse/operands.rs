@@ -38,7 +38,7 @@ impl Parser<'_> {
                 self.expect('{')?;
                 let at = self.parts()?;
                 self.expect(']')?;
-                return Ok(Argument::Place(address, at));
+                return Ok(Argument::Tile(address, at));
             }
             self.expect(']')?;
             return Ok(Argument::Address(address));
