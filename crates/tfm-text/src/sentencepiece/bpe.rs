@@ -17,8 +17,8 @@ struct Symbol {
     end: u32,
     previous: u32,
     next: u32,
-    /// The node of the trie of pieces after reading this stretch; `None` if no piece begins like it,
-    /// or if the stretch is a user-defined symbol, which never merges.
+    /// The node of the trie of pieces after reading this stretch; `None` if no piece begins like
+    /// it, or if the stretch is a user-defined symbol, which never merges.
     node: Option<NodeId>,
     frozen: bool,
 }
