@@ -7,7 +7,7 @@ use crate::fused;
 use crate::graph::Graph;
 use crate::launch::{Call, Grid};
 use crate::modules::Modules;
-use crate::product::{self, Following, Product};
+use crate::product::{self, Epilogue, Product};
 use crate::quantized;
 use crate::workspace::{Scratch, Workspace};
 use cudarc::driver::{CudaStream, sys};
@@ -274,7 +274,7 @@ impl Backend for CudaBackend {
         b: View<'_, Buffer>,
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let product = Product { a, b, following: Following::default() };
+        let product = Product { a, b, epilogue: Epilogue::default() };
         product::run(self, &product, &mut dst)
     }
 

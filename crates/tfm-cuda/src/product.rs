@@ -20,12 +20,12 @@ pub(crate) struct Product<'a> {
     pub(crate) a: View<'a, Buffer>,
     /// `[.., k, n]`.
     pub(crate) b: View<'a, Buffer>,
-    pub(crate) following: Following<'a>,
+    pub(crate) epilogue: Epilogue<'a>,
 }
 
 /// What follows a product of two matrices.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Following<'a> {
+pub(crate) struct Epilogue<'a> {
     /// `[n]`, contiguous.
     pub(crate) bias: Option<View<'a, Buffer>>,
     pub(crate) activation: Option<Activation>,
@@ -112,7 +112,7 @@ fn by_own_kernel(
     out: &mut ViewMut<'_, Buffer>,
     batches: &[Axis],
 ) -> Outcome {
-    let (Product { a, b, following }, dtype) = (product, out.dtype);
+    let (Product { a, b, epilogue }, dtype) = (product, out.dtype);
     let [m, k, n] = extents(product);
     let none = Axis { extent: 1, a: 0, b: 0 };
     let [outer, inner] = match *batches {
@@ -142,7 +142,7 @@ fn by_own_kernel(
     let call = call.source(b).stride(outer.b).stride(inner.b).stride(b_row).stride(b_column);
     let call = call.count(inner.extent).signed(i32::from(a_aligned) | i32::from(b_aligned) << 1);
     let call = call.target(out).count(m).count(k).count(n);
-    let call = all_following(call, following);
+    let call = epilogue_arguments(call, epilogue);
     let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
     // Three stages of both operands; or, as f32, the tile of the result.
     let (threads, shared) = match dtype {
@@ -154,13 +154,13 @@ fn by_own_kernel(
 }
 
 /// Adds all arguments of a kernel's epilogue.
-pub(crate) fn all_following<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
-    activation_and_residual(call.source_or_nothing(following.bias.as_ref()), following)
+pub(crate) fn epilogue_arguments<'a>(call: Call<'a>, epilogue: &Epilogue<'_>) -> Call<'a> {
+    activation_and_residual(call.source_or_nothing(epilogue.bias.as_ref()), epilogue)
 }
 
 /// Adds the epilogue's arguments for the activation and the residual.
-fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
-    let call = call.signed(match following.activation {
+fn activation_and_residual<'a>(call: Call<'a>, epilogue: &Epilogue<'_>) -> Call<'a> {
+    let call = call.signed(match epilogue.activation {
         None => 0,
         Some(Activation::Relu) => 1,
         Some(Activation::Gelu) => 2,
@@ -168,7 +168,7 @@ fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Cal
         Some(Activation::Swish) => 4,
         Some(Activation::Tanh) => 5,
     });
-    match &following.residual {
+    match &epilogue.residual {
         Some(residual) => call.source(residual).stride(residual.layout.strides()[0]),
         None => call.nothing().stride(0),
     }
@@ -182,7 +182,7 @@ fn by_cublaslt(
     batch: Option<&Axis>,
 ) -> Outcome<bool> {
     let Some(library) = cuda.cublaslt() else { return Ok(false) };
-    let (Product { a, b, following }, dtype) = (product, out.dtype);
+    let (Product { a, b, epilogue }, dtype) = (product, out.dtype);
     let [m, k, n] = extents(product);
     let batch = batch.copied().unwrap_or(Axis { extent: 1, a: 0, b: 0 });
     let (Some(a_storage), Some(b_storage)) =
@@ -194,11 +194,10 @@ fn by_cublaslt(
         return Ok(false);
     }
     // The library adds the residual before the activation.
-    let activation = following.activation.filter(|f| has_activation(*f, dtype));
-    let plain = following.activation.is_none();
-    let residual = following
-        .residual
-        .filter(|residual| plain && (m == 1 || residual.layout.strides()[0] >= n));
+    let activation = epilogue.activation.filter(|f| has_activation(*f, dtype));
+    let plain = epilogue.activation.is_none();
+    let residual =
+        epilogue.residual.filter(|residual| plain && (m == 1 || residual.layout.strides()[0] >= n));
     let at = |view: &View<'_, Buffer>| {
         view.buffer.expect_inside(view.layout);
         view.buffer.at(view.layout.offset(), cuda.stream())
@@ -207,7 +206,7 @@ fn by_cublaslt(
     let addresses = Addresses {
         a: at(a),
         b: at(b),
-        bias: following.bias.as_ref().map_or(0, at),
+        bias: epilogue.bias.as_ref().map_or(0, at),
         residual: residual.as_ref().map_or(0, at),
         out: out.buffer.at_mut(out.layout.offset(), cuda.stream()),
     };
@@ -220,7 +219,7 @@ fn by_cublaslt(
         n,
         a: a_storage,
         b: b_storage,
-        bias: following.bias.is_some(),
+        bias: epilogue.bias.is_some(),
         activation,
         residual: residual.map(|view| if m == 1 { n } else { view.layout.strides()[0] }),
         alignments: [
@@ -233,10 +232,10 @@ fn by_cublaslt(
     if !library.multiply(cuda, &problem, addresses)? {
         return Ok(false);
     }
-    let rest = Following {
+    let rest = Epilogue {
         bias: None,
-        activation: following.activation.filter(|_| activation.is_none()),
-        residual: following.residual.filter(|_| residual.is_none()),
+        activation: epilogue.activation.filter(|_| activation.is_none()),
+        residual: epilogue.residual.filter(|_| residual.is_none()),
     };
     if rest.activation.is_some() || rest.residual.is_some() {
         let call = cuda.call("matmul", format!("finish_{}", name(dtype))).target(out);

@@ -4,7 +4,7 @@ use super::rows;
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
 use crate::launch::Grid;
-use crate::product::{self, Following, Product};
+use crate::product::{self, Epilogue, Product};
 use tfm_core::Layout;
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::{Linear, LinearOperands, Precision};
@@ -17,7 +17,7 @@ pub(super) fn run(
 ) -> Outcome {
     let LinearOperands { x, weight, bias, residual } = operands;
     let residual_rows = residual.map(|residual| matrix(residual.layout));
-    let following = Following {
+    let epilogue = Epilogue {
         bias,
         activation: op.activation,
         residual: residual
@@ -27,25 +27,25 @@ pub(super) fn run(
     let result = matrix(out.layout);
     let mut out = ViewMut { buffer: &mut *out.buffer, dtype: out.dtype, layout: &result };
     if op.precision == Precision::Int8 {
-        return run_int8(cuda, &x, &weight, &following, &mut out);
+        return run_int8(cuda, &x, &weight, &epilogue, &mut out);
     }
     let (x_matrix, transposed) = (matrix(x.layout), weight.layout.permute(&[1, 0]));
     let product = Product {
         a: View { layout: &x_matrix, ..x },
         b: View { layout: &transposed, ..weight },
-        following,
+        epilogue,
     };
     product::run(cuda, &product, &mut out)
 }
 
 /// Rows and columns of a block's tile where there are few rows; `FEW` of the kernels.
 const FEW: usize = 16;
-/// Rows of a block's tile where there are many rows.
+/// Rows and columns of a block's tile where there are many rows.
 const ROWS: usize = 128;
 const COLUMNS: usize = 64;
-/// The number of large tiles from which on they keep a device busy, by estimate. With fewer of
-/// them, small tiles are faster.
-const ENOUGH: usize = 64;
+/// The number of large tiles that keeps a device busy, by estimate. With fewer, small tiles are
+/// faster.
+const ENOUGH_TILES: usize = 64;
 /// Bytes of shared memory for three stages of both operands. A step takes 64 inputs, and rows lie
 /// 80 bytes apart.
 const SHARED: usize = 3 * (ROWS + COLUMNS) * 80;
@@ -55,7 +55,7 @@ fn run_int8(
     cuda: &CudaBackend,
     x: &View<'_, Buffer>,
     weight: &View<'_, Buffer>,
-    following: &Following<'_>,
+    epilogue: &Epilogue<'_>,
     out: &mut ViewMut<'_, Buffer>,
 ) -> Outcome {
     let (m, n) = (out.layout.shape()[0], out.layout.shape()[1]);
@@ -64,14 +64,14 @@ fn run_int8(
     }
     let (rows, weights) = (cuda.quantized_rows(x)?, cuda.quantized_weight(weight)?);
     let tiles = m.div_ceil(ROWS) * n.div_ceil(COLUMNS);
-    let (kernel, blocks, threads, shared) = if m <= FEW || tiles < ENOUGH {
+    let (kernel, blocks, threads, shared) = if m <= FEW || tiles < ENOUGH_TILES {
         ("linear_int8_few", m.div_ceil(FEW) * n.div_ceil(FEW), 256, 0)
     } else {
         ("linear_int8_many", tiles, 128, SHARED as u32)
     };
     let call = cuda.call("linear_int8", kernel).written(&rows).written(&weights);
     let call = call.target(out).count(m).count(weight.layout.shape()[1]).count(n);
-    let call = product::all_following(call, following);
+    let call = product::epilogue_arguments(call, epilogue);
     call.launch(Grid { blocks: [blocks, 1, 1], threads, shared })
 }
 

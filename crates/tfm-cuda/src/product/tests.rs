@@ -135,7 +135,7 @@ fn the_library_and_our_kernels_agree() {
             let product = Product {
                 a: seen(&x, &a_layout),
                 b: seen(&y, &b_layout),
-                following: Following {
+                epilogue: Epilogue {
                     bias: bias.then(|| seen(&bias_data, &bias_layout)),
                     activation: *activation,
                     residual: residual.then(|| seen(&residual_data, &residual_layout)),

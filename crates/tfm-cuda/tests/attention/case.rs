@@ -22,7 +22,7 @@ pub(crate) struct Case {
     pub(crate) rows: usize,
     /// The number of rows that the kernel is told, if it is another. It touches no row beyond the
     /// real ones, but the number counts in the positions of dropout.
-    pub(crate) said: Option<usize>,
+    pub(crate) claimed_rows: Option<usize>,
     /// Offsets and ranges that the kernel is told in place of the right ones.
     pub(crate) wild: Option<[Vec<i32>; 2]>,
     /// Decides the data.
@@ -78,7 +78,7 @@ impl Case {
             scale: (size as f32).powf(-0.5),
             sequences,
             rows,
-            said: None,
+            claimed_rows: None,
             wild: None,
             seed: 0,
         }
@@ -113,7 +113,7 @@ impl Case {
 
     /// The number of rows that the kernel is told.
     pub(crate) fn counted_rows(&self) -> usize {
-        self.said.unwrap_or(self.rows)
+        self.claimed_rows.unwrap_or(self.rows)
     }
 
     /// The query at which each sequence begins, and the end of the last.

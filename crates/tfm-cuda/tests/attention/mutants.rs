@@ -51,7 +51,7 @@ fn prepared(kernel: Kernel, biased: bool) -> Vec<Prepared> {
         Case {
             rate: Some(0.4),
             heads: 2,
-            said: Some(i32::MAX as usize - 2),
+            claimed_rows: Some(i32::MAX as usize - 2),
             ..new(64, &[(12, 64)])
         },
         Case { rate: Some(Case::tie()), ..new(64, &[(65, 131)]) },

@@ -183,8 +183,8 @@ fn dropout_draws_as_the_decomposition() {
         let case = Case::new(dtype, size, &[(2, 100)]);
         assert_right(&Case { rate: Some(Case::tie()), ..case }, schedule(1));
         let case = Case::new(dtype, size, &[(12, 64)]);
-        let said = Some(i32::MAX as usize - 2);
-        assert_right(&Case { rate: Some(0.4), heads: 2, said, ..case }, schedule(0));
+        let claimed_rows = Some(i32::MAX as usize - 2);
+        assert_right(&Case { rate: Some(0.4), heads: 2, claimed_rows, ..case }, schedule(0));
     }
 }
 

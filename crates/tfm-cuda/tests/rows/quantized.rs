@@ -8,7 +8,7 @@ use tfm_core::{Backend, DType, Tensor};
 use tfm_cuda::CudaBackend;
 
 /// The allowed error. A step of 8 bits is up to a 64th of the greatest number of a row.
-const LOST: f64 = 2e-2;
+const TOLERANCE: f64 = 2e-2;
 
 /// A weight, stored as the backend wants it for these ops, which all want it in the same way.
 fn stored(cuda: &CudaBackend, ops: &[Fused], weight: &Operand) -> Operand {
@@ -51,7 +51,7 @@ fn linear_and_embedding() {
                     (sum + bias.values[i % n]).max(0.0) + residual.values[i]
                 })
                 .collect();
-            assert_near(&what, &all[0], &want, LOST);
+            assert_near(&what, &all[0], &want, TOLERANCE);
             let row = packed(cuda, DType::F32, &[1, k], x.row(m - 1), 0);
             let below = packed(cuda, DType::F32, &[1, n], residual.row(m - 1), 0);
             let operands = [&row, &kept, &bias, &below];
@@ -66,7 +66,7 @@ fn linear_and_embedding() {
             assert_eq!(bits(&run(&weight)), bits(&found), "{what}");
             let want: Vec<f64> =
                 ids.iter().flat_map(|id| weight.row(*id).iter().map(|x| 2.0 * x)).collect();
-            assert_near(&what, &found[0], &want, LOST);
+            assert_near(&what, &found[0], &want, TOLERANCE);
         }
     });
 }
