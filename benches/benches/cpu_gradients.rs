@@ -1,5 +1,6 @@
-//! Products of gradients of weights (two matrices neither of which is packed before) and packing, beside
-//! `faer`. GFLOP/s are elements per second (2·m·n·k elements a call); behind each stands its share of the CPU's peak.
+//! The products that are gradients of weights, in which neither matrix is packed before, and
+//! packing; beside `faer`. GFLOP/s are elements per second (2·m·n·k elements a call). Behind each
+//! benchmark stands its share of the CPU's peak.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! The linear layer with a packed weight in every precision, and the same product by `faer`, by rows of input: GFLOP/s are
-//! elements per second (2·m·n·k elements a call). Behind each stands its best time's share of the CPU's peak in that kind of
+//! The linear layer with a packed weight in every precision, and the same product by `faer`, for
+//! several numbers of rows. GFLOP/s are elements per second (2·m·n·k elements a call). Behind each
+//! benchmark stands the share that its best time reached of the CPU's peak in that kind of
 //! operation, on as many threads.
 
 mod common;

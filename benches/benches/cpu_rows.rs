@@ -1,5 +1,6 @@
-//! Kernels over rows: layer norm, softmax, and the search's choice of candidates, on one thread. Behind each stands the bandwidth
-//! of what it reads and writes as a share of a copy's beyond the caches; what lies in a cache may have more.
+//! Kernels over rows, on one thread: layer norm, softmax, and the choice of candidates in search.
+//! Behind each stands its bandwidth, read and written, as a share of a copy's beyond the caches.
+//! Data that lie in a cache may exceed it.
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! A decoding step of the bundled model at 32 hypotheses: what building the graph and compiling it cost (paid
-//! once a shape) beside running it, and what running costs when the model is too small to matter (dispatch).
+//! A decoding step of the bundled model with 32 hypotheses: what it costs to build and compile the
+//! graph, which is paid once a shape, beside running it. A model too small to matter shows what
+//! dispatch alone costs.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::path::Path;
@@ -13,7 +14,7 @@ const HYPOTHESES: usize = 32;
 const WIDTH: usize = 16;
 const CANDIDATES: usize = 8;
 const POOLS: Pools = Pools { own: 512, cross: 512 };
-/// Steps decoded so far, and source tokens of each sentence.
+/// The number of steps decoded so far, and of source tokens of each sentence.
 const LENGTH: usize = 8;
 
 fn graph(config: &Config) -> Graph {

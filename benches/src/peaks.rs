@@ -1,4 +1,4 @@
-//! What the CPU can do at most, to hold kernels against.
+//! The most that the CPU can do, to compare kernels with.
 
 pub mod kernels;
 pub mod memory;
@@ -6,15 +6,16 @@ pub mod memory;
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::Instant;
 
-/// Repeats, of about a millisecond each, after which a peak has been seen.
+/// The number of repeats, of about a millisecond each, that suffices to see a peak.
 const REPEATS: usize = 100;
 
-/// The most bytes a second that one thread reads and writes in copying from beyond the caches.
+/// The most bytes a second that one thread reads and writes in a copy from beyond the caches.
 pub fn copy() -> f64 {
     memory::copy(1, REPEATS)
 }
 
-/// The most operations a second of this kind (`f32`, `bf16` or `int8`) on so many threads; 0 where the CPU has none.
+/// The most operations a second of this kind (`f32`, `bf16` or `int8`) on `threads` threads; 0
+/// where the CPU has no such operations.
 pub fn of_kind(kind: &str, threads: usize) -> f64 {
     let kernels = kernels::available();
     let of_kind = kernels.iter().filter(|kernel| kernel.kind == kind);
@@ -22,8 +23,8 @@ pub fn of_kind(kind: &str, threads: usize) -> f64 {
     rates.fold(0.0, f64::max)
 }
 
-/// The most that `threads` did in a second together, in the units that each call of `work` says it has done. Every thread makes a
-/// state of its own first.
+/// The most that `threads` threads did together in a second, in the units in which each call of
+/// `work` returns what it did. Every thread first makes a state of its own.
 pub fn best<T>(
     threads: usize,
     repeats: usize,
@@ -31,7 +32,7 @@ pub fn best<T>(
     work: impl Fn(&mut T) -> f64 + Sync,
 ) -> f64 {
     let barrier = Barrier::new(threads);
-    // For each repeat what was done, and the time of the slowest.
+    // For each repeat, what all threads did, and the time of the slowest.
     let all = Mutex::new(vec![(0.0, 0.0f64); repeats]);
     std::thread::scope(|scope| {
         for _ in 0..threads {

@@ -1,4 +1,4 @@
-//! Compresses the checked-in PTX, and lists it for `modules.rs`.
+//! Compresses the checked-in PTX and generates the list of modules that `modules.rs` includes.
 
 use std::fmt::Write as _;
 use std::io::Write as _;

@@ -1,5 +1,5 @@
-//! Arbitrary bytes as `config.json` and as `generation_config.json`: faults, or a configuration
-//! that makes sense and is the same after it was written.
+//! Arbitrary bytes as `config.json` and as `generation_config.json` give faults, or a valid
+//! configuration that is the same after it was written and read.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-model.
 

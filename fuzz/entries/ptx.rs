@@ -1,5 +1,5 @@
-//! Arbitrary bytes as a PTX module: an error with a line of the text, or kernels that end or are at
-//! fault.
+//! Arbitrary bytes as a PTX module give an error with a line of the text, or kernels that end or
+//! are at fault.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-ptx-emu.
 
@@ -17,7 +17,7 @@ pub(crate) fn run(bytes: &[u8]) {
     for kernel in module.kernels() {
         let mut device = Device::new();
         let memory = device.upload(&[1; 1024]).to_le_bytes();
-        // Pointers to the memory, and small numbers.
+        // Arguments of 8 bytes are pointers to the memory, others are small numbers.
         let argument = |size: usize| match size {
             8 => memory.to_vec(),
             size => [5].into_iter().chain([0; 64]).cycle().take(size).collect(),

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a file of weights: faults, or tensors that fill the file.
+//! Arbitrary bytes as a file of weights give faults, or tensors that fill the file.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-model.
 

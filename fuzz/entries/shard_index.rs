@@ -1,4 +1,4 @@
-//! Arbitrary bytes as `model.safetensors.index.json`: faults, or shards that lie beside it.
+//! Arbitrary bytes as `model.safetensors.index.json` give faults, or shards that lie beside it.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-model.
 

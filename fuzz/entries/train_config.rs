@@ -1,4 +1,4 @@
-//! Arbitrary bytes as the configuration of a training: faults that can be printed, or a
+//! Arbitrary bytes as the configuration of a training give faults that can be printed, or a
 //! configuration.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-train.

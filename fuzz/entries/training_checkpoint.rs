@@ -1,12 +1,12 @@
-//! Arbitrary bytes as each file of a training's checkpoint: an error, or a checkpoint that can be
-//! used.
+//! Arbitrary bytes as each file of a training's checkpoint give an error, or a checkpoint that can
+//! be used.
 //!
 //! Shared by the fuzz target and by the property tests of tfm-train.
 
 use tfm_train::checkpoint::{Loaded, Manifest};
 
 const STATE: &[u8] = include_bytes!("../corpus/training_checkpoint/state.json");
-/// The two files are known by name; an empty file of tensors is one with an empty header.
+/// The names of the two files. An empty file of tensors is one with an empty header.
 const NAMES: [&str; 2] = ["state.json", "training.safetensors"];
 const TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
 
@@ -15,7 +15,7 @@ pub(crate) fn run(bytes: &[u8]) {
     if let Some(error) = refused(Loaded::from_files("fuzz", bytes, STATE, TENSORS.to_vec())) {
         assert!(error.contains("fuzz"));
     }
-    // Beside a manifest that fits, so that no checksum stands before the parser.
+    // The manifest beside the bytes fits them, so that no checksum rejects them before the parser.
     read(bytes, TENSORS);
     read(STATE, bytes);
     let length = (bytes.len() as u64).to_le_bytes();

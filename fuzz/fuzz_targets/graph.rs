@@ -1,4 +1,4 @@
-//! Arbitrary calls of the methods that build graphs; then compilation.
+//! Arbitrary calls of the methods that build graphs, followed by compilation.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Arbitrary bytes as a SentencePiece model: an error, or a model that encodes and decodes.
+//! Arbitrary bytes as a SentencePiece model give an error, or a model that encodes and decodes.
 //!
 //! Good seeds: `crates/tfm-text/tests/golden/*.spm`.
 
@@ -16,6 +16,6 @@ fuzz_target!(|bytes: &[u8]| {
     assert_eq!(ids.len(), pieces.len());
     model.decode(&ids).expect("ids of the model itself are decoded");
     model.decode_pieces(pieces.iter().map(String::as_str));
-    // The input itself, as far as it is text, meets the model's own pieces.
+    // The input itself, as far as it is text, contains the model's own pieces.
     model.encode(&String::from_utf8_lossy(bytes)).expect("a short text is encoded");
 });

@@ -1,8 +1,8 @@
-//! Arbitrary bytes as the JSON files of a tokeniser: an error, or a tokeniser that encodes and
+//! Arbitrary bytes as the JSON files of a tokeniser give an error, or a tokeniser that encodes and
 //! decodes.
 //!
-//! `tokenizer.json` is not here: the `tokenizers` library panics on some broken ones, which
-//! tfm-text catches, but a fuzzer ends at any panic. A property test damages such files instead.
+//! `tokenizer.json` is not fuzzed. The `tokenizers` library panics on some broken files; tfm-text
+//! catches that, but a fuzzer stops at any panic. A property test damages such files instead.
 //!
 //! Good seeds: any `vocab.json`, `tokenizer_config.json` and `special_tokens_map.json`.
 
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 fn exercise(files: &[(&str, &[u8])]) {
     let Ok(tokenizer) = Tokenizer::from_files(&Files::Memory(files)) else { return };
-    // The language may be missing from the vocabulary.
+    // The vocabulary may lack the language.
     let Ok(ids) = tokenizer.encode_source(">>fra<< Hello </s> é a") else { return };
     assert!(ids.iter().all(|&id| (id as usize) < tokenizer.source_vocab_size()));
     tokenizer.decode_target(&ids).expect("Marian decodes any ids");

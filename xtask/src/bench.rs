@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: how fast the kernels are, the backends beside each other, and we beside others.
+//! `cargo xtask bench`: measures the kernels, the backends beside each other, and tfm beside other
+//! programs.
 
 mod backends;
 mod cpu;
@@ -62,7 +63,8 @@ pub(crate) fn run(arguments: &Bench) -> Outcome {
     backends::run()
 }
 
-/// The middle one; of an even number the mean of the two in the middle, so that neither side is favoured.
+/// The median. Of an even number of values it is the mean of the middle two, so that neither side
+/// is favoured.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -1,5 +1,5 @@
-//! `cargo xtask compare BASE`: whether the command still gives what it gave at another commit, byte
-//! for byte.
+//! `cargo xtask compare BASE`: checks whether the command still gives byte for byte what it gave at
+//! another commit.
 
 mod build;
 mod cases;
@@ -43,7 +43,7 @@ pub(crate) struct Compare {
 struct Subject {
     name: String,
     folder: Option<PathBuf>,
-    /// What the model reads, a line each.
+    /// The lines that the model reads.
     lines: Vec<String>,
 }
 
@@ -69,13 +69,13 @@ pub(crate) fn run(arguments: &Compare) -> Outcome {
     }
 }
 
-/// Runs a case on both commands.
+/// Runs a case with both commands.
 fn compare(case: &Case, old: &Binary, new: &Binary) -> Outcome<Verdict> {
     let [old, new] = [case.output(old)?, case.output(new)?];
     Ok(verdict(old, new))
 }
 
-/// The checkpoints that were asked for, or all that there are.
+/// The checkpoints that were asked for, or else all that exist.
 fn subjects(chosen: &[PathBuf]) -> Outcome<Vec<Subject>> {
     let mut subjects = Vec::new();
     for folder in chosen {
@@ -109,7 +109,7 @@ impl Subject {
     }
 }
 
-/// The folder for all that a comparison makes.
+/// The folder for everything that a comparison writes.
 fn workplace() -> PathBuf {
     root().join("target/compare")
 }

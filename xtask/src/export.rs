@@ -1,5 +1,5 @@
-//! A model that was exported, held against the reference implementation of its family: our answers are written to
-//! a file, and a script compares.
+//! Compares an exported model with the reference implementation of its family. This writes our
+//! answers to a file, and a script compares.
 
 use crate::project::{self, Outcome, root};
 use crate::python;
@@ -13,14 +13,14 @@ use tfm::Model;
 use tfm_core::{ParameterSource, Session};
 use tfm_cpu::CpuBackend;
 use tfm_model::scheduler::{Scheduler, Settings};
-use tfm_model::{Forced, Numerics, Pair, Parameters};
+use tfm_model::{Numerics, Pair, Parameters, TeacherForcing};
 
 const SCRIPT: &str = "xtask/python/compare_export.py";
 const ANSWERS: &str = "target/export.safetensors";
-/// As many as the script generates.
+/// The number of tokens that the script generates at most.
 const MOST_TOKENS: usize = 64;
 
-/// What is said about, where no sentences are given.
+/// The sentences to translate if none are given.
 const SENTENCES: [&str; 6] = [
     "The cat sleeps.",
     "Where is the station?",
@@ -75,7 +75,7 @@ fn write(
         .collect::<Result<_, _>>()?;
     let scheduler = Scheduler::new(&session, &config, Numerics::default(), &Settings::default())?;
     let found = scheduler.generate(&Arc::new(options), &sources)?;
-    let mut forced = Forced::new(session, config.clone(), Numerics::default());
+    let mut teacher_forcing = TeacherForcing::new(session, config.clone(), Numerics::default());
 
     let mut tensors: Vec<(String, Dtype, Vec<usize>, Vec<u8>)> = Vec::new();
     let mut texts = HashMap::new();
@@ -84,7 +84,7 @@ fn write(
         let greedy = found.first().map_or(&[][..], |hypothesis| &hypothesis.tokens);
         let before = greedy.iter().take(greedy.len().saturating_sub(1)).copied();
         let target: Vec<u32> = [config.special.decoder_start].into_iter().chain(before).collect();
-        let logits = forced.logits(&[Pair { source, target: &target }])?;
+        let logits = teacher_forcing.logits(&[Pair { source, target: &target }])?;
         for (name, ids) in [("source", &source[..]), ("target", &target), ("greedy", greedy)] {
             tensors.push((format!("{name}.{number}"), Dtype::I32, vec![ids.len()], bytes(ids)));
         }

@@ -1,4 +1,4 @@
-//! `cargo xtask golden`: the fixtures that say what Hugging Face answers, made again.
+//! `cargo xtask golden`: makes the fixtures that hold Hugging Face's answers again.
 
 use crate::project::{self, Outcome, root};
 use crate::python;

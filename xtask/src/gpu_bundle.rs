@@ -1,17 +1,19 @@
-//! `cargo xtask gpu-bundle`: what a machine with a GPU and no Rust needs to check the CUDA backend and to time it.
+//! `cargo xtask gpu-bundle`: packs what a machine with a GPU but no Rust needs to check and to time
+//! the CUDA backend.
 
 use crate::project::{self, Outcome, cargo, read, root};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// More bytes than this are not carried to a borrowed machine.
+/// The most bytes that a bundle may have, since it has to be sent to the machine.
 const MOST_BYTES: u64 = 64 << 20;
-/// What a test's sources name that runs on a device where there is one: others would run the interpreter.
+/// The source of a test that can run on a device names one of these. Other tests would run in the
+/// interpreter.
 const ON_DEVICE: [&str; 2] = ["TFM_CUDA_DEVICE", "with_driver"];
-/// What is timed there, and the command itself.
+/// The command, and the programs that time it.
 const PROGRAMS: [&str; 4] = ["tfm", "cuda_speed", "peer_run", "training_speed"];
-/// Files that go in as they are.
+/// Files that are copied unchanged.
 const FILES: &[(&str, &str)] = &[
     ("xtask/src/gpu_bundle/run.sh", "run.sh"),
     ("xtask/python/cuda_peers.py", "cuda_peers.py"),
@@ -72,7 +74,7 @@ pub(crate) fn run(arguments: &GpuBundle) -> Outcome {
     Ok(())
 }
 
-/// Runs cargo with these arguments: the programs it made, by name.
+/// Runs cargo with these arguments. Returns the programs that it built, by name.
 fn built(arguments: &[&str]) -> Outcome<Vec<(String, PathBuf)>> {
     let mut build = cargo();
     build.args(arguments).args(["--release", "--locked"]);
@@ -86,7 +88,7 @@ fn built(arguments: &[&str]) -> Outcome<Vec<(String, PathBuf)>> {
     Ok(programs.collect())
 }
 
-/// Whether a test of the CUDA backend can be told to use the device.
+/// Whether a test of the CUDA backend can run on a device.
 fn on_device(test: &str) -> Outcome<bool> {
     let folder = Path::new("crates/tfm-cuda/tests");
     let mut sources = vec![folder.join(format!("{test}.rs"))];
@@ -102,7 +104,7 @@ fn on_device(test: &str) -> Outcome<bool> {
     Ok(false)
 }
 
-/// A program that looks for files where it was built finds none elsewhere.
+/// Fails if a program would look for files in the folder where it was built.
 fn without_build_paths(program: &Path) -> Outcome {
     let failed = |error: std::io::Error| format!("{}: {error}", program.display());
     let bytes = std::fs::read(program).map_err(failed)?;

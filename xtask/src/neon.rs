@@ -1,18 +1,18 @@
-//! The CPU backend's NEON kernels, under an emulator where this machine is no ARM.
+//! Tests the CPU backend's NEON kernels, in an emulator where this machine is not an ARM.
 
 use crate::project::{self, cargo};
 use crate::report::Verdict;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-/// Linked without a cross compiler: the target brings its own C library, and Rust its linker.
+/// This target needs no cross compiler: it brings its own C library, and Rust brings the linker.
 const TARGET: &str = "aarch64-unknown-linux-musl";
-/// What Debian and others call the emulator.
+/// The emulator's names in Debian and elsewhere.
 const EMULATORS: [&str; 2] = ["qemu-aarch64-static", "qemu-aarch64"];
 /// The share of the laws' cases that an emulator has time for.
 const CASES: &str = "0.05";
 
-/// The tests of the kernels and the laws, on NEON and its dot products.
+/// Runs the tests of the kernels and the laws, with NEON and its dot products.
 pub(crate) fn check() -> Verdict {
     if cfg!(target_arch = "aarch64") {
         return Verdict::Skipped("the tests ran on it".into());
@@ -40,7 +40,7 @@ fn runs(program: &str) -> bool {
     probe.is_ok_and(|status| status.success())
 }
 
-/// Installs the target's, unless it is there; or why there is none.
+/// Installs the target's standard library unless it is there. An error says why it cannot be had.
 fn standard_library() -> Result<(), String> {
     let sysroot = project::output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let installed = || Path::new(sysroot.trim()).join("lib/rustlib").join(TARGET).exists();

@@ -1,4 +1,4 @@
-//! `cargo xtask parity`: the laws, on all backends that are there.
+//! `cargo xtask parity`: checks the laws on all backends that are available.
 
 use crate::project::{self, Outcome};
 use clap::{Args, ValueEnum};
@@ -22,7 +22,8 @@ pub(crate) struct Parity {
     /// Check the backends alone whose name holds this
     #[arg(long, value_name = "NAME", default_value = "")]
     backend: String,
-    /// Further backends: cuda, over an interpreter of its kernels, and on the device if there is one
+    /// Further backends: cuda, over an interpreter of its kernels, and on the device if there is
+    /// one
     #[arg(long, value_enum, value_delimiter = ',')]
     features: Vec<Feature>,
 }
@@ -38,10 +39,10 @@ enum Feature {
 
 /// Set in the process that has the fake driver.
 const EMULATED: &str = "TFM_PARITY_EMULATED";
-/// An interpreted kernel takes a thousand times as long as one on the CPU.
+/// An interpreted kernel takes a thousand times as long as a kernel on the CPU.
 const EMULATED_SCALE: f64 = 0.1;
 
-/// Checks every law on every backend: one line each.
+/// Checks every law on every backend, and prints one line for each.
 pub(crate) fn run(arguments: &Parity) -> Outcome {
     let config = laws::Config { scale: arguments.scale, seed: arguments.seed };
     if std::env::var_os(EMULATED).is_some() {
@@ -72,10 +73,10 @@ pub(crate) fn run(arguments: &Parity) -> Outcome {
     if broken.is_empty() { Ok(()) } else { Err(broken.join("; ")) }
 }
 
-/// What the fake driver calls its device.
+/// The name of the fake driver's device.
 const EMULATED_NAME: &str = "cuda (PTX interpreter)";
 
-/// Checks the laws on CUDA over the fake driver, which another process finds.
+/// Checks the laws on CUDA over the fake driver, in another process that finds the driver.
 fn emulated() -> Outcome {
     let driver = Installed::new().map_err(|error| error.to_string())?;
     let this = std::env::current_exe().map_err(|error| error.to_string())?;
@@ -84,7 +85,7 @@ fn emulated() -> Outcome {
     project::run(driver.apply(&mut command)).map_err(|_| format!("{EMULATED_NAME}: see above"))
 }
 
-/// Checks every law on a backend: one line each.
+/// Checks every law on one backend, and prints one line for each.
 fn check(subject: &dyn Subject, config: &laws::Config) -> Outcome {
     let mut broken = 0;
     for law in laws::all() {

@@ -1,9 +1,9 @@
-//! The project on disk: where it is, what it is made of, and how commands are run in it.
+//! The project on disk: where it lies, which files it has, and how commands run in it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a task answers: nothing, or why it failed.
+/// What a task returns: a value, or the reason why it failed.
 pub(crate) type Outcome<T = ()> = Result<T, String>;
 
 /// The workspace's root.
@@ -18,7 +18,7 @@ pub(crate) fn cargo() -> Command {
     cargo
 }
 
-/// Runs a command to its end, its output going where ours goes.
+/// Runs a command to its end. Its output goes where ours goes.
 pub(crate) fn run(command: &mut Command) -> Outcome {
     let shown = format!("{command:?}").replace('"', "");
     let status = command.status().map_err(|e| format!("{shown}: {e}"))?;
@@ -35,8 +35,8 @@ pub(crate) fn output(command: &mut Command) -> Outcome<String> {
     String::from_utf8(output.stdout).map_err(|e| format!("{shown}: {e}"))
 }
 
-/// The files that belong to the project, relative to its root: tracked, or new and not ignored. Links
-/// are left out: what they lead to is listed by its own name.
+/// The files of the project, relative to its root: those that git tracks, and new ones that it does
+/// not ignore. Links are left out, since the files they lead to have names of their own.
 pub(crate) fn files() -> Outcome<Vec<PathBuf>> {
     let mut git = Command::new("git");
     git.current_dir(root()).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
@@ -47,13 +47,14 @@ pub(crate) fn files() -> Outcome<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// A file of the project as text.
+/// Reads a file of the project as text.
 pub(crate) fn read(file: impl AsRef<Path>) -> Outcome<String> {
     let file = file.as_ref();
     std::fs::read_to_string(root().join(file)).map_err(|e| format!("{}: {e}", file.display()))
 }
 
-/// Large test data: `TFM_TEST_DATA`, else `../shared` beside the clone; or why there is none.
+/// The folder of the large test data: `TFM_TEST_DATA`, else `../shared` beside the clone. An error
+/// says why there is none.
 pub(crate) fn test_data() -> Result<PathBuf, String> {
     let chosen = std::env::var_os("TFM_TEST_DATA");
     let folder = chosen.map_or_else(|| root().join("../shared"), PathBuf::from);

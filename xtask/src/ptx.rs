@@ -1,7 +1,7 @@
-//! `cargo xtask ptx`: the PTX that is checked in, compiled again with a pinned compiler from PyPI.
+//! `cargo xtask ptx`: compiles the PTX that is checked in again, with a pinned compiler from PyPI.
 //!
-//! The text names the version of the compiler and the hash of its source; `tidy` holds it to the source's, so that PTX
-//! never comes from another source than the one beside it.
+//! A PTX file names the version of the compiler and the hash of its source. `tidy` compares that
+//! hash with the source beside it, so that the two always belong together.
 
 mod budget;
 
@@ -12,16 +12,18 @@ use sha2::{Digest, Sha256};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Folders with CUDA sources: every `.cu` is compiled, and its PTX lies beside it.
+/// The folders with CUDA sources. Every `.cu` is compiled to a PTX file beside it.
 const FOLDERS: &[&str] = &["crates/tfm-cuda/kernels", "crates/tfm-ptx-emu/tests/fixtures"];
 const REQUIREMENTS: &str = "xtask/python/nvcc.txt";
-/// The PTX version that the compiler writes. It is lowered, so that older drivers load it: nothing of 9.0 is used.
+/// The PTX version that the compiler writes. It is lowered so that older drivers load the text,
+/// which uses nothing of 9.0.
 const VERSION: &str = ".version 9.0\n";
-/// Architectures, each with the version that it needs at least. A source is compiled for the first, or for the one that its first
-/// line names: `// for compute_90a`.
+/// The architectures, each with the lowest PTX version that has it. A source is compiled for the
+/// first one, unless its first line names another: `// for compute_90a`.
 const ARCHITECTURES: [[&str; 2]; 2] =
     [["compute_80", ".version 7.0\n"], ["compute_90a", ".version 8.0\n"]];
-/// In names of what a namespace without a name has, with a hash of the folder: the text would differ from place to place.
+/// Begins the names in an anonymous namespace. The compiler appends a hash of the folder, with
+/// which the text would differ from machine to machine.
 const LOCAL: &str = "_GLOBAL__N__";
 
 /// Compiles CUDA sources to PTX.
@@ -32,7 +34,7 @@ pub(crate) struct Ptx {
     check: bool,
 }
 
-/// Compiles every source, and writes or compares.
+/// Compiles every source, and writes the PTX or compares it.
 pub(crate) fn run(arguments: &Ptx) -> Outcome {
     let compiler = compiler()?;
     for source in &sources("cu")? {
@@ -58,7 +60,7 @@ pub(crate) fn run(arguments: &Ptx) -> Outcome {
     budget::check(compiler.parent().unwrap_or(&compiler), &shipped)
 }
 
-/// `--check`, where the compiler can be had.
+/// Runs `--check`, if the compiler can be had.
 pub(crate) fn check() -> Verdict {
     match compiler() {
         Ok(_) => run(&Ptx { check: true }).into(),
@@ -66,7 +68,7 @@ pub(crate) fn check() -> Verdict {
     }
 }
 
-/// PTX that is not from the source beside it.
+/// The PTX files that do not belong to the source beside them.
 pub(crate) fn stale() -> Outcome<Vec<String>> {
     let mut faults = Vec::new();
     for source in &sources("cu")? {
@@ -82,7 +84,7 @@ pub(crate) fn stale() -> Outcome<Vec<String>> {
     Ok(faults)
 }
 
-/// The files of that ending, relative to the root, in order.
+/// The files with this ending, sorted, relative to the root.
 fn sources(ending: &str) -> Outcome<Vec<PathBuf>> {
     let mut found = Vec::new();
     for folder in FOLDERS {
@@ -100,7 +102,8 @@ fn target(source: &Path) -> PathBuf {
     source.with_extension("ptx")
 }
 
-/// The first line of a PTX: the hash is of the source and of the headers beside it that it includes.
+/// The first line of a PTX file. It has the hash of the source and of the headers that it includes
+/// from its folder.
 fn header(source: &Path) -> Outcome<String> {
     let mut hash = Sha256::new();
     let mut files = vec![source.to_path_buf()];
@@ -122,7 +125,7 @@ fn header(source: &Path) -> Outcome<String> {
     Ok(format!("// {name}, sha256 {hash}, for {architecture}: `cargo xtask ptx`\n"))
 }
 
-/// What a source is compiled for, and the PTX version of that.
+/// The architecture that a source is compiled for, and its PTX version.
 fn architecture(source: &Path) -> Outcome<[&'static str; 2]> {
     let text = read(source)?;
     let Some(name) = text.lines().next().and_then(|line| line.strip_prefix("// for ")) else {
@@ -132,7 +135,7 @@ fn architecture(source: &Path) -> Outcome<[&'static str; 2]> {
     found.ok_or_else(|| format!("{}: `{name}` is no architecture of ours", source.display()))
 }
 
-/// The compiler, which also needs the host's C++ preprocessor.
+/// The compiler. It also needs the host's C++ preprocessor.
 fn compiler() -> Outcome<PathBuf> {
     let python = python::packages(".venv-ptx", REQUIREMENTS)?;
     let mut find = Command::new(python);

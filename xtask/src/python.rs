@@ -1,15 +1,16 @@
-//! Packages from PyPI, pinned, in folders of their own beside the project: only development needs them.
+//! Pinned packages from PyPI, in folders of their own in the project. Only development needs them.
 
 use crate::project::{self, Outcome, read, root};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The Python with the packages that the fixtures and the benchmarks beside others need.
+/// The Python whose packages the fixtures and the benchmarks beside other programs need.
 pub(crate) fn environment() -> Outcome<PathBuf> {
     packages(".venv", "xtask/python/requirements.txt")
 }
 
-/// The Python of `folder`, with the packages of `requirements`; made where it is missing or out of date.
+/// The Python of `folder` with the packages of `requirements`. It is made if it is missing or out
+/// of date.
 pub(crate) fn packages(folder: &str, requirements: &str) -> Outcome<PathBuf> {
     let path = root().join(folder);
     let python = path.join(if cfg!(windows) { "Scripts/python.exe" } else { "bin/python" });

@@ -1,18 +1,18 @@
-//! The summary of a task: one line a check, then the totals.
+//! The summary of a task: one line for each check, then the totals.
 
 use std::time::{Duration, Instant};
 
 /// How a check ended.
 pub(crate) enum Verdict {
-    /// It holds.
+    /// What it checks is true.
     Passed,
-    /// It does not, and why.
+    /// What it checks is false, for this reason.
     Failed(String),
-    /// It could not be made, and why.
+    /// It could not run, for this reason.
     Skipped(String),
 }
 
-/// Tests counted inside one check.
+/// The tests that ran inside one check.
 #[derive(Default, Clone, Copy)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -27,14 +27,14 @@ struct Line {
     time: Duration,
 }
 
-/// The checks made so far.
+/// The checks that have run so far.
 #[derive(Default)]
 pub(crate) struct Report {
     lines: Vec<Line>,
 }
 
 impl Report {
-    /// Makes a check that is one thing.
+    /// Runs a check.
     pub(crate) fn check(&mut self, name: &'static str, check: impl FnOnce() -> Verdict) {
         self.counted(name, || {
             let verdict = check();
@@ -47,7 +47,7 @@ impl Report {
         });
     }
 
-    /// Makes a check that counts the tests inside it.
+    /// Runs a check that counts the tests inside of it.
     pub(crate) fn counted(
         &mut self,
         name: &'static str,
@@ -59,7 +59,7 @@ impl Report {
         self.lines.push(Line { name, verdict, counts, time: start.elapsed() });
     }
 
-    /// Prints the summary; an error if a check failed.
+    /// Prints the summary. Fails if a check failed.
     pub(crate) fn finish(self) -> Result<(), String> {
         println!("── summary");
         let mut total = Counts::default();

@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything a change must pass. All checks are made, also after a failure.
+//! `cargo xtask test`: everything that a change must pass. All checks run, also after a failure.
 
 use crate::neon;
 use crate::project::{self, Outcome, cargo};
@@ -8,10 +8,10 @@ use crate::tidy;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
-/// What is checked: the workspace with all backends, by the one profile.
+/// What is checked: the workspace with all backends, built by the one profile.
 const ALL: [&str; 5] = ["--workspace", "--features", "tfm-cli/cuda", "--release", "--locked"];
 
-/// Makes every check and prints the summary.
+/// Runs every check and prints the summary.
 pub(crate) fn run() -> Outcome {
     let mut report = Report::default();
     report.check("format", || run_cargo(&["fmt", "--all", "--check"]));
@@ -35,11 +35,11 @@ fn run_cargo(arguments: &[&str]) -> Verdict {
     project::run(cargo().args(arguments)).into()
 }
 
-/// All unit, property, integration and documentation tests, counted.
+/// Runs and counts all unit, property, integration and documentation tests.
 fn tests() -> (Verdict, Counts) {
     let mut test = cargo();
     test.args(["test", "--no-fail-fast"]).args(ALL);
-    // The tests that pass are silent, but for what they say they skipped.
+    // Tests that pass print nothing, except what they have skipped.
     test.args(["--", "--show-output"]).stdout(Stdio::piped());
     let mut child = match test.spawn() {
         Ok(child) => child,
@@ -61,7 +61,7 @@ fn tests() -> (Verdict, Counts) {
     (verdict, counts)
 }
 
-/// Licences and sources of the dependencies, by `cargo deny` where it is installed.
+/// Checks the licences and sources of the dependencies by `cargo deny`, if it is installed.
 fn deny() -> Verdict {
     let probe = Command::new("cargo-deny").arg("--version").stdout(Stdio::null()).status();
     if !probe.is_ok_and(|status| status.success()) {
@@ -73,12 +73,12 @@ fn deny() -> Verdict {
 /// Counts tests in what `cargo test` prints.
 #[derive(Default)]
 struct Counter {
-    /// What the harness calls passed; those that skipped themselves among them.
+    /// The tests that the harness counts as passed, including those that skipped themselves.
     passed: usize,
     failed: usize,
     ignored: usize,
     skipped_themselves: usize,
-    /// Whether the test whose output is being shown has already said that it skips something.
+    /// Whether the test whose output is being read has already said that it skipped something.
     counted: bool,
 }
 

@@ -1,5 +1,6 @@
-//! `cargo xtask tidy`: the rules of the house that no compiler checks. All faults are listed at once.
+//! `cargo xtask tidy`: the project's rules that no compiler checks. It lists all faults at once.
 
+mod columns;
 mod crates;
 mod documents;
 mod families;
@@ -20,6 +21,7 @@ pub(crate) fn run() -> Outcome {
     }
     faults.extend(packages::check(&metadata, &files)?);
     faults.extend(sources::check(&files)?);
+    faults.extend(columns::check(&files)?);
     faults.extend(documents::check(&files)?);
     faults.extend(families::check(&files)?);
     faults.extend(ptx::stale()?);
@@ -32,7 +34,7 @@ pub(crate) fn run() -> Outcome {
     Err(format!("{} faults", faults.len()))
 }
 
-/// What cargo knows of the workspace and all its dependencies.
+/// What cargo knows of the workspace and of all its dependencies.
 fn metadata() -> Outcome<serde_json::Value> {
     let mut cargo = project::cargo();
     cargo.args(["metadata", "--format-version", "1", "--locked", "--all-features"]);

@@ -1,4 +1,4 @@
-//! What the benchmarks are held against.
+//! The peaks that the benchmarks are compared with.
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId};
@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::time::Instant;
 use tfm_benches::peaks;
 
-/// What the CPU can do at most of one thing in a second, on one thread and on all.
+/// The most that the CPU can do of one thing in a second, on one thread and on all.
 pub(crate) struct Peak {
     what: String,
     one: f64,
@@ -15,7 +15,7 @@ pub(crate) struct Peak {
 
 #[allow(dead_code, reason = "each benchmark is held against what binds it")]
 impl Peak {
-    /// Operations of a kind: `f32`, `bf16` or `int8`.
+    /// Operations of one kind: `f32`, `bf16` or `int8`.
     pub(crate) fn of_operations(kind: &str, cores: usize) -> Self {
         let [one, all] = [1, cores].map(|threads| peaks::of_kind(kind, threads));
         let what = format!("peak of {kind}");
@@ -23,14 +23,15 @@ impl Peak {
         Peak { what, one, all }
     }
 
-    /// Bytes copied from beyond the caches, read and written, on one thread.
+    /// Bytes that one thread reads and writes in a copy from beyond the caches.
     pub(crate) fn of_copies() -> Self {
         let one = peaks::copy();
         println!("copy beyond the caches: {:.1} GB/s on 1 thread", one / 1e9);
         Peak { what: "copy's bandwidth".into(), one, all: one }
     }
 
-    /// Measures `run`, which does `amount`, and prints the share of the peak that the best of it had.
+    /// Measures `run`, which does `amount` of work, and prints which share of the peak its best
+    /// time reached.
     pub(crate) fn bench(
         &self,
         group: &mut BenchmarkGroup<'_, WallTime>,
@@ -51,7 +52,7 @@ impl Peak {
             });
         });
         let peak = if threads == 1 { self.one } else { self.all };
-        // Left out by a filter, it has no time.
+        // A benchmark that the filter left out has no time.
         if best.get().is_finite() && peak > 0.0 {
             let share = 100.0 * amount as f64 / best.get() / peak;
             println!("{:24}{share:.0}% of the {}", "", self.what);

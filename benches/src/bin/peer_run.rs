@@ -1,4 +1,5 @@
-//! Translates as `xtask/python/peers.py` has others do: the same options, the same files, the same line of JSON.
+//! Translates as `xtask/python/peers.py` has others do: the same options, the same files, the same
+//! line of JSON.
 
 use clap::{Parser, ValueEnum};
 use serde_json::json;
@@ -18,15 +19,15 @@ use tfm_train::report::peak_memory;
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
-/// Where neither the model nor `--length` says when to stop.
+/// The limit where neither the model nor `--length` gives one.
 const MAX_NEW_TOKENS: usize = 127;
-/// Lines translated before the clock starts, as the peers do.
+/// The number of lines translated before the clock starts, as in the peers.
 const WARM_BATCH: usize = 64;
 const WARM_SINGLE: usize = 5;
-/// What the library gives a GPU.
+/// The limits that the library chooses for a GPU.
 const CUDA_LIMITS: Limits =
     Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384, memory: 8 << 30 };
-/// Ticks of `/proc` in a second, on every Linux that a processor of today runs.
+/// Ticks a second in `/proc`, the same on every Linux of today.
 const TICKS: f64 = 100.0;
 
 /// What is timed.
@@ -116,7 +117,7 @@ struct Arguments {
     batch: Option<usize>,
 }
 
-/// A model that is loaded, and how it is to translate.
+/// A loaded model, and how it is to translate.
 struct Program {
     model: Model,
     scheduler: Scheduler,
@@ -132,7 +133,7 @@ impl Program {
         let mut options = model.generation().clone();
         options.num_beams = arguments.beam;
         options.scores = false; // nor do the peers return any
-        // The peers take no notice of what a model's makers would force at the limit.
+        // The peers ignore the token that a model's makers force at the limit.
         options.forced_eos_token_id.clear();
         options.max_new_tokens = Some(arguments.length.unwrap_or(MAX_NEW_TOKENS));
         options.min_new_tokens = Some(arguments.length.unwrap_or(0));
@@ -157,7 +158,8 @@ impl Program {
         Ok(Program { model, scheduler, options: Arc::new(options), text: arguments.text })
     }
 
-    /// The best output of each line, and the tokens of all, without the end tokens.
+    /// Returns the best output of each line, and the number of tokens in all of them, without the
+    /// end tokens.
     fn translate(&mut self, lines: &[&str]) -> Outcome<(Vec<String>, usize)> {
         let sources =
             lines.iter().map(|line| self.source(line)).collect::<Outcome<Vec<Vec<u32>>>>()?;
@@ -192,10 +194,11 @@ impl Program {
     }
 }
 
-/// Seconds that all threads of this process have run, as far as the system tells.
+/// Seconds that all threads of this process have run; `None` if the system does not tell.
 fn processor_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // Behind the program's name, which may hold anything: user and system time are the 12th and the 13th.
+    // The program's name may contain anything, so count from its end: user and system time are the
+    // 12th and the 13th word behind it.
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let mut ticks = || fields.next()?.parse::<f64>().ok();
     Some((ticks()? + ticks()?) / TICKS)

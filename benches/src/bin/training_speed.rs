@@ -1,5 +1,5 @@
-//! Times training on ready-made batches, as `xtask/python/peers_training.py` does with PyTorch: the same
-//! options, the same files, the same line of JSON.
+//! Times training on ready-made batches, as `xtask/python/peers_training.py` does with PyTorch: the
+//! same options, the same files, the same line of JSON.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -34,7 +34,7 @@ impl Batch {
     }
 }
 
-/// Position tables, and zeros.
+/// Initial values: the position tables, and zeros elsewhere.
 struct Fixed(Config);
 
 impl ParameterSource for Fixed {

@@ -1,6 +1,7 @@
-//! Loops of one kind of instruction with nothing else to wait for: no memory, and sums enough that none waits for the one before.
+//! Loops of one kind of instruction that wait for nothing else: they use no memory, and enough sums
+//! that none waits for the one before.
 //!
-//! They are written in assembly, for a compiler finds out that such a loop does nothing.
+//! They are written in assembly, since a compiler would find out that such a loop has no effect.
 
 /// A kind of instruction.
 pub struct Kernel {
@@ -8,11 +9,12 @@ pub struct Kernel {
     pub name: &'static str,
     /// What it computes: `f32`, `bf16` or `int8`.
     pub kind: &'static str,
-    /// Runs for about a millisecond; how many operations it did (a product and its addition are two).
+    /// Runs for about a millisecond and returns the number of operations, where a product and its
+    /// addition count as two.
     pub run: fn() -> u64,
 }
 
-/// Those that the CPU has.
+/// The kernels whose instructions the CPU has.
 pub fn available() -> Vec<Kernel> {
     #[cfg(target_arch = "x86_64")]
     let kernels = x86::available();
@@ -21,7 +23,7 @@ pub fn available() -> Vec<Kernel> {
     kernels
 }
 
-/// For CPUs without a kernel of their own.
+/// For CPUs that no kernel is written for.
 #[cfg(not(target_arch = "x86_64"))]
 fn portable() -> u64 {
     use std::hint::black_box;
@@ -42,21 +44,24 @@ mod x86 {
     use super::Kernel;
     use std::arch::asm;
 
-    /// Turns of a loop of twelve vectors.
+    /// Iterations of a loop over twelve vectors.
     const TIMES: u64 = 1 << 17;
-    /// Vectors that are summed into.
+    /// The number of vectors that hold sums.
     const SUMS: u64 = 12;
-    /// 1 and 0.001 as `f32`. As integers or `bf16` they are numbers too; which ones does not matter.
+    /// 1 and 0.001 as `f32`. Read as integers or `bf16` they are other numbers, which do not
+    /// matter.
     const X: f32 = 1.0;
     const Y: f32 = 1e-3;
 
-    /// A function that repeats the instructions `$one` for each of twelve sums, `{s}` in it being a sum's number; in it 13 and 14
-    /// are the operands, 15 is for what lies between, and 12 holds ones. `$register` is `ymm` or `zmm`.
+    /// Defines a function that repeats the instructions `$one` for each of twelve sums. In `$one`,
+    /// `{s}` is the number of a sum, 13 and 14 are the operands, 15 is for intermediate results,
+    /// and 12 holds ones. `$register` is `ymm` or `zmm`.
     macro_rules! kernel {
         ($name:ident, $register:literal, $operations:expr, $one:ident) => {
             fn $name() -> u64 {
-                // SAFETY: the instructions touch registers alone, all of which are named as clobbered, and read two floats
-                // that live; `available` hands the function out where the CPU has the instructions.
+                // SAFETY: the instructions touch only registers, all of which are named as
+                // clobbered, and read two floats that are alive. `available` hands the function out
+                // only where the CPU has the instructions.
                 unsafe {
                     asm!(
                         concat!("vbroadcastss ", $register, "13, dword ptr [{x}]"),
@@ -146,7 +151,7 @@ mod x86 {
     kernel!(int8_dot_avx512, "zmm", 128, dot512);
     kernel!(bf16_avx512, "zmm", 64, halves512);
 
-    /// Those that this CPU has.
+    /// The kernels whose instructions this CPU has.
     pub(super) fn available() -> Vec<Kernel> {
         let (avx2, avx512) = (
             is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
@@ -163,7 +168,8 @@ mod x86 {
             kernel(halves, "bf16", "bf16, AVX-512 vdpbf16ps", bf16_avx512),
             kernel(avx2, "int8", "int8 as words, AVX2 vpmaddwd", int8_words_avx2),
             kernel(words, "int8", "int8 as words, AVX-512 vpmaddwd", int8_words_avx512),
-            // Exact for weights whose neighbours have bounded sums, as those of `Precision::Int8`.
+            // Exact for weights whose neighbours have bounded sums, such as those of
+            // `Precision::Int8`.
             kernel(avx2, "int8", "int8, AVX2 vpmaddubsw", int8_bytes_avx2),
             kernel(vex, "int8", "int8, AVX-VNNI vpdpbusd", int8_dot_avx),
             kernel(dot, "int8", "int8, AVX-512 VNNI vpdpbusd", int8_dot_avx512),

@@ -3,25 +3,25 @@
 use super::best;
 use std::hint::black_box;
 
-/// Bytes that each thread goes through in a repeat: about a millisecond.
+/// Bytes that each thread goes through in one repeat, in about a millisecond.
 const PIECE: usize = 8 << 20;
-/// Bytes that each thread goes through before it comes to the same again: far more than caches hold.
+/// Bytes that each thread goes through before it starts again. It is far more than caches hold.
 const WHOLE: usize = 192 << 20;
-/// Bytes of a number.
+/// The size of a number in bytes.
 const NUMBER: usize = size_of::<u64>();
 
-/// A thread's memory, and where in it the next repeat begins.
-struct Place {
+/// A thread's buffers, and where the next repeat begins in it.
+struct Buffers {
     from: Vec<u64>,
     to: Vec<u64>,
     next: usize,
 }
 
-impl Place {
-    fn new(from: usize, to: usize) -> Place {
-        // Written and not only asked for: pages that nobody wrote are all the same page of zeros.
+impl Buffers {
+    fn new(from: usize, to: usize) -> Buffers {
+        // Write the memory, since all pages that nobody has written are the same page of zeros.
         let numbers = |bytes: usize| (0..(bytes / NUMBER) as u64).collect();
-        Place { from: numbers(from), to: numbers(to), next: 0 }
+        Buffers { from: numbers(from), to: numbers(to), next: 0 }
     }
 
     /// The numbers of the next piece.
@@ -38,10 +38,10 @@ pub fn read(threads: usize, repeats: usize) -> f64 {
     best(
         threads,
         repeats,
-        || Place::new(WHOLE, 0),
-        |place| {
-            let piece = place.turn();
-            black_box(sum(&place.from[piece]));
+        || Buffers::new(WHOLE, 0),
+        |buffers| {
+            let piece = buffers.turn();
+            black_box(sum(&buffers.from[piece]));
             PIECE as f64
         },
     )
@@ -52,34 +52,34 @@ pub fn copy(threads: usize, repeats: usize) -> f64 {
     best(
         threads,
         repeats,
-        || Place::new(WHOLE, WHOLE),
-        |place| {
-            let piece = place.turn();
-            place.to[piece.clone()].copy_from_slice(black_box(&place.from[piece]));
-            black_box(&mut place.to);
+        || Buffers::new(WHOLE, WHOLE),
+        |buffers| {
+            let piece = buffers.turn();
+            buffers.to[piece.clone()].copy_from_slice(black_box(&buffers.from[piece]));
+            black_box(&mut buffers.to);
             2.0 * PIECE as f64
         },
     )
 }
 
-/// Bytes a second that `threads` read again and again, `bytes` in all.
+/// Bytes a second that `threads` threads read again and again from `bytes` bytes in all.
 pub fn read_within(threads: usize, repeats: usize, bytes: usize) -> f64 {
     let each = (bytes / threads).max(NUMBER);
     let times = (2 * PIECE).div_ceil(each);
     best(
         threads,
         repeats,
-        || Place::new(each, 0),
-        |place| {
+        || Buffers::new(each, 0),
+        |buffers| {
             for _ in 0..times {
-                black_box(sum(black_box(&place.from)));
+                black_box(sum(black_box(&buffers.from)));
             }
             (times * each) as f64
         },
     )
 }
 
-/// The sum, in lanes enough that memory is what takes the time.
+/// The sum in so many lanes that memory, not addition, takes the time.
 fn sum(numbers: &[u64]) -> u64 {
     let mut lanes = [0u64; 32];
     for chunk in numbers.chunks_exact(lanes.len()) {

@@ -1,4 +1,4 @@
-//! [`CpuBackend`]: the methods of the trait, each of which finds the kernel for its types.
+//! [`CpuBackend`]: each method of the trait finds the kernel for its types.
 
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::Fused;
@@ -17,9 +17,10 @@ use crate::{fused, primitive, products, strided, weights};
 
 /// The CPU as a backend.
 ///
-/// An element of a result depends on its operands alone: not on the number of threads, and for a linear
-/// layer, attention and the other fused ops not on the other rows of the call. (Products of two matrices
-/// of which neither is a weight may differ in the last bits with their number of rows.)
+/// An element of a result depends only on its operands: not on the number of threads and, for
+/// linear layers, attention and the other fused ops, not on the other rows of the call. (In a
+/// product of two matrices of which neither is a weight, the number of rows may change the last
+/// bits.)
 #[derive(Debug)]
 pub struct CpuBackend {
     pub(crate) isa: Isa,
@@ -29,11 +30,11 @@ pub struct CpuBackend {
 }
 
 impl CpuBackend {
-    /// A backend with that many threads, the caller's included (0: one for each core), on the best
-    /// instruction set, or on that which the environment's `TFM_CPU_ISA` names.
+    /// A backend with `threads` threads, including the caller's; 0 stands for one for each core. It
+    /// uses the best instruction set, or the one that the environment's `TFM_CPU_ISA` names.
     ///
     /// # Errors
-    /// This CPU does not have the instruction set that is named; the system starts no threads.
+    /// This CPU lacks the named instruction set, or the system starts no threads.
     pub fn new(threads: usize) -> Outcome<CpuBackend> {
         let isa = match std::env::var("TFM_CPU_ISA") {
             Ok(name) => Isa::by_name(&name).ok_or_else(|| device_error(no_such_isa(&name)))?,

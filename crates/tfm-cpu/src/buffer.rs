@@ -1,4 +1,4 @@
-//! The memory of the CPU backend, and how views of it become slices.
+//! The memory of the CPU backend, and slices of it for views.
 
 use std::borrow::Cow;
 
@@ -14,19 +14,19 @@ use crate::kernels::pairs::Pair;
 /// Memory of the CPU backend.
 #[derive(Debug)]
 pub enum Buffer {
-    /// Of [`DType::F32`].
+    /// Elements of [`DType::F32`].
     F32(Aligned<f32>),
-    /// Of [`DType::F16`].
+    /// Elements of [`DType::F16`].
     F16(Aligned<f16>),
-    /// Of [`DType::BF16`].
+    /// Elements of [`DType::BF16`].
     BF16(Aligned<bf16>),
-    /// Of [`DType::I32`].
+    /// Elements of [`DType::I32`].
     I32(Aligned<i32>),
-    /// A weight made by [`tfm_core::Backend::pack`].
+    /// A weight in `f32` that [`tfm_core::Backend::pack`] has made.
     Packed(PackedWeight),
-    /// A weight in `bf16`, made likewise.
+    /// A weight in `bf16`, made in the same way.
     Pairs(PackedWeight<Pair>),
-    /// A weight in 8-bit integers, made likewise.
+    /// A weight in 8-bit integers, made in the same way.
     Quantized(QuantizedWeight),
 }
 
@@ -124,18 +124,18 @@ pub(crate) fn allocate(dtype: DType, elements: usize) -> Outcome<Buffer> {
     })
 }
 
-/// The error that `bytes` more bytes are not to be had.
+/// The error that there is no memory for `bytes` more bytes.
 pub(crate) fn out_of_memory(bytes: usize) -> BackendError {
     BackendError::OutOfMemory { backend: "cpu".into(), bytes }
 }
 
-/// The elements from a view's first to the end of its buffer, to be found by the layout's strides.
+/// The elements from a view's first one to the end of its buffer. The layout's strides find each.
 pub(crate) fn from_offset<'a, T: Element>(view: &View<'a, Buffer>) -> &'a [T] {
     let data = T::slice(view.buffer);
     &data[view.layout.offset().min(data.len())..]
 }
 
-/// The elements of a view in row-major order, borrowed where they lie so.
+/// The elements of a view in row-major order; borrowed if they lie in that order.
 pub(crate) fn in_order<'a, T: Element>(view: &View<'a, Buffer>) -> Cow<'a, [T]> {
     let (data, elements) = (from_offset::<T>(view), view.layout.shape().elements());
     if view.layout.is_contiguous() {

@@ -1,10 +1,10 @@
 //! The CPU backend of tfm: packed products, fused attention, norms and search kernels in SIMD.
 //!
-//! [`CpuBackend`] implements [`tfm_core::Backend`]. In `f32` every fused op is one kernel; in the other
-//! float types fused ops are decomposed into primitives, which compute in `f32` and round.
+//! [`CpuBackend`] implements [`tfm_core::Backend`]. In `f32` every fused op is one kernel; in the
+//! other float types fused ops are decomposed into primitives, which compute in `f32` and round.
 //!
-//! The instruction set is found at run time: AVX-512, AVX2 with FMA, or portable code. `TFM_CPU_ISA`
-//! (`avx512`, `avx2`, `portable`) asks for another than the best.
+//! The instruction set is chosen at run time: AVX-512, AVX2 with FMA, NEON, or portable code.
+//! `TFM_CPU_ISA` (`avx512`, `avx2`, `neon`, `portable`) chooses another than the best.
 
 mod backend;
 mod buffer;
@@ -19,8 +19,8 @@ mod weights;
 pub use backend::CpuBackend;
 pub use buffer::Buffer;
 
-/// The type in which this backend best keeps keys and values beside products of a precision: where products see fewer
-/// bits, those that are read at each step need no more.
+/// The best type in which this backend keeps keys and values, beside products of this precision. If
+/// products see fewer bits, the keys and values that each step reads need no more bits either.
 pub fn key_dtype(precision: tfm_core::fused::Precision) -> tfm_core::DType {
     use tfm_core::fused::Precision;
     match precision {

@@ -1,4 +1,4 @@
-//! The primitive ops over strided views. Floats of every type are computed as blocks of `f32`.
+//! The primitive ops over strided views. Floats of every type are computed in blocks of `f32`.
 
 use tfm_core::Layout;
 use tfm_core::backend::{View, ViewMut};
@@ -10,10 +10,10 @@ use crate::kernels::threads::Threads;
 use crate::kernels::{self, elementwise};
 use crate::strided::{self, Run, for_each_run};
 
-/// Elements that are computed at a time.
+/// Elements that are computed together.
 const BLOCK: usize = 256;
 
-/// Copies a run's elements, from the `from`th on, into a block.
+/// Copies a run's elements, beginning with the `from`th, into a block.
 fn load<T: Element>(src: &[T], start: usize, stride: usize, from: usize, block: &mut [f32]) {
     if stride == 1 {
         let src = &src[start + from..][..block.len()];
@@ -25,8 +25,9 @@ fn load<T: Element>(src: &[T], start: usize, stride: usize, from: usize, block: 
     }
 }
 
-/// Divides an element-wise op among the threads: `part` gets a part of the output and of each source, whose
-/// layout begins at its offset. `work` is the operations of an element.
+/// Divides an element-wise op among the threads. `part` gets a part of the output, and the layouts
+/// of the sources' parts, which begin at their offsets. `work` is the number of operations for an
+/// element.
 fn divided<T: Element, const N: usize>(
     threads: &Threads,
     sources: [&Layout; N],
@@ -37,7 +38,7 @@ fn divided<T: Element, const N: usize>(
     if out.is_empty() {
         return;
     }
-    // What lies in order everywhere is divided anywhere, all else by the first axis.
+    // If everything is contiguous it is divided anywhere, otherwise along the first axis.
     let flat = sources.iter().all(|layout| layout.is_contiguous());
     let sources = sources.map(|layout| {
         if flat {
@@ -219,7 +220,7 @@ pub(crate) fn reduce_i32(
     }
 }
 
-/// Where the lines along an axis begin, from the layout's first element, in row-major order.
+/// Where the lines along an axis begin, relative to the layout's first element, in row-major order.
 fn line_starts(layout: &Layout, axis: usize) -> Vec<usize> {
     let shape = layout.shape().with_extent(axis, 1);
     let starts = Layout::from_parts(shape, layout.strides(), 0);
@@ -302,7 +303,7 @@ pub(crate) fn scatter_add_f32(
     kernels::scatter::scatter_add(cpu.isa, &cpu.threads, &src, &ids, width, out);
 }
 
-/// The first axis of a layout apart from the others.
+/// A layout whose first axis is separate from the others.
 struct RowLayout {
     rows: usize,
     stride: usize,
@@ -316,7 +317,7 @@ impl RowLayout {
         RowLayout { rows: shape[0], stride: strides[0], row }
     }
 
-    /// Where a row begins. Panics for a row that does not exist.
+    /// Where a row begins. Panics if there is no such row.
     fn start(&self, id: i32) -> usize {
         let row = usize::try_from(id).unwrap_or(usize::MAX);
         assert!(row < self.rows, "row {id} of {}", self.rows);

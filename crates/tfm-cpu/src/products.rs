@@ -1,4 +1,4 @@
-//! The primitive product over strided views.
+//! Products of two operands of any strides.
 
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::{DType, Layout};
@@ -89,14 +89,14 @@ fn matmul_f32(
 /// The matrices of one operand of a batched product.
 struct Operand<'a> {
     data: &'a [f32],
-    /// Where each matrix begins; `None` for one behind the other.
+    /// Where each matrix begins; `None` if they lie one behind the other.
     starts: Option<Vec<usize>>,
     stride: usize,
     by_rows: bool,
 }
 
 impl<'a> Operand<'a> {
-    /// The operand as it lies, or the view back where neither rows nor columns are contiguous.
+    /// The operand as it lies. Returns the view if neither its rows nor its columns are contiguous.
     fn new<'v>(view: &'v View<'a, Buffer>) -> Result<Self, &'v View<'a, Buffer>> {
         let layout = view.layout;
         let (shape, strides) = (layout.shape(), layout.strides());

@@ -1,8 +1,9 @@
-//! The columns of the vocabulary's weight that are computed with, kept from call to call.
+//! The columns of the vocabulary's weight that search computes with. They are kept from call to
+//! call.
 //!
-//! A step of a search computes with few columns, mostly those of the step before. To gather them takes as long as the
-//! product; so the last selection stays, and what has changed is copied. It is a memory of what was computed, as the
-//! scratch memory is one of what was allocated: results do not depend on it.
+//! A step of search needs few columns, mostly those of the step before. Gathering them takes as
+//! long as the product. So the last selection is kept, and only what has changed is copied. It is a
+//! cache: results do not depend on it.
 
 use std::collections::TryReserveError;
 use std::sync::{Mutex, PoisonError};
@@ -17,14 +18,14 @@ pub(crate) struct Selections(Mutex<Option<Selection>>);
 
 #[derive(Debug)]
 struct Selection {
-    /// The weight that the columns are of.
+    /// The identity of the weight that the columns are of.
     source: Identity,
     columns: Vec<i32>,
     weight: Buffer,
 }
 
 impl Selections {
-    /// What `run` makes of the columns of `source`, a packed weight.
+    /// Calls `run` with the columns of `source`, a packed weight, and returns its result.
     ///
     /// # Errors
     /// There is no memory for them.
@@ -36,7 +37,7 @@ impl Selections {
         run: impl FnOnce(&Buffer) -> T,
     ) -> Result<T, TryReserveError> {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // What is taken out and not put back, after an error or a panic, is made anew.
+        // A selection that is not put back, after an error or a panic, is made anew.
         let old = kept.take();
         macro_rules! selection {
             ($kind:ident, $source:expr) => {{

@@ -1,6 +1,6 @@
-//! Walking several operands of one shape at once, each by its own strides.
+//! Walks several operands of one shape at once, each by its own strides.
 //!
-//! All slices here begin at the layout's first element: the layout's offset is not added again.
+//! All slices begin at the layout's first element. So the layout's offset is not added again.
 
 use half::bf16;
 use tfm_core::Layout;
@@ -9,15 +9,17 @@ use crate::buffer::Element;
 use crate::kernels::bf16::round_to_bf16 as round_run;
 use crate::kernels::simd::Isa;
 
-/// Where a run of elements begins in each operand, how many there are, and how far apart.
+/// A run of elements: where it begins in each operand, its length, and the distance of its
+/// elements.
 pub(crate) struct Run<const N: usize> {
     pub(crate) starts: [usize; N],
     pub(crate) strides: [usize; N],
     pub(crate) len: usize,
 }
 
-/// Calls `f` with runs that together hold every element once, in row-major order. Axes that lie behind one
-/// another in all operands are walked as one, so contiguous operands make a single run.
+/// Calls `f` with runs that together cover every element once, in row-major order. Axes that follow
+/// one another without gaps in all operands are joined, so that contiguous operands make a single
+/// run.
 pub(crate) fn for_each_run<const N: usize>(layouts: [&Layout; N], mut f: impl FnMut(Run<N>)) {
     let shape = layouts[0].shape();
     if shape.contains(&0) {
@@ -69,7 +71,7 @@ pub(crate) fn copy<T: Element>(src: &[T], src_layout: &Layout, dst: &mut [T], ds
     );
 }
 
-/// Copies all elements of `src` to `dst`, each converted.
+/// Copies all elements of `src` to `dst` and converts each.
 pub(crate) fn convert<T: Element, U: Element>(
     src: &[T],
     src_layout: &Layout,
@@ -84,7 +86,7 @@ pub(crate) fn convert<T: Element, U: Element>(
     });
 }
 
-/// Copies all elements of `src` to `dst`, each rounded.
+/// Copies all elements of `src` to `dst` and rounds each.
 pub(crate) fn round_to_bf16(
     isa: Isa,
     src: &[f32],

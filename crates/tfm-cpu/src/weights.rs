@@ -1,4 +1,4 @@
-//! How weights are stored for products, and what they are made from.
+//! How weights are stored for products, and what they are made of.
 
 use tfm_core::backend::{Outcome, View};
 use tfm_core::fused::{Fused, Precision};
@@ -21,15 +21,15 @@ const fn of(precision: Precision) -> PackFormat {
     })
 }
 
-/// The precision that a format of this backend is for.
+/// The precision of products that a format of this backend serves.
 fn precision(format: PackFormat) -> Precision {
     let precision = Precision::ALL.into_iter().find(|&known| of(known) == format);
     precision.expect("a format of this backend")
 }
 
-/// How an operand of `op` is to be stored; see [`tfm_core::Backend::pack_format`].
+/// The format in which an operand of `op` should be stored: see [`tfm_core::Backend::pack_format`].
 pub(crate) fn format(op: &Fused, operand: usize) -> Option<PackFormat> {
-    // An embedding's table is often also the weight of the last product, and is then stored once.
+    // An embedding's table is often the weight of the last product too. It is then stored once.
     let (weight, precision) = match op {
         Fused::Linear(op) => (op.positions().weight, op.precision),
         Fused::Embedding(op) => (op.positions().table, op.precision),
@@ -45,7 +45,7 @@ pub(crate) fn format(op: &Fused, operand: usize) -> Option<PackFormat> {
     (operand == weight).then(|| of(precision))
 }
 
-/// A weight in memory, stored as a format says.
+/// Stores a weight in memory in a format.
 pub(crate) fn pack(
     cpu: &CpuBackend,
     format: PackFormat,
@@ -54,7 +54,7 @@ pub(crate) fn pack(
     packed(cpu, precision(format), strided(src))
 }
 
-/// A weight that is read as it is packed, stored as a format says.
+/// Stores a weight whose rows are read while it is packed.
 pub(crate) fn pack_rows(
     cpu: &CpuBackend,
     format: PackFormat,
@@ -69,7 +69,7 @@ pub(crate) fn pack_rows(
     }
 }
 
-/// A weight `[n, k]` in panels.
+/// Packs a weight `[n, k]` in panels.
 pub(crate) fn packed(
     cpu: &CpuBackend,
     precision: Precision,
@@ -90,7 +90,7 @@ fn no_memory([n, k]: [usize; 2]) -> BackendError {
     out_of_memory(size_of::<f32>().saturating_mul(n).saturating_mul(k))
 }
 
-/// A weight `[n, k]` as it lies.
+/// A weight `[n, k]` in memory, with its strides.
 pub(crate) fn strided<'a>(weight: &View<'a, Buffer>) -> Strided<'a> {
     let (shape, strides) = (weight.layout.shape(), weight.layout.strides());
     Strided {

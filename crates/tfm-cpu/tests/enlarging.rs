@@ -1,4 +1,4 @@
-//! States that get more rows without a copy.
+//! States get more rows without a copy.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ fn a_state_keeps_its_rows_when_it_gets_more() {
     let mut state = session.upload(&tensor).expect("memory");
     let fewer = session.enlarge(&mut state, rows - 1).expect("no error");
     assert!(!fewer && state.shape()[..] == [rows, row]);
-    // Where the system can't move pages the caller copies, and nothing has changed.
+    // If the system cannot move pages, the caller copies, and nothing has changed.
     let more =
         if session.enlarge(&mut state, 3 * rows).expect("no error") { 3 * rows } else { rows };
     assert!(more > rows || !cfg!(target_os = "linux"));

@@ -1,4 +1,4 @@
-//! The laws of every backend, on every instruction set of this machine.
+//! The laws of all backends, on every instruction set of this machine.
 
 use tfm_core::testing::{Candidate, laws};
 use tfm_cpu::CpuBackend;

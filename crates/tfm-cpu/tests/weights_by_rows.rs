@@ -1,4 +1,5 @@
-//! Weights that are read row by row while they are packed are those that are packed from memory, bit for bit.
+//! Weights that are read row by row while they are packed equal those that are packed from memory,
+//! bit for bit.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ enum Give {
     Whole,
     Rows,
     Integers,
-    /// Rows that are not of the shape that was asked for.
+    /// Rows that do not have the shape that was asked for.
     WrongRows,
     Failing,
 }
@@ -27,7 +28,7 @@ struct Source {
     loads: AtomicUsize,
 }
 
-/// A matrix that was quantised before.
+/// A matrix that was quantised already.
 struct Integers {
     columns: usize,
     integers: Vec<i8>,
@@ -96,7 +97,7 @@ fn noise(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Three matrices of `columns`: two are read as one, the third also row by row.
+/// Three matrices of `columns` columns. Two of them are read as one, and the third also row by row.
 fn source(columns: usize, give: Give) -> Arc<Source> {
     let matrix = |seed, rows: usize| ([rows, columns], noise(seed, rows * columns));
     let matrices = [("a", matrix(1, 37)), ("b", matrix(2, 100)), ("table", matrix(3, 333))];
@@ -134,7 +135,7 @@ fn outputs(cpu: CpuBackend, source: Arc<Source>, precision: Precision) -> Vec<Te
 
 #[test]
 fn read_row_by_row_or_whole_a_weight_is_the_same() {
-    // Few columns: many panels are packed together; many: one at a time.
+    // With few columns many panels are packed together, with many one at a time.
     for columns in [1, 70, 2501] {
         for isa in Isa::available() {
             for threads in [1, 3] {

@@ -7,7 +7,7 @@ use crate::fused;
 use crate::graph::Graph;
 use crate::launch::{Call, Grid};
 use crate::modules::Modules;
-use crate::product::{self, Following, Product};
+use crate::product::{self, Epilogue, Product};
 use crate::quantized;
 use crate::workspace::{Scratch, Workspace};
 use cudarc::driver::{CudaStream, sys};
@@ -25,12 +25,12 @@ pub struct CudaBackend {
     stream: Arc<CudaStream>,
     modules: Arc<Modules>,
     workspace: Workspace,
-    /// Opened when the first product is asked for; `None` where it is not installed.
+    /// Opened when the first product asks for it; `None` where the library is not installed.
     cublaslt: OnceLock<Option<CublasLt>>,
 }
 
 impl CudaBackend {
-    /// The device of that number, counted from 0.
+    /// Opens the device with this number, counted from 0.
     ///
     /// # Errors
     /// There is no driver, no such device, or the driver refuses.
@@ -40,8 +40,8 @@ impl CudaBackend {
         Ok(Self::with(stream, modules))
     }
 
-    /// The same device, its products by our own kernels alone, also where cuBLASLt is installed: then the bits of a row
-    /// never depend on how many rows there are, and large products are slower.
+    /// The same device, but our own kernels compute all products, even where cuBLASLt is installed.
+    /// The bits of a row then never depend on how many rows there are; large products are slower.
     #[must_use]
     pub fn with_own_products(self) -> CudaBackend {
         CudaBackend { cublaslt: OnceLock::from(None), ..self }
@@ -52,22 +52,22 @@ impl CudaBackend {
         CudaBackend { stream, modules, workspace, cublaslt }
     }
 
-    /// A kernel of a module, to be given its arguments.
+    /// Prepares the launch of a module's kernel. The caller adds the arguments.
     pub(crate) fn call(&self, module: &'static str, kernel: impl Into<String>) -> Call<'_> {
         Call::new(&self.modules, &self.stream, module, kernel)
     }
 
-    /// Scratch memory of any content, of at least so many elements.
+    /// Takes scratch memory for at least so many elements. Its content is arbitrary.
     pub(crate) fn scratch(&self, dtype: DType, elements: usize) -> Outcome<Scratch<'_>> {
         self.workspace.take(self, dtype, elements)
     }
 
-    /// The stream of all work.
+    /// The stream that all work goes to.
     pub(crate) fn stream(&self) -> &Arc<CudaStream> {
         &self.stream
     }
 
-    /// NVIDIA's library for products, where it is installed.
+    /// NVIDIA's library for products; `None` where it is not installed.
     pub(crate) fn cublaslt(&self) -> Option<&CublasLt> {
         self.cublaslt.get_or_init(|| CublasLt::open(&self.stream)).as_ref()
     }
@@ -77,7 +77,7 @@ impl CudaBackend {
     }
 }
 
-/// The type in the names of kernels.
+/// The type's part in the names of kernels.
 pub(crate) fn name(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "f32",
@@ -87,7 +87,7 @@ pub(crate) fn name(dtype: DType) -> &'static str {
     }
 }
 
-/// The size in the names of kernels that only move elements.
+/// The element size in bits, which is part of the names of kernels that only move elements.
 fn bits(dtype: DType) -> usize {
     8 * dtype.size()
 }
@@ -114,7 +114,7 @@ impl Backend for CudaBackend {
     }
 
     fn allocate(&self, dtype: DType, elements: usize) -> Outcome<Buffer> {
-        // The driver has no memory of 0 bytes.
+        // The driver cannot allocate 0 bytes.
         let size = elements.saturating_mul(dtype.size()).max(1);
         // SAFETY: bytes may have any content, and nobody reads them before they are written.
         let data = unsafe { self.stream.alloc::<u8>(size) }.map_err(|error| match error.0 {
@@ -137,7 +137,8 @@ impl Backend for CudaBackend {
             return Ok(());
         }
         let mut target = dst.data.slice_mut(..source.len());
-        // Memory that is not page-locked is copied to the driver's before this returns: the caller's is the caller's again.
+        // The driver copies memory that is not page-locked to a buffer of its own before this
+        // returns. So the caller may change `source` at once.
         let copied = self.stream.memcpy_htod(source, &mut target);
         copied.map_err(|error| driver_error("upload", error))
     }
@@ -242,7 +243,7 @@ impl Backend for CudaBackend {
         let n = dst.layout.shape().elements();
         let kernel = format!("select_{}_{}", bits(condition.dtype), bits(dst.dtype));
         let call = self.primitive(kernel).strided(&condition);
-        // −0 is 0.
+        // −0 counts as 0.
         let call = match condition.dtype {
             DType::I32 => call.bits(u32::MAX),
             DType::F32 => call.bits(u32::MAX >> 1),
@@ -273,7 +274,7 @@ impl Backend for CudaBackend {
         b: View<'_, Buffer>,
         mut dst: ViewMut<'_, Buffer>,
     ) -> Outcome {
-        let product = Product { a, b, following: Following::default() };
+        let product = Product { a, b, epilogue: Epilogue::default() };
         product::run(self, &product, &mut dst)
     }
 

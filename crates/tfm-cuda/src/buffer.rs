@@ -3,7 +3,7 @@
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DevicePtrMut};
 use tfm_core::{DType, Layout};
 
-/// Memory of the device, of one element type.
+/// Memory of the device that holds elements of one type.
 #[derive(Debug)]
 pub struct Buffer {
     pub(crate) dtype: DType,
@@ -14,9 +14,9 @@ pub struct Buffer {
 /// What the memory holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// Elements, where layouts say.
+    /// Elements; a layout says where each one lies.
     Elements,
-    /// The rows of [`crate::quantized`].
+    /// Quantised rows, as [`crate::quantized`] lays them out.
     Quantized,
 }
 
@@ -26,7 +26,8 @@ impl Buffer {
         self.data.len() / self.dtype.size()
     }
 
-    /// Checks that a layout stays inside: what a kernel is told to touch exists.
+    /// Panics if the layout reaches outside of this buffer, so that no kernel touches what is not
+    /// there.
     pub(crate) fn expect_inside(&self, layout: &Layout) {
         assert_eq!(self.form, Form::Elements, "only kernels for quantised rows take them");
         let (end, elements) = (layout.end(), self.elements());
@@ -35,11 +36,11 @@ impl Buffer {
 
     /// The address of an element.
     pub(crate) fn at(&self, offset: usize, stream: &CudaStream) -> u64 {
-        // The guard records events, which are switched off: one stream does all.
+        // cudarc's guard records events. They are switched off, since one stream does all the work.
         self.data.device_ptr(stream).0 + (offset * self.dtype.size()) as u64
     }
 
-    /// The address of an element that will be written.
+    /// The address of an element that a kernel will write.
     pub(crate) fn at_mut(&mut self, offset: usize, stream: &CudaStream) -> u64 {
         self.data.device_ptr_mut(stream).0 + (offset * self.dtype.size()) as u64
     }

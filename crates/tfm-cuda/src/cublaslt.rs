@@ -1,5 +1,6 @@
-//! Products by NVIDIA's cuBLASLt, where the library is installed: our own layer over `cudarc`'s raw functions, with sums in f32
-//! and never in TF32, and with the algorithm of a problem looked up once.
+//! Products by NVIDIA's cuBLASLt, where the library is installed. This is our own layer over the
+//! raw functions of `cudarc`. Sums are in f32, never in TF32. The algorithm for a problem is looked
+//! up once.
 
 use crate::backend::CudaBackend;
 use crate::device::device_error;
@@ -15,21 +16,22 @@ use tfm_core::fused::Activation;
 
 /// The most bytes of scratch memory that an algorithm may take.
 const WORKSPACE: usize = 32 << 20;
-/// The most problems that are remembered; ragged batches bring ever new numbers of rows.
+/// The most problems whose plans are kept. Ragged batches bring ever new numbers of rows.
 const MOST_PLANS: usize = 4096;
 
 /// How a matrix of a batch lies in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct Stored {
-    /// Whether columns are contiguous, not rows.
+pub(crate) struct MatrixStorage {
+    /// Whether columns are contiguous instead of rows.
     pub(crate) column_major: bool,
-    /// The distance of neighbouring rows (or columns) in elements.
+    /// Elements from one row (or column) to the next.
     pub(crate) leading: usize,
-    /// The distance of the batch's matrices.
+    /// Elements from one matrix of the batch to the next.
     pub(crate) batch_stride: usize,
 }
 
-/// A product `out [batches, m, n] = f(a [m, k]·b [k, n] + bias + residual)` but for the addresses: what an algorithm is chosen by.
+/// A product `out [batches, m, n] = f(a [m, k]·b [k, n] + bias + residual)` without the addresses
+/// of its operands. The library chooses an algorithm by these fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Problem {
     pub(crate) dtype: DType,
@@ -37,18 +39,19 @@ pub(crate) struct Problem {
     pub(crate) m: usize,
     pub(crate) k: usize,
     pub(crate) n: usize,
-    pub(crate) a: Stored,
-    pub(crate) b: Stored,
+    pub(crate) a: MatrixStorage,
+    pub(crate) b: MatrixStorage,
     pub(crate) bias: bool,
-    /// One of which [`has_activation`] is true.
+    /// A function for which [`has_activation`] is true.
     pub(crate) activation: Option<Activation>,
-    /// The distance of the residual's rows.
+    /// Elements from one row of the residual to the next.
     pub(crate) residual: Option<usize>,
-    /// The bytes by which a, b, the residual and the result (with the bias) are aligned, at most 16.
+    /// The alignment, in bytes up to 16, of a, b, the residual and the result (together with the
+    /// bias).
     pub(crate) alignments: [u32; 4],
 }
 
-/// Where the operands of a product are; 0 for what there is not.
+/// The addresses of a product's operands; 0 for an operand that the product does not have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Addresses {
     pub(crate) a: u64,
@@ -58,7 +61,8 @@ pub(crate) struct Addresses {
     pub(crate) out: u64,
 }
 
-/// Whether the library has this function as we define it. Its GELU is the one by tanh, whose precision is that of 16 bits.
+/// Whether the library computes this function as we define it. Its GELU is the one by tanh, with
+/// the precision of 16 bits.
 pub(crate) fn has_activation(activation: Activation, dtype: DType) -> bool {
     match activation {
         Activation::Relu => true,
@@ -71,19 +75,20 @@ pub(crate) fn has_activation(activation: Activation, dtype: DType) -> bool {
 #[derive(Debug)]
 pub(crate) struct CublasLt {
     handle: sys::cublasLtHandle_t,
-    /// `None`: the library has no algorithm.
+    /// A problem maps to `None` where the library has no algorithm for it.
     plans: Mutex<HashMap<Problem, Option<Plan>>>,
 }
 
-// SAFETY: the library's handle may be used by all threads, and the plans are behind the mutex.
+// SAFETY: all threads may use the library's handle, and the mutex guards the plans.
 unsafe impl Send for CublasLt {}
 // SAFETY: as above.
 unsafe impl Sync for CublasLt {}
 
 impl CublasLt {
-    /// `None` where the library is not installed, or fails to start.
+    /// `None` where the library is not installed or fails to start.
     pub(crate) fn open(stream: &CudaStream) -> Option<CublasLt> {
-        // SAFETY: it loads the library, if it is there, whose initialisation is its own affair.
+        // SAFETY: this loads the library if it is installed; the library answers for its own
+        // initialisation.
         if !unsafe { sys::is_culib_present() } {
             return None;
         }
@@ -92,10 +97,9 @@ impl CublasLt {
         Some(CublasLt { handle, plans: Mutex::default() })
     }
 
-    /// Launches a product; `false` where the library has no algorithm for it.
+    /// Launches a product. Returns `false` where the library has no algorithm for it.
     ///
-    /// # Errors
-    /// The library fails, or no memory is left for its workspace.
+    /// The library fails, or there is no memory for its workspace.
     pub(crate) fn multiply(
         &self,
         cuda: &CudaBackend,
@@ -109,7 +113,7 @@ impl CublasLt {
             plans.clear();
         }
         let plan = plans.entry(*problem).or_insert_with(|| {
-            // Whatever it is that the library does not take, our own kernels do.
+            // Our own kernels compute whatever the library rejects, for whatever reason.
             Plan::new(self.handle, problem).ok()
         });
         let Some(plan) = plan else { return Ok(false) };
@@ -127,7 +131,8 @@ impl CublasLt {
 impl Drop for CublasLt {
     fn drop(&mut self) {
         self.plans.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
-        // SAFETY: nobody has the handle any more. An error of the library's end interests nobody.
+        // SAFETY: nothing uses the handle any more. Nobody could act on an error of the
+        // destruction.
         let _ = unsafe { result::destroy_handle(self.handle) };
     }
 }
@@ -136,7 +141,7 @@ fn failed(problem: String) -> tfm_core::BackendError {
     device_error(format!("cuBLASLt: {problem}"))
 }
 
-/// A matrix's description, as the library has it: column-major.
+/// The library's description of a matrix, which is column-major.
 #[derive(Debug)]
 struct Layout(sys::cublasLtMatrixLayout_t);
 
@@ -168,19 +173,19 @@ impl Layout {
         value: &T,
     ) -> Result<(), CublasError> {
         let at = std::ptr::from_ref(value).cast();
-        // SAFETY: the layout lives, and the library copies so many bytes.
+        // SAFETY: the layout is alive, and the library copies exactly this many bytes.
         unsafe { result::set_matrix_layout_attribute(self.0, attribute, at, size_of::<T>()) }
     }
 }
 
 impl Drop for Layout {
     fn drop(&mut self) {
-        // SAFETY: made by `new`, and nobody else has it.
+        // SAFETY: `new` made the layout, and nothing else has it.
         let _ = unsafe { result::destroy_matrix_layout(self.0) };
     }
 }
 
-/// What is computed.
+/// The library's description of what is computed.
 #[derive(Debug)]
 struct Description(sys::cublasLtMatmulDesc_t);
 
@@ -191,19 +196,19 @@ impl Description {
         value: &T,
     ) -> Result<(), CublasError> {
         let at = std::ptr::from_ref(value).cast();
-        // SAFETY: the description lives, and the library copies so many bytes.
+        // SAFETY: the description is alive, and the library copies exactly this many bytes.
         unsafe { result::set_matmul_desc_attribute(self.0, attribute, at, size_of::<T>()) }
     }
 }
 
 impl Drop for Description {
     fn drop(&mut self) {
-        // SAFETY: made by `Plan::new`, and nobody else has it.
+        // SAFETY: `Plan::new` made the description, and nothing else has it.
         let _ = unsafe { result::destroy_matmul_desc(self.0) };
     }
 }
 
-/// What an algorithm is to be like.
+/// The library's description of what an algorithm may require.
 struct Preference(sys::cublasLtMatmulPreference_t);
 
 impl Preference {
@@ -213,35 +218,35 @@ impl Preference {
         value: &T,
     ) -> Result<(), CublasError> {
         let at = std::ptr::from_ref(value).cast();
-        // SAFETY: the preference lives, and the library copies so many bytes.
+        // SAFETY: the preference is alive, and the library copies exactly this many bytes.
         unsafe { result::set_matmul_pref_attribute(self.0, attribute, at, size_of::<T>()) }
     }
 }
 
 impl Drop for Preference {
     fn drop(&mut self) {
-        // SAFETY: made by `Plan::new`, and nobody else has it.
+        // SAFETY: `Plan::new` made the preference, and nothing else has it.
         let _ = unsafe { result::destroy_matmul_pref(self.0) };
     }
 }
 
-/// How a problem is computed.
+/// How the library computes a problem.
 #[derive(Debug)]
 struct Plan {
     description: Description,
     a: Layout,
     b: Layout,
-    /// The residual's, and with no residual the result's.
+    /// The layout of the residual or, without a residual, of the result.
     c: Layout,
     out: Layout,
     algorithm: sys::cublasLtMatmulAlgo_t,
-    /// Bytes.
+    /// Bytes of scratch memory that the algorithm takes.
     workspace: usize,
 }
 
 impl Plan {
-    /// The library is column-major: it sees our matrices transposed, and computes outᵀ = bᵀ·aᵀ. So its first operand is our b, and its
-    /// bias, one number a row, is ours, one a column.
+    /// The library is column-major. It sees our matrices transposed and computes outᵀ = bᵀ·aᵀ. So
+    /// its first operand is our b, and its bias has one number a row, as ours has one a column.
     fn new(handle: sys::cublasLtHandle_t, problem: &Problem) -> Result<Plan, CublasError> {
         use sys::cublasLtEpilogue_t::*;
         use sys::cublasLtMatmulDescAttributes_t::*;
@@ -251,14 +256,14 @@ impl Plan {
             sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             sys::cudaDataType::CUDA_R_32F,
         )?);
-        let layout = |stored: Stored, rows, columns| {
-            let shape = if stored.column_major { [rows, columns] } else { [columns, rows] };
-            Layout::new(dtype, shape, stored.leading, batches, stored.batch_stride)
+        let layout = |storage: MatrixStorage, rows, columns| {
+            let shape = if storage.column_major { [rows, columns] } else { [columns, rows] };
+            Layout::new(dtype, shape, storage.leading, batches, storage.batch_stride)
         };
         let (a, b) = (layout(problem.b, k, n)?, layout(problem.a, m, k)?);
         let out = Layout::new(dtype, [n, m], n, batches, m * n)?;
         let c = Layout::new(dtype, [n, m], problem.residual.unwrap_or(n), batches, m * n)?;
-        let turned = |stored: Stored| -> i32 { stored.column_major.into() };
+        let turned = |storage: MatrixStorage| -> i32 { storage.column_major.into() };
         description.set(CUBLASLT_MATMUL_DESC_TRANSA, &turned(problem.b))?;
         description.set(CUBLASLT_MATMUL_DESC_TRANSB, &turned(problem.a))?;
         let epilogue = match (problem.activation, problem.bias) {
@@ -272,7 +277,7 @@ impl Plan {
         description.set(CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue)?;
         let preference = Preference(result::create_matmul_pref()?);
         preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &WORKSPACE)?;
-        // Partial sums of a split k stay in f32.
+        // Partial sums stay in f32 where the algorithm splits k.
         let reduction = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
         preference.set(CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &(reduction as u32))?;
         let [a_bytes, b_bytes, c_bytes, out_bytes] = problem.alignments;
@@ -280,7 +285,7 @@ impl Plan {
         preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, &a_bytes)?;
         preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &c_bytes)?;
         preference.set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &out_bytes)?;
-        // SAFETY: all were made above and live.
+        // SAFETY: all of these were made above and are still alive.
         let found = unsafe {
             result::get_matmul_algo_heuristic(
                 handle,
@@ -312,8 +317,8 @@ impl Plan {
         let (beta, c) =
             if problem.residual.is_some() { (&one, at.residual) } else { (&zero, at.out) };
         let address = |at: u64| at as *const c_void;
-        // SAFETY: the caller's buffers hold every element that the problem names, and the workspace has the bytes that
-        // the algorithm asked for.
+        // SAFETY: the caller's buffers hold every element that the problem describes, and the
+        // workspace has as many bytes as the algorithm asked for.
         unsafe {
             result::matmul(
                 handle,

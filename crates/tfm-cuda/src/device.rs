@@ -1,4 +1,4 @@
-//! The device: found, opened, and what can go wrong with it in words.
+//! Finds and opens the device, and says in words what is wrong with it.
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use std::sync::Arc;
@@ -10,23 +10,23 @@ pub(crate) fn device_error(problem: impl Into<String>) -> BackendError {
     BackendError::Device { backend: "cuda".into(), problem: problem.into() }
 }
 
-/// The driver's error, with what was being done.
+/// The driver's error, together with what this code was doing.
 pub(crate) fn driver_error(doing: &str, error: DriverError) -> BackendError {
     device_error(format!("{doing}: {:?}", error.0))
 }
 
-/// The oldest driver that has what is used of it, as 1000·major + 10·minor of its CUDA version: graphs that are
-/// instantiated with flags came with 11.4.
+/// The oldest driver that supports everything this code calls, as 1000·major + 10·minor of its CUDA
+/// version. Version 11.4 brought the instantiation of graphs with flags.
 const OLDEST_DRIVER: i32 = 11_040;
-/// The least compute capability that takes the kernels.
+/// The lowest compute capability that the kernels run on.
 const LEAST_CAPABILITY: i32 = 8;
 
-/// The name of a device that can be used.
+/// Returns the name of a device that can be used.
 ///
 /// # Errors
-/// There is no driver, or one that is too old, or no such device, or one that is too old.
+/// There is no driver or no such device, or one of the two is too old.
 pub fn probe(ordinal: usize) -> Outcome<String> {
-    // SAFETY: it loads the library, if it is there, whose initialisation is the driver's affair.
+    // SAFETY: this loads the library if it is installed; the driver answers for its initialisation.
     if !unsafe { sys::is_culib_present() } {
         return Err(device_error(
             "no CUDA driver found; install NVIDIA's driver, or compute on the CPU",
@@ -64,13 +64,14 @@ pub fn probe(ordinal: usize) -> Outcome<String> {
 /// Opens a device and makes a stream on it.
 ///
 /// # Errors
-/// As of [`probe`]; it has no memory left, or cannot be opened.
+/// Those of [`probe`]; the device cannot be opened, or has no memory left.
 pub(crate) fn open(ordinal: usize) -> Outcome<Arc<CudaStream>> {
     probe(ordinal)?;
     let failed =
         |error: DriverError| driver_error(&format!("device {ordinal} cannot be opened"), error);
     let context = CudaContext::new(ordinal).map_err(failed)?;
-    // SAFETY: nothing has been allocated yet, and what streams share is settled before another reads it.
+    // SAFETY: nothing has been allocated yet, and this code synchronises streams before one of them
+    // reads what another has written.
     unsafe { context.disable_event_tracking() };
     if context.has_async_alloc() {
         keep_freed_memory(context.cu_device()).map_err(failed)?;
@@ -78,21 +79,22 @@ pub(crate) fn open(ordinal: usize) -> Outcome<Arc<CudaStream>> {
     context.new_stream().map_err(failed)
 }
 
-/// Has the device's pool keep what is freed: otherwise each synchronisation gives it back to the system.
+/// Tells the device's memory pool to keep what is freed. By default the pool returns it to the
+/// system at each synchronisation.
 fn keep_freed_memory(device: sys::CUdevice) -> Result<(), DriverError> {
     let mut most = u64::MAX;
     let threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the device has a pool, and the attribute is a number of 64 bits, which is copied.
+    // SAFETY: the device has a pool, and the driver copies the attribute, a 64-bit number.
     unsafe {
         let pool = result::device::get_mem_pool(device)?;
         result::mem_pool::set_attribute(pool, threshold, (&raw mut most).cast())
     }
 }
 
-/// The CUDA version that the driver was made for.
+/// The CUDA version of the driver.
 fn driver_version() -> Outcome<i32> {
     let mut version = 0;
-    // SAFETY: the driver is there, and writes one number.
+    // SAFETY: the driver is loaded, and writes a single number.
     let answer = unsafe { sys::cuDriverGetVersion(&raw mut version) };
     answer.result().map_err(|error| driver_error("version", error))?;
     Ok(version)

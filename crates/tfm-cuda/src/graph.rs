@@ -1,27 +1,28 @@
-//! Recorded work: a CUDA graph, launched at one call instead of one a kernel.
+//! Recorded work: a CUDA graph, which one call launches instead of one call a kernel.
 
 use crate::device::{device_error, driver_error};
 use cudarc::driver::{CudaGraph, CudaStream, sys};
 use std::sync::Arc;
 use tfm_core::backend::{Outcome, Replay};
 
-/// A graph that was captured from a stream.
+/// A graph that was captured on a stream.
 pub(crate) struct Graph(CudaGraph);
 
-// SAFETY: the driver's functions on graphs may be called from any thread, one at a time; the session that owns a recording
-// is used by one thread at a time.
+// SAFETY: any thread may call the driver's functions on graphs, one thread at a time; and one
+// thread at a time uses the session that owns a recording.
 unsafe impl Send for Graph {}
 
 impl Graph {
-    /// What `work` launches on the stream, recorded instead of done.
+    /// Records what `work` launches on the stream, without running it.
     ///
     /// # Errors
-    /// The driver's, and those of `work`.
+    /// Those of the driver and of `work`.
     pub(crate) fn capture(
         stream: &Arc<CudaStream>,
         work: &mut dyn FnMut() -> Outcome,
     ) -> Outcome<Graph> {
-        // Only this thread is kept from what a capture does not allow: other workers go on.
+        // A capture forbids some calls. This mode forbids them to this thread only; other workers
+        // go on.
         let mode = sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL;
         let failed = |error| driver_error("recording", error);
         stream.begin_capture(mode).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! A launch: the arguments of a kernel, checked as they are added.
+//! A launch of a kernel. Its arguments are checked as they are added.
 
 use crate::buffer::Buffer;
 use crate::device::{device_error, driver_error};
@@ -9,14 +9,14 @@ use smallvec::SmallVec;
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::{BackendError, Layout};
 
-/// Threads of a block of kernels that compute an element a thread.
+/// Threads of a block, where each thread computes one element.
 const THREADS: u32 = 256;
 /// The most axes of an operand; `AXES` of the kernels.
 const AXES: usize = 8;
-/// The most bytes of dynamic shared memory that need no permission.
+/// The most bytes of dynamic shared memory that a kernel gets without asking for them.
 const FREE_SHARED_BYTES: u32 = 48 << 10;
 
-/// A layout as the kernels take it.
+/// A layout, in the form that the kernels take.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 struct Strided {
@@ -44,7 +44,7 @@ enum Argument {
 /// The blocks of a launch.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Grid {
-    /// Blocks along x, y and z. Without any, nothing is launched.
+    /// Blocks along x, y and z. If one of them is 0, nothing is launched.
     pub(crate) blocks: [usize; 3],
     /// Threads of a block.
     pub(crate) threads: u32,
@@ -52,7 +52,8 @@ pub(crate) struct Grid {
     pub(crate) shared: u32,
 }
 
-/// A kernel that is about to be launched. Arguments are added in the order of its source.
+/// A kernel with the arguments added so far. They are added in the order of the kernel's
+/// declaration.
 #[must_use]
 pub(crate) struct Call<'a> {
     modules: &'a Modules,
@@ -84,40 +85,41 @@ impl<'a> Call<'a> {
         self.problem.get_or_insert(problem);
     }
 
-    /// The first element of a source whose layout the kernel knows otherwise.
+    /// Adds the first element of a source whose layout the kernel knows from other arguments.
     pub(crate) fn source(self, view: &View<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at(view.layout.offset(), self.stream);
         self.add(Argument::Pointer(at))
     }
 
-    /// A source, and where its elements lie.
+    /// Adds a source and its layout.
     pub(crate) fn strided(self, view: &View<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at(0, self.stream);
         self.add(Argument::Pointer(at)).layout(view.layout, 0)
     }
 
-    /// A source whose rows are named by ids, and where its elements lie.
+    /// Adds a source and its layout, where ids name the rows of the source.
     pub(crate) fn strided_rows(self, view: &View<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at(0, self.stream);
         self.add(Argument::Pointer(at)).layout(view.layout, 1)
     }
 
-    /// A source, and another layout than its own; the kernel stays within its own.
+    /// Adds a source with another layout than its own. The kernel must stay inside the source's
+    /// own.
     pub(crate) fn strided_as(self, view: &View<'_, Buffer>, layout: &Layout) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at(0, self.stream);
         self.add(Argument::Pointer(at)).layout(layout, 0)
     }
 
-    /// A source that this call does without.
+    /// Adds a null pointer for a source that this call does not have.
     pub(crate) fn nothing(self) -> Self {
         self.add(Argument::Pointer(0))
     }
 
-    /// A source that not every call has.
+    /// Adds a source that some calls do not have.
     pub(crate) fn source_or_nothing(self, view: Option<&View<'_, Buffer>>) -> Self {
         match view {
             Some(view) => self.source(view),
@@ -125,42 +127,42 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Memory of the backend's own that an earlier launch has written.
+    /// Adds memory of the backend's own that an earlier launch has written.
     pub(crate) fn written(self, buffer: &Buffer) -> Self {
         let at = buffer.at(0, self.stream);
         self.add(Argument::Pointer(at))
     }
 
-    /// The first element of a destination.
+    /// Adds the first element of a destination.
     pub(crate) fn target(self, view: &mut ViewMut<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at_mut(view.layout.offset(), self.stream);
         self.add(Argument::Pointer(at))
     }
 
-    /// A destination, and where its elements lie.
+    /// Adds a destination and its layout.
     pub(crate) fn strided_target(self, view: &mut ViewMut<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at_mut(0, self.stream);
         self.add(Argument::Pointer(at)).layout(view.layout, 0)
     }
 
-    /// A destination whose rows are named by ids, and where its elements lie.
+    /// Adds a destination and its layout, where ids name the rows of the destination.
     pub(crate) fn strided_target_rows(self, view: &mut ViewMut<'_, Buffer>) -> Self {
         view.buffer.expect_inside(view.layout);
         let at = view.buffer.at_mut(0, self.stream);
         self.add(Argument::Pointer(at)).layout(view.layout, 1)
     }
 
-    /// Memory of the backend's own, of at least `elements` elements.
+    /// Adds memory of the backend's own, for at least `elements` elements.
     pub(crate) fn scratch(self, buffer: &mut Buffer, elements: usize) -> Self {
         assert!(elements <= buffer.elements(), "kernel {}: scratch memory", self.name);
         let at = buffer.at_mut(0, self.stream);
         self.add(Argument::Pointer(at))
     }
 
-    /// Where elements lie, with the first `kept` axes as they are and as few of the others as strides allow: a thread divides
-    /// once for each.
+    /// Adds a layout. The first `kept` axes stay as they are; the others are joined as far as
+    /// strides allow, since a thread divides once for each axis.
     fn layout(mut self, layout: &Layout, kept: usize) -> Self {
         let axes = merged(layout, kept);
         let mut view = Strided {
@@ -180,7 +182,7 @@ impl<'a> Call<'a> {
         self.add(Argument::Strided(view))
     }
 
-    /// A number of elements, `Count` (`uint32_t`) of the kernels.
+    /// Adds a number of elements, `Count` (`uint32_t`) of the kernels.
     pub(crate) fn count(mut self, n: usize) -> Self {
         let count = u32::try_from(n);
         if count.is_err() {
@@ -189,51 +191,53 @@ impl<'a> Call<'a> {
         self.add(Argument::Count(count.unwrap_or(0)))
     }
 
-    /// 32 bits.
+    /// Adds 32 bits.
     pub(crate) fn bits(self, x: u32) -> Self {
         self.add(Argument::Count(x))
     }
 
-    /// 16 bits.
+    /// Adds 16 bits.
     pub(crate) fn bits_16(self, x: u16) -> Self {
         self.add(Argument::Bits16(x))
     }
 
-    /// An `int`.
+    /// Adds an `int`.
     pub(crate) fn signed(self, x: i32) -> Self {
         self.add(Argument::Signed(x))
     }
 
-    /// A distance in elements, `int64_t` of the kernels.
+    /// Adds a distance in elements, `int64_t` of the kernels.
     pub(crate) fn stride(self, x: usize) -> Self {
         self.add(Argument::Stride(x as i64))
     }
 
-    /// A `float`.
+    /// Adds a `float`.
     pub(crate) fn float(self, x: f64) -> Self {
         self.add(Argument::Float(x as f32))
     }
 
-    /// The buckets of a bias.
+    /// Adds the buckets of a bias.
     pub(crate) fn buckets(self, x: Buckets) -> Self {
         self.add(Argument::Buckets(x))
     }
 
-    /// Launches with at least `n` threads; the kernel has `n` as its last argument.
+    /// Launches at least `n` threads, one for each element. The kernel takes `n` as its last
+    /// argument.
     pub(crate) fn each(self, n: usize) -> Outcome {
         self.each_of(n, 1)
     }
 
-    /// Launches with a thread for each `share` of the `n` elements; the kernel has `n` as its last argument.
+    /// Launches a thread for every `share` of the `n` elements. The kernel takes `n` as its last
+    /// argument.
     pub(crate) fn each_of(self, n: usize, share: usize) -> Outcome {
         let blocks = [n.div_ceil(THREADS as usize * share), 1, 1];
         self.count(n).launch(Grid { blocks, threads: THREADS, shared: 0 })
     }
 
-    /// Launches.
+    /// Launches the kernel.
     ///
     /// # Errors
-    /// The driver refuses, or an operand is larger than the kernel counts.
+    /// The driver refuses the launch, or an operand has more elements than the kernel can count.
     pub(crate) fn launch(self, grid: Grid) -> Outcome {
         if let Some(problem) = self.problem {
             return Err(problem);
@@ -241,7 +245,7 @@ impl<'a> Call<'a> {
         if grid.blocks.contains(&0) {
             return Ok(());
         }
-        // What every device offers.
+        // The limits that every device has.
         let [x, y, z] = grid.blocks;
         if x > i32::MAX as usize || y > 65_535 || z > 65_535 {
             let problem = format!("kernel {}: {x}×{y}×{z} blocks are too many", self.name);
@@ -268,15 +272,15 @@ impl<'a> Call<'a> {
             block_dim: (grid.threads, 1, 1),
             shared_mem_bytes: grid.shared,
         };
-        // SAFETY: the callers pass what the kernel declares, in its order: pointers to buffers that hold every element which
-        // views and counts name.
+        // SAFETY: the callers pass what the kernel declares, in its order. The pointers lead to
+        // buffers that hold every element that layouts and counts name.
         unsafe { launch.launch(config) }.map_err(failed)?;
         Ok(())
     }
 }
 
-/// Extents and strides of the axes, but those of one element, and joined where one goes on where the next ends; the first `kept`
-/// stay.
+/// Extents and strides of the axes. Axes of one element are left out, and neighbours are joined
+/// where the strides allow it; the first `kept` axes stay as they are.
 fn merged(layout: &Layout, kept: usize) -> SmallVec<[(usize, usize); AXES]> {
     let mut axes: SmallVec<[(usize, usize); AXES]> = SmallVec::new();
     let all = layout.shape().iter().copied().zip(layout.strides().iter().copied());
@@ -295,7 +299,7 @@ fn merged(layout: &Layout, kept: usize) -> SmallVec<[(usize, usize); AXES]> {
     axes
 }
 
-/// Asks for the dynamic shared memory that a kernel does not get by itself.
+/// Asks for the dynamic shared memory beyond what a kernel gets without asking.
 fn allow_shared(function: &CudaFunction, bytes: u32) -> Result<(), cudarc::driver::DriverError> {
     if bytes <= FREE_SHARED_BYTES {
         return Ok(());
@@ -322,7 +326,7 @@ mod tests {
         assert_eq!(of(&[5, 1, 7], &[0, 9, 0], 0), [(35, 0)]);
         assert_eq!(of(&[1, 1], &[4, 1], 1), [(1, 4)]);
         assert_eq!(of(&[], &[], 0), []);
-        // Not beyond what an extent of the kernels holds.
+        // Axes are not joined beyond what an extent of the kernels can hold.
         assert_eq!(of(&[4, 1 << 30], &[0, 0], 0), [(4, 0), (1 << 30, 0)]);
     }
 }

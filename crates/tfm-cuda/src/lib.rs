@@ -1,7 +1,8 @@
-//! The CUDA backend of tfm: kernels compiled to PTX in advance and loaded through the driver.
+//! The CUDA backend of tfm: kernels that were compiled to PTX in advance, and that the driver
+//! loads.
 //!
-//! Nothing of CUDA is needed to build it, and only the driver (`libcuda`) to run it. An op without a kernel of its own is
-//! decomposed into primitives.
+//! Building it needs nothing of CUDA, and running it needs only the driver (`libcuda`). An op
+//! without a kernel of its own is decomposed into primitives.
 
 mod backend;
 mod buffer;

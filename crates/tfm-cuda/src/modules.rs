@@ -1,4 +1,5 @@
-//! The PTX modules: embedded compressed, loaded when the first of their kernels is launched.
+//! The PTX modules. They are embedded in compressed form, and each is loaded when the first of its
+//! kernels is launched.
 
 use crate::device::{device_error, driver_error};
 use cudarc::driver::{CudaContext, CudaFunction, CudaModule};
@@ -8,10 +9,10 @@ use std::io::Read;
 use std::sync::{Arc, Mutex, PoisonError};
 use tfm_core::backend::Outcome;
 
-/// Name and compressed PTX of every module: a file of `kernels` each.
+/// Name and compressed PTX of every module; each is a file in `kernels`.
 const MODULES: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/modules.rs"));
 
-/// The modules of a device, as far as they have been needed.
+/// The modules that a device has loaded so far.
 #[derive(Debug)]
 pub(crate) struct Modules {
     context: Arc<CudaContext>,
@@ -29,10 +30,10 @@ impl Modules {
         Modules { context: context.clone(), loaded: Mutex::default() }
     }
 
-    /// A kernel of a module.
+    /// Returns a kernel of a module.
     ///
     /// # Errors
-    /// The driver takes no such PTX, or has no memory for it.
+    /// The driver rejects the PTX, or has no memory for it.
     pub(crate) fn function(&self, module: &'static str, name: &str) -> Outcome<CudaFunction> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(function) = loaded.functions.get(name) {

@@ -1,8 +1,9 @@
-//! Matrix products with what follows them: by cuBLASLt where it is there and takes the operands, otherwise by our own kernels.
+//! Matrix products and what follows them. cuBLASLt computes them where it is installed and takes
+//! the operands, our own kernels otherwise.
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;
-use crate::cublaslt::{Addresses, Problem, Stored, has_activation};
+use crate::cublaslt::{Addresses, MatrixStorage, Problem, has_activation};
 use crate::launch::{Call, Grid};
 use smallvec::SmallVec;
 use tfm_core::backend::{Outcome, View, ViewMut};
@@ -12,19 +13,19 @@ use tfm_core::{DType, Layout};
 /// Rows and columns of a block's tile; `TILE` of the kernels.
 const TILE: usize = 64;
 
-/// `f(a·b + bias) + residual`.
+/// The product `f(a·b + bias) + residual`.
 #[derive(Clone, Copy)]
 pub(crate) struct Product<'a> {
     /// `[.., m, k]`.
     pub(crate) a: View<'a, Buffer>,
     /// `[.., k, n]`.
     pub(crate) b: View<'a, Buffer>,
-    pub(crate) following: Following<'a>,
+    pub(crate) epilogue: Epilogue<'a>,
 }
 
 /// What follows a product of two matrices.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Following<'a> {
+pub(crate) struct Epilogue<'a> {
     /// `[n]`, contiguous.
     pub(crate) bias: Option<View<'a, Buffer>>,
     pub(crate) activation: Option<Activation>,
@@ -32,7 +33,7 @@ pub(crate) struct Following<'a> {
     pub(crate) residual: Option<View<'a, Buffer>>,
 }
 
-/// Computes a product into `out [.., m, n]`, which is contiguous.
+/// Computes a product into the contiguous `out [.., m, n]`.
 pub(crate) fn run(
     cuda: &CudaBackend,
     product: &Product<'_>,
@@ -51,7 +52,7 @@ pub(crate) fn run(
     by_own_kernel(cuda, product, out, &batches)
 }
 
-/// An axis of a batch: its extent, and the strides of a and b.
+/// A batch axis: its extent, and the strides of a and b.
 #[derive(Clone, Copy)]
 struct Axis {
     extent: usize,
@@ -59,7 +60,7 @@ struct Axis {
     b: usize,
 }
 
-/// The axes before the matrices', as few as strides allow.
+/// The batch axes, joined to as few as the strides allow.
 fn batches(a: &Layout, b: &Layout) -> SmallVec<[Axis; 4]> {
     let mut axes: SmallVec<[Axis; 4]> = SmallVec::new();
     for axis in (0..a.shape().len() - 2).filter(|axis| a.shape()[*axis] != 1) {
@@ -74,7 +75,8 @@ fn batches(a: &Layout, b: &Layout) -> SmallVec<[Axis; 4]> {
     axes
 }
 
-/// Takes a product of more batch axes than a kernel knows apart, along the first of them.
+/// Computes a product that has more batch axes than a kernel takes, one index of the first axis
+/// after the other.
 fn one_by_one(cuda: &CudaBackend, product: &Product<'_>, out: &mut ViewMut<'_, Buffer>) -> Outcome {
     let shape = out.layout.shape();
     let axis = shape.iter().position(|extent| *extent != 1).expect("there is a batch");
@@ -92,7 +94,7 @@ fn one_by_one(cuda: &CudaBackend, product: &Product<'_>, out: &mut ViewMut<'_, B
     Ok(())
 }
 
-/// Rows, terms and columns: m, k and n.
+/// The extents m, k and n: rows, terms of each sum, and columns.
 fn extents(product: &Product<'_>) -> [usize; 3] {
     let (a, b) = (product.a.layout.shape(), product.b.layout.shape());
     [a[a.len() - 2], a[a.len() - 1], b[b.len() - 1]]
@@ -110,7 +112,7 @@ fn by_own_kernel(
     out: &mut ViewMut<'_, Buffer>,
     batches: &[Axis],
 ) -> Outcome {
-    let (Product { a, b, following }, dtype) = (product, out.dtype);
+    let (Product { a, b, epilogue }, dtype) = (product, out.dtype);
     let [m, k, n] = extents(product);
     let none = Axis { extent: 1, a: 0, b: 0 };
     let [outer, inner] = match *batches {
@@ -127,7 +129,8 @@ fn by_own_kernel(
             format!("matmul_{}_{}{}", name(dtype), letter(a_turned), letter(b_turned))
         }
     };
-    // Whether 8 elements of 16 bits lie together at multiples of 16 bytes.
+    // Whether each 8 elements of 16 bits lie together, at an address that is a multiple of 16
+    // bytes.
     let aligned = |layout: &Layout, turned: bool, [row, column]: [usize; 2], steps: [usize; 2]| {
         let (fast, slow) = if turned { (row, column) } else { (column, row) };
         fast == 1 && [slow, layout.offset(), steps[0], steps[1]].iter().all(|step| step % 8 == 0)
@@ -139,7 +142,7 @@ fn by_own_kernel(
     let call = call.source(b).stride(outer.b).stride(inner.b).stride(b_row).stride(b_column);
     let call = call.count(inner.extent).signed(i32::from(a_aligned) | i32::from(b_aligned) << 1);
     let call = call.target(out).count(m).count(k).count(n);
-    let call = all_following(call, following);
+    let call = epilogue_arguments(call, epilogue);
     let tiles = m.div_ceil(TILE) * n.div_ceil(TILE);
     // Three stages of both operands; or, as f32, the tile of the result.
     let (threads, shared) = match dtype {
@@ -150,14 +153,14 @@ fn by_own_kernel(
     call.launch(Grid { blocks, threads, shared: shared as u32 })
 }
 
-/// The arguments of a kernel's epilogue.
-pub(crate) fn all_following<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
-    activation_and_residual(call.source_or_nothing(following.bias.as_ref()), following)
+/// Adds all arguments of a kernel's epilogue.
+pub(crate) fn epilogue_arguments<'a>(call: Call<'a>, epilogue: &Epilogue<'_>) -> Call<'a> {
+    activation_and_residual(call.source_or_nothing(epilogue.bias.as_ref()), epilogue)
 }
 
-/// The arguments of that name.
-fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Call<'a> {
-    let call = call.signed(match following.activation {
+/// Adds the epilogue's arguments for the activation and the residual.
+fn activation_and_residual<'a>(call: Call<'a>, epilogue: &Epilogue<'_>) -> Call<'a> {
+    let call = call.signed(match epilogue.activation {
         None => 0,
         Some(Activation::Relu) => 1,
         Some(Activation::Gelu) => 2,
@@ -165,13 +168,13 @@ fn activation_and_residual<'a>(call: Call<'a>, following: &Following<'_>) -> Cal
         Some(Activation::Swish) => 4,
         Some(Activation::Tanh) => 5,
     });
-    match &following.residual {
+    match &epilogue.residual {
         Some(residual) => call.source(residual).stride(residual.layout.strides()[0]),
         None => call.nothing().stride(0),
     }
 }
 
-/// Whether the library did it.
+/// Computes a product by cuBLASLt. Returns whether the library took it.
 fn by_cublaslt(
     cuda: &CudaBackend,
     product: &Product<'_>,
@@ -179,22 +182,22 @@ fn by_cublaslt(
     batch: Option<&Axis>,
 ) -> Outcome<bool> {
     let Some(library) = cuda.cublaslt() else { return Ok(false) };
-    let (Product { a, b, following }, dtype) = (product, out.dtype);
+    let (Product { a, b, epilogue }, dtype) = (product, out.dtype);
     let [m, k, n] = extents(product);
     let batch = batch.copied().unwrap_or(Axis { extent: 1, a: 0, b: 0 });
-    let (Some(a_stored), Some(b_stored)) = (stored(a.layout, batch.a), stored(b.layout, batch.b))
+    let (Some(a_storage), Some(b_storage)) =
+        (storage(a.layout, batch.a), storage(b.layout, batch.b))
     else {
         return Ok(false);
     };
     if k == 0 {
         return Ok(false);
     }
-    // The library adds before the activation.
-    let activation = following.activation.filter(|f| has_activation(*f, dtype));
-    let plain = following.activation.is_none();
-    let residual = following
-        .residual
-        .filter(|residual| plain && (m == 1 || residual.layout.strides()[0] >= n));
+    // The library adds the residual before the activation.
+    let activation = epilogue.activation.filter(|f| has_activation(*f, dtype));
+    let plain = epilogue.activation.is_none();
+    let residual =
+        epilogue.residual.filter(|residual| plain && (m == 1 || residual.layout.strides()[0] >= n));
     let at = |view: &View<'_, Buffer>| {
         view.buffer.expect_inside(view.layout);
         view.buffer.at(view.layout.offset(), cuda.stream())
@@ -203,7 +206,7 @@ fn by_cublaslt(
     let addresses = Addresses {
         a: at(a),
         b: at(b),
-        bias: following.bias.as_ref().map_or(0, at),
+        bias: epilogue.bias.as_ref().map_or(0, at),
         residual: residual.as_ref().map_or(0, at),
         out: out.buffer.at_mut(out.layout.offset(), cuda.stream()),
     };
@@ -214,9 +217,9 @@ fn by_cublaslt(
         m,
         k,
         n,
-        a: a_stored,
-        b: b_stored,
-        bias: following.bias.is_some(),
+        a: a_storage,
+        b: b_storage,
+        bias: epilogue.bias.is_some(),
         activation,
         residual: residual.map(|view| if m == 1 { n } else { view.layout.strides()[0] }),
         alignments: [
@@ -229,10 +232,10 @@ fn by_cublaslt(
     if !library.multiply(cuda, &problem, addresses)? {
         return Ok(false);
     }
-    let rest = Following {
+    let rest = Epilogue {
         bias: None,
-        activation: following.activation.filter(|_| activation.is_none()),
-        residual: following.residual.filter(|_| residual.is_none()),
+        activation: epilogue.activation.filter(|_| activation.is_none()),
+        residual: epilogue.residual.filter(|_| residual.is_none()),
     };
     if rest.activation.is_some() || rest.residual.is_some() {
         let call = cuda.call("matmul", format!("finish_{}", name(dtype))).target(out);
@@ -241,18 +244,19 @@ fn by_cublaslt(
     Ok(true)
 }
 
-/// How the library can see a layout's matrices; `None` where neither rows nor columns are contiguous, or they overlap.
-fn stored(layout: &Layout, batch_stride: usize) -> Option<Stored> {
+/// How the library can read a layout's matrices. `None` where neither rows nor columns are
+/// contiguous, or where they overlap.
+fn storage(layout: &Layout, batch_stride: usize) -> Option<MatrixStorage> {
     let shape = layout.shape();
     let [rows, columns] = [shape[shape.len() - 2], shape[shape.len() - 1]];
     let [row, column] = strides(layout);
     if (columns == 1 || column == 1) && (rows == 1 || row >= columns) {
         let leading = if rows == 1 { columns } else { row };
-        return Some(Stored { column_major: false, leading, batch_stride });
+        return Some(MatrixStorage { column_major: false, leading, batch_stride });
     }
     if (rows == 1 || row == 1) && (columns == 1 || column >= rows) {
         let leading = if columns == 1 { rows } else { column };
-        return Some(Stored { column_major: true, leading, batch_stride });
+        return Some(MatrixStorage { column_major: true, leading, batch_stride });
     }
     None
 }

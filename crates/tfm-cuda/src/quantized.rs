@@ -1,4 +1,4 @@
-//! Rows of 8-bit integers, each with its own scale: where they lie, and the kernels that make them.
+//! Rows of 8-bit integers, each with its own scale: their layout, and the kernels that make them.
 
 use crate::backend::CudaBackend;
 use crate::buffer::{Buffer, Form};
@@ -10,12 +10,13 @@ use tfm_core::backend::{Outcome, View};
 use tfm_core::op::PackFormat;
 use tfm_core::{Backend, DType, HostSlice, Layout, RowSource};
 
-/// A weight `[n, k]` as `n` such rows.
+/// The format of a weight `[n, k]` that is stored as `n` quantised rows.
 pub(crate) const FORMAT: PackFormat = PackFormat("cuda int8 rows");
-/// The longest row whose products with another have a sum in 32 bits: `k·127² < 2³¹`.
+/// The longest row whose product with another still has its sum in 32 bits: `k·127² < 2³¹`.
 pub(crate) const LONGEST: usize = (1 << 31) / (127 * 127);
 
-/// A weight as the kernels take it: stored so at load, or for this call where it was not known then.
+/// A weight in the form that the kernels take. Either the load has stored it so, or this call
+/// quantises it, because the load did not know it as a weight.
 pub(crate) enum Weight<'a> {
     Stored(&'a Buffer),
     Now(Scratch<'a>),
@@ -32,14 +33,14 @@ impl Deref for Weight<'_> {
     }
 }
 
-/// Elements of `f32` in the memory of `Quantized` of the kernels: the scales, then at a multiple of 128 bytes the rows, each of a
-/// multiple of 16.
+/// The size, counted in elements of `f32`, of the kernels' `Quantized`: the scales, and at the next
+/// multiple of 128 bytes the rows, each a multiple of 16 bytes long.
 fn elements(rows: usize, columns: usize) -> usize {
     let padded = columns.next_multiple_of(16);
     rows.next_multiple_of(32).saturating_add(rows.saturating_mul(padded / DType::F32.size()))
 }
 
-/// Launches a kernel that writes as many rows as the matrix has.
+/// Launches a kernel that writes one quantised row for each row of the matrix.
 fn quantize(call: Call<'_>, matrix: &Layout, out: &mut Buffer) -> Outcome {
     let (rows, columns) = (matrix.shape().rows(), matrix.shape().last_extent());
     let call = call.scratch(out, elements(rows, columns)).count(rows).count(columns);
@@ -47,7 +48,7 @@ fn quantize(call: Call<'_>, matrix: &Layout, out: &mut Buffer) -> Outcome {
 }
 
 impl CudaBackend {
-    /// The rows of activations.
+    /// Quantises the rows of activations.
     pub(crate) fn quantized_rows(&self, x: &View<'_, Buffer>) -> Outcome<Scratch<'_>> {
         let (n, columns, stride) = rows(x.layout);
         let mut out = self.scratch(DType::F32, elements(n, columns))?;
@@ -56,7 +57,8 @@ impl CudaBackend {
         Ok(out)
     }
 
-    /// A weight `[n, k]` of any strides, or what [`CudaBackend::stored_weight`] has made of it.
+    /// A quantised weight, from a weight `[n, k]` of any strides or from what
+    /// [`CudaBackend::stored_weight`] has made of it.
     pub(crate) fn quantized_weight<'a>(&'a self, weight: &View<'a, Buffer>) -> Outcome<Weight<'a>> {
         if weight.buffer.form == Form::Quantized {
             return Ok(Weight::Stored(weight.buffer));
@@ -67,7 +69,7 @@ impl CudaBackend {
         Ok(Weight::Now(out))
     }
 
-    /// A weight, to be kept as [`FORMAT`] says.
+    /// Quantises a weight and stores it in the format [`FORMAT`].
     pub(crate) fn stored_weight(&self, weight: &View<'_, Buffer>) -> Outcome<Buffer> {
         let shape = weight.layout.shape();
         let mut out = self.allocate(DType::F32, elements(shape[0], shape[1]))?;
@@ -75,7 +77,7 @@ impl CudaBackend {
         Ok(Buffer { form: Form::Quantized, ..out })
     }
 
-    /// A weight that is quantised already, to be kept as [`FORMAT`] says.
+    /// Stores a weight that is quantised already in the format [`FORMAT`].
     pub(crate) fn stored_integers(&self, source: &dyn RowSource) -> Outcome<Buffer> {
         let [n, k] = source.extents();
         let mut words = vec![0.0; elements(n, k)];

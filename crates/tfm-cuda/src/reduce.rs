@@ -1,4 +1,4 @@
-//! Reductions along an axis: which kernel has a line, and how long axes are cut.
+//! Reductions along an axis: which kernel reads a line, and how long lines are cut into parts.
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;
@@ -7,16 +7,17 @@ use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
-/// From this length on a contiguous line is read by a warp, not a thread; beyond it others are read by a block.
+/// A warp instead of a thread reads a contiguous line from this length on. Beyond this length a
+/// block reads a line that is not contiguous.
 const WARP_LINE: usize = 32;
 /// The elements of a part; `LENGTH` of the kernels.
 const LENGTH: usize = 256;
-/// Lines of a block whose elements are not contiguous.
+/// Lines that a block reads together where their elements are not contiguous.
 const COLUMNS: usize = 32;
 
 impl CudaBackend {
-    /// [`Backend::reduce`] into a destination of any shape with as many elements as there are lines, and any
-    /// float type if the source is `f32`.
+    /// [`Backend::reduce`] into a destination of any shape that has one element for each line. The
+    /// destination may have any float type if the source is `f32`.
     pub(crate) fn reduce_lines(
         &self,
         op: ReduceOp,

@@ -1,4 +1,5 @@
-//! Sums of rows by their ids: lists of sources are made on the device, then a block a row adds them up.
+//! Sums of the rows that have the same id. The device first lists the sources of each row, then a
+//! block a row adds them up.
 
 use crate::backend::{CudaBackend, name};
 use crate::buffer::Buffer;
@@ -62,7 +63,7 @@ impl CudaBackend {
         call.launch(Grid { blocks: [rows, 1, 1], threads: 128, shared: 0 })
     }
 
-    /// A copy without gaps.
+    /// A contiguous copy.
     pub(crate) fn packed(&self, src: View<'_, Buffer>) -> Outcome<Scratch<'_>> {
         let layout = Layout::contiguous(src.layout.shape());
         let mut buffer = self.scratch(src.dtype, layout.shape().elements())?;

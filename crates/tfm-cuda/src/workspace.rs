@@ -1,4 +1,4 @@
-//! Memory of the device that kernels use between their launches.
+//! Device memory that kernels use between their launches.
 
 use crate::backend::CudaBackend;
 use crate::buffer::Buffer;
@@ -8,31 +8,34 @@ use std::sync::{Mutex, PoisonError};
 use tfm_core::backend::Outcome;
 use tfm_core::{Backend, DType};
 
-/// The least bytes of a piece.
+/// The size of the smallest piece, in bytes.
 const LEAST: usize = 1 << 10;
 
-/// Scratch memory in pieces whose sizes are powers of two. A piece that is given back serves the next who asks for its size: all
-/// work goes to one stream, in order. None is freed as long as the backend lives, since a recorded graph has its address; and a
-/// run that is recorded, having been made before, finds as many pieces of each size as it needs.
+/// Scratch memory in pieces whose sizes are powers of two. A returned piece serves the next caller
+/// that asks for its size: all work goes to one stream, in order. The backend frees no piece before
+/// it is dropped, since recorded graphs hold their addresses. A run is recorded only after it has
+/// been made before, and so finds as many pieces of each size as it needs.
+/// made before, finds as many pieces of each size as it needs.
 #[derive(Debug, Default)]
 pub(crate) struct Workspace {
-    /// By their bytes.
+    /// The free pieces by their size in bytes.
     free: Mutex<HashMap<usize, Vec<Buffer>>>,
 }
 
-/// Scratch memory of any content, aligned to 256 bytes, which goes back when this is dropped.
+/// Scratch memory, aligned to 256 bytes. Its content is arbitrary. It returns to the workspace when
+/// it is dropped.
 pub(crate) struct Scratch<'a> {
-    /// `None` once it is dropped.
+    /// `None` only while it is being dropped.
     buffer: Option<Buffer>,
     bytes: usize,
     workspace: &'a Workspace,
 }
 
 impl Workspace {
-    /// At least so many elements.
+    /// Takes memory for at least so many elements.
     ///
     /// # Errors
-    /// No memory is left.
+    /// There is no memory left.
     pub(crate) fn take(
         &self,
         cuda: &CudaBackend,

@@ -1,27 +1,30 @@
-//! Kernels of one instruction: what a device answers beside what the interpreter does. It shows whether the interpreter,
-//! on which every other test of the kernels stands, is right about the hardware.
+//! Kernels of one instruction each: what a device answers, beside what the interpreter answers.
+//! Every other test of the kernels relies on the interpreter; this one shows whether it agrees with
+//! the hardware.
 //!
-//! With `TFM_CUDA_DEVICE=1` the device is asked, and with `TFM_CUDA_GOLDEN` its answers are written to that file. Kept as
-//! `tests/instructions.golden`, they are what the interpreter is held against where there is no device.
+//! With `TFM_CUDA_DEVICE=1` the test asks the device, and with `TFM_CUDA_GOLDEN` it writes the
+//! answers to that file. They are kept as `tests/instructions.golden`; without a device, the
+//! interpreter is compared with them.
 
 use cudarc::driver::{CudaContext, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::Ptx;
 use std::fmt::Write as _;
 use tfm_ptx_emu::{Device, Launch, Module};
 
-/// Threads of the launch, each with four words of input and four of output.
+/// Threads of the launch. Each has four words of input and four of output.
 const THREADS: usize = 32;
 const BLOCKS: usize = 16;
 const WORDS: usize = 4 * THREADS * BLOCKS;
 
-/// How close the answers must be.
+/// How close the two answers must be.
 #[derive(Clone, Copy)]
 enum Like {
     /// The same bits.
     Bits,
     /// Numbers in f32: the same bits, or both NaN.
     Numbers,
-    /// Numbers in f32 that differ by this share of their size at most: approximations, and sums in another order.
+    /// Numbers in f32 that differ by at most this share of their size, for approximations and for
+    /// sums in another order.
     Within(f32),
 }
 use Like::{Bits, Numbers, Within};
@@ -153,7 +156,8 @@ fn source(body: &str) -> String {
     )
 }
 
-/// Inputs: any bits in the odd blocks; in the others numbers of usual size, two halves that are such numbers too.
+/// Inputs. Odd blocks have arbitrary bits. Even blocks have numbers of usual size, of which both
+/// halves are usual f16 numbers too.
 fn inputs() -> Vec<u32> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = || {
@@ -203,7 +207,7 @@ fn on_device(source: &str, inputs: &[u32]) -> Vec<u32> {
     };
     let mut launch = stream.launch_builder(&kernel);
     launch.arg(&from).arg(&mut to);
-    // SAFETY: the kernel takes two pointers, to four words a thread each.
+    // SAFETY: the kernel takes two pointers, each to four words for every thread.
     unsafe { launch.launch(config) }.unwrap();
     stream.clone_dtoh(&to).unwrap()
 }
@@ -220,7 +224,7 @@ fn alike(like: Like, expected: u32, found: u32) -> bool {
     }
 }
 
-/// Where the interpreter differs from what the device answered.
+/// Describes where the interpreter's answers differ from the device's.
 fn differences(name: &str, like: Like, device: &[u32], interpreter: &[u32]) -> Option<String> {
     let pairs = device.iter().zip(interpreter).enumerate();
     let mut wrong = pairs.filter(|(_, (device, ours))| !alike(like, **device, **ours));

@@ -1,11 +1,11 @@
-//! The laws of every backend on the CUDA backend: host code and kernels as they are shipped, over the fake driver, with the fake
-//! cuBLASLt and without it.
+//! The laws of all backends on the CUDA backend: host code and kernels as they are shipped, over
+//! the fake driver, with and without the fake cuBLASLt.
 
 use tfm_core::testing::{Candidate, laws};
 use tfm_cuda::CudaBackend;
 use tfm_fake_driver::{Installed, has_driver, restart_with_driver};
 
-/// Set where there is a device, on which the laws are to be checked at their full number of cases.
+/// Set where there is a device; the laws then run on it with their full number of cases.
 const DEVICE: &str = "TFM_CUDA_DEVICE";
 
 #[test]
@@ -14,12 +14,12 @@ fn all_laws() {
         let backend = || CudaBackend::new(0).expect("there is a device");
         let config = laws::Config::from_environment();
         if has_driver() {
-            // An interpreted kernel takes a thousand times as long as one on the CPU.
+            // An interpreted kernel takes a thousand times as long as a kernel on the CPU.
             let config = laws::Config { scale: 0.04 * config.scale, ..config };
             return laws::assert_all(&Candidate::new(backend()), &config);
         }
         laws::assert_all(&Candidate::new(backend().with_own_products()), &config);
-        // The real cuBLASLt sums in an order that it chooses by the number of rows.
+        // The real cuBLASLt chooses the order of its sums by the number of rows.
         return laws::assert_all(&Candidate::new(backend()).with_bits_by_company(), &config);
     }
     if !cfg!(target_os = "linux") {
@@ -34,13 +34,13 @@ fn all_laws() {
         let output = restart_with_driver(&driver, "all_laws", &schedule);
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "seed {seed}: {text}");
-        // Where the library refuses, our own kernels would hide it.
+        // Otherwise our own kernels would hide what the library refuses.
         assert!(!text.contains("fake cuBLASLt: refused"), "{text}");
         assert_eq!(text.contains("fake cuBLASLt: "), cublaslt, "{text}");
     }
 }
 
-/// Where there is no driver that is said, in one line and without a panic.
+/// Without a driver, the error is one line, and nothing panics.
 #[test]
 fn no_driver_is_an_error() {
     if has_driver() {

@@ -1,5 +1,6 @@
-//! The kernels of the linear layer on 8-bit integers, by the interpreter: sums are those of the integers exactly, for all tails of
-//! rows, columns and inputs, by the kernel for few rows and the one for many, in any company.
+//! The kernels of the linear layer on 8-bit integers, in the interpreter. Sums are exactly those of
+//! the integers, for all tails of rows, columns and inputs, from the kernel for few rows and the
+//! one for many, in any company.
 
 use std::ops::Range;
 use std::sync::LazyLock;
@@ -48,14 +49,14 @@ fn noise(seed: u64, n: usize) -> Vec<f32> {
     (0..n).map(|_| data.number(1.0) as f32).collect()
 }
 
-/// A row's integers and scale, plainly.
+/// Quantises a row by the definition: its integers and its scale.
 fn quantized(x: &[f32]) -> (Vec<i32>, f32) {
     let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
     (integers(x, factor), largest / 127.0)
 }
 
-/// A weight's, whose neighbours of one sign have a bounded sum.
+/// Quantises a row of a weight, whose neighbours of one sign have a bounded sum.
 fn quantized_weight(w: &[f32]) -> (Vec<i32>, f32) {
     let largest = w.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     let sum = |sign: f32, pair: &[f32]| pair.iter().map(|x| (sign * x).max(0.0)).sum::<f32>();
@@ -84,12 +85,12 @@ fn int(x: usize) -> Vec<u8> {
     (x as u32).to_le_bytes().to_vec()
 }
 
-/// Bytes of the scales, and of a row.
+/// Bytes of the scales, and of one row.
 fn sizes(rows: usize, columns: usize) -> [usize; 2] {
     [4 * rows.next_multiple_of(32), columns.next_multiple_of(16)]
 }
 
-/// Memory that a kernel of `quantize.cu` has filled, from rows that are `strides` apart.
+/// Memory that a kernel of `quantize.cu` has filled from rows `strides` apart.
 fn quantize(
     device: &mut Device,
     kernel: &str,
@@ -120,14 +121,14 @@ struct Case {
     weight: Vec<f32>,
     bias: Vec<f32>,
     residual: Vec<f32>,
-    /// Counted from 1, in the order of `Activation`.
+    /// The activation's place in `Activation`, counted from 1.
     activation: usize,
 }
 
 impl Case {
     fn new([m, n, k]: [usize; 3]) -> Case {
         let (mut x, mut weight) = (noise(1, m * (k + GAP)), noise(2, n * k));
-        // Extremes of one sign, whose products are the largest there are; and rows of zeros.
+        // Rows of extremes of one sign, which have the largest products; and rows of zeros.
         if m > 2 {
             x[k + GAP..][..k].fill(0.9);
             x[2 * (k + GAP)..][..k].fill(0.0);
@@ -158,7 +159,7 @@ impl Case {
         let x = &self.x[rows.start * (k + GAP)..rows.end * (k + GAP)];
         let x = quantize(&mut device, "quantize_rows", x, &[k + GAP], [m, k]);
         let weight = quantize(&mut device, "quantize_weight", &self.weight, &[k, 1], [n, k]);
-        // Not written: what the kernel leaves out is found when it is read.
+        // The memory stays unwritten, so that a read finds what the kernel leaves out.
         let out = device.allocate(4 * m * n);
         let bias = device.upload(&bytes(&self.bias));
         let residual = device.upload(&bytes(&self.residual[rows.start * (n + GAP)..]));
@@ -175,7 +176,7 @@ impl Case {
         Ok((floats(&out), counters))
     }
 
-    /// The sums, scaled, and what follows as far as it is no function.
+    /// The scaled sums and what follows them; `activate` is the activation.
     fn expected(&self, activate: impl Fn(f32) -> f32) -> Vec<f32> {
         let Case { m, n, k, .. } = *self;
         let weights: Vec<_> =
@@ -230,7 +231,7 @@ fn sums_are_exact_for_all_tails() {
     }
 }
 
-/// Every number of inputs around the steps of both kernels.
+/// Every number of inputs around the step lengths of both kernels.
 #[test]
 fn inputs_of_any_number() {
     for k in (1..=34).chain(60..=68).chain(126..=130).chain([511, 513]) {
@@ -242,7 +243,7 @@ fn inputs_of_any_number() {
     }
 }
 
-/// Whatever follows the sums, a row has the same bits alone and among others, from one kernel and from the other.
+/// A row has the same bits alone and among others, from both kernels, whatever follows the sums.
 #[test]
 fn a_row_has_the_same_bits_in_any_company() {
     let gelu_tanh =
@@ -260,7 +261,7 @@ fn a_row_has_the_same_bits_in_any_company() {
         let expected = case.expected(|x| match activation {
             0 => x,
             1 => x.max(0.0),
-            // Within 5·10⁻⁴ of that of the error function.
+            // The approximation is within 5·10⁻⁴ of the GELU by the error function.
             2 | 3 => gelu_tanh(x.into()) as f32,
             4 => (f64::from(x) / (1.0 + f64::from(-x).exp())) as f32,
             _ => f64::from(x).tanh() as f32,
@@ -288,7 +289,8 @@ fn what_is_not_finite_shows() {
     }
 }
 
-/// A weight by rows or by columns, of any length: the integers of the definition, and zeros behind them.
+/// A weight by rows or by columns, of any length, becomes the integers of the definition with zeros
+/// behind them.
 #[test]
 fn a_weight_in_any_order() {
     for [n, k] in [[1, 1], [5, 22], [7, 16], [3, 33], [2, 700], [2, 0]] {
@@ -312,7 +314,7 @@ fn a_weight_in_any_order() {
     }
 }
 
-/// Rows of matrices of ldmatrix, and sums on their way out, lie in different banks.
+/// The rows that `ldmatrix` reads, and the sums that are stored, lie in different banks.
 #[test]
 fn banks() {
     for (kernel, shape) in [(Few, [16, 32, 128]), (Many, [128, 64, 192])] {
@@ -321,7 +323,8 @@ fn banks() {
     }
 }
 
-/// For few rows the weight is read once; the rows once for each 16 columns, twice where there is one.
+/// With few rows the kernel reads the weight once. It reads the rows once for every 16 columns, or
+/// twice where there is only one row.
 #[test]
 fn the_weight_is_read_once() {
     let (n, k) = (160, 1024);
@@ -329,13 +332,13 @@ fn the_weight_is_read_once() {
         let (_, counters) = Case::new([m, n, k]).run(Few, 0..m, 1);
         let (floor, of_x) = (n * k, n / 16 * m.max(2) * k);
         let read = 32 * counters.global_sectors as usize;
-        // Four numbers for each result: scales, bias, residual, itself.
+        // Each result adds four numbers: scales, bias, residual, and itself.
         let most = floor + of_x + 16 * m * n + floor / 16;
         assert!(read >= floor + of_x && read < most, "{m} rows: {read} of {floor} + {of_x} bytes");
     }
 }
 
-/// Every barrier and every wait that is left out is caught.
+/// The tests catch every barrier and every wait that is left out.
 #[test]
 fn synchronisation_that_is_left_out_is_caught() {
     let mut tried = 0;

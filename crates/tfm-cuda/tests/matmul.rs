@@ -1,5 +1,6 @@
-//! Our own kernels for products against f64: extents around the tiles, operands of all layouts, aligned or not, and what
-//! follows a product; that an element has the same bits whatever the other rows and columns are.
+//! Our own kernels for products against f64: extents around those of tiles, operands of all
+//! layouts, aligned or not, and what follows a product. An element has the same bits whatever other
+//! rows and columns there are.
 
 mod arrays;
 
@@ -11,19 +12,20 @@ use tfm_ptx_emu::{Counters, Device, Launch, Module};
 static MODULE: LazyLock<Module> = LazyLock::new(|| {
     Module::parse(include_str!("../kernels/matmul.ptx")).unwrap_or_else(|error| panic!("{error}"))
 });
-/// A matrix in memory: rows and columns are so far apart, its batches `batch`.
+/// A matrix in memory, with the distances of its rows and columns; `batch` is the distance of the
+/// matrices of its batch.
 #[derive(Clone, Copy)]
-struct Stored {
+struct StridedMatrix {
     row: usize,
     column: usize,
     batch: usize,
 }
 
-impl Stored {
-    /// Contiguous rows (or columns), `gap` elements apart.
-    fn new(rows: usize, columns: usize, turned: bool, gap: usize) -> Stored {
+impl StridedMatrix {
+    /// Contiguous rows (or columns) with `gap` elements between them.
+    fn new(rows: usize, columns: usize, turned: bool, gap: usize) -> StridedMatrix {
         let (row, column) = if turned { (1, rows + gap) } else { (columns + gap, 1) };
-        Stored { row, column, batch: rows * row + columns * column }
+        StridedMatrix { row, column, batch: rows * row + columns * column }
     }
 }
 
@@ -34,21 +36,22 @@ struct Case {
     m: usize,
     k: usize,
     n: usize,
-    a: Stored,
-    b: Stored,
+    a: StridedMatrix,
+    b: StridedMatrix,
     bias: bool,
     activation: i32,
     residual: bool,
 }
 
 impl Case {
-    /// A plain product; `turned` says whether a and b are column-major.
+    /// A plain product. `turned` says of a and of b whether it is column-major.
     fn new(dtype: DType, [m, k, n]: [usize; 3], turned: [bool; 2], gap: usize) -> Case {
-        let (a, b) = (Stored::new(m, k, turned[0], gap), Stored::new(k, n, turned[1], gap));
+        let (a, b) =
+            (StridedMatrix::new(m, k, turned[0], gap), StridedMatrix::new(k, n, turned[1], gap));
         Case { dtype, batches: 1, m, k, n, a, b, bias: false, activation: 0, residual: false }
     }
 
-    /// a, b, bias and residual.
+    /// The values of a, b, bias and residual.
     fn inputs(&self) -> [Vec<f64>; 4] {
         let sizes =
             [self.batches * self.a.batch, self.batches * self.b.batch, self.n, self.m * self.n];
@@ -62,7 +65,8 @@ impl Case {
             .flat_map(|batch| (0..self.m).map(move |i| (batch, i)))
             .flat_map(|(batch, i)| (0..self.n).map(move |j| (batch, i, j)));
         all.map(|(batch, i, j)| {
-            let at = |x: &[f64], s: Stored, i, j| x[batch * s.batch + i * s.row + j * s.column];
+            let at =
+                |x: &[f64], s: StridedMatrix, i, j| x[batch * s.batch + i * s.row + j * s.column];
             let mut x: f64 = (0..self.k).map(|p| at(&a, self.a, i, p) * at(&b, self.b, p, j)).sum();
             if self.bias {
                 x += bias[j];
@@ -79,7 +83,7 @@ impl Case {
         .collect()
     }
 
-    /// The kernel's answer in bytes, and what it did.
+    /// The kernel's answer as bytes, and its counters.
     fn run(&self, seed: u64, lazy: bool) -> (Vec<u8>, Counters) {
         self.try_run(&MODULE, seed, lazy).unwrap_or_else(|fault| panic!("{fault}"))
     }
@@ -94,10 +98,10 @@ impl Case {
         let mut device = Device::new();
         let [a, b, bias, residual] = self.inputs().map(|x| device.upload(&encode(self.dtype, &x)));
         let elements = self.batches * self.m * self.n;
-        // Not written: what the kernel leaves out is found when it is read.
+        // The memory stays unwritten, so that a read finds what the kernel leaves out.
         let out = device.allocate(elements * size);
-        let turned = |s: Stored| s.row == 1 && s.column != 1;
-        let aligned = |s: Stored| {
+        let turned = |s: StridedMatrix| s.row == 1 && s.column != 1;
+        let aligned = |s: StridedMatrix| {
             let (fast, slow) = if turned(s) { (s.row, s.column) } else { (s.column, s.row) };
             fast == 1 && slow.is_multiple_of(8) && (s.batch.is_multiple_of(8) || self.batches == 1)
         };
@@ -109,7 +113,7 @@ impl Case {
         };
         let long = |x: u64| x.to_le_bytes().to_vec();
         let int = |x: usize| (x as u32).to_le_bytes().to_vec();
-        let matrix = |at, s: Stored| {
+        let matrix = |at, s: StridedMatrix| {
             let steps = [if self.batches == 1 { 0 } else { s.batch }, s.row, s.column];
             [vec![long(at), long(0)], steps.map(|x| long(x as u64)).to_vec()].concat()
         };
@@ -174,7 +178,7 @@ fn extents_around_the_tiles() {
     }
 }
 
-/// Rows at multiples of 16 bytes, whose ends are anywhere.
+/// Rows that begin at multiples of 16 bytes and end anywhere.
 #[test]
 fn aligned_rows_of_any_length() {
     for dtype in [DType::F16, DType::BF16] {
@@ -199,13 +203,13 @@ fn batches_and_strides() {
             let case = Case { batches: 3, ..Case::new(dtype, [5, 20, 11], turned, 3) };
             case.check(1);
         }
-        // Every other element; a row or a column repeated.
+        // Every other element; then a row or a column that repeats.
         let mut case = Case::new(dtype, [9, 20, 70], [false, true], 0);
-        case.a = Stored { row: 41, column: 2, batch: 400 };
+        case.a = StridedMatrix { row: 41, column: 2, batch: 400 };
         case.check(2);
-        case.b = Stored { row: 3, column: 0, batch: 100 };
+        case.b = StridedMatrix { row: 3, column: 0, batch: 100 };
         case.check(3);
-        case.a = Stored { row: 0, column: 1, batch: 100 };
+        case.a = StridedMatrix { row: 0, column: 1, batch: 100 };
         case.check(4);
     }
 }
@@ -232,20 +236,20 @@ fn an_element_has_the_same_bits_in_any_company() {
     }
 }
 
-/// The tiles of ldmatrix and of the f32 kernel lie in different banks.
+/// The tiles that `ldmatrix` and the f32 kernel read lie in different banks.
 #[test]
 fn banks() {
     for dtype in TYPES {
         for turned in LAYOUTS {
             let (_, counters) = Case::new(dtype, [64, 128, 64], turned, 0).run(1, false);
-            // Of f32, tiles that are turned on their way are stored with conflicts.
+            // In f32, storing a tile that is transposed on its way has conflicts.
             let most = if dtype == DType::F32 { counters.shared_passes / 5 } else { 0 };
             assert!(counters.bank_conflicts <= most, "{dtype} {turned:?}: {counters:?}");
         }
     }
 }
 
-/// Every barrier and every wait that is left out is caught.
+/// The tests catch every barrier and every wait that is left out.
 #[test]
 fn synchronisation_that_is_left_out_is_caught() {
     let ptx = include_str!("../kernels/matmul.ptx");

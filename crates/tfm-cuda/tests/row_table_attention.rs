@@ -1,5 +1,6 @@
-//! The kernels of decode attention against f64: lengths around every chunk, all sizes of heads, tables that name what is not
-//! there; that a hypothesis has the same bits however wide the table is; and how much memory is read.
+//! The kernels of attention in a decoding step against f64: lengths around every chunk, all sizes
+//! of heads, tables that name missing rows. A hypothesis has the same bits however wide the table
+//! is. The tests also count how much memory is read.
 
 mod arrays;
 
@@ -24,7 +25,7 @@ struct Case {
     heads: usize,
     d_head: usize,
     pool: usize,
-    /// Elements between the rows of the pool beyond those of a row.
+    /// Elements in the gap between two rows of the pool.
     gap: usize,
     width: usize,
     table: Vec<i32>,
@@ -33,10 +34,10 @@ struct Case {
 }
 
 impl Case {
-    /// Hypotheses of those lengths, whose rows lie scattered in a pool.
+    /// Hypotheses of these lengths, whose rows lie scattered in a pool.
     fn new(dtype: DType, heads: usize, d_head: usize, lengths: &[usize], width: usize) -> Case {
         let pool = width + 7;
-        // The same row at the same place of a hypothesis, however wide the table is.
+        // A hypothesis has the same rows at the same places, however wide the table is.
         let table = (0..lengths.len())
             .flat_map(|i| (0..width).map(move |j| ((i * 31 + j * 13) % 71) as i32))
             .map(|row| row % pool as i32)
@@ -49,7 +50,7 @@ impl Case {
         self.heads * self.d_head + self.gap
     }
 
-    /// Query, keys and values, as the type holds them.
+    /// Query, keys and values, rounded to the type.
     fn inputs(&self) -> [Vec<f64>; 3] {
         let sizes = [
             self.lengths.len() * self.heads * self.d_head,
@@ -59,7 +60,7 @@ impl Case {
         [0, 1, 2].map(|i| decode(self.dtype, &encode(self.dtype, &noise(i as i32, sizes[i]))))
     }
 
-    /// `[buckets, heads]`, if there are biases.
+    /// `[buckets, heads]`; empty where there are no biases.
     fn biases(&self) -> Vec<f64> {
         decode(
             DType::F32,
@@ -67,7 +68,7 @@ impl Case {
         )
     }
 
-    /// The definition.
+    /// The result by the definition.
     fn expected(&self) -> Vec<f64> {
         let ([query, key, value], biases) = (self.inputs(), self.biases());
         let (heads, d) = (self.heads, self.d_head);
@@ -75,7 +76,7 @@ impl Case {
         let mut out = Vec::new();
         for (i, head) in (0..self.lengths.len()).flat_map(|i| (0..heads).map(move |h| (i, h))) {
             let seen = (self.lengths[i].max(0) as usize).min(self.width);
-            // Where each row lies, and its bias.
+            // Where each visible row lies, and its bias.
             let rows: Vec<(usize, f64)> = self.table[i * self.width..][..seen]
                 .iter()
                 .enumerate()
@@ -100,7 +101,7 @@ impl Case {
         out
     }
 
-    /// The kernels' answer in bytes, and what they did.
+    /// The kernels' answer as bytes, and their counters.
     fn run(&self, seed: u64) -> (Vec<u8>, Counters) {
         let (n, heads, d) = (self.lengths.len(), self.heads, self.d_head);
         let size = self.dtype.size();
@@ -110,7 +111,7 @@ impl Case {
         let table = device.upload(&integers(&self.table));
         let lengths = device.upload(&integers(&self.lengths));
         let chunks = self.width.div_ceil(CHUNK).max(1);
-        // Not written: what the kernels leave out is found when it is read.
+        // The memory stays unwritten, so that a read finds what the kernels leave out.
         let out = device.allocate(n * heads * d * size);
         let partial =
             if chunks == 1 { 0 } else { device.allocate(n * heads * chunks * (d + 2) * 4) };
@@ -172,7 +173,7 @@ impl Case {
         (device.download(out, n * heads * d * size).unwrap(), counters)
     }
 
-    /// Biases and buckets, as the host's code passes them.
+    /// Biases and buckets, as the host code passes them.
     fn bias_arguments(&self, device: &mut Device) -> Vec<Vec<u8>> {
         let Some(bias) = self.bias else { return Vec::new() };
         let biases = device.upload(&encode(DType::F32, &self.biases()));
@@ -194,7 +195,7 @@ impl Case {
     }
 }
 
-/// All lengths of a chunk, and some past it, in one launch.
+/// All lengths of a chunk, and some longer ones, in one launch.
 #[test]
 fn every_length() {
     for dtype in TYPES {
@@ -205,7 +206,8 @@ fn every_length() {
     }
 }
 
-/// Learned biases by distance from the last key, for every length and kind of head; a missing row keeps its place.
+/// Learned biases by distance from the last key, for every length and kind of head. A missing row
+/// keeps its place.
 #[test]
 fn biases_by_distance() {
     for (n, dtype) in TYPES.into_iter().enumerate() {
@@ -226,7 +228,7 @@ fn biases_by_distance() {
     }
 }
 
-/// With and without loads of 16 bytes.
+/// Heads that the kernels load 16 bytes at a time, and heads that they do not.
 #[test]
 fn every_kind_of_head() {
     for dtype in TYPES {
@@ -260,7 +262,7 @@ fn rows_that_are_not_there_are_not_read() {
     }
 }
 
-/// The keys and values are read once, whole sectors of them.
+/// The kernels read keys and values once, and only whole sectors of them.
 #[test]
 fn memory_is_read_once() {
     for dtype in TYPES {

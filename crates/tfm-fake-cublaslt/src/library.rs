@@ -1,4 +1,5 @@
-//! The functions that programs look up in `libcublasLt.so`, with the library's names and signatures.
+//! The functions that programs look up in `libcublasLt.so`, with the library's names and
+//! signatures.
 
 use std::ffi::{c_int, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +14,7 @@ fn with<T>(f: impl FnOnce(&mut Objects) -> Answer<T>) -> Answer<T> {
     f(OBJECTS.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default())
 }
 
-/// The status of an answer. A panic must not cross into the caller.
+/// Turns an answer into the library's status. A panic must not cross into the caller.
 fn status(f: impl FnOnce() -> Answer) -> c_int {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => 0,
@@ -24,7 +25,7 @@ fn status(f: impl FnOnce() -> Answer) -> c_int {
 
 type Handle = *mut c_void;
 
-/// Writes a result where the caller wants it.
+/// Writes a result to the caller's memory.
 fn put<T>(at: *mut T, value: T) -> Answer {
     if at.is_null() {
         return refuse("there is no place for a result");
@@ -34,16 +35,16 @@ fn put<T>(at: *mut T, value: T) -> Answer {
     Ok(())
 }
 
-/// Reads what the caller passes by its address.
+/// Reads a value from the caller's memory.
 fn get<T: Copy>(at: *const c_void) -> Answer<T> {
     if at.is_null() {
         return refuse("an argument is missing");
     }
-    // SAFETY: callers of the library pass pointers to what its functions say.
+    // SAFETY: callers of the library pass pointers to values of the types that its functions name.
     Ok(unsafe { at.cast::<T>().read_unaligned() })
 }
 
-/// The caller's memory at an address.
+/// Memory of the caller.
 fn bytes<'a>(at: *const c_void, size: usize) -> Answer<&'a [u8]> {
     if at.is_null() {
         return refuse("an attribute is missing");
@@ -80,11 +81,11 @@ impl Memory for &DeviceMemory {
 type Work = extern "C" fn(*const u8, usize, *const DeviceMemory) -> c_int;
 type Enqueue = unsafe extern "C" fn(Handle, Option<Work>, *const u8, usize) -> c_int;
 
-/// `tfmFakeEnqueue` of the fake driver, which the program has loaded before.
+/// The fake driver's `tfmFakeEnqueue`. The program has loaded that driver before.
 fn enqueue() -> Answer<Enqueue> {
     static ENQUEUE: OnceLock<Option<Enqueue>> = OnceLock::new();
     let found = ENQUEUE.get_or_init(|| {
-        // SAFETY: the library is loaded already; its function has this signature.
+        // SAFETY: the library is loaded, and its function has this signature.
         unsafe {
             let driver = libloading::Library::new("libcuda.so").ok()?;
             let function = *driver.get::<Enqueue>(b"tfmFakeEnqueue").ok()?;
@@ -95,11 +96,11 @@ fn enqueue() -> Answer<Enqueue> {
     found.map_or_else(|| refuse("the driver is not the fake one"), Ok)
 }
 
-/// A product whose turn has come.
+/// Computes a product when its turn on the stream has come.
 extern "C" fn run(job: *const u8, _: usize, memory: *const DeviceMemory) -> c_int {
     status(|| {
         let job: Job = get(job.cast())?;
-        // SAFETY: the driver passes its memory, and waits.
+        // SAFETY: the driver passes its memory, and waits until this returns.
         let memory = unsafe { memory.as_ref() }.map_or_else(failed, Ok)?;
         job.run(&memory)
     })
@@ -232,7 +233,7 @@ library! {
             workspace_bytes: workspace_bytes as u64,
         };
         job.check(&get(algorithm)?)?;
-        // SAFETY: the driver copies so many bytes, of which `run` reads the job again.
+        // SAFETY: the driver copies exactly the bytes of `job`, from which `run` reads it again.
         match unsafe { enqueue()?(stream, Some(run), std::ptr::from_ref(&job).cast(), size_of::<Job>()) } {
             0 => Ok(()),
             _ => failed(),

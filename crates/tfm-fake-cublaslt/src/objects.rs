@@ -1,4 +1,4 @@
-//! What a program describes before it asks for a product: operations, layouts, preferences.
+//! What a program describes before it asks for a product: operations, layouts and preferences.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ pub(crate) enum Status {
 
 pub(crate) type Answer<T = ()> = Result<T, Status>;
 
-/// Says what is wrong.
+/// Prints what is wrong and refuses.
 pub(crate) fn refuse<T>(problem: impl std::fmt::Display) -> Answer<T> {
     eprintln!("fake cuBLASLt: refused: {problem}");
     Err(Status::InvalidValue)
@@ -47,7 +47,7 @@ pub(crate) struct Layout {
 pub(crate) struct Preference {
     pub(crate) workspace: u64,
     pub(crate) reductions: u32,
-    /// Of A, B, C and D in bytes.
+    /// The alignments of A, B, C and D in bytes.
     pub(crate) alignments: [u32; 4],
 }
 
@@ -59,7 +59,7 @@ pub(crate) enum Object {
     Preference(Preference),
 }
 
-/// Everything. Handles are numbers from 1 on, and never used twice.
+/// All objects of programs. Handles are numbers from 1 on, and none is used twice.
 #[derive(Debug, Default)]
 pub(crate) struct Objects {
     objects: BTreeMap<usize, Object>,
@@ -114,7 +114,7 @@ impl Objects {
 }
 
 impl Description {
-    /// Whether A, and B, are transposed.
+    /// Whether A and whether B is transposed.
     pub(crate) fn turned(&self) -> [bool; 2] {
         [self.turned & 1 != 0, self.turned & 2 != 0]
     }

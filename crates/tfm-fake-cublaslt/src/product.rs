@@ -1,4 +1,5 @@
-//! The product itself: D = f(α·op(A)·op(B) + β·C + bias), column-major, and what it asks of its operands.
+//! The product D = f(α·op(A)·op(B) + β·C + bias), column-major, and what it requires of its
+//! operands.
 
 use crate::objects::{Answer, Description, Layout, Preference, Status, refuse};
 use half::{bf16, f16};
@@ -11,7 +12,7 @@ const R_16BF: u32 = 14;
 const RELU: u32 = 2;
 const BIAS: u32 = 4;
 const GELU: u32 = 32;
-/// Bytes of scratch memory that an algorithm asks for where it splits the sums.
+/// The bytes of scratch memory that an algorithm asks for if it splits sums.
 const WORKSPACE: u64 = 4096;
 
 /// A problem: the operation, and the layouts of A, B, C and D.
@@ -22,7 +23,8 @@ pub(crate) struct Problem {
     pub(crate) layouts: [Layout; 4],
 }
 
-/// An algorithm (`cublasLtMatmulAlgo_t`): what it was chosen for, and what it was promised.
+/// An algorithm (`cublasLtMatmulAlgo_t`): the problem it was chosen for, and the alignments it was
+/// promised.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub(crate) struct Algorithm {
@@ -32,13 +34,13 @@ pub(crate) struct Algorithm {
     pub(crate) rest: [u64; 4],
 }
 
-/// A product as it is enqueued, as bytes: the fields leave no gaps.
+/// A product in the form in which it is enqueued, as bytes. The fields leave no gaps between them.
 #[derive(Debug, Clone, Copy)]
 #[repr(C)]
 pub(crate) struct Job {
     pub(crate) problem: Problem,
     pub(crate) factors: [f32; 2],
-    /// Of A, B, C, D.
+    /// The addresses of A, B, C and D.
     pub(crate) at: [u64; 4],
     pub(crate) workspace: u64,
     pub(crate) workspace_bytes: u64,
@@ -55,7 +57,7 @@ fn size(kind: u32) -> u64 {
 }
 
 impl Problem {
-    /// Rows, terms and columns; or what is wrong.
+    /// Checks the problem, and returns the numbers of rows, terms and columns.
     fn check(&self) -> Answer<[u64; 3]> {
         let Problem { description, layouts } = self;
         if description.compute != COMPUTE_32F || description.scale != R_32F {
@@ -100,7 +102,7 @@ impl Problem {
         Ok([rows, terms, columns])
     }
 
-    /// What an algorithm is chosen by: not where the bias is.
+    /// The hash of what an algorithm is chosen by, which is all but the address of the bias.
     fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         let description = Description { bias: 0, ..self.description };
@@ -108,10 +110,10 @@ impl Problem {
         hasher.finish()
     }
 
-    /// The algorithm for a problem.
+    /// Chooses the algorithm for a problem.
     pub(crate) fn algorithm(&self, preference: &Preference) -> Answer<Algorithm> {
         let [_, terms, _] = self.check()?;
-        // 2: partial sums of the compute type.
+        // The value 2 stands for partial sums in the compute type.
         if preference.reductions & !2 != 0 {
             return refuse("partial sums of less than f32 are allowed");
         }
@@ -127,7 +129,8 @@ impl Problem {
 }
 
 impl Job {
-    /// Whether the algorithm is for this, and all addresses are as it was promised.
+    /// Checks that the algorithm is for this problem, and that all addresses are aligned as
+    /// promised.
     pub(crate) fn check(&self, algorithm: &Algorithm) -> Answer {
         self.problem.check()?;
         if algorithm.problem != self.problem.key() {
@@ -154,7 +157,7 @@ impl Job {
         Ok(())
     }
 
-    /// Computes it.
+    /// Computes the product.
     pub(crate) fn run(&self, memory: &impl Memory) -> Answer {
         let [rows, terms, columns] = self.problem.check()?;
         let Problem { description, layouts } = self.problem;
@@ -233,19 +236,19 @@ fn encode(kind: u32, x: &[f64]) -> Vec<u8> {
     }
 }
 
-/// Rounded to odd, so that rounding again to 16 bits is as rounding once (Boldo and Melquiond, 2008); `f16::from_f64` looks at the
-/// upper half of the f64 alone.
+/// Rounds to odd, so that rounding again to 16 bits gives the same as rounding once (Boldo and
+/// Melquiond, 2008). `f16::from_f64` would look only at the upper half of the f64.
 fn odd(x: f64) -> f32 {
     let nearest = x as f32;
     if !nearest.is_finite() || f64::from(nearest) == x {
         return nearest;
     }
-    // What is cut off at the end is said by the last bit.
+    // The last bit tells whether anything was cut off.
     let toward_zero = nearest.to_bits() - u32::from(f64::from(nearest).abs() > x.abs());
     f32::from_bits(toward_zero | 1)
 }
 
-/// The fault of a work that runs in the driver, which says what is wrong.
+/// The error of work in the driver, which has printed what is wrong.
 pub(crate) fn failed<T>() -> Answer<T> {
     Err(Status::ExecutionFailed)
 }
@@ -256,7 +259,7 @@ mod tests {
 
     #[test]
     fn rounds_once() {
-        // Just above the middle between two neighbours, by less than an f32 can say.
+        // Above the middle of two neighbours by less than an f32 can hold.
         let rounded = |kind, x| decode(kind, &encode(kind, &[x]))[0];
         let (f16, bf16) = (2f64.powi(-10), 2f64.powi(-7));
         for (kind, step) in [(R_16F, f16), (R_16BF, bf16)] {

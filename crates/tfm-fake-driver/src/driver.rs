@@ -9,13 +9,13 @@ use tfm_ptx_emu::{Device, Problem};
 
 static STATE: Mutex<Option<State>> = Mutex::new(None);
 
-/// Calls `f` with the state, which `cuInit` makes.
+/// Calls `f` with the driver's state, which `cuInit` makes.
 fn with<T>(f: impl FnOnce(&mut State) -> Answer<T>) -> Answer<T> {
     let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
     f(state.as_mut().ok_or(Code::NotInitialized)?)
 }
 
-/// The code of an answer. A panic must not cross into the caller.
+/// Turns an answer into the driver's error code. A panic must not cross into the caller.
 fn code(f: impl FnOnce() -> Answer) -> c_int {
     match catch_unwind(AssertUnwindSafe(f)) {
         Ok(Ok(())) => 0,
@@ -24,7 +24,7 @@ fn code(f: impl FnOnce() -> Answer) -> c_int {
     }
 }
 
-/// Writes a result where the caller wants it.
+/// Writes a result to the caller's memory.
 fn put<T>(at: *mut T, value: T) -> Answer {
     if at.is_null() {
         return Err(Code::InvalidValue);
@@ -34,27 +34,27 @@ fn put<T>(at: *mut T, value: T) -> Answer {
     Ok(())
 }
 
-/// The caller's memory at an address.
+/// Memory of the caller, to read from.
 pub(crate) fn host<'a>(at: usize, bytes: usize) -> Answer<&'a [u8]> {
     if at == 0 {
         return Err(Code::InvalidValue);
     }
-    // SAFETY: callers of the driver pass memory of so many bytes, and keep it until the copy is done; for what a graph
-    // recorded, until it is not launched any more.
+    // SAFETY: callers of the driver pass memory of so many bytes. They keep it until the copy is
+    // done or, if a graph has recorded the copy, until the last launch of that graph.
     Ok(unsafe { std::slice::from_raw_parts(at as *const u8, bytes) })
 }
 
-/// The caller's memory at an address, to be written.
+/// Memory of the caller, to write to.
 pub(crate) fn host_mut<'a>(at: usize, bytes: usize) -> Answer<&'a mut [u8]> {
     if at == 0 {
         return Err(Code::InvalidValue);
     }
-    // SAFETY: as in `host`, and nobody else touches it meanwhile.
+    // SAFETY: as in `host`, and nothing else touches the memory meanwhile.
     Ok(unsafe { std::slice::from_raw_parts_mut(at as *mut u8, bytes) })
 }
 
-/// What work of another library can do with the device's memory. Both functions take `device` and return 0, or report the
-/// fault and return something else.
+/// What another library's work can do with the device's memory. Both functions take `device`. They
+/// return 0, or report the fault and return another number.
 #[repr(C)]
 pub struct DeviceMemory {
     device: *mut c_void,
@@ -62,11 +62,13 @@ pub struct DeviceMemory {
     write: extern "C" fn(*mut c_void, u64, *const u8, usize) -> c_int,
 }
 
-/// Work of another library: a function of the bytes that were enqueued with it. It returns 0 where it succeeded.
+/// Another library's work: a function that gets the bytes that were enqueued with it. It returns 0
+/// if it succeeded.
 pub type ForeignWork = extern "C" fn(*const u8, usize, *const DeviceMemory) -> c_int;
 
 extern "C" fn read_device(device: *mut c_void, at: u64, to: *mut u8, bytes: usize) -> c_int {
-    // SAFETY: it comes from `run_foreign`, which holds the device for as long as the work runs.
+    // SAFETY: `device` comes from `run_foreign`, which holds the device for as long as the work
+    // runs.
     let device = unsafe { &mut *device.cast::<Device>() };
     code(|| {
         let data = device.download(at, bytes).map_err(wrong)?;
@@ -86,7 +88,7 @@ fn wrong(problem: Problem) -> Code {
     Code::IllegalAddress
 }
 
-/// Lets another library work on the device.
+/// Runs another library's work on the device.
 pub(crate) fn run_foreign(run: ForeignWork, data: &[u8], device: &mut Device) -> Answer {
     let device = std::ptr::from_mut(device).cast();
     let memory = DeviceMemory { device, read: read_device, write: write_device };
@@ -100,7 +102,7 @@ fn text<'a>(at: *const c_char) -> Answer<&'a str> {
     if at.is_null() {
         return Err(Code::InvalidValue);
     }
-    // SAFETY: callers of the driver pass text that ends with 0.
+    // SAFETY: callers of the driver pass text that ends with a 0 byte.
     unsafe { CStr::from_ptr(at) }.to_str().map_err(|_| Code::InvalidValue)
 }
 
@@ -111,7 +113,7 @@ fn handle(number: usize) -> Handle {
     std::ptr::without_provenance_mut(number)
 }
 
-/// The CUDA version that the driver says it is for.
+/// The CUDA version that the driver reports.
 fn version_number() -> c_int {
     let asked = std::env::var("TFM_FAKE_VERSION").ok().and_then(|text| text.parse().ok());
     asked.unwrap_or(13_000)
@@ -263,7 +265,7 @@ driver! {
                 if parameters.is_null() {
                     return Err(Code::InvalidValue);
                 }
-                // SAFETY: the caller passes a pointer for each of the kernel's parameters.
+                // SAFETY: the caller passes one pointer for each of the kernel's parameters.
                 let argument = unsafe { *parameters.add(i) };
                 arguments.push(host(argument as usize, size)?.to_vec());
             }

@@ -1,23 +1,25 @@
-//! Putting the driver where the loader of another process finds it.
+//! Installs the driver where the loader of another process finds it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A folder with the driver in it, which goes when this does.
+/// A folder that holds the driver. Dropping this removes the folder.
 ///
-/// The loader looks for libraries where the environment said when a process started: what is to have the driver is a new process.
+/// The loader looks for libraries only where the environment said when its process started. So only
+/// a new process can find the driver.
 #[derive(Debug)]
 pub struct Installed {
     folder: PathBuf,
 }
 
 impl Installed {
-    /// Copies the library that was built beside this program.
+    /// Copies the library that cargo built beside this program.
     ///
     /// # Errors
-    /// It is not there, which cargo sees to where this crate is a dependency, or cannot be copied.
+    /// The library cannot be copied, or is not there; cargo builds it wherever this crate is a
+    /// dependency.
     pub fn new() -> io::Result<Installed> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -28,16 +30,17 @@ impl Installed {
         Ok(installed)
     }
 
-    /// Puts another library beside it: the name that cargo gave it, and that under which programs look for it.
+    /// Copies another library to the folder: from the name that cargo gave it to the name that
+    /// programs look for.
     ///
     /// # Errors
-    /// As of [`Installed::new`].
+    /// Those of [`Installed::new`].
     pub fn add(&self, built: &str, wanted: &str) -> io::Result<()> {
         std::fs::copy(find(built)?, self.folder.join(wanted))?;
         Ok(())
     }
 
-    /// Has a program find the driver.
+    /// Lets a program find the driver.
     pub fn apply<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command.env("LD_LIBRARY_PATH", &self.folder)
     }
@@ -45,12 +48,12 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        // What stays behind is a copy in the folder for temporary files.
+        // If this fails, a copy stays behind in the folder for temporary files.
         let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Tests lie in `deps`, programs one folder up.
+/// Tests lie in the folder `deps`; the library and other programs lie one folder up.
 fn find(library: &str) -> io::Result<PathBuf> {
     let this = std::env::current_exe()?;
     let beside = this.parent().unwrap_or(Path::new("."));

@@ -1,12 +1,14 @@
-//! A `libcuda.so` for machines without a GPU: the part of the CUDA driver API that tfm's host code calls, over
-//! [`tfm_ptx_emu`]. The same binary that would find the real driver finds this one by `LD_LIBRARY_PATH`.
+//! A `libcuda.so` for machines without a GPU: the part of the CUDA driver API that tfm's host code
+//! calls, over [`tfm_ptx_emu`]. A binary that would find the real driver finds this one through
+//! `LD_LIBRARY_PATH`.
 //!
-//! Streams are not asynchronous: what is enqueued happens at once, or is recorded while a stream is captured. A kernel's
-//! fault is printed and becomes `CUDA_ERROR_LAUNCH_FAILED`; as with the real driver all later calls fail
-//! too. `TFM_FAKE_SEED` (a number) and `TFM_FAKE_LAZY` (`1`) choose the schedule of every launch, `TFM_FAKE_MEMORY` the bytes
-//! of the device, `TFM_FAKE_VERSION` the CUDA version (13000).
+//! Streams are not asynchronous. Work runs when it is enqueued, or is recorded while its stream is
+//! captured. The driver prints a kernel's fault and returns `CUDA_ERROR_LAUNCH_FAILED`; as with the
+//! real driver, all later calls fail too. Some variables of the environment matter: `TFM_FAKE_SEED`
+//! (a number) and `TFM_FAKE_LAZY` (`1`) choose the schedule of every launch, `TFM_FAKE_MEMORY` is
+//! the bytes of the device, and `TFM_FAKE_VERSION` is its CUDA version (13000 by default).
 
-// The names are the driver's.
+// These are the driver's names.
 #![allow(non_snake_case)]
 
 pub mod driver;

@@ -1,4 +1,4 @@
-//! What the driver knows: memory, modules, streams, graphs.
+//! The driver's state: memory, modules, streams, graphs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ impl Code {
         Code::StreamCaptureUnsupported,
     ];
 
-    /// The driver's name of it.
+    /// The driver's name of the code.
     pub(crate) fn name(self) -> &'static std::ffi::CStr {
         match self {
             Code::InvalidValue => c"CUDA_ERROR_INVALID_VALUE",
@@ -54,7 +54,7 @@ impl Code {
 
 pub(crate) type Answer<T = ()> = Result<T, Code>;
 
-/// Something to do on a stream.
+/// A piece of work on a stream.
 #[derive(Debug, Clone)]
 pub(crate) enum Work {
     Launch {
@@ -64,7 +64,7 @@ pub(crate) enum Work {
         shared: usize,
         arguments: Vec<Vec<u8>>,
     },
-    /// From the host's memory, by its address.
+    /// A copy from the host's memory at this address.
     Upload {
         to: u64,
         from: usize,
@@ -85,7 +85,7 @@ pub(crate) enum Work {
         value: u8,
         bytes: usize,
     },
-    /// Of another library, by a function of its own.
+    /// Another library's work, done by a function of that library.
     Foreign {
         run: ForeignWork,
         data: Vec<u8>,
@@ -97,12 +97,12 @@ struct Function {
     name: String,
 }
 
-/// Everything. Handles are positions in the lists, plus one.
+/// All of the driver's state. Handles are positions in the lists, plus one.
 pub(crate) struct State {
     device: Device,
     modules: Vec<Option<Arc<Module>>>,
     functions: Vec<Function>,
-    /// Streams that were made, with what has been recorded since a capture began.
+    /// The streams that programs made. A stream that is captured has the work recorded so far.
     streams: BTreeMap<usize, Option<Vec<Work>>>,
     made: usize,
     graphs: BTreeMap<usize, Vec<Work>>,
@@ -112,10 +112,10 @@ pub(crate) struct State {
     launch: Launch,
 }
 
-/// The memory of the device, unless the environment says otherwise.
+/// The bytes of the device's memory, unless the environment says otherwise.
 const MEMORY: usize = 1 << 30;
 
-/// The default streams have the handles 0, 1 (of the process) and 2 (of a thread).
+/// The default streams have the handles 0, 1 (the process's) and 2 (each thread's).
 const LAST_DEFAULT_STREAM: usize = 2;
 
 impl State {
@@ -140,12 +140,12 @@ impl State {
         }
     }
 
-    /// The error that came before, if one did: nothing works after it.
+    /// The first error of a launch, if there was one: every call after it fails.
     pub(crate) fn check(&self) -> Answer {
         self.failed.map_or(Ok(()), Err)
     }
 
-    /// Free and all bytes.
+    /// The free bytes, and all bytes.
     pub(crate) fn memory(&self) -> (usize, usize) {
         let used: usize = self.allocations.values().sum();
         (self.memory.saturating_sub(used), self.memory)
@@ -216,7 +216,7 @@ impl State {
         self.streams.remove(&stream).map(|_| ()).ok_or(Code::InvalidHandle)
     }
 
-    /// What a stream records. The default streams record nothing.
+    /// The work that a stream has recorded, if it is captured. The default streams cannot be.
     fn recorded(&mut self, stream: usize) -> Answer<Option<&mut Vec<Work>>> {
         match stream {
             0..=LAST_DEFAULT_STREAM => Ok(None),
@@ -264,7 +264,7 @@ impl State {
         work.into_iter().try_for_each(|work| self.submit(stream, work))
     }
 
-    /// Does something now, or records it where the stream is captured.
+    /// Does work now, or records it if the stream is captured.
     pub(crate) fn submit(&mut self, stream: usize, work: Work) -> Answer {
         self.check()?;
         if let Some(recorded) = self.recorded(stream)? {

@@ -1,4 +1,4 @@
-//! Host code as a program with a GPU has it, by `cudarc`, against the fake driver.
+//! Host code as programs with a GPU have it, by `cudarc`, against the fake driver.
 
 use cudarc::driver::{CudaContext, CudaStream, DriverError, LaunchConfig, PushKernelArg, sys};
 use cudarc::nvrtc::Ptx;
@@ -8,7 +8,7 @@ use tfm_fake_driver::{Installed, has_driver, restart_with_driver, with_driver};
 const PTX: &str = include_str!("../../tfm-ptx-emu/tests/fixtures/kernels.ptx");
 fn stream() -> Result<Arc<CudaStream>, DriverError> {
     let context = CudaContext::new(0)?;
-    // SAFETY: nothing was allocated yet, and one stream does all that follows.
+    // SAFETY: nothing is allocated yet, and one stream does all the work that follows.
     unsafe { context.disable_event_tracking() };
     context.new_stream()
 }
@@ -100,11 +100,12 @@ fn a_fault_of_a_kernel_is_a_failed_launch_and_stays() {
     let saxpy = module.load_function("saxpy").unwrap();
     let x = stream.clone_htod(&[1.0f32; 10]).unwrap();
     let mut y = stream.clone_htod(&[1.0f32; 10]).unwrap();
-    // One element more than there is.
+    // One element more than there are.
     let (a, n) = (1.0f32, 11i32);
     let mut launch = stream.launch_builder(&saxpy);
     launch.arg(&x).arg(&mut y).arg(&a).arg(&n);
-    // SAFETY: the arguments are of the kernel's types; what it does with them is the test.
+    // SAFETY: the arguments have the kernel's types. The test is about what the kernel does with
+    // them.
     let error = unsafe { launch.launch(shape(1, 32)) }.unwrap_err();
     assert_eq!(error.0, sys::CUresult::CUDA_ERROR_LAUNCH_FAILED);
     assert!(stream.synchronize().is_err());

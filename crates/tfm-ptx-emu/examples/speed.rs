@@ -1,6 +1,7 @@
-//! How many instructions a second the interpreter executes: `cargo run --release -p tfm-ptx-emu --example speed`.
+//! Measures how many instructions a second the interpreter executes:
+//! `cargo run --release -p tfm-ptx-emu --example speed`.
 //!
-//! Flash attention of 512 queries and keys, 2 heads of 64, causal: a kernel of tfm-cuda.
+//! The kernel is tfm-cuda's flash attention, causal, of 512 queries and keys with 2 heads of 64.
 
 use std::time::Instant;
 
@@ -13,7 +14,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut fastest = f64::INFINITY;
     for _ in 0..5 {
         let mut device = Device::new();
-        // f16: numbers between 1 and 2.
+        // Numbers of f16 between 1 and 2.
         let input: Vec<u8> =
             (0..rows * heads * size).flat_map(|i| [(i * 77) as u8, 0x3C]).collect();
         let inputs = [device.upload(&input), device.upload(&input), device.upload(&input)];
@@ -34,7 +35,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Sequences, queries, rows of keys, size, causal.
         arguments.extend([1, rows, rows, size, 1].map(short));
         arguments.push(0.125f32.to_le_bytes().to_vec());
-        // No dropout: key, stream, threshold, factor.
+        // No dropout, so key, stream and threshold are 0 and the factor is 1.
         arguments.extend([long(0), short(0), short(0), 1f32.to_le_bytes().to_vec()]);
         arguments.extend(outputs.map(|x| x.to_le_bytes().to_vec()));
         let arguments: Vec<&[u8]> = arguments.iter().map(Vec::as_slice).collect();

@@ -1,5 +1,5 @@
-//! What goes on beside the warps: barriers in shared memory with the bulk loads they count, and of each warp its products
-//! and its bulk stores.
+//! What runs beside the warps: barriers in shared memory, the bulk loads that they count, and the
+//! products and bulk stores of each warp.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,8 +9,9 @@ use crate::fault::Problem;
 use crate::memory::{AGENTS, LOADS, MOST_BARRIERS, Shared, Stamp};
 use crate::warp::Warp;
 
-/// What one who arrives or waits knows: of each agent up to which clock it is ordered before, and of each warp up to which
-/// clock its writes are ordered before what asynchronous agents do.
+/// What an agent that arrives or waits knows. `clocks` has for each agent the clock up to which its
+/// accesses are ordered before; `fenced` has for each warp the clock up to which its writes are
+/// ordered before what asynchronous agents do.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Knowledge {
     pub(crate) clocks: Vec<u32>,
@@ -18,10 +19,11 @@ pub(crate) struct Knowledge {
 }
 
 impl Knowledge {
-    /// What a warp knows and has done.
+    /// Adds what a warp knows and what it has done.
     pub(crate) fn join(&mut self, warp: &Warp) {
         join(&mut self.clocks, &warp.clocks);
-        // The one who waits knows all that the warp has done, even where its lanes do not of one another.
+        // A waiter knows all that the warp has done, even where the warp's lanes do not know it of
+        // one another.
         self.clocks[warp.number as usize] = warp.clock;
         if let Some(begun) = &warp.begun {
             join(&mut self.fenced, &begun.fenced);
@@ -36,7 +38,7 @@ pub(crate) fn join(known: &mut Vec<u32>, others: &[u32]) {
     known.iter_mut().zip(others).for_each(|(clock, other)| *clock = (*clock).max(*other));
 }
 
-/// A bulk load on its way.
+/// A bulk load that has not landed.
 #[derive(Debug)]
 pub(crate) struct Load {
     pub(crate) to: u64,
@@ -46,23 +48,23 @@ pub(crate) struct Load {
 /// A barrier in shared memory.
 #[derive(Debug, Default)]
 pub(crate) struct Barrier {
-    /// Its number among the block's.
+    /// Its number among the barriers of the block.
     number: usize,
-    /// The phase that is not complete yet.
+    /// The phase that is not yet complete.
     pub(crate) phase: u32,
     expected: u32,
     pending: u32,
-    /// Bytes that are expected and have not come.
+    /// Bytes that are expected and have not arrived.
     bytes: i64,
     arrived: Knowledge,
-    /// What was known when the phase before was completed.
+    /// What was known when the previous phase was completed.
     pub(crate) released: Knowledge,
     pub(crate) loads: Vec<Load>,
-    /// Who made it, and when.
+    /// The warp that made it, and when.
     pub(crate) made: Stamp,
-    /// The last phase in which a load came.
+    /// The last phase in which a load has landed.
     landed: u32,
-    /// Changes with all that may let a waiter go on.
+    /// Changes with every event that may let a waiter continue.
     pub(crate) version: u64,
 }
 
@@ -74,7 +76,7 @@ impl Barrier {
         Barrier { number, expected, pending: expected, made, ..Barrier::default() }
     }
 
-    /// The number of the agent that writes what it counts.
+    /// The number of the agent that performs the loads which this barrier counts.
     pub(crate) fn agent(&self) -> u32 {
         LOADS + self.number as u32
     }
@@ -97,7 +99,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// More bytes are expected, or have come.
+    /// Counts bytes that are expected or, if negative, that have arrived.
     pub(crate) fn expect(&mut self, bytes: i64) -> Result<(), String> {
         self.bytes += bytes;
         if self.bytes.abs() > MOST_PENDING {
@@ -107,12 +109,12 @@ impl Barrier {
         Ok(())
     }
 
-    /// Whether only bytes are missing.
+    /// Whether all arrivals have come, so that only bytes are missing.
     fn waits_for_bytes(&self) -> bool {
         self.pending == 0
     }
 
-    /// The next phase, where this one is complete.
+    /// Begins the next phase if this one is complete.
     fn turn(&mut self) {
         self.version += 1;
         if self.pending == 0 && self.bytes == 0 {
@@ -125,7 +127,7 @@ impl Barrier {
         }
     }
 
-    /// Lets the loads come: at once, or when nothing else is missing.
+    /// Lets the loads land: at once, or, if `lazy`, when the phase waits for nothing else.
     pub(crate) fn land(
         &mut self,
         shared: &mut Shared,
@@ -145,7 +147,7 @@ impl Barrier {
         Ok(())
     }
 
-    /// How many loads no warp has waited for.
+    /// The number of loads that no warp has waited for.
     pub(crate) fn left<'a>(&self, mut warps: impl Iterator<Item = &'a [u32]>) -> usize {
         let agent = self.agent() as usize;
         let seen = warps.any(|clocks| clocks.get(agent).is_some_and(|at| *at >= self.landed));
@@ -174,14 +176,14 @@ impl Barriers {
     }
 }
 
-/// A bulk store: its number, and what it writes where in global memory.
+/// A bulk store: its number, and the bytes that it writes by address in global memory.
 #[derive(Debug)]
 pub(crate) struct Store {
     pub(crate) number: u32,
     pub(crate) rows: Vec<(u64, Vec<u8>)>,
 }
 
-/// One lane's bulk stores.
+/// The bulk stores of one lane.
 #[derive(Debug, Default)]
 pub(crate) struct Stores {
     pub(crate) open: Vec<Store>,
@@ -194,28 +196,30 @@ impl Stores {
     }
 }
 
-/// What a warp has begun and not waited for.
+/// What a warp has begun and not yet waited for.
 #[derive(Debug, Default)]
 pub(crate) struct Begun {
-    /// Of each warp, the clock up to which a fence orders its writes before what asynchronous agents do.
+    /// For each warp, the clock up to which a fence orders its writes before what asynchronous
+    /// agents do.
     pub(crate) fenced: Vec<u32>,
-    /// Products and bulk stores, counted.
+    /// The numbers of products and of bulk stores begun so far.
     pub(crate) products: u32,
     pub(crate) stores: u32,
-    /// Of products that are not waited for: the registers.
+    /// The registers of products that nobody has waited for: those that are in no group yet, and
+    /// the groups.
     pub(crate) open: Vec<SmallVec<[u32; 36]>>,
     pub(crate) groups: VecDeque<Vec<SmallVec<[u32; 36]>>>,
-    /// For each register, how many such products have it, and whether one writes it.
+    /// For each register, how many such products use it, and whether one of them writes it.
     pub(crate) busy: Vec<u8>,
-    /// For each register, how many `wgmma.fence` came before its last write by another instruction.
+    /// For each register, the number of `wgmma.fence` before its last write by another instruction.
     pub(crate) written: Vec<u32>,
     pub(crate) fences: u32,
-    /// A register that was written while a product had it.
+    /// A register that was written while a product used it.
     pub(crate) touched: Option<u32>,
     pub(crate) lanes: BTreeMap<usize, Stores>,
 }
 
-/// In [`Begun::busy`]: the product writes the register.
+/// In [`Begun::busy`]: a product writes the register.
 pub(crate) const WRITES: u8 = 0x80;
 
 impl Begun {
@@ -228,7 +232,7 @@ impl Begun {
         }
     }
 
-    /// How many products and bulk stores are not waited for.
+    /// The number of products and bulk stores that nobody has waited for.
     pub(crate) fn left(&self) -> usize {
         let products = self.open.len() + self.groups.iter().map(Vec::len).sum::<usize>();
         let of =

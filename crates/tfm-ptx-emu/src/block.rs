@@ -1,4 +1,4 @@
-//! A block of a launch: its warps in turn, and where they wait for one another.
+//! Runs a block of a launch: its warps in turn, until all have ended or none can continue.
 
 use crate::asynchronous::{Knowledge, join};
 use crate::device::Random;
@@ -7,10 +7,11 @@ use crate::fault::{Fault, Problem};
 use crate::warp::{LANES, State, Warp};
 
 const BARRIERS: usize = 16;
-/// The most barriers that a warp passes in a launch: what the memory's past has bits for.
+/// The most barriers that a warp may pass in a launch, since the record of past accesses has so
+/// many bits for the clock.
 const MOST_CLOCK: u32 = (1 << 28) - 1;
 
-/// The warps that have come to a barrier.
+/// The warps that have arrived at a barrier.
 #[derive(Default)]
 struct Barrier {
     threads: u32,
@@ -79,7 +80,7 @@ pub(crate) fn block(
                     barrier.threads += (threads - index as u32 * 32).min(32);
                     barrier.known.join(warp);
                     if arrive {
-                        // What it does from here on is not ordered by the barrier.
+                        // The barrier does not order what the warp does from here on.
                         warp.clock += 1;
                     } else {
                         warp.state = State::Waits(id);
@@ -111,12 +112,12 @@ fn fault(machine: &Machine<'_>, problem: Problem, at: u32, warp: usize, lane: us
         problem,
         kernel: machine.kernel.name.clone(),
         line: machine.kernel.instructions[at as usize].line,
-        block: machine.place.block,
-        thread: machine.place.thread((warp * LANES + lane) as u32),
+        block: machine.position.block,
+        thread: machine.position.thread((warp * LANES + lane) as u32),
     }
 }
 
-/// No warp can go on: all have ended, or some wait for ever.
+/// Reports what is wrong when no warp can continue: some may wait for ever.
 fn finished(machine: &Machine<'_>, warps: &[Warp]) -> Result<(), Fault> {
     let waiting: Vec<String> = warps
         .iter()
@@ -136,7 +137,7 @@ fn finished(machine: &Machine<'_>, warps: &[Warp]) -> Result<(), Fault> {
             let last = machine.kernel.instructions.len() as u32 - 1;
             return Err(fault(machine, Problem::NotWaitedFor { copies }, last, 0, 0));
         }
-        // The four warps of a warpgroup do all products together.
+        // The four warps of a warpgroup must take part in the same number of products.
         let products = |warp: &Warp| warp.begun.as_ref().map_or(0, |begun| begun.products);
         for group in warps.chunks(4) {
             let counts: Vec<u32> = group.iter().map(products).collect();

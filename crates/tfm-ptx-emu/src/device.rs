@@ -6,7 +6,7 @@ use crate::execute::Machine;
 use crate::fault::{Fault, Problem};
 use crate::memory::{Global, GridRegion, Shared};
 use crate::module::{Kernel, Module};
-use crate::warp::{LANES, Place, Warp};
+use crate::warp::{GridPosition, LANES, Warp};
 
 /// How a kernel is launched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,13 +15,14 @@ pub struct Launch {
     pub blocks: [u32; 3],
     /// Threads of a block in each direction.
     pub threads: [u32; 3],
-    /// Bytes of shared memory beside those that the kernel declares.
+    /// Bytes of shared memory in addition to those that the kernel declares.
     pub shared: usize,
-    /// Decides in which order blocks and warps run.
+    /// Decides the order in which blocks and warps run.
     pub seed: u64,
-    /// Whether asynchronous copies take place only when they are waited for, and not at once.
+    /// Whether asynchronous copies take place only when the kernel waits for them, instead of at
+    /// once.
     pub lazy: bool,
-    /// The most instructions, of warps, that the launch may take.
+    /// The most instructions, counted once a warp, that the launch may execute.
     pub steps: u64,
 }
 
@@ -47,11 +48,11 @@ pub struct Counters {
     pub thread_instructions: u64,
     /// Bytes of global memory that loads and stores asked for.
     pub global_bytes: u64,
-    /// Sectors of 32 bytes that they touched.
+    /// Sectors of 32 bytes that loads and stores touched.
     pub global_sectors: u64,
     /// Passes that accesses of shared memory took.
     pub shared_passes: u64,
-    /// Those of them that conflicts of banks cost.
+    /// The passes among them that bank conflicts caused.
     pub bank_conflicts: u64,
 }
 
@@ -59,11 +60,11 @@ pub struct Counters {
 #[derive(Debug, Clone, Default)]
 pub struct Device {
     global: Global,
-    /// Blocks of all launches so far.
+    /// The number of blocks in all launches so far.
     blocks: u32,
 }
 
-/// Shared memory that a block can have.
+/// The most shared memory that a block can have, in bytes.
 const MOST_SHARED: usize = 227 << 10;
 const MOST_THREADS: u64 = 1024;
 
@@ -76,12 +77,12 @@ impl Device {
         Device::default()
     }
 
-    /// Memory that is not written yet: a kernel that reads it is at fault.
+    /// Allocates memory. A kernel that reads it before something writes it is at fault.
     pub fn allocate(&mut self, bytes: usize) -> Pointer {
         self.global.allocate(bytes)
     }
 
-    /// Memory with a content.
+    /// Allocates memory with this content.
     pub fn upload(&mut self, bytes: &[u8]) -> Pointer {
         let pointer = self.allocate(bytes.len());
         self.write(pointer, bytes).expect("it has just been allocated");
@@ -91,7 +92,7 @@ impl Device {
     /// Writes to memory.
     ///
     /// # Errors
-    /// It is not allocated.
+    /// The range is not allocated.
     pub fn write(&mut self, at: Pointer, bytes: &[u8]) -> Result<(), Problem> {
         if bytes.is_empty() {
             return Ok(());
@@ -104,7 +105,7 @@ impl Device {
     /// Reads memory.
     ///
     /// # Errors
-    /// It is not allocated, or was never written.
+    /// The range is not allocated, or part of it was never written.
     pub fn download(&mut self, at: Pointer, bytes: usize) -> Result<Vec<u8>, Problem> {
         if bytes == 0 {
             return Ok(Vec::new());
@@ -113,10 +114,10 @@ impl Device {
         region.content(offset, bytes).map(<[u8]>::to_vec)
     }
 
-    /// Copies from one place to another. What was never written is then not written in the copy either.
+    /// Copies memory. Bytes that were never written count as never written in the copy too.
     ///
     /// # Errors
-    /// One of the two is not allocated.
+    /// One of the two ranges is not allocated.
     pub fn copy(&mut self, to: Pointer, from: Pointer, bytes: usize) -> Result<(), Problem> {
         if bytes == 0 {
             return Ok(());
@@ -148,8 +149,8 @@ impl Device {
         Err(Problem::OutOfBounds { space: "global", address: at, bytes: 0 })
     }
 
-    /// Runs a kernel to its end. Each argument is its bytes, in the order of the parameters. Variables of the module
-    /// have their first content at every launch.
+    /// Runs a kernel to its end. The arguments are given as bytes, in the order of the parameters.
+    /// At every launch, the module's variables begin with their initial content.
     ///
     /// # Errors
     /// The first fault of the kernel, or what is wrong with the launch.
@@ -196,7 +197,7 @@ impl Device {
         for index in order {
             self.blocks += 1;
             let [x, y, _] = launch.blocks;
-            let place = Place {
+            let position = GridPosition {
                 block: [index % x, index / x % y, index / x / y],
                 grid: launch.blocks,
                 threads: launch.threads,
@@ -208,7 +209,7 @@ impl Device {
                 kernel,
                 parameters: &parameters,
                 variables: &variables,
-                place,
+                position,
                 global: &mut self.global,
                 shared: &mut memory,
                 barriers: &mut asynchronous,
@@ -236,7 +237,7 @@ impl Device {
     }
 }
 
-/// The arguments where the kernel expects its parameters.
+/// Lays out the arguments where the kernel expects its parameters.
 fn parameters(kernel: &Kernel, arguments: &[&[u8]]) -> Result<Vec<u8>, String> {
     let expected = kernel.parameters.len();
     if arguments.len() != expected {

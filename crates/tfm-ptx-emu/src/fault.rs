@@ -1,10 +1,10 @@
-//! What can be wrong: with the text, and with what a kernel does.
+//! What can be wrong with the text, and with what a kernel does.
 
-/// Text that is not the PTX that this crate knows.
+/// Text that is not PTX, or not the part of PTX that this crate supports.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct ParseError {
-    /// The line, from 1.
+    /// The line, counted from 1.
     pub line: u32,
     /// What is wrong with it.
     pub problem: String,
@@ -30,7 +30,7 @@ pub enum Problem {
         /// How many.
         bytes: usize,
     },
-    /// An address that is no multiple of the access's size.
+    /// An address that is not a multiple of the access's size.
     #[error("{bytes} bytes of {space} memory at {address:#x} are not aligned")]
     Misaligned {
         /// The state space.
@@ -40,7 +40,7 @@ pub enum Problem {
         /// How many.
         bytes: usize,
     },
-    /// A read of memory that nobody wrote.
+    /// A read of memory that nothing has written.
     #[error("{space} memory at {address:#x} is read before it is written")]
     Uninitialised {
         /// The state space.
@@ -48,13 +48,13 @@ pub enum Problem {
         /// The first byte.
         address: u64,
     },
-    /// A read of a register that the thread did not write.
+    /// A read of a register that the thread has not written.
     #[error("register {register} is read before it is written")]
     Undefined {
         /// The register's name.
         register: String,
     },
-    /// Two accesses, one of them a write, with nothing that orders them.
+    /// Two accesses, at least one of them a write, that nothing orders.
     #[error(
         "{space} memory at {address:#x}: this {access} races with a {other} by warp {warp} of block {block}"
     )]
@@ -63,16 +63,16 @@ pub enum Problem {
         space: &'static str,
         /// The address.
         address: u64,
-        /// What is done: `read`, `write` or `atomic`.
+        /// The access: `read`, `write` or `atomic`.
         access: &'static str,
-        /// What was done before.
+        /// The access before it.
         other: &'static str,
-        /// By which warp.
+        /// The warp that did the other access.
         warp: u32,
-        /// Of which block of the grid, counted in the order of execution.
+        /// The block of that warp, counted in the order of execution.
         block: u32,
     },
-    /// The same between lanes of one warp, which need not run in step.
+    /// The same between two lanes of one warp, which need not run in step.
     #[error(
         "{space} memory at {address:#x}: a race within the warp: no synchronisation orders this {access} after a {other} by {}",
         lane.map_or("several other lanes".into(), |lane| format!("lane {lane}"))
@@ -82,14 +82,15 @@ pub enum Problem {
         space: &'static str,
         /// The address.
         address: u64,
-        /// What is done: `read`, `write` or `atomic`.
+        /// The access: `read`, `write` or `atomic`.
         access: &'static str,
-        /// What was done before.
+        /// The access before it.
         other: &'static str,
-        /// By which lane of the warp, if it was one.
+        /// The lane that did the other access; `None` if it was several.
         lane: Option<u32>,
     },
-    /// Lanes of a warp store different values to one place with one instruction: which of them stays is not known.
+    /// Lanes of a warp store different values to one place with one instruction. It is undefined
+    /// which value stays.
     #[error(
         "memory at {address:#x}: lane {lane} stores another value there with the same instruction"
     )]
@@ -114,14 +115,15 @@ pub enum Problem {
     Asynchronous {
         /// The address.
         address: u64,
-        /// What is done: `read`, `write` or `atomic`.
+        /// The access: `read`, `write` or `atomic`.
         access: &'static str,
-        /// What the operation does: `read` or `write`.
+        /// What the asynchronous operation does: `read` or `write`.
         other: &'static str,
         /// The operation.
         by: &'static str,
     },
-    /// Bulk copies and products of a warpgroup see writes of loads and stores only after a fence.
+    /// A bulk copy or a product of a warpgroup accesses what loads and stores wrote, without the
+    /// fence that makes it visible.
     #[error(
         "shared memory at {address:#x} was written by a store, and no fence.proxy.async orders this asynchronous access after it"
     )]
@@ -129,19 +131,19 @@ pub enum Problem {
         /// The address.
         address: u64,
     },
-    /// A register that a product of a warpgroup reads or writes.
+    /// An access to a register that an unfinished product of a warpgroup reads or writes.
     #[error("register {register} is touched while a wgmma that has it is not waited for")]
     RegisterInFlight {
         /// The register's name.
         register: String,
     },
-    /// A register of a product of a warpgroup that was written before it without a fence.
+    /// A product of a warpgroup uses a register that was written without a fence between the two.
     #[error("no wgmma.fence between the write of register {register} and the wgmma that has it")]
     ProductUnfenced {
         /// The register's name.
         register: String,
     },
-    /// What a barrier in shared memory does not allow.
+    /// A use of a barrier in shared memory that its rules forbid.
     #[error("the barrier in shared memory at {address:#x}: {problem}")]
     Barrier {
         /// The address.
@@ -149,35 +151,36 @@ pub enum Problem {
         /// What is wrong.
         problem: String,
     },
-    /// The thread ends with asynchronous copies not waited for.
+    /// A thread ends before it has waited for its asynchronous copies.
     #[error("the thread exits with {copies} asynchronous copies not waited for")]
     NotWaitedFor {
         /// How many.
         copies: usize,
     },
-    /// Some threads of a warp are at a barrier or a collective operation and others, which should be, are not.
+    /// Some threads of a warp are at a barrier or a collective operation, but others that must take
+    /// part are not.
     #[error("{operation}: threads {here:#010x} of the warp are here and not {expected:#010x}")]
     Diverged {
         /// The instruction.
         operation: &'static str,
         /// The lanes that execute it.
         here: u32,
-        /// Those that should.
+        /// The lanes that must execute it.
         expected: u32,
     },
-    /// A shuffle takes its value from a thread that does not take part.
+    /// A shuffle takes its value from a lane that does not take part.
     #[error("the shuffle reads from lane {lane}, which does not take part")]
     ShuffleSource {
         /// The lane.
         lane: u32,
     },
-    /// All threads wait.
+    /// All threads that have not ended wait.
     #[error("deadlock: the threads that have not ended wait at barriers: {waiting}")]
     Deadlock {
         /// Which warps, at which barriers.
         waiting: String,
     },
-    /// More instructions than the launch allows.
+    /// The launch executed more instructions than it allows.
     #[error("the launch took more than {steps} instructions")]
     OutOfSteps {
         /// The limit.
@@ -186,7 +189,7 @@ pub enum Problem {
     /// `trap`.
     #[error("the kernel trapped")]
     Trap,
-    /// The launch itself.
+    /// The launch itself is wrong.
     #[error("{0}")]
     Launch(String),
 }

@@ -1,10 +1,10 @@
-//! Arithmetic on floats as PTX defines it, where it is not what Rust does.
+//! Arithmetic on floats as PTX defines it, where Rust's differs.
 
 use half::{bf16, f16};
 
 use crate::instruction::{Binary, Mode, Rounding, Type, Unary};
 
-/// A number of a float type's bits.
+/// The number that a float type's bits stand for.
 pub(crate) fn decode(ty: Type, bits: u64) -> f64 {
     match ty {
         Type::F16 => f16::from_bits(bits as u16).to_f64(),
@@ -14,7 +14,8 @@ pub(crate) fn decode(ty: Type, bits: u64) -> f64 {
     }
 }
 
-/// The bits of `exact + tiny`, where `tiny` is too small to be seen in `exact` but breaks ties, rounded to a type.
+/// Rounds `exact + tiny` to a type and returns its bits. `tiny` is too small to show in `exact`,
+/// but it breaks ties.
 pub(crate) fn encode(ty: Type, exact: f64, tiny: f64, rounding: Rounding) -> u64 {
     match ty {
         Type::F64 => round(exact, tiny, rounding, |x| x, f64::next_up, f64::next_down).to_bits(),
@@ -25,7 +26,7 @@ pub(crate) fn encode(ty: Type, exact: f64, tiny: f64, rounding: Rounding) -> u64
             (found as f32).to_bits().into()
         }
         Type::F16 => {
-            // Of numbers that the type has.
+            // The neighbour of a number that the type has.
             let step = |x: f64, by: i32| {
                 neighbour(f16::from_f64(x).to_bits(), by, |b| f16::from_bits(b).to_f64())
             };
@@ -44,8 +45,8 @@ pub(crate) fn encode(ty: Type, exact: f64, tiny: f64, rounding: Rounding) -> u64
     }
 }
 
-/// The nearest number with so many bits of fraction, ties to even. (`half` looks at the upper half of an f64 alone,
-/// and takes a number just above a tie for one.)
+/// The nearest number with `fraction` bits of fraction, ties to even. (`half` looks only at the
+/// upper half of an f64, and so takes a number just above a tie for a tie.)
 fn nearest(x: f64, fraction: i32, least_exponent: i32, largest: f64) -> f64 {
     if x == 0.0 || !x.is_finite() {
         return x;
@@ -56,12 +57,12 @@ fn nearest(x: f64, fraction: i32, least_exponent: i32, largest: f64) -> f64 {
     if found.abs() > largest { f64::INFINITY.copysign(x) } else { found }
 }
 
-/// The next number above or below, of a type of 16 bits.
+/// The next number above or below, in a type of 16 bits.
 fn neighbour(bits: u16, by: i32, decode: impl Fn(u16) -> f64) -> f64 {
     let negative = bits & 0x8000 != 0;
     let magnitude = i32::from(bits & 0x7FFF);
     let ordered = if negative { -magnitude } else { magnitude } + by;
-    // Zero keeps the sign of what was rounded to it.
+    // A zero keeps the sign of the number that was rounded to it.
     let is_below = ordered < 0 || (ordered == 0 && negative);
     let bits = if is_below { 0x8000 | (-ordered) as u16 } else { ordered as u16 };
     decode(bits)
@@ -79,13 +80,13 @@ fn round(
     if !exact.is_finite() {
         return found;
     }
-    // The sign of the true value less what was found.
+    // The sign of the true value minus what was found.
     let error = match exact.partial_cmp(&found) {
         Some(std::cmp::Ordering::Equal) => tiny,
         _ => exact - found,
     };
     let towards = match rounding {
-        // Twice rounded: a tie of `exact` that `tiny` breaks the other way.
+        // Rounding `exact` alone may be wrong: it may be a tie that `tiny` breaks the other way.
         Rounding::Nearest | Rounding::Away
             if tiny != 0.0 && exact != found && found.is_finite() =>
         {
@@ -118,7 +119,7 @@ fn round(
     }
 }
 
-/// Zero with the sign of a subnormal number.
+/// Replaces a subnormal number by a zero of its sign, if `flush`.
 pub(crate) fn flush(ty: Type, bits: u64, flush: bool) -> u64 {
     let x = f32::from_bits(bits as u32);
     if flush && ty == Type::F32 && x.is_subnormal() { bits & 0x8000_0000 } else { bits }
@@ -128,7 +129,7 @@ fn is_nan(ty: Type, bits: u64) -> bool {
     decode(ty, bits).is_nan()
 }
 
-/// The NaN that operations give.
+/// The NaN that operations return.
 fn nan(ty: Type) -> u64 {
     match ty {
         Type::F16 | Type::BF16 => 0x7FFF,
@@ -141,7 +142,7 @@ fn sign_bit(ty: Type) -> u64 {
     1 << (ty.bits() - 1)
 }
 
-/// `a + b` and what rounding it to f64 lost (Knuth's TwoSum).
+/// `a + b`, and what rounding it to f64 lost (Knuth's TwoSum).
 fn two_sum(a: f64, b: f64) -> (f64, f64) {
     let sum = a + b;
     let b_part = sum - a;
@@ -162,7 +163,7 @@ fn finish(ty: Type, mode: Mode, exact: f64, tiny: f64) -> u64 {
     flush(ty, encode(ty, exact, tiny, mode.rounding), mode.flush)
 }
 
-/// An operation on two floats; types of two halves are taken apart by the caller.
+/// An operation on two floats. The caller splits types of two halves.
 pub(crate) fn binary(op: Binary, ty: Type, mode: Mode, a: u64, b: u64) -> Option<u64> {
     let (a, b) = (flush(ty, a, mode.flush), flush(ty, b, mode.flush));
     let (x, y) = (decode(ty, a), decode(ty, b));
@@ -188,7 +189,7 @@ pub(crate) fn binary(op: Binary, ty: Type, mode: Mode, a: u64, b: u64) -> Option
         }
         Binary::Div => {
             let quotient = x / y;
-            // The sign of what is left says on which side the quotient lies.
+            // The sign of the remainder says on which side the exact quotient lies.
             let rest = (-quotient).mul_add(y, x);
             let tiny = if rest.is_finite() && y != 0.0 { rest * y.signum() } else { 0.0 };
             let tiny =
@@ -212,7 +213,7 @@ pub(crate) fn binary(op: Binary, ty: Type, mode: Mode, a: u64, b: u64) -> Option
             };
             return Some(result);
         }
-        // The sign is that of the first operand.
+        // The result takes its sign from the first operand.
         Binary::CopySign => (b & !sign_bit(ty)) | (a & sign_bit(ty)),
         _ => return None,
     })
@@ -234,7 +235,8 @@ pub(crate) fn fma(ty: Type, mode: Mode, a: u64, b: u64, c: u64) -> u64 {
     finish(ty, mode, sum, lost)
 }
 
-/// An operation on one float. The approximate ones are computed in f64 and rounded: closer than the hardware is.
+/// An operation on one float. The approximate ones are computed in f64 and rounded, which is more
+/// precise than the hardware.
 pub(crate) fn unary(op: Unary, ty: Type, mode: Mode, a: u64) -> Option<u64> {
     let a = flush(ty, a, mode.flush);
     let x = decode(ty, a);
@@ -282,7 +284,7 @@ mod tests {
 
     #[test]
     fn sixteen_bits_round_once() {
-        // Halfway between two halves but for a part that f64 sees and f32 does not.
+        // A tie between two f16 numbers, except for a part that f64 holds and f32 does not.
         let exact = 1.0 + 2f64.powi(-11);
         let rn = |x: f64| decode(Type::F16, encode(Type::F16, x, 0.0, Rounding::Nearest));
         assert_eq!((rn(exact), rn(exact + 2f64.powi(-40))), (1.0, 1.0 + 2f64.powi(-10)));

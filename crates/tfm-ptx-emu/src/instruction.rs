@@ -1,14 +1,18 @@
 //! Decoded instructions.
 
 mod hopper;
+mod operations;
 mod types;
 
 use smallvec::SmallVec;
 
 pub(crate) use hopper::{Hopper, Source, Wgmma};
+pub(crate) use operations::{
+    AtomicOp, Binary, Comparison, Logic, Mode, Rounding, Shuffle, Ternary, Unary, Vote,
+};
 pub(crate) use types::Type;
 
-/// Registers that a thread finds filled.
+/// The special registers, which hold their values when a thread begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Special {
     Thread(u8),
@@ -33,7 +37,7 @@ pub(crate) enum Operand {
     Register(u32),
     Immediate(u64),
     Special(Special),
-    /// A variable of the module, by number: its address.
+    /// The address of a variable of the module, by number.
     Variable(u32),
     /// `_`
     Sink,
@@ -55,152 +59,6 @@ pub(crate) enum Space {
     Constant,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) enum Rounding {
-    /// To the nearest, ties to even.
-    #[default]
-    Nearest,
-    Zero,
-    Down,
-    Up,
-    /// To the nearest, ties away from zero.
-    Away,
-}
-
-/// What stands behind an opcode.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Mode {
-    pub(crate) rounding: Rounding,
-    /// Subnormal numbers are taken and given as zero.
-    pub(crate) flush: bool,
-    /// The result is held in [0, 1], or in the integer's range.
-    pub(crate) saturate: bool,
-    /// `min` and `max` give NaN where an operand is.
-    pub(crate) nan: bool,
-    /// `fma`: a negative result is zero.
-    pub(crate) relu: bool,
-    /// `div.approx`: by a number above 2^126 it gives 0.
-    pub(crate) flat: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Unary {
-    Not,
-    Neg,
-    Abs,
-    Popc,
-    Clz,
-    Brev,
-    Bfind { shift: bool },
-    Cnot,
-    Rcp,
-    Sqrt,
-    Rsqrt,
-    Exp2,
-    Log2,
-    Sin,
-    Cos,
-    Tanh,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Binary {
-    Add,
-    Sub,
-    MulLow,
-    MulHigh,
-    MulWide,
-    Mul,
-    Div,
-    Rem,
-    Min,
-    Max,
-    And,
-    Or,
-    Xor,
-    Shl,
-    Shr,
-    CopySign,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Ternary {
-    MadLow,
-    MadHigh,
-    MadWide,
-    Fma,
-    /// The operation on three words that a table of 8 bits says.
-    Logic(u8),
-    Permute,
-    FunnelLeft {
-        clamp: bool,
-    },
-    FunnelRight {
-        clamp: bool,
-    },
-    ExtractBits,
-    Dp4a {
-        signed_a: bool,
-        signed_b: bool,
-    },
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Comparison {
-    Eq,
-    Ne,
-    Lt,
-    Le,
-    Gt,
-    Ge,
-    /// The float comparisons that hold where an operand is NaN.
-    Equ,
-    Neu,
-    Ltu,
-    Leu,
-    Gtu,
-    Geu,
-    Num,
-    Nan,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Logic {
-    And,
-    Or,
-    Xor,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum AtomicOp {
-    Add,
-    Min,
-    Max,
-    And,
-    Or,
-    Xor,
-    Exchange,
-    CompareAndSwap,
-    Increment,
-    Decrement,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Shuffle {
-    Up,
-    Down,
-    Butterfly,
-    Index,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Vote {
-    All,
-    Any,
-    Uniform,
-    Ballot,
-}
-
 /// The type of a matrix product's elements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Element {
@@ -213,7 +71,7 @@ pub(crate) enum Element {
 
 pub(crate) type Operands = SmallVec<[Operand; 4]>;
 
-/// `bool` after a predicate: whether it is negated.
+/// A predicate; the `bool` says whether it is negated.
 pub(crate) type Predicate = (Operand, bool);
 
 #[derive(Debug, Clone, PartialEq)]
@@ -222,7 +80,7 @@ pub(crate) enum Op {
         d: Operand,
         a: Operand,
     },
-    /// A vector's elements as one register, and back; bits of an element.
+    /// Packs a vector's elements into one register, or unpacks them; elements have `bits` bits.
     Pack {
         d: Operand,
         parts: Operands,
@@ -233,7 +91,7 @@ pub(crate) enum Op {
         a: Operand,
         bits: u32,
     },
-    /// From an address of a space to a generic one, and back.
+    /// Converts an address of a space to a generic one, or back.
     ToGeneric {
         space: Space,
         d: Operand,
@@ -300,7 +158,7 @@ pub(crate) enum Op {
         d: Operand,
         a: Operand,
     },
-    /// Two floats to a pair; the first is the upper half.
+    /// Converts two floats to a pair; the first becomes the upper half.
     ConvertPair {
         to: Type,
         mode: Mode,
@@ -377,7 +235,7 @@ pub(crate) enum Op {
         to: Address,
         a: Operands,
     },
-    /// `d = a·b + c`, tiles of 16 × k, k × 8 and 16 × 8.
+    /// `d = a·b + c`, with tiles of 16 × k, k × 8 and 16 × 8.
     Product {
         elements: [Element; 2],
         k: u32,
@@ -399,7 +257,8 @@ pub(crate) enum Op {
         all: bool,
     },
     Hopper(Hopper),
-    /// Of no effect here: fences (an order that barriers give is all that is looked at), prefetches.
+    /// Instructions without an effect here: prefetches, and fences, since the checkers look only at
+    /// the order that barriers give.
     Nothing,
 }
 

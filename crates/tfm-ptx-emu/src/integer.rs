@@ -3,18 +3,18 @@
 use crate::float;
 use crate::instruction::{Binary, Comparison, Mode, Rounding, Ternary, Type, Unary};
 
-/// The lowest bits.
+/// The lowest `bits` bits.
 pub(crate) fn low(bits: u32, x: u64) -> u64 {
     if bits >= 64 { x } else { x & ((1 << bits) - 1) }
 }
 
-/// The lowest bits, with the sign of the highest of them.
+/// The lowest `bits` bits, sign-extended.
 fn signed(bits: u32, x: u64) -> i64 {
     let unused = 64 - bits;
     ((x << unused) as i64) >> unused
 }
 
-/// The value of an integer type.
+/// The value that an integer type's bits stand for.
 pub(crate) fn value(ty: Type, x: u64) -> i128 {
     match ty {
         Type::S(_) => signed(ty.bits(), x).into(),
@@ -35,7 +35,7 @@ pub(crate) fn unary(op: Unary, ty: Type, a: u64) -> Option<u64> {
         Unary::Brev => a.reverse_bits() >> (64 - bits),
         Unary::Cnot => u64::from(a == 0),
         Unary::Bfind { shift } => {
-            // Of a signed number the first bit that is not its sign.
+            // In a negative number, search for the first bit that differs from the sign.
             let x = if matches!(ty, Type::S(_)) && signed(bits, a) < 0 { low(bits, !a) } else { a };
             if x == 0 {
                 return Some(0xFFFF_FFFF);
@@ -61,7 +61,7 @@ pub(crate) fn binary(op: Binary, ty: Type, mode: Mode, a: u64, b: u64) -> Option
         Binary::MulLow => low(bits, a.wrapping_mul(b)),
         Binary::MulHigh => low(bits, (x.wrapping_mul(y) >> bits) as u64),
         Binary::MulWide => low(2 * bits, (x * y) as u64),
-        // What division by zero gives is not defined; the hardware gives all ones.
+        // The result of a division by zero is undefined; the hardware returns all ones.
         Binary::Div => low(bits, if y == 0 { u64::MAX } else { (x / y) as u64 }),
         Binary::Rem => low(bits, if y == 0 { a } else { (x % y) as u64 }),
         Binary::Min => low(bits, x.min(y) as u64),
@@ -102,7 +102,7 @@ pub(crate) fn ternary(op: Ternary, ty: Type, mode: Mode, a: u64, b: u64, c: u64)
             let pick = |i: u32| {
                 let selector = c >> (4 * i) & 0xF;
                 let byte = bytes >> (8 * (selector & 7)) & 0xFF;
-                // The high bit asks for the byte's sign instead.
+                // The high bit of the selector asks for the byte's sign instead.
                 if selector & 8 == 0 {
                     byte
                 } else if byte & 0x80 != 0 {
@@ -127,7 +127,7 @@ pub(crate) fn ternary(op: Ternary, ty: Type, mode: Mode, a: u64, b: u64, c: u64)
                 _ => 0,
             };
             let field = if start < bits { low(len.min(64), low(bits, a) >> start) } else { 0 };
-            // Above the field, and above the number, stands the sign.
+            // Bits above the field or above the number are filled with the sign.
             let filled = len.min(bits.saturating_sub(start));
             low(bits, if sign == 1 { field | !low(filled, u64::MAX) } else { field })
         }
@@ -198,7 +198,7 @@ pub(crate) fn convert(to: Type, from: Type, mode: Mode, to_integer: bool, a: u64
             low(to.bits(), if mode.saturate { held(to, x) } else { x } as u64)
         }
         (false, true) => match from {
-            // More bits than f64 has: rounded once, through an exact pair.
+            // An f64 cannot hold all bits, so round once, by way of an exact pair.
             Type::S(64) | Type::U(64) | Type::B(64) => {
                 let x = value(from, a);
                 let high = x as f64;
@@ -208,7 +208,7 @@ pub(crate) fn convert(to: Type, from: Type, mode: Mode, to_integer: bool, a: u64
             _ => float::encode(to, value(from, a) as f64, 0.0, mode.rounding),
         },
         (true, false) if to == Type::B(32) => {
-            // tf32: 10 bits of fraction, ties away from zero.
+            // tf32 has 10 bits of fraction, and ties go away from zero.
             let bits = a as u32;
             if f32::from_bits(bits).is_finite() {
                 u64::from(bits.wrapping_add(0x1000) & !0x1FFF)
@@ -257,7 +257,7 @@ fn to_whole(x: f64, rounding: Rounding) -> i128 {
     whole(x, rounding) as i128
 }
 
-/// The nearest value that the type has.
+/// Clamps a value to the range of the type.
 fn held(ty: Type, x: i128) -> i128 {
     let bits = ty.bits();
     match ty {

@@ -1,4 +1,4 @@
-//! Text to tokens.
+//! Splits text into tokens.
 
 use crate::fault::ParseError;
 
@@ -7,15 +7,15 @@ use crate::fault::ParseError;
 pub(crate) enum Token<'a> {
     /// A name, a directive or an opcode: `%tid.x`, `.reg`, `ld.global.f32`, `$L__BB0_1`.
     Word(&'a str),
-    /// A literal, as its bits.
+    /// A literal's bits.
     Number(u64),
     /// Anything else.
     Sign(char),
-    /// What stands between quotation marks.
+    /// Text between quotation marks.
     Text,
 }
 
-/// The tokens with their lines, comments left out.
+/// The tokens with their lines, without comments.
 pub(crate) fn tokens(text: &str) -> Result<Vec<(u32, Token<'_>)>, ParseError> {
     let mut tokens = Vec::new();
     let (mut rest, mut line) = (text, 1);
@@ -56,7 +56,7 @@ fn is_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '$' | '%' | '.')
 }
 
-/// The length of the name at the start; `::` belongs to it, the colon of a label does not.
+/// The length of the name at the start. `::` is part of a name, the colon of a label is not.
 fn name_length(text: &str) -> usize {
     let mut len = 0;
     loop {

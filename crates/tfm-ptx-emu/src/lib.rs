@@ -6,12 +6,14 @@
 //! - asynchronous copies whose result is used before they are waited for, or never waited for;
 //! - barriers and collective operations that some threads of a warp do not reach; deadlock.
 //!
-//! Warps are scheduled in an order that a seed decides, and asynchronous copies take place as early or as late as is
-//! allowed, as the [`Launch`] says: a kernel that is right gives the same result for every choice.
+//! Warps are scheduled in an order that a seed decides, and asynchronous copies take place as early
+//! or as late as is allowed, as the [`Launch`] says: a kernel that is right gives the same result
+//! for every choice.
 //!
-//! What it cannot show: speed, faults of the assembler and the hardware, and how far the hardware's approximate
-//! instructions are off (they are computed exactly here and rounded). Matrix products are summed in f64 and
-//! rounded once. Data handed from block to block of one launch by atomic operations is reported as a race.
+//! What it cannot show: speed, faults of the assembler and the hardware, and how far the hardware's
+//! approximate instructions are off (they are computed exactly here and rounded). Matrix products
+//! are summed in f64 and rounded once. Data handed from block to block of one launch by atomic
+//! operations is reported as a race.
 //!
 //! ```
 //! use tfm_ptx_emu::{Device, Launch, Module};

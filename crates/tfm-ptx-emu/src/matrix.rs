@@ -9,7 +9,7 @@ use crate::warp::LANES;
 /// One register of each lane.
 type Register = [u32; LANES];
 
-/// A tile's elements, by rows, of at most 16 × 32 or 32 × 8.
+/// A tile's elements, row by row; a tile is at most 16 × 32 or 32 × 8.
 pub(crate) type Tile = [f32; 512];
 
 fn element_bits(element: Element) -> u32 {
@@ -20,7 +20,7 @@ fn element_bits(element: Element) -> u32 {
     }
 }
 
-/// The numbers of elements' bits.
+/// Decodes the bits of elements to numbers.
 pub(crate) fn decode(element: Element, bits: &[u32], numbers: &mut [f32]) {
     let each = |numbers: &mut [f32], f: fn(u32) -> f32| {
         numbers.iter_mut().zip(bits).for_each(|(number, bits)| *number = f(*bits));
@@ -36,15 +36,15 @@ pub(crate) fn decode(element: Element, bits: &[u32], numbers: &mut [f32]) {
             }
         }
         Element::BF16 => each(numbers, |bits| f32::from_bits(bits << 16)),
-        // The hardware looks at the upper 19 bits alone.
+        // The hardware reads only the upper 19 bits.
         Element::TF32 => each(numbers, |bits| f32::from_bits(bits & !0x1FFF)),
         Element::S8 => each(numbers, |bits| (bits as u8 as i8).into()),
         Element::U8 => each(numbers, |bits| (bits as u8).into()),
     }
 }
 
-/// A tile of elements of `BITS` bits; `place` says where in it the first part of a register of a lane lies, and the next
-/// one lies `step` further on.
+/// Collects a tile of elements of `BITS` bits from the registers. `place` gives the place in the
+/// tile of the first element in a lane's register; each following one lies `step` further on.
 fn gather<const BITS: u32>(
     registers: &[Register],
     place: impl Fn(usize, usize) -> usize,
@@ -63,7 +63,7 @@ fn gather<const BITS: u32>(
     tile
 }
 
-/// The tile of such elements.
+/// Collects a tile of this element type.
 fn tile(
     element: Element,
     registers: &[Register],
@@ -96,7 +96,7 @@ pub(crate) fn tile_b(element: Element, k: u32, registers: &[Register; 4]) -> Til
     tile(element, &registers[..k / (4 * per)], place, 8)
 }
 
-/// `a·b + c` in the registers of each lane.
+/// Computes `a·b + c` in the registers of each lane.
 pub(crate) fn product(to: Type, k: u32, a: &Tile, b: &Tile, c: &[Register; 4]) -> [Register; 4] {
     let mut d = [[0; LANES]; 4];
     let mut of_b = [0.0; 256];
@@ -111,7 +111,7 @@ pub(crate) fn product(to: Type, k: u32, a: &Tile, b: &Tile, c: &[Register; 4]) -
             }
         }
         for (column, sum) in sums.into_iter().enumerate() {
-            // Where the sum lies: the lane, and of its four sums which.
+            // The place of the sum: its lane, and its number among the lane's four sums.
             let (lane, i) = (row % 8 * 4 + column / 2, row / 8 * 2 + column % 2);
             match to {
                 Type::F32 => {

@@ -9,7 +9,7 @@ use crate::parse::Parser;
 /// A parsed PTX module.
 #[derive(Debug, Clone)]
 pub struct Module {
-    /// The architecture it was made for, such as `sm_80`.
+    /// The architecture that it was compiled for, such as `sm_80`.
     pub target: String,
     /// The PTX version.
     pub version: String,
@@ -21,13 +21,13 @@ impl Module {
     /// Reads PTX text.
     ///
     /// # Errors
-    /// The first statement that is not understood, with its line: an opcode that the emulator does not
-    /// execute is an error here, not when it is reached.
+    /// The first statement that is not understood, with its line. An opcode that the emulator does
+    /// not support is an error here, not only when it is reached.
     pub fn parse(text: &str) -> Result<Module, ParseError> {
         Parser::new(text)?.module()
     }
 
-    /// The kernel of that name.
+    /// The kernel with this name.
     pub fn kernel(&self, name: &str) -> Option<&Kernel> {
         self.kernels.get(name)
     }
@@ -52,12 +52,12 @@ pub struct Kernel {
     pub name: String,
     /// The offset and the size in bytes of each parameter.
     pub parameters: Vec<(usize, usize)>,
-    /// Bytes of shared memory that it declares itself.
+    /// Bytes of shared memory that the kernel itself declares.
     pub shared: usize,
     pub(crate) local: usize,
     pub(crate) registers: Vec<Register>,
     pub(crate) instructions: Vec<Instruction>,
-    /// Whether it has instructions of compute capability 9.0.
+    /// Whether it uses instructions of compute capability 9.0.
     pub(crate) asynchronous: bool,
 }
 

@@ -1,12 +1,12 @@
-//! Maps of tensors, as bulk copies take them.
+//! Tensor maps, which describe tensors to bulk copies.
 
 use crate::fault::Problem;
 
-/// How the rows of a tile are turned in shared memory, so that columns lie in different banks: in pieces of 16 bytes,
-/// within so many bytes.
+/// How a tile's pieces of 16 bytes are permuted in shared memory, so that columns lie in different
+/// banks. The variants say within how many bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Swizzle {
-    /// As they are.
+    /// No permutation.
     #[default]
     None,
     /// Within 32 bytes.
@@ -18,7 +18,7 @@ pub enum Swizzle {
 }
 
 impl Swizzle {
-    /// Pieces of 16 bytes.
+    /// The number of bytes within which pieces are permuted, as a number of pieces.
     pub(crate) fn span(self) -> u64 {
         match self {
             Swizzle::None => 1,
@@ -28,29 +28,30 @@ impl Swizzle {
         }
     }
 
-    /// Where the piece of an address lies.
+    /// The address to which the permutation moves an address.
     pub(crate) fn turn(self, address: u64) -> u64 {
         address ^ (address >> 7 & (self.span() - 1)) << 4
     }
 }
 
-/// A tensor in global memory and the tiles that are copied of it: what `cuTensorMapEncodeTiled` takes, without interleaved
-/// layouts and steps between elements.
+/// A tensor in global memory and the tiles that are copied from it: what `cuTensorMapEncodeTiled`
+/// takes, without interleaved layouts and element strides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TensorMap {
     /// The address of the first element.
     pub address: u64,
     /// Bytes of an element: 1, 2, 4 or 8.
     pub element: usize,
-    /// Elements in each dimension, 1 to 5 of them; the first is the one whose elements lie side by side.
+    /// The extents of 1 to 5 dimensions; the elements of the first are contiguous.
     pub extents: Vec<u64>,
     /// Bytes from one element to the next, for each dimension but the first.
     pub strides: Vec<u64>,
     /// Elements of a tile in each dimension.
     pub tile: Vec<u32>,
-    /// The arrangement in shared memory.
+    /// The permutation in shared memory.
     pub swizzle: Swizzle,
-    /// Whether elements of a tile that lie outside of the tensor are NaN (for floats of 16 to 64 bits), and not zero.
+    /// Whether tile elements outside of the tensor are NaN (for floats of 16 to 64 bits) instead of
+    /// zero.
     pub nan: bool,
 }
 
@@ -58,10 +59,11 @@ pub struct TensorMap {
 const SIGN: &[u8; 8] = b"tfm-tmap";
 
 impl TensorMap {
-    /// The map as a kernel takes it: the 128 bytes of a `CUtensorMap`. They mean something to this interpreter alone.
+    /// The map in the 128 bytes of a `CUtensorMap`, as a kernel takes it. Only this interpreter
+    /// understands these bytes.
     ///
     /// # Errors
-    /// What the driver would refuse.
+    /// What the driver would reject.
     pub fn encode(&self) -> Result<[u8; 128], String> {
         self.check()?;
         let mut bytes = SIGN.to_vec();
@@ -107,14 +109,14 @@ impl TensorMap {
             return Err(format!("rows of {row} bytes, which is no multiple of 16"));
         }
         let most = 16 * self.swizzle.span() as usize;
-        // The driver takes shorter rows too; how they lie then is not understood here.
+        // The driver takes shorter rows too, but this interpreter does not know how they would lie.
         if self.swizzle != Swizzle::None && row != most {
             return Err(format!("rows of {row} bytes turned within {most}"));
         }
         Ok(())
     }
 
-    /// The map of these bytes.
+    /// Decodes the bytes of a map.
     pub(crate) fn decode(bytes: &[u8; 128]) -> Result<TensorMap, Problem> {
         let wrong = || Problem::Launch("the tensor map is none that was encoded".into());
         let rest = bytes.strip_prefix(SIGN).ok_or_else(wrong)?;
@@ -150,7 +152,8 @@ impl TensorMap {
         self.tile.iter().map(|n| *n as usize).product::<usize>() * self.element
     }
 
-    /// The rows of the tile at `at` that lie in the tensor, at least in part: where in the tile, at which address, how many bytes.
+    /// The rows of the tile at `at` that lie at least partly in the tensor. For each: its place in
+    /// the tile, its address, and its number of bytes.
     pub(crate) fn rows(&self, at: &[i64]) -> Vec<(usize, u64, usize)> {
         let row = i64::from(self.tile[0]);
         let from = at[0].clamp(0, self.extents[0] as i64);
@@ -175,7 +178,7 @@ impl TensorMap {
         rows
     }
 
-    /// A tile that lies outside of the tensor altogether.
+    /// The bytes of a tile that lies entirely outside of the tensor.
     pub(crate) fn outside(&self) -> Vec<u8> {
         let element: &[u8] = match (self.nan, self.element) {
             (true, 2) => &[0xFF, 0x7F],
@@ -186,7 +189,8 @@ impl TensorMap {
         element.iter().copied().cycle().take(self.bytes()).collect()
     }
 
-    /// A tile with its pieces where they belong in shared memory from `start` on; twice is as it was.
+    /// Permutes the pieces of a tile, as they lie in shared memory from `start` on. A second
+    /// permutation undoes the first.
     pub(crate) fn turned(&self, start: u64, tile: &[u8]) -> Vec<u8> {
         let mut turned = vec![0; tile.len()];
         for (i, piece) in tile.chunks_exact(16).enumerate() {

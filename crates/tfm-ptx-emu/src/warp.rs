@@ -1,4 +1,5 @@
-//! The state of a warp: registers, where each lane is, its clocks and its copies under way.
+//! The state of a warp: its registers, the place of each lane, its clocks, and its unfinished
+//! copies.
 
 use std::collections::VecDeque;
 
@@ -12,17 +13,17 @@ use crate::module::Kernel;
 
 pub(crate) const LANES: usize = 32;
 
-/// A copy that has been asked for.
+/// A copy that a lane has issued.
 #[derive(Debug, Clone)]
 pub(crate) struct Copy {
     pub(crate) to: u64,
     pub(crate) from: u64,
-    /// Bytes to copy, and bytes to write: what is beyond is zero.
+    /// Bytes to copy, and bytes to write. Those beyond the copied ones are zero.
     pub(crate) size: usize,
     pub(crate) bytes: usize,
 }
 
-/// One lane's copies: those not committed yet, and the groups.
+/// The copies of one lane: those that are not committed yet, and the committed groups.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Copies {
     pub(crate) open: Vec<Copy>,
@@ -38,17 +39,17 @@ impl Copies {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
     Ready,
-    /// At the barrier of this number.
+    /// It waits at the barrier of this number.
     Waits(u8),
-    /// For the barrier in shared memory of this address, as long as it has this version.
+    /// It waits for the barrier in shared memory at this address, as long as that has this version.
     Sleeps(u64, u64),
     Done,
 }
 
-/// One value a lane.
+/// One value for each lane.
 pub(crate) type Values = [u64; LANES];
 
-/// The lanes of a mask, from the first.
+/// The lanes of a mask, in ascending order.
 #[inline]
 pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     std::iter::from_fn(move || {
@@ -58,7 +59,7 @@ pub(crate) fn lanes(mut mask: u32) -> impl Iterator<Item = usize> {
     })
 }
 
-/// A value a lane, of a mask.
+/// One value for each lane: its bit of the mask.
 fn bits(mask: u32) -> Values {
     let mut values = [0; LANES];
     values.iter_mut().enumerate().for_each(|(lane, x)| *x = (mask >> lane & 1).into());
@@ -76,36 +77,39 @@ pub(crate) struct Warp {
     pub(crate) state: State,
     /// The lanes that exist and have not ended.
     pub(crate) live: u32,
-    /// Where the lanes are, if all are at one place; else `at` says it of each (of one that has ended: the largest number).
+    /// The place of all lanes, if they are at the same one. Otherwise `at` has the place of each; a
+    /// lane that has ended is at the largest number.
     together: Option<u32>,
     at: [u32; LANES],
-    /// `[register][lane]`; of predicates the lanes where they hold; and for each register the lanes that have written it.
+    /// For each register, the value in each lane, the lanes in which a predicate holds, and the
+    /// lanes that have written it.
     registers: Vec<Values>,
     predicates: Vec<u32>,
     defined: Vec<u32>,
     pub(crate) local: Local,
-    /// The warp's own clock: more with each synchronisation.
+    /// The warp's own clock, which each synchronisation advances.
     pub(crate) clock: u32,
-    /// What is known of each warp of the block; of this one, what all its lanes know of one another.
+    /// What the warp knows of each warp of the block. For itself, it is what all of its lanes know
+    /// of one another.
     pub(crate) clocks: Vec<u32>,
     /// What some lanes know of one another beyond that.
     pub(crate) pairs: Option<Box<Pairs>>,
     copies: Vec<Copies>,
-    /// Of a kernel with asynchronous instructions of compute capability 9.0.
+    /// Present in kernels with asynchronous instructions of compute capability 9.0.
     pub(crate) begun: Option<Box<Begun>>,
 }
 
-/// Where a warp's block stands in the grid.
+/// The grid, and the position of a block in it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
+pub(crate) struct GridPosition {
     pub(crate) block: [u32; 3],
     pub(crate) grid: [u32; 3],
     pub(crate) threads: [u32; 3],
-    /// Bytes of shared memory that the kernel declares, and those that the launch adds.
+    /// The bytes of shared memory that the kernel declares, and those that the launch adds.
     pub(crate) shared: [u32; 2],
 }
 
-impl Place {
+impl GridPosition {
     pub(crate) fn warps(&self) -> u32 {
         self.threads.iter().product::<u32>().div_ceil(LANES as u32)
     }
@@ -139,12 +143,12 @@ impl Warp {
         warp
     }
 
-    /// The warp of the next block, as of `threads` threads.
+    /// Makes this a warp of the next block, of which `threads` threads exist.
     pub(crate) fn start(&mut self, kernel: &Kernel, threads: u32, warps: usize) {
         let lanes = threads.saturating_sub(self.number * LANES as u32).min(LANES as u32);
         self.live = u32::MAX.checked_shr(LANES as u32 - lanes).unwrap_or(0);
         (self.state, self.together) = (State::Ready, Some(0));
-        // What a register held before is not looked at: nobody has written it.
+        // Old values of registers need not be cleared, since no lane counts as having written them.
         self.defined.fill(0);
         self.local.clear();
         self.clocks.fill(0);
@@ -154,8 +158,8 @@ impl Warp {
             kernel.asynchronous.then(|| Box::new(Begun::new(kernel.registers.len(), warps)));
     }
 
-    /// Orders what the lanes of `which` have done before what each of them does from here on. Lanes that have ended need
-    /// not come.
+    /// Orders what the lanes of `which` have done before what each of them does from here on. Lanes
+    /// that have ended need not take part.
     pub(crate) fn synchronise(&mut self, which: u32) {
         if which == self.live {
             self.clocks[self.number as usize] = self.clock;
@@ -171,7 +175,7 @@ impl Warp {
         self.clock += 1;
     }
 
-    /// Whether any lane has asked for copies.
+    /// Whether any lane has issued copies.
     pub(crate) fn has_copies(&self) -> bool {
         !self.copies.is_empty()
     }
@@ -184,7 +188,7 @@ impl Warp {
         &mut self.copies[lane]
     }
 
-    /// The instruction that comes first among the lanes', and the lanes that are there.
+    /// The first instruction at which lanes are, and the lanes that are there.
     #[inline]
     pub(crate) fn next(&self) -> (u32, u32) {
         if let Some(at) = self.together {
@@ -195,7 +199,7 @@ impl Warp {
         (first, here.fold(0, |mask, (lane, _)| mask | 1 << lane))
     }
 
-    /// Lanes go on at an instruction; those that are not named stay where they are.
+    /// Lets the named lanes continue at an instruction; the others stay where they are.
     #[inline]
     pub(crate) fn jump(&mut self, which: u32, to: u32) {
         if which == self.live {
@@ -214,7 +218,8 @@ impl Warp {
         lanes(which).for_each(|lane| self.at[lane] = u32::MAX);
     }
 
-    /// An operand's values, which the lanes of `active` must have written. Those of other lanes mean nothing.
+    /// An operand's values, which the lanes of `active` must have written. Values in other lanes
+    /// mean nothing.
     #[inline]
     pub(crate) fn fetch<'a>(
         &'a self,
@@ -258,7 +263,7 @@ impl Warp {
             Operand::Immediate(value) => *room = [value; LANES],
             Operand::Special(special) => {
                 for (lane, value) in room.iter_mut().enumerate() {
-                    *value = self.special(special, lane, &machine.place);
+                    *value = self.special(special, lane, &machine.position);
                 }
             }
             Operand::Variable(v) => *room = [machine.variables[v as usize]; LANES],
@@ -285,7 +290,7 @@ impl Warp {
         Ok(mask(self.fetch(operand, active, &mut room, machine)?) & active)
     }
 
-    /// Writes an operand of the lanes of `active`.
+    /// Writes an operand in the lanes of `active`.
     #[inline]
     pub(crate) fn put(&mut self, d: Operand, active: u32, values: &Values, kernel: &Kernel) {
         let Operand::Register(r) = d else { return };
@@ -313,7 +318,7 @@ impl Warp {
         self.defined[r] |= active;
     }
 
-    /// A register as it is, whoever has it.
+    /// A register's values, whoever uses it.
     pub(crate) fn raw(&mut self, register: u32) -> &mut Values {
         &mut self.registers[register as usize]
     }
@@ -322,7 +327,7 @@ impl Warp {
         &mut self.defined[register as usize]
     }
 
-    /// Writes 1 where `yes`, 0 elsewhere.
+    /// Writes 1 in the lanes of `yes` and 0 in the others.
     #[inline]
     pub(crate) fn put_mask(&mut self, d: Operand, active: u32, yes: u32, kernel: &Kernel) {
         let Operand::Register(r) = d else { return };
@@ -334,25 +339,25 @@ impl Warp {
         self.defined[r as usize] |= active;
     }
 
-    fn special(&self, special: Special, lane: usize, place: &Place) -> u64 {
+    fn special(&self, special: Special, lane: usize, position: &GridPosition) -> u64 {
         let index = self.number * LANES as u32 + lane as u32;
         let bit = 1u64 << lane;
         match special {
-            Special::Thread(axis) => place.thread(index)[axis as usize].into(),
-            Special::Threads(axis) => place.threads[axis as usize].into(),
-            Special::Block(axis) => place.block[axis as usize].into(),
-            Special::Blocks(axis) => place.grid[axis as usize].into(),
+            Special::Thread(axis) => position.thread(index)[axis as usize].into(),
+            Special::Threads(axis) => position.threads[axis as usize].into(),
+            Special::Block(axis) => position.block[axis as usize].into(),
+            Special::Blocks(axis) => position.grid[axis as usize].into(),
             Special::Lane => lane as u64,
             Special::Warp => self.number.into(),
-            Special::Warps => place.warps().into(),
+            Special::Warps => position.warps().into(),
             Special::LanesBelow => bit - 1,
             Special::LanesUpTo => 2 * bit - 1,
             Special::LanesAbove => low(32, !(2 * bit - 1)),
             Special::LanesFrom => low(32, !(bit - 1)),
             Special::ThisLane => bit,
             Special::Clock => self.clock.into(),
-            Special::DynamicShared => u64::from(place.shared[0].next_multiple_of(16)),
-            Special::SharedSize => place.shared[1].into(),
+            Special::DynamicShared => u64::from(position.shared[0].next_multiple_of(16)),
+            Special::SharedSize => position.shared[1].into(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Kernels with a fault, which must be found.
+//! Kernels with faults, all of which must be found.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! Bulk copies, barriers in shared memory and products of a warpgroup: a product of matrices (`fixtures/hopper.cu`) against
-//! f64, and mutants of it, which must be caught.
+//! Bulk copies, barriers in shared memory and products of a warpgroup. A matrix product
+//! (`fixtures/hopper.cu`) is compared with f64, and its mutants must be caught.
 
 mod common;
 
@@ -12,7 +12,7 @@ const PTX: &str = include_str!("fixtures/hopper.ptx");
 static MODULE: LazyLock<Module> =
     LazyLock::new(|| Module::parse(PTX).unwrap_or_else(|error| panic!("{error}")));
 
-/// `C [m, n] = A [m, k] · B [n, k]ᵀ` by the kernel.
+/// Runs the kernel that computes `C [m, n] = A [m, k] · B [n, k]ᵀ`.
 fn product(module: &Module, [m, n, k]: [usize; 3], how: Launch) -> Result<Vec<f32>, Fault> {
     let mut device = Device::new();
     let halves =
@@ -80,7 +80,7 @@ fn a_product_of_matrices() {
     }
 }
 
-/// Each wait, arrival and fence that is left out is caught, and each count that is wrong.
+/// A mutant without one wait, arrival or fence is caught, and so is one with a wrong count.
 #[test]
 fn synchronisation_that_is_left_out_is_caught() {
     let mut tried = 0;
@@ -107,9 +107,10 @@ fn synchronisation_that_is_left_out_is_caught() {
         let mut here = 0;
         let mut places: Vec<usize> = PTX.match_indices(what).map(|(at, _)| at).collect();
         match what {
-            // Nobody writes the sums between one product and the next.
+            // Nothing writes the sums between one product and the next, so only the first fence is
+            // needed.
             "wgmma.fence" => places.truncate(1),
-            // Nobody waits for the last.
+            // Nothing waits for the last arrival.
             "mbarrier.arrive.shared" => places.truncate(places.len() - 1),
             _ => {}
         }
@@ -119,7 +120,7 @@ fn synchronisation_that_is_left_out_is_caught() {
             let mutant = Module::parse(&mutant).unwrap_or_else(|error| panic!("{error}"));
             let caught = (0..4).any(|seed| {
                 let how = Launch { seed, lazy: seed % 2 == 0, ..Launch::default() };
-                // As many tiles as take the loop that is unrolled and what is left of it.
+                // Enough tiles for the unrolled loop and for the rest behind it.
                 let result = check(&mutant, [64, 64, 64 * 11], how);
                 result.is_err()
             });

@@ -1,5 +1,5 @@
-//! Single instructions of compute capability 9.0: every arrangement of a tile, tiles at the edges of tensors, barriers in shared
-//! memory, and what must not be done with them.
+//! Single instructions of compute capability 9.0: every layout of a tile, tiles at the edges of
+//! tensors, barriers in shared memory, and uses of them that are forbidden.
 
 mod common;
 
@@ -10,7 +10,7 @@ use tfm_ptx_emu::{Device, Fault, Launch, Module, Problem, Swizzle, TensorMap};
 const SWIZZLES: [(Swizzle, usize); 4] =
     [(Swizzle::None, 1), (Swizzle::Bytes32, 2), (Swizzle::Bytes64, 4), (Swizzle::Bytes128, 8)];
 
-/// A kernel of that body; `%tid.x` is in `%r0`.
+/// A kernel with this body, which finds `%tid.x` in `%r0`.
 fn module(body: &str) -> Module {
     let text = format!(
         ".version 8.0 .target sm_90a .address_size 64 .extern .shared .align 1024 .b8 m[];
@@ -34,7 +34,7 @@ fn launch(
     device.launch(module, "k", &how, &[&maps[0], &maps[1], &x.to_le_bytes()]).map(|_| ())
 }
 
-/// One operand of a product: `rows` of M or N, 16 of K.
+/// One operand of a product: `rows` of M or N, and 16 of K.
 struct Operand {
     rows: usize,
     transposed: bool,
@@ -42,7 +42,7 @@ struct Operand {
 }
 
 impl Operand {
-    /// Elements of a tile side by side, and from one to the next of so many tiles.
+    /// The columns and rows of a tile, and the number of tiles.
     fn tiles(&self) -> ([usize; 2], usize) {
         let wide = 8 * self.swizzle.1;
         match self.transposed {
@@ -66,7 +66,8 @@ impl Operand {
         map.encode().unwrap()
     }
 
-    /// Loads of all tiles to `at` on, and how many bytes they are.
+    /// The loads of all tiles to shared memory from `at` on, and the number of bytes that they
+    /// copy.
     fn loads(&self, map: &str, at: usize) -> (String, usize) {
         let ([wide, high], count) = self.tiles();
         let load = |i: usize| {
@@ -93,7 +94,8 @@ impl Operand {
     }
 }
 
-/// The product of A `[64, 16]` and B `[32, 16]`, and how D looks before: 2 everywhere, if it is added to.
+/// Checks the product of A `[64, 16]` and B `[32, 16]`. D is 2 everywhere before, in case the
+/// product is added to it.
 fn product(types: &str, a: &Operand, b: &Operand, of_registers: bool, scales: [&str; 3]) {
     let is_bf16 = types.contains("bf16");
     let encode =
@@ -123,7 +125,7 @@ fn product(types: &str, a: &Operand, b: &Operand, of_registers: bool, scales: [&
         format!("{}", a.descriptor(0))
     };
     let turn_a = if of_registers { String::new() } else { format!("{}, ", turn(a)) };
-    // Registers of A as `mma` has them: rows of 32 bytes, of which each warp has 16.
+    // The registers of A as `mma` has them: rows of 32 bytes, 16 rows in each warp.
     let registers =
         "shr.u32 %r30, %r0, 5; and.b32 %r31, %r0, 31; shr.u32 %r32, %r31, 2; and.b32 %r33, %r31, 3;
          mad.lo.u32 %r34, %r30, 16, %r32; mul.lo.u32 %r34, %r34, 32; mad.lo.u32 %r34, %r33, 4, %r34;
@@ -147,7 +149,7 @@ fn product(types: &str, a: &Operand, b: &Operand, of_registers: bool, scales: [&
         turn(b),
         4 * sums,
     ));
-    // As the kernel wants them: rows of K, or columns.
+    // The elements as the kernel wants them: by rows of K, or by columns.
     let lay = |x: &[u16], operand: &Operand| -> Vec<u8> {
         let n = operand.rows;
         let at = |i: usize| if operand.transposed { x[i % n * 16 + i / n] } else { x[i] };
@@ -189,7 +191,7 @@ fn products_of_every_arrangement() {
     let operand = |rows, transposed, swizzle| Operand { rows, transposed, swizzle };
     for swizzle in SWIZZLES {
         for (of_a, of_b) in [(false, false), (true, false), (false, true), (true, true)] {
-            // The other operand is arranged otherwise.
+            // The other operand has another layout.
             let other = SWIZZLES[(swizzle.1 + usize::from(of_a)) % 4];
             if of_b && other.1 * 8 > 32 {
                 continue;
@@ -207,7 +209,8 @@ fn products_of_every_arrangement() {
     }
 }
 
-/// A tile that lies in the tensor in part is filled up, and only its part is written back.
+/// A tile that lies partly in the tensor is filled up when it is loaded, and only that part is
+/// stored.
 #[test]
 fn tiles_at_the_edges() {
     for (nan, corner) in [(false, [-2, 1, 0]), (true, [2, -1, 1]), (false, [100, 0, 0])] {
@@ -260,7 +263,8 @@ fn tiles_at_the_edges() {
 
 #[test]
 fn barriers_count() {
-    // 64 threads arrive, two at a time; who waits by token and who by parity goes on; then another phase.
+    // 64 threads arrive, two at a time. Threads that wait by token and threads that wait by parity
+    // then continue, and another phase follows.
     let counts = module(
         "@%p1 bra GO; mbarrier.init.shared.b64 [m], 128;
          GO: bar.sync 0; mul.wide.u32 %rd4, %r0, 4; add.s64 %rd5, %rd3, %rd4; shl.b32 %r1, %r0, 2; mov.u32 %r2, m; add.u32 %r1, %r1, %r2;
@@ -310,12 +314,12 @@ fn faults_are_named() {
         "@%p1 exit; {init} mbarrier.inval.shared.b64 [m]; mbarrier.arrive.shared.b64 _, [m];"
     );
     assert!(barrier(run(&ended)).contains("there is none"));
-    // Nobody else arrives.
+    // No other thread arrives.
     let waits = format!(
         "@%p1 exit; {init} W: mbarrier.try_wait.parity.shared.b64 %p2, [m], 0; @!%p2 bra W;"
     );
     assert!(matches!(run(&waits), Problem::Deadlock { .. }));
-    // A copy that nobody waits for, of too many bytes, to a wrong place, of what is no map.
+    // Copies that are wrong: nobody waits, too many bytes, a wrong address, and not a map.
     let load = |what: &str| {
         format!(
             "@%p1 exit; {init} fence.proxy.async; mbarrier.arrive.expect_tx.shared.b64 _, [m], 64;
@@ -332,14 +336,14 @@ fn faults_are_named() {
         run(&format!("@%p1 exit; {init} fence.proxy.async; {map}")),
         Problem::Launch(_)
     ));
-    // What a store takes is overwritten before it has been read.
+    // A store's source is overwritten before the store has read it.
     let overwritten = "@%p1 exit; st.shared.v4.u32 [m+128], {%r0, %r0, %r0, %r0}; fence.proxy.async;
          cp.async.bulk.global.shared::cta.bulk_group [%rd3], [m+128], 16; cp.async.bulk.commit_group;";
     let again = "st.shared.u32 [m+128], %r0; cp.async.bulk.wait_group.read 0;";
     assert!(matches!(run(&format!("{overwritten} {again}")), Problem::Asynchronous { .. }));
     assert!(matches!(run(overwritten), Problem::NotWaitedFor { .. }));
     assert!(matches!(run("@%p1 elect.sync _|%p2, -1;"), Problem::Diverged { .. }));
-    // Two warps are no warpgroup.
+    // Two warps are not a warpgroup.
     let alone = "setp.gt.u32 %p2, %r0, 31; @%p2 exit;
          shl.b32 %r1, %r0, 4; mov.u32 %r2, m; add.u32 %r1, %r1, %r2;
          st.shared.v4.u32 [%r1], {%r0, %r0, %r0, %r0}; fence.proxy.async; bar.warp.sync -1;

@@ -1,5 +1,5 @@
-//! Whatever the text, reading and running it ends with an error or a result: the entry of the fuzz target, on its
-//! corpus, on the compiled kernels and on mutations of both.
+//! Whatever the text, reading and running it ends with an error or a result. This runs the entry of
+//! the fuzz target on its corpus, on the compiled kernels and on mutations of both.
 
 #[path = "../../../fuzz/entries/ptx.rs"]
 mod entry;
@@ -30,7 +30,7 @@ fn the_corpus_runs() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
-    /// Words and lines are put where others stood.
+    /// Words and lines replace others.
     #[test]
     fn mutations_do_no_harm(
         which in any::<Index>(),

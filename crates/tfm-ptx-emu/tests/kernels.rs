@@ -22,9 +22,10 @@ fn saxpy() {
         let found = floats(&device.download(dy, 4000).unwrap());
         let expected: Vec<f32> = x.iter().zip(&y).map(|(x, y)| 3f32.mul_add(*x, *y)).collect();
         assert_eq!(found, expected);
-        // Each of 1,000 elements is read twice and written once, all lanes of a warp side by side.
+        // The kernel reads each of 1,000 elements twice and writes it once; the lanes of a warp
+        // access adjacent elements.
         assert_eq!((counters.global_bytes, counters.global_sectors), (12_000, 375));
-        // More elements than there are: the first beyond is found.
+        // With more elements than there are, the first access out of bounds is found.
         let mut beyond = arguments;
         let count = 1001i32.to_le_bytes();
         beyond[3] = &count;
@@ -52,11 +53,12 @@ fn sums_by_shuffles_and_shared_memory() {
                 let expected: f64 = row.iter().map(|x| f64::from(*x)).sum();
                 assert!((f64::from(*found) - expected).abs() < 1e-4, "{found} {expected}");
             }
-            // Without the barrier between writing and reading it is a race, if more than one warp takes part.
+            // Without the barrier between the write and the read there is a race, if more than one
+            // warp takes part.
             let result = launch(&mut device, "row_sum_racy", (1, threads), how, &arguments);
             match result {
                 Ok(_) => assert_eq!(threads, 32),
-                // Whichever comes first: the reader, or the writer.
+                // The reader and the writer may come in either order.
                 Err(fault) => assert!(
                     matches!(
                         fault.problem,
@@ -198,7 +200,7 @@ fn votes_and_shuffles() {
     }
 }
 
-/// The same kernel under the same seed is the same to the instruction.
+/// The same kernel under the same seed executes exactly the same instructions.
 #[test]
 fn a_seed_decides_the_order() {
     let x = bytes(&noise(9, 1000), f32::to_le_bytes);

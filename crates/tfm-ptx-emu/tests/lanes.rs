@@ -1,4 +1,5 @@
-//! Lanes of one warp need not run in step: what one writes, another may touch only after a synchronisation of both.
+//! Lanes of one warp need not run in step. What one lane writes, another may touch only after both
+//! have synchronised.
 
 mod common;
 
@@ -6,8 +7,9 @@ use common::{PTX, bytes, everywhere};
 use half::f16;
 use tfm_ptx_emu::{Device, Fault, Launch, Module, Problem};
 
-/// Runs one warp. Each lane has its number in `%r1`, the address of a word of its own in `%r2`, and of those of the lanes
-/// beside it and 16 from it in `%r3` and `%r4`; all of memory is written.
+/// Runs one warp. Each lane has its number in `%r1`, the address of its own word in `%r2`, and the
+/// addresses of the words of the next lane and the lane 16 further in `%r3` and `%r4`. All of the
+/// memory is written before.
 fn run(body: &str) -> Result<(), Fault> {
     let text = format!(
         ".version 8.0 .target sm_80 .address_size 64 .visible .entry k(.param .u64 x) {{
@@ -27,7 +29,8 @@ fn run(body: &str) -> Result<(), Fault> {
     device.launch(&module, "k", &launch, &[&x.to_le_bytes()]).map(|_| ())
 }
 
-/// That a body is right, and wrong without the synchronisation at `|`: which access races with which other.
+/// Checks that a body is right, and wrong without the synchronisation at `|`: then `this` access
+/// races with `that` one.
 fn needs(between: &str, body: &str, this: &str, that: &str, by: Option<u32>) {
     assert!(body.contains('|'));
     assert_eq!(run(&body.replace('|', between)), Ok(()), "{body}");
@@ -45,7 +48,7 @@ fn another_lanes_write_is_read_after_a_synchronisation() {
     let body = "st.shared.u32 [%r2], %r1; | ld.shared.u32 %r7, [%r3];";
     needs(SYNC, body, "read", "write", Some(1));
     needs("bar.sync 0;", body, "read", "write", Some(1));
-    // Those that only bring the lanes together order no memory.
+    // Instructions that only bring the lanes together do not order memory.
     for other in ["shfl.sync.bfly.b32 %r8, %r1, 1, 31, -1;", "activemask.b32 %r8;"] {
         let fault = run(&body.replace('|', other)).unwrap_err();
         assert_eq!((fault.kernel.as_str(), fault.thread, fault.line), ("k", [0, 0, 0], 8));
@@ -55,7 +58,7 @@ fn another_lanes_write_is_read_after_a_synchronisation() {
             "{text}"
         );
     }
-    // Global memory, and by generic addresses.
+    // Global memory, also through generic addresses.
     let address = "mul.wide.u32 %rd2, %r1, 4; add.s64 %rd2, %rd1, %rd2; xor.b32 %r9, %r1, 1;
                    mul.wide.u32 %rd3, %r9, 4; add.s64 %rd3, %rd1, %rd3;";
     let body = format!("{address} st.global.u32 [%rd2], %r1; | ld.u32 %r7, [%rd3];");
@@ -73,17 +76,17 @@ fn another_lanes_read_comes_before_a_write() {
     let body =
         "setp.eq.u32 %p3, %r1, 31; ld.shared.u16 %h1, [s+2]; | @%p3 st.shared.u16 [s+2], %h1;";
     needs(SYNC, body, "write", "read", None);
-    // The lane that writes first for all is the one that has read.
+    // The lane that writes first on behalf of all is the one that has read.
     let body = "@%p2 ld.shared.u32 %r7, [s]; | st.shared.u32 [s], 1;";
     needs(SYNC, body, "write", "read", Some(0));
-    // Reads do not race, nor do reads of a word that came before a synchronisation with those after it.
+    // Reads do not race with one another, whether a synchronisation lies between them or not.
     run("ld.shared.u32 %r7, [%r3]; bar.warp.sync -1; ld.shared.u32 %r7, [%r2]; st.shared.u32 [%r2], 1;").unwrap();
 }
 
 #[test]
 fn what_is_a_lanes_own_needs_no_synchronisation() {
     run("st.shared.u32 [%r2], %r1; ld.shared.u32 %r7, [%r2]; st.shared.u32 [%r2], %r7;").unwrap();
-    // Bytes of one word, of different lanes.
+    // Different lanes write different bytes of one word.
     let half = "shl.b32 %r8, %r1, 1; add.s32 %r8, %r5, %r8; cvt.u16.u32 %h1, %r1;";
     run(&format!(
         "{half} ld.shared.u16 %h2, [%r8]; st.shared.u16 [%r8], %h1; ld.shared.u16 %h2, [%r8];
@@ -92,7 +95,7 @@ fn what_is_a_lanes_own_needs_no_synchronisation() {
     .unwrap();
     let other = "xor.b32 %r9, %r8, 2; st.shared.u16 [%r8], %h1; | ld.shared.u16 %h2, [%r9];";
     needs(SYNC, &format!("{half} {other}"), "read", "write", Some(1));
-    // Local memory has one address in all lanes.
+    // All lanes use the same address of local memory.
     run("st.local.u32 [l], %r1; ld.local.u32 %r7, [l];").unwrap();
     run("mov.u64 %rd2, l; cvta.local.u64 %rd2, %rd2; st.u32 [%rd2], %r1; ld.u32 %r7, [%rd2];")
         .unwrap();
@@ -110,7 +113,7 @@ fn one_store_to_one_place_has_one_value() {
         assert!(matches!(fault.problem, Problem::StoreConflict { lane: 0, .. }), "{fault}");
         assert_eq!(fault.thread, [1, 0, 0]);
     }
-    // Addresses that neither rise nor lie close together, the last two lanes' the same.
+    // Addresses that neither ascend nor lie close together; the last two lanes have the same one.
     let fault = run(
         "min.u32 %r7, %r1, 30; xor.b32 %r7, %r7, 21; shl.b32 %r7, %r7, 2; add.s32 %r7, %r5, %r7;
                      st.shared.u32 [%r7], %r1;",
@@ -125,17 +128,18 @@ fn a_part_of_the_lanes_synchronises_for_itself() {
                   bra END; LOW: st.shared.u32 [%r2], 2; bar.warp.sync 0xffff; ld.shared.u32 %r7, [%r3];
                   END:";
     run(halves).unwrap();
-    // Of the other half they know nothing.
+    // The lanes know nothing of the other half.
     needs(SYNC, &format!("{halves} | ld.shared.u32 %r7, [%r4];"), "read", "write", Some(16));
     needs(SYNC, &format!("{halves} | st.shared.u32 [%r4], 3;"), "write", "write", Some(16));
-    // By way of others: lane 0, then 0 to 15, then 8 to 23; and 24 to 31 were never there.
+    // A chain of synchronisations: lane 0 writes, then 0 to 15 meet, then 8 to 23; 24 to 31 never
+    // take part.
     let chain = "@%p2 st.shared.u32 [s], 1; @!%p1 bra A; bar.warp.sync 0xffff; A:
                  setp.lt.u32 %p3, %r1, 8; setp.ge.u32 %p4, %r1, 24; or.pred %p5, %p3, %p4;
                  @%p5 bra B; bar.warp.sync 0xffff00; B:";
     run(&format!("{chain} @!%p5 ld.shared.u32 %r7, [s];")).unwrap();
     run(&format!("{chain} @%p3 ld.shared.u32 %r7, [s];")).unwrap();
     needs(SYNC, &format!("{chain} | @%p4 ld.shared.u32 %r7, [s];"), "read", "write", Some(0));
-    // A read that is ordered after another stands for both.
+    // A read that is ordered after another read stands for both.
     let reads = "@!%p1 bra A; ld.shared.u32 %r7, [s]; bar.warp.sync 0xffff; A: @%p2 ld.shared.u32 %r7, [s];";
     run(&format!("{reads} @%p2 st.shared.u32 [s], 1;")).unwrap();
 }
@@ -147,20 +151,20 @@ fn matrices_copies_and_atomic_operations_are_accesses_too() {
     let body = format!("{row} st.shared.u32 [%r2], %r1; | {matrix}");
     needs(SYNC, &body, "read", "write", Some(1));
     needs(SYNC, &format!("{row} {matrix} | st.shared.u32 [%r2], 1;"), "write", "read", Some(0));
-    // Who has waited for a copy may read it; others have to be told.
+    // A lane that has waited for its copy may read it. Other lanes need a synchronisation.
     let copy = "mul.wide.u32 %rd2, %r1, 4; add.s64 %rd2, %rd1, %rd2;
                 cp.async.ca.shared.global [%r2], [%rd2], 4; cp.async.wait_all;";
     run(&format!("{copy} ld.shared.u32 %r7, [%r2];")).unwrap();
     needs(SYNC, &format!("{copy} | ld.shared.u32 %r7, [%r3];"), "read", "write", Some(1));
     let body = format!("ld.shared.u32 %r7, [%r3]; | {copy}");
     needs(SYNC, &body, "write", "read", Some(1));
-    // Atomic operations race with others only.
+    // Atomic operations race only with other accesses.
     let add = "atom.shared.add.u32 %r7, [s], 1;";
     needs(SYNC, &format!("{add} {add} | ld.shared.u32 %r7, [s];"), "read", "atomic", None);
     needs(SYNC, &format!("@%p2 st.shared.u32 [s], 1; | {add}"), "atomic", "write", Some(0));
 }
 
-/// A compiled kernel, as one warp: copies, then fragments, then the next copies.
+/// A compiled kernel, launched as one warp: copies, then fragments, then the next copies.
 #[test]
 fn a_product_of_one_warp_needs_a_synchronisation_before_and_after_its_fragments() {
     let start = PTX.find("entry mma_product").unwrap();

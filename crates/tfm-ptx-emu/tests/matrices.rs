@@ -32,8 +32,8 @@ fn a_product_by_tensor_cores() {
     }
 }
 
-/// Where each element of a tile lies, as the documentation of `mma` says it, for elements of which a register holds
-/// `per`: lane, register, place in the register.
+/// The place of each element of a tile (lane, register, place in the register) as the documentation
+/// of `mma` says it, where a register holds `per` elements.
 fn place_a(row: usize, column: usize, per: usize) -> [usize; 3] {
     [row % 8 * 4 + column % (4 * per) / per, row / 8 + 2 * (column / (4 * per)), column % per]
 }
@@ -57,7 +57,7 @@ fn tensor_cores_of_every_type_and_shape() {
         ("m16n8k32.row.col.s32.s8.s8.s32", 32, 4, |x| (x as i32 as u32) & 0xFF),
     ];
     for (name, k, per, encode) in cases {
-        // Small whole numbers, which every type has: sums are exact.
+        // Small whole numbers, which every type can hold, so that sums are exact.
         let number = |i: usize, j: usize, by: usize| {
             ((i * 5 + j * by) % 15) as f32 - if name.contains("u8") && by == 3 { 0.0 } else { 7.0 }
         };

@@ -9,9 +9,9 @@ const NARROW: usize = 8;
 const NO_VALUE: u32 = u32::MAX;
 const NO_CHILD: u32 = u32::MAX;
 
-/// A place in the trie: the bytes read so far.
+/// The number of a node, which stands for the bytes read so far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place(u32);
+pub(crate) struct NodeId(u32);
 
 #[derive(Debug)]
 struct Node {
@@ -82,35 +82,35 @@ impl Trie {
         self.nodes[parent].count = count as u16;
     }
 
-    /// The place before any byte is read.
-    pub(crate) const fn root(&self) -> Place {
-        Place(0)
+    /// The node before any byte is read.
+    pub(crate) const fn root(&self) -> NodeId {
+        NodeId(0)
     }
 
     /// Reads one more byte; `None` if no key goes on like this.
     #[inline]
-    pub(crate) fn step(&self, from: Place, byte: u8) -> Option<Place> {
+    pub(crate) fn step(&self, from: NodeId, byte: u8) -> Option<NodeId> {
         let node = &self.nodes[from.0 as usize];
         let children = node.children as usize;
         let count = usize::from(node.count);
         if count > NARROW {
             let child = self.tables[children][usize::from(byte)];
-            (child != NO_CHILD).then_some(Place(child))
+            (child != NO_CHILD).then_some(NodeId(child))
         } else {
             let labels = &self.labels[children..children + count];
-            labels.iter().position(|&label| label == byte).map(|i| Place((children + i) as u32))
+            labels.iter().position(|&label| label == byte).map(|i| NodeId((children + i) as u32))
         }
     }
 
-    /// Reads all of `bytes` from a place.
-    pub(crate) fn walk(&self, from: Place, bytes: &[u8]) -> Option<Place> {
-        bytes.iter().try_fold(from, |place, &byte| self.step(place, byte))
+    /// Reads all of `bytes` from a node.
+    pub(crate) fn walk(&self, from: NodeId, bytes: &[u8]) -> Option<NodeId> {
+        bytes.iter().try_fold(from, |node, &byte| self.step(node, byte))
     }
 
-    /// The number of the key that ends at this place.
+    /// The number of the key that ends at this node.
     #[inline]
-    pub(crate) fn value(&self, place: Place) -> Option<u32> {
-        let value = self.nodes[place.0 as usize].value;
+    pub(crate) fn value(&self, node: NodeId) -> Option<u32> {
+        let value = self.nodes[node.0 as usize].value;
         (value != NO_VALUE).then_some(value)
     }
 
@@ -121,12 +121,12 @@ impl Trie {
 
     /// Length and number of the longest key that `text` starts with.
     pub(crate) fn longest_prefix(&self, text: &[u8]) -> Option<(usize, u32)> {
-        let mut place = self.root();
+        let mut node = self.root();
         let mut longest = None;
         for (i, &byte) in text.iter().enumerate() {
-            let Some(next) = self.step(place, byte) else { break };
-            place = next;
-            if let Some(value) = self.value(place) {
+            let Some(next) = self.step(node, byte) else { break };
+            node = next;
+            if let Some(value) = self.value(node) {
                 longest = Some((i + 1, value));
             }
         }

@@ -7,14 +7,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tfm_model::config::Embedding;
 use tfm_model::generation::{GenerationOptions, Hypothesis};
 use tfm_model::scheduler::{Request, Scheduler, Settings, Stats};
-use tfm_model::{Forced, Pair, Parameters};
+use tfm_model::{Pair, Parameters, TeacherForcing};
 use tfm_text::Framing;
 
 /// What translators of one model on one device share, whatever their options, with their streams.
 pub(crate) struct Engine {
     model: Model,
     scheduler: Scheduler,
-    forced: Mutex<Forced>,
+    teacher_forcing: Mutex<TeacherForcing>,
 }
 
 /// Options that have been checked against a model.
@@ -73,8 +73,8 @@ impl Engine {
         };
         let config = &model.config;
         let scheduler = Scheduler::new(&session, config, numerics, &settings)?;
-        let forced = Mutex::new(Forced::new(session, config.clone(), numerics));
-        Ok((Engine { model: model.clone(), scheduler, forced }, prepared))
+        let teacher_forcing = Mutex::new(TeacherForcing::new(session, config.clone(), numerics));
+        Ok((Engine { model: model.clone(), scheduler, teacher_forcing }, prepared))
     }
 
     /// The options, checked against the model.
@@ -82,8 +82,8 @@ impl Engine {
         Prepared::new(&self.model, options)
     }
 
-    fn forced(&self) -> MutexGuard<'_, Forced> {
-        self.forced.lock().unwrap_or_else(PoisonError::into_inner)
+    fn teacher_forcing(&self) -> MutexGuard<'_, TeacherForcing> {
+        self.teacher_forcing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The tokens of a sentence, as many as the model has positions for.
@@ -163,7 +163,7 @@ impl Engine {
         let input = decoder_input(prepared, target);
         let pair = Pair { source: &source.tokens, target: &input };
         let last = self.model.config.decoder.layers.saturating_sub(1);
-        let weights = self.forced().alignment(pair, last)?;
+        let weights = self.teacher_forcing().alignment(pair, last)?;
         let rows = weights.chunks(source.tokens.len().max(1)).map(<[f32]>::to_vec);
         Ok(Alignment { source: names.collect(), weights: rows.collect() })
     }
@@ -188,7 +188,8 @@ impl Engine {
         let inputs: Vec<Pair<'_>> =
             encoded.iter().map(|(source, input, _)| Pair { source, target: input }).collect();
         let next: Vec<u32> = encoded.iter().flat_map(|(_, _, target)| target.clone()).collect();
-        let mut log_probabilities = self.forced().log_probabilities(&inputs, &next)?.into_iter();
+        let mut log_probabilities =
+            self.teacher_forcing().log_probabilities(&inputs, &next)?.into_iter();
         let scores = encoded.iter().map(|(_, _, target)| {
             let tokens: Vec<(String, f32)> =
                 self.target_tokens(target).into_iter().zip(log_probabilities.by_ref()).collect();

@@ -18,8 +18,8 @@ pub enum ComputeType {
     F32,
     /// 16-bit floats with an exponent of 5 bits (IEEE half precision): CUDA only.
     F16,
-    /// 16-bit floats with the range of `F32` (bfloat16). On the CPU only weights, and the values they
-    /// are multiplied with, have this type.
+    /// 16-bit floats with the range of `F32` (bfloat16). On the CPU only weights, and the values
+    /// they are multiplied with, have this type.
     BF16,
     /// 8-bit integers for weights and the values they are multiplied with; everything else has 32
     /// bits.
@@ -77,8 +77,8 @@ pub struct Options {
     pub max_new_tokens: Option<usize>,
     /// The fewest tokens of a translation before its end token.
     pub min_new_tokens: Option<usize>,
-    /// Whether to sample tokens by their probabilities instead of searching. Then there are no beams,
-    /// and the `n_best` translations are independent samples, in no order.
+    /// Whether to sample tokens by their probabilities instead of searching. Then there are no
+    /// beams, and the `n_best` translations are independent samples, in no order.
     pub sample: Option<bool>,
     /// The seed of sampling: the same seed gives the same translations, on any device.
     pub seed: u64,
@@ -99,8 +99,8 @@ pub struct Options {
     /// The language to translate to, for models that have several: a code of
     /// [`Model::languages`](crate::Model::languages).
     pub target_language: Option<String>,
-    /// Whether to compute scores. Without them greedy search (one beam) finds the same words faster;
-    /// scores are then 0.
+    /// Whether to compute scores. Without them greedy search (one beam) finds the same words
+    /// faster; scores are then 0.
     pub scores: bool,
     /// Whether to return which source tokens the tokens of a translation attended to.
     pub alignments: bool,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use tfm_core::fused::Precision;
 use tfm_model::generation::{GenerationOptions, Hypothesis, Settled};
 use tfm_model::scheduler::{Flow, Limits, Request, Scheduler, Settings, Sink};
-use tfm_model::{Forced, Numerics, Pair};
+use tfm_model::{Numerics, Pair, TeacherForcing};
 
 const BUNDLED: &str = "crates/tfm/models/marian-tatoeba-en-fr";
 
@@ -196,11 +196,11 @@ fn logits_have_the_same_bits_alone_and_in_a_batch() {
     let target = [config.special.decoder_start, 13, 63, 988];
     let pairs: Vec<Pair<'_>> =
         sources.iter().map(|source| Pair { source, target: &target }).collect();
-    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
-    let together = forced.logits(&pairs).unwrap();
+    let mut model = TeacherForcing::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
+    let together = model.logits(&pairs).unwrap();
     let size = target.len() * config.target.vocabulary;
     for (pair, together) in pairs.iter().zip(together.as_f32().unwrap().chunks(size)) {
-        let alone = forced.logits(&[*pair]).unwrap();
+        let alone = model.logits(&[*pair]).unwrap();
         assert!(
             alone.as_f32().unwrap().iter().zip(together).all(|(a, b)| a.to_bits() == b.to_bits())
         );
@@ -218,7 +218,8 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
     let session = cpu(&checkpoint, 1);
     let numerics = Numerics::default();
     let scheduler = scheduler(&session, &config, numerics, (1, 1), Limits::default());
-    let mut forced = Forced::new(session.fork(1).unwrap(), config.clone(), Numerics::default());
+    let mut model =
+        TeacherForcing::new(session.fork(1).unwrap(), config.clone(), Numerics::default());
     let sources = sources();
     let results = scheduler.generate(&options, &sources).unwrap();
     for (source, results) in sources.iter().zip(&results) {
@@ -229,7 +230,7 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
             let target: Vec<u32> = start.chain(hypothesis.tokens.iter().copied()).collect();
             let target = &target[..hypothesis.tokens.len()];
             let whole =
-                forced.log_probabilities(&[Pair { source, target }], &hypothesis.tokens).unwrap();
+                model.log_probabilities(&[Pair { source, target }], &hypothesis.tokens).unwrap();
             for (step, whole) in hypothesis.token_log_probabilities.iter().zip(&whole) {
                 assert!((step - whole).abs() < 1e-4 * whole.abs().max(1.0), "{step} and {whole}");
             }

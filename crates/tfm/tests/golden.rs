@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use tfm_model::generation::{EarlyStopping, GenerationOptions};
 use tfm_model::scheduler::Limits;
-use tfm_model::{Config, Forced, Numerics, Pair};
+use tfm_model::{Config, Numerics, Pair, TeacherForcing};
 
 const CHECKPOINTS: [&str; 7] = [
     "marian_swish_tied",
@@ -55,15 +55,15 @@ fn encoder_outputs_and_logits_agree_on_every_backend() {
         for (backend, session) in
             [("cpu", cpu(&checkpoint, 2)), ("reference", reference(&checkpoint))]
         {
-            let mut forced = Forced::new(session, config.clone(), Numerics::default());
+            let mut model = TeacherForcing::new(session, config.clone(), Numerics::default());
             for i in 0..sentences {
                 let source = u32s(&file, &format!("{i}.source_ids"));
                 let target = u32s(&file, &format!("{i}.decoder_ids"));
-                let encoded = forced.encode(&[&source]).unwrap();
+                let encoded = model.encode(&[&source]).unwrap();
                 let expected = f32s(&file, &format!("{i}.encoder_output"));
                 let error = largest_difference(encoded.as_f32().unwrap(), &expected);
                 assert!(error < 1e-4, "{name} on {backend}, encoder output {i}: {error:e}");
-                let logits = forced.logits(&[Pair { source: &source, target: &target }]).unwrap();
+                let logits = model.logits(&[Pair { source: &source, target: &target }]).unwrap();
                 let expected = f32s(&file, &format!("{i}.logits"));
                 let error = largest_difference(logits.as_f32().unwrap(), &expected);
                 assert!(error < 1e-4, "{name} on {backend}, logits {i}: {error:e}");
@@ -173,7 +173,7 @@ fn the_bundled_model_computes_what_it_does_in_transformers() {
     let stride = golden["logits_stride"].as_u64().unwrap() as usize;
     let sentences = golden["teacher_forced"].as_array().unwrap();
     assert!(sentences.len() >= 5 && sentences.iter().any(|sentence| sentence["aligned"] == true));
-    let mut forced = Forced::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
+    let mut model = TeacherForcing::new(cpu(&checkpoint, 2), config.clone(), Numerics::default());
     for (i, sentence) in sentences.iter().enumerate() {
         let source = u32s(&file, &format!("{i}.source_ids"));
         let target = u32s(&file, &format!("{i}.decoder_ids"));
@@ -182,10 +182,10 @@ fn the_bundled_model_computes_what_it_does_in_transformers() {
             let error = largest_difference(found, expected);
             assert!(error < 1e-4, "{what} of sentence {i}: {error:e}");
         };
-        let encoded = forced.encode(&[&source]).unwrap();
+        let encoded = model.encode(&[&source]).unwrap();
         let expected = f32s(&file, &format!("{i}.encoder_output"));
         close("encoder output", encoded.as_f32().unwrap(), &expected);
-        let logits = forced.logits(&[pair]).unwrap();
+        let logits = model.logits(&[pair]).unwrap();
         let rows = logits.as_f32().unwrap().chunks(config.target.vocabulary);
         let kept: Vec<f32> = rows.flat_map(|row| row.iter().step_by(stride)).copied().collect();
         close("logits", &kept, &f32s(&file, &format!("{i}.logits_strided")));
@@ -194,7 +194,7 @@ fn the_bundled_model_computes_what_it_does_in_transformers() {
             let layers = expected.chunks(source.len() * target.len());
             assert_eq!(layers.len(), config.decoder.layers);
             for (layer, expected) in layers.enumerate() {
-                let found = forced.alignment(pair, layer).unwrap();
+                let found = model.alignment(pair, layer).unwrap();
                 close(&format!("attention of layer {layer}"), &found, expected);
             }
         }

@@ -14,7 +14,7 @@ use tfm_core::{ParameterSource, Session, Tensor};
 use tfm_cpu::CpuBackend;
 use tfm_model::config::*;
 use tfm_model::scheduler::Limits;
-use tfm_model::{Config, Forced, GenerationOptions, Numerics, Pair};
+use tfm_model::{Config, GenerationOptions, Numerics, Pair, TeacherForcing};
 
 const D_MODEL: usize = 12;
 
@@ -179,9 +179,9 @@ fn encoder_outputs_and_logits_are_those_of_transformers() {
         let [source, target] = ["golden.source", "golden.target"].map(|ids| tensors.ids(ids));
         for session in sessions(&tensors) {
             let backend = session.name();
-            let mut forced = Forced::new(session, config.clone(), Numerics::default());
-            let encoded = forced.encode(&[&source]).unwrap();
-            let logits = forced.logits(&[Pair { source: &source, target: &target }]).unwrap();
+            let mut model = TeacherForcing::new(session, config.clone(), Numerics::default());
+            let encoded = model.encode(&[&source]).unwrap();
+            let logits = model.logits(&[Pair { source: &source, target: &target }]).unwrap();
             for (what, found) in [("encoder_output", encoded), ("logits", logits)] {
                 let expected = tensors.0[&format!("golden.{what}")].as_f32().unwrap();
                 let error = largest_difference(found.as_f32().unwrap(), expected);
@@ -203,7 +203,7 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
         let source = tensors.ids("golden.source");
         for session in sessions(&tensors) {
             let fork = session.fork(1).unwrap();
-            let mut forced = Forced::new(fork, config.clone(), Numerics::default());
+            let mut model = TeacherForcing::new(fork, config.clone(), Numerics::default());
             let (numerics, limits) = (Numerics::default(), Limits::default());
             let scheduler = scheduler(&session, &config, numerics, (1, 1), limits);
             let options = GenerationOptions {
@@ -217,7 +217,7 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
                 let tokens = &found[0].tokens;
                 let target: Vec<u32> = [0].into_iter().chain(tokens.iter().copied()).collect();
                 let pair = Pair { source, target: &target[..tokens.len()] };
-                let whole = forced.log_probabilities(&[pair], tokens).unwrap();
+                let whole = model.log_probabilities(&[pair], tokens).unwrap();
                 for (step, whole) in found[0].token_log_probabilities.iter().zip(&whole) {
                     let error = (step - whole).abs();
                     assert!(error < 1e-4 * whole.abs().max(1.0), "{name}: {step} and {whole}");

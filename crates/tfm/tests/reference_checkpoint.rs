@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use tfm_model::generation::GenerationOptions;
 use tfm_model::scheduler::Limits;
-use tfm_model::{Forced, Numerics, Pair};
+use tfm_model::{Numerics, Pair, TeacherForcing};
 
 const MODEL: &str = "models/marian-tatoeba-en-fr";
 
@@ -28,7 +28,7 @@ fn encoder_outputs_and_logits_are_those_of_transformers() {
     let Some(directory) = test_data(MODEL) else { return };
     let checkpoint = open(directory.clone());
     let config = Arc::new(checkpoint.config().clone());
-    let mut forced = Forced::new(cpu(&checkpoint, 1), config.clone(), Numerics::default());
+    let mut model = TeacherForcing::new(cpu(&checkpoint, 1), config.clone(), Numerics::default());
     let bytes = std::fs::read(directory.join("reference/teacher_forced.safetensors")).unwrap();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     let lines = file.names().iter().filter(|name| name.ends_with(".line")).count();
@@ -36,11 +36,11 @@ fn encoder_outputs_and_logits_are_those_of_transformers() {
     for line in 0..lines {
         let source = ids(&file, &format!("{line}.source_ids"));
         let target = ids(&file, &format!("{line}.decoder_ids"));
-        let encoded = forced.encode(&[&source]).unwrap();
+        let encoded = model.encode(&[&source]).unwrap();
         let expected = f32s(&file, &format!("{line}.encoder_output"));
         let error = largest_difference(encoded.as_f32().unwrap(), &expected);
         assert!(error < 1e-4, "encoder output of line {line}: {error:e}");
-        let logits = forced.logits(&[Pair { source: &source, target: &target }]).unwrap();
+        let logits = model.logits(&[Pair { source: &source, target: &target }]).unwrap();
         let expected = f32s(&file, &format!("{line}.logits"));
         let error = largest_difference(logits.as_f32().unwrap(), &expected);
         assert!(error < 1e-4, "logits of line {line}: {error:e}");

@@ -1,4 +1,4 @@
-//! The same work on every backend: the bundled model translates a few sentences.
+//! Times the same work on every backend: the bundled model translates a few sentences.
 
 use super::median;
 use crate::project::{self, Outcome};
@@ -13,7 +13,7 @@ use tfm_model::scheduler::{Scheduler, Settings};
 use tfm_model::{Numerics, Parameters};
 
 const TEXT: &str = "crates/tfm/tests/fixtures/bundled.en";
-/// Few, for the reference is slow.
+/// Few sentences, since the reference backend is slow.
 const SENTENCES: usize = 4;
 const ROUNDS: usize = 5;
 
@@ -50,7 +50,7 @@ pub(super) fn run() -> Outcome {
     Ok(())
 }
 
-/// Seconds, and tokens generated.
+/// The seconds and the number of generated tokens.
 fn measure(
     model: &Model,
     session: &Session,
@@ -64,7 +64,7 @@ fn measure(
     for round in 0..=ROUNDS {
         let start = Instant::now();
         let results = scheduler.generate(&options, sources)?;
-        // The first round reads the weights and compiles.
+        // The first round is not timed: it reads the weights and compiles.
         if round > 0 {
             seconds.push(start.elapsed().as_secs_f64());
         }

@@ -1,8 +1,8 @@
-//! The processor that everything was measured on.
+//! Describes the processor on which everything is measured.
 
 use std::fs;
 
-/// Flags that say which kernels can run, as Linux writes them.
+/// Flags, as Linux writes them, that say which kernels can run.
 const TELLING: &[&str] = &[
     "avx2",
     "fma",
@@ -16,7 +16,7 @@ const TELLING: &[&str] = &[
     "bf16",
 ];
 
-/// Its name, family and model, and the instruction sets that matter here.
+/// The processor's name, family and model, and the instruction sets that matter here.
 pub(super) fn describe() -> String {
     describe_from(&fs::read_to_string("/proc/cpuinfo").unwrap_or_default())
 }
@@ -34,7 +34,7 @@ fn describe_from(cpuinfo: &str) -> String {
     format!("{name}{}: {}", family.unwrap_or_default(), has.join(", "))
 }
 
-/// Bytes of the cache that is shared last, where the system tells.
+/// The size in bytes of the last shared cache; `None` if the system does not tell.
 pub(super) fn last_cache() -> Option<usize> {
     let caches = "/sys/devices/system/cpu/cpu0/cache";
     let size = |index: u32| {

@@ -1,4 +1,4 @@
-//! Tables within the marks of a page.
+//! Writes tables between the marks of a page.
 
 use crate::project::{self, Outcome, root};
 use std::fs;

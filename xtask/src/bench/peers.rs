@@ -1,4 +1,4 @@
-//! We beside CTranslate2 and `transformers` on PyTorch: the same work, the programs taking turns.
+//! Measures tfm beside CTranslate2 and `transformers` on PyTorch. All do the same work, in turns.
 
 mod page;
 mod prepare;
@@ -16,18 +16,19 @@ use results::{Entry, Measured, Results};
 use rows::Row;
 use std::path::Path;
 
-/// What is to be measured, and how thoroughly.
+/// What to measure, and how thoroughly.
 pub(super) struct Choice<'a> {
     /// How often each program runs.
     pub(super) rounds: usize,
-    /// Rows whose name has this in it.
+    /// Only the rows whose name contains this.
     pub(super) only: Option<&'a str>,
-    /// A small piece of the work, to see that everything runs. Its numbers are printed and not kept.
+    /// Whether to do only a small piece of the work, to see that everything runs. The numbers are
+    /// printed but not kept.
     pub(super) quick: bool,
     pub(super) python: Option<&'a Path>,
 }
 
-/// Measures the rows that were chosen and writes the page with all that were ever measured on this machine.
+/// Measures the chosen rows. Writes the page with all rows that were ever measured on this machine.
 pub(super) fn run(choice: &Choice) -> Outcome {
     let mut chosen = rows::all();
     chosen.retain(|row| choice.only.is_none_or(|only| row.name().contains(only)));
@@ -49,7 +50,7 @@ pub(super) fn run(choice: &Choice) -> Outcome {
                     .extend(measured.faults.iter().map(|fault| format!("{}: {fault}", row.name())));
                 results.insert(measured);
                 if !choice.quick {
-                    // After every row: the whole takes long, and somebody may stop it.
+                    // Store after every row: all of them take long, and somebody may stop the run.
                     results.store()?;
                 }
             }
@@ -67,7 +68,7 @@ pub(super) fn run(choice: &Choice) -> Outcome {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
-/// All rounds of a row.
+/// Measures all rounds of a row.
 fn measure(row: &Row, places: &Places, choice: &Choice) -> Outcome<Measured> {
     let mut jobs = Vec::new();
     for (number, contestant) in row.contestants().iter().enumerate() {
@@ -84,7 +85,7 @@ fn measure(row: &Row, places: &Places, choice: &Choice) -> Outcome<Measured> {
         }
         for turn in turns {
             let (job, entry) = (&jobs[turn], &mut entries[turn]);
-            // It is so slow that its ratio is beyond doubt after a few rounds.
+            // This program is so slow that a few rounds settle the ratio.
             if job.program == Program::Transformers && round > choice.rounds.div_ceil(3) {
                 continue;
             }
@@ -97,7 +98,7 @@ fn measure(row: &Row, places: &Places, choice: &Choice) -> Outcome<Measured> {
     quality::check(row, &outputs, places, entries)
 }
 
-/// A path as it is written on the page: without the places of this machine.
+/// A path as the page shows it, without the folders of this machine.
 fn shown(text: &str, places: &Places) -> String {
     let text = places.without_data(text);
     text.replace(&*root().to_string_lossy(), ".")

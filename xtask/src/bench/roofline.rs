@@ -1,4 +1,4 @@
-//! What this CPU can do at most, what a model's equations ask for, and so the time below which nobody gets.
+//! Computes from this CPU's peaks and a model's equations the time below which no program can get.
 
 mod count;
 mod page;
@@ -13,12 +13,12 @@ use tfm_model::{Config, Description};
 struct Shape {
     name: String,
     config: Config,
-    /// Tokens of a source and of an output, on average.
+    /// The average numbers of tokens of a source and of an output.
     source: f64,
     target: usize,
 }
 
-/// Measures, computes and writes the page.
+/// Measures the peaks, computes the floors and writes the page.
 pub(super) fn run() -> Outcome {
     let peaks = Peaks::measure()?;
     let mut shapes = vec![Shape {

@@ -1,4 +1,4 @@
-//! Training beside PyTorch: the same batches through both, the programs taking turns.
+//! Measures training beside PyTorch. Both programs train on the same batches, in turns.
 
 mod batches;
 
@@ -12,19 +12,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const SCRIPT: &str = "xtask/python/peers_training.py";
-/// Our program: it takes the script's options, reads the same files and prints the same line.
+/// Our program. It takes the script's options, reads the same files and prints the same line.
 const OURS: &str = "training_speed";
 const PAGE: &str = "docs/benchmarks/training.md";
 const THREADS: &str = "2";
 
-/// A program on a workload.
+/// A program, its workload and its runs.
 struct Entry {
     program: &'static str,
     command: Vec<String>,
     runs: Vec<Run>,
 }
 
-/// What a program printed.
+/// The line that a program printed.
 struct Run {
     tokens_per_second: f64,
     seconds_per_step: f64,
@@ -34,7 +34,7 @@ struct Run {
     versions: Option<String>,
 }
 
-/// Measures and writes the table.
+/// Measures all workloads and writes the table.
 pub(super) fn run(rounds: usize, python: Option<&Path>) -> Outcome {
     let data = match project::test_data() {
         Ok(data) => data,
@@ -69,7 +69,7 @@ pub(super) fn run(rounds: usize, python: Option<&Path>) -> Outcome {
     page::write(PAGE, "training", &table)
 }
 
-/// Builds our program; the command that runs it.
+/// Builds our program and returns the command that runs it.
 fn ours() -> Outcome<Vec<String>> {
     let package = ["build", "--release", "--locked", "--package", "tfm-benches", "--bin", OURS];
     project::run(project::cargo().args(package))?;
@@ -77,7 +77,7 @@ fn ours() -> Outcome<Vec<String>> {
     Ok(vec![text(&program)])
 }
 
-/// The programs on a workload, we first.
+/// The programs for a workload, ours first.
 fn entries(
     ours: &[String],
     python: &Path,
@@ -173,12 +173,12 @@ fn table(measured: &[(Workload, Vec<Entry>)], rounds: usize) -> String {
     page + "```\n"
 }
 
-/// The median of something over an entry's runs.
+/// The median of a number over an entry's runs.
 fn middle(entry: &Entry, number: impl Fn(&Run) -> f64) -> f64 {
     median(entry.runs.iter().map(number).collect())
 }
 
-/// A command as it is written on the page: without the places of this machine.
+/// A command as the page shows it, without the folders of this machine.
 fn shown(command: &[String]) -> String {
     let root = root().to_string_lossy();
     let mut words: Vec<String> = command.iter().map(|word| word.replace(&*root, ".")).collect();

@@ -1,5 +1,5 @@
-//! Builds the command of a commit and of the present tree, in one target folder, so that
-//! dependencies are built once.
+//! Builds the command of a commit and of the present tree in one target folder, so that
+//! dependencies are built only once.
 
 use super::command::Binary;
 use super::workplace;
@@ -11,7 +11,7 @@ use std::process::Command;
 /// The name of the command's binary, at every commit.
 const NAME: &str = "tfm";
 
-/// The command at the commit, and as the tree has it now.
+/// Builds the command of the commit, and that of the present tree.
 pub(super) fn both(base: &str) -> Outcome<[Binary; 2]> {
     fs::create_dir_all(workplace()).map_err(|error| format!("target/compare: {error}"))?;
     let revision = format!("{base}^{{commit}}");
@@ -50,17 +50,17 @@ fn extract(commit: &str, folder: &Path) -> Outcome {
     fs::remove_file(&archive).map_err(|error| format!("{}: {error}", archive.display()))
 }
 
-/// Builds the command of a tree and copies it: the next build replaces what this one leaves.
+/// Builds the command of a tree and copies it, since the next build overwrites it.
 fn build(tree: &Path, binary: &Path) -> Outcome {
     let target = root().join("target");
     let mut cargo = cargo();
-    // With the features of the whole workspace, which this task was built with: so dependencies are
-    // built once.
+    // This task itself was built with the features of the whole workspace. The same features let
+    // cargo use the same dependencies.
     let package = ["--workspace", "--bin", NAME];
     cargo.current_dir(tree).args(["build", "--release", "--locked", "--quiet"]).args(package);
     run(cargo.arg("--target-dir").arg(&target))?;
     let built = target.join("release").join(NAME);
-    // A copy beside it that is renamed: no other comparison runs half a binary.
+    // Copy to another name and rename, so that no other comparison runs half a binary.
     let aside = binary.with_extension("part");
     let copied = fs::copy(&built, &aside).and_then(|_| fs::rename(&aside, binary));
     copied.map_err(|error| format!("{}: {error}", built.display()))

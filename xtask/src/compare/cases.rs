@@ -1,7 +1,7 @@
-//! What is compared: searches, alignments, scores and a shortlist on each model in each type of
-//! numbers, and a training.
+//! The cases: searches, alignments, scores and a shortlist on each model in each type of numbers,
+//! and a training.
 //!
-//! Every option used here is one that both commits have.
+//! They use only options that both commits have.
 
 use super::command::Binary;
 use super::{Subject, workplace};
@@ -34,8 +34,7 @@ pub(super) struct Case<'s> {
     dtype: &'static str,
 }
 
-/// The translations that are compared. Greedy search takes another way where nobody asks for
-/// scores.
+/// The translations that are compared. Greedy search takes a faster path if nobody asks for scores.
 const TRANSLATIONS: [(&str, &[&str]); 4] = [
     ("greedy", &["--beam", "1"]),
     ("greedy with scores", &["--beam", "1", "--format", "jsonl"]),
@@ -62,7 +61,7 @@ pub(super) fn all(subjects: &[Subject]) -> Vec<Case<'_>> {
 }
 
 impl Case<'_> {
-    /// What the command gives: lines to compare, or why it gives none.
+    /// Runs the command. Returns the lines to compare, or the reason why it gave none.
     pub(super) fn output(&self, binary: &Binary) -> Outcome<Result<String, String>> {
         let Some(subject) = self.subject else { return train(binary) };
         let sources = subject.sources()?;
@@ -103,7 +102,7 @@ impl Case<'_> {
         }
     }
 
-    /// A file of the command's own greedy translations.
+    /// Writes a file of the command's own greedy translations.
     fn targets(&self, binary: &Binary, sources: &Path) -> Outcome<Result<PathBuf, String>> {
         let (subject, path) = (self.subject.expect("asked of models"), binary.folder()?);
         let path = path.join("targets");
@@ -114,7 +113,7 @@ impl Case<'_> {
 }
 
 impl Subject {
-    /// The file of the lines to read.
+    /// Writes the file of the lines to read.
     pub(super) fn sources(&self) -> Outcome<PathBuf> {
         let path = workplace().join(format!("{}.sources", self.name));
         fs::write(&path, self.lines.join("\n") + "\n")
@@ -122,13 +121,13 @@ impl Subject {
         Ok(path)
     }
 
-    /// Arguments to translate a file.
+    /// The arguments that translate a file.
     pub(super) fn translate(&self, file: &Path, dtype: &str, options: &[&str]) -> Vec<String> {
         let all = ["translate", "--quiet", "--dtype", dtype, "--input", text(file)];
         self.arguments(&[&all[..], options].concat())
     }
 
-    /// Arguments, with those that choose this model.
+    /// These arguments, and those that choose the model.
     pub(super) fn arguments(&self, all: &[&str]) -> Vec<String> {
         let mut arguments: Vec<String> = all.iter().map(|&argument| argument.to_owned()).collect();
         if let Some(folder) = &self.folder {
@@ -138,7 +137,7 @@ impl Subject {
     }
 }
 
-/// Arguments for the training, whose folders are made anew.
+/// The arguments of the training, whose folders are made anew.
 pub(super) fn training(binary: &Binary) -> Outcome<Vec<String>> {
     let folder = binary.folder()?;
     let output = folder.join("training");
@@ -150,7 +149,7 @@ pub(super) fn training(binary: &Binary) -> Outcome<Vec<String>> {
     Ok(["train", "--quiet", text(&config)].map(str::to_owned).to_vec())
 }
 
-/// The curves of a training, but for times, and what was learnt.
+/// The curves of a training without their times, and a hash of what was learnt.
 fn train(binary: &Binary) -> Outcome<Result<String, String>> {
     if let Err(reason) = binary.run(&training(binary)?)? {
         return Ok(Err(reason));

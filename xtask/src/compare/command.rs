@@ -1,4 +1,4 @@
-//! Runs the command of one of both commits.
+//! Runs one of the two commands.
 
 use super::workplace;
 use crate::project::Outcome;
@@ -15,18 +15,18 @@ pub(super) struct Binary {
     folder: PathBuf,
 }
 
-/// What a run took.
+/// The cost of a run.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cost {
-    /// Seconds on the clock.
+    /// Seconds by the clock.
     pub(super) wall: f64,
-    /// Seconds of all processors, in the program and in the system for it.
+    /// Processor time in seconds, of the program and of the system on its behalf.
     pub(super) cpu: f64,
-    /// The most memory that was resident, in bytes.
+    /// The most resident memory in bytes.
     pub(super) peak: f64,
 }
 
-/// A run that ended well.
+/// A run that succeeded.
 pub(super) struct Run {
     pub(super) output: String,
     pub(super) cost: Cost,
@@ -37,7 +37,7 @@ impl Binary {
         Binary { path, folder: workplace().join(side) }
     }
 
-    /// The folder for what the command writes. It is made if it is absent.
+    /// The folder for what the command writes. It is made if it does not exist.
     pub(super) fn folder(&self) -> Outcome<&Path> {
         fs::create_dir_all(&self.folder)
             .map_err(|error| format!("{}: {error}", self.folder.display()))?;
@@ -50,10 +50,11 @@ impl Binary {
         Ok(command)
     }
 
-    /// Runs the command to its end. The inner result says what the command itself had to say.
+    /// Runs the command to its end. The inner result is the command's own, or its error.
     pub(super) fn run(&self, arguments: &[String]) -> Outcome<Result<Run, String>> {
         let mut command = self.command(arguments)?;
-        // Files and not pipes, so that nothing waits for us while the clock runs.
+        // Write to files, not to pipes, so that the command never waits for a reader while the
+        // clock runs.
         let [out, err] = ["stdout", "stderr"].map(|name| self.folder.join(name));
         let create = |path: &Path| File::create(path).map_err(|e| format!("{path:?}: {e}"));
         command.stdin(Stdio::null()).stdout(create(&out)?).stderr(create(&err)?);
@@ -71,8 +72,8 @@ impl Binary {
         Ok(Ok(Run { output: read(&out)?, cost }))
     }
 
-    /// Gives the command one line after the other, each when the one before is answered. The first
-    /// warms it up and isn't counted on the clock.
+    /// Gives the command one line after the other, each when it has answered the one before. The
+    /// first line warms the command up and is not timed.
     pub(super) fn answer_lines(&self, arguments: &[String], lines: &[String]) -> Outcome<Cost> {
         let mut command = self.command(arguments)?;
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());

@@ -1,18 +1,18 @@
-//! How two outputs of one case are compared.
+//! Compares two outputs of one case.
 
 use std::fmt;
 
-/// Characters shown of a line on either side of where it differs.
+/// Characters of a line that are shown on either side of the difference.
 const SHOWN: usize = 60;
 
-/// What became of a case.
+/// The result of a case.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Every byte is the same; there are so many lines.
+    /// Every byte is the same; this is the number of lines.
     Equal(usize),
-    /// Where the first difference is, and both lines there.
+    /// The place of the first difference, and both lines.
     Differs(String),
-    /// The old command can't do this, and says so.
+    /// The old command says that it cannot do this.
     Skipped(String),
 }
 
@@ -26,7 +26,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Compares what the old and the new command gave: output, or an error of the command.
+/// Compares what the old and the new command gave, each an output or an error.
 pub(super) fn verdict(old: Result<String, String>, new: Result<String, String>) -> Verdict {
     match (old, new) {
         (Err(reason), Err(_)) => Verdict::Skipped(format!("both fail; the old one says: {reason}")),
@@ -42,7 +42,7 @@ pub(super) fn verdict(old: Result<String, String>, new: Result<String, String>) 
     }
 }
 
-/// The first line that differs, and how; `None` for the same bytes.
+/// Describes the first line that differs; `None` if all bytes are the same.
 fn difference(old: &str, new: &str) -> Option<String> {
     if old == new {
         return None;
@@ -63,7 +63,7 @@ fn difference(old: &str, new: &str) -> Option<String> {
     None
 }
 
-/// What stands on either side of a character, counted from 0.
+/// The text on both sides of a character, which is counted from 0.
 fn around(line: &str, character: usize) -> String {
     let first = character.saturating_sub(SHOWN);
     let shown: String = line.chars().skip(first).take(2 * SHOWN).collect();
@@ -84,7 +84,7 @@ mod tests {
     fn the_first_line_that_differs_is_shown_from_both() {
         assert_eq!(of("a\nb\n", "a\nb\n"), "equal (2 lines)");
         assert_eq!(of("a\nb\nc\n", "a\nB\nC\n"), "differs: line 2\n  old: b\n  new: B");
-        // One bit of a score is a difference, and a line's end is.
+        // A single bit of a score is a difference, and so is the end of a line.
         let [old, new] = ["{\"score\":-0.50000006}\n", "{\"score\":-0.5}\n"];
         assert!(of(old, new).starts_with("differs: line 1\n"));
         assert_eq!(of("a\n", "a"), "differs: line 2\n  old: \n  new: no line");

@@ -1,26 +1,26 @@
-//! What the models read.
+//! The lines that the models read.
 
 use crate::project::{self, Outcome};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
 
-/// English sentences that the project carries.
+/// English sentences that are part of the project.
 const ENGLISH: &str = "crates/tfm/tests/fixtures/bundled.en";
-/// The most lines of a model.
+/// The most lines for a model.
 const MOST: usize = 320;
 /// The most characters of a line of molecules. A token has at least one, and the model that reads
 /// them has 102 positions.
 const LONGEST_MOLECULE: usize = 96;
 
-/// English sentences, alone and in pairs, so that there are many lengths.
+/// English sentences, first alone and then in pairs, so that there are many lengths.
 pub(super) fn english() -> Outcome<Vec<String>> {
     let text = project::read(ENGLISH)?;
     Ok(paired(&text.lines().collect::<Vec<_>>(), " "))
 }
 
-/// What a model's folder has for it, else English: `reference/source.en`, or the molecules of
-/// `reference/reference.json`.
+/// The lines that a model's folder has for it: `reference/source.en`, or the molecules of
+/// `reference/reference.json`. Otherwise English sentences.
 pub(super) fn of(folder: &Path) -> Outcome<Vec<String>> {
     if let Ok(text) = fs::read_to_string(folder.join("reference/source.en")) {
         return Ok(text.lines().take(MOST).map(str::to_owned).collect());
@@ -39,7 +39,7 @@ pub(super) fn of(folder: &Path) -> Outcome<Vec<String>> {
     Ok(lines)
 }
 
-/// All lines, and then every two of them together.
+/// All lines, followed by every two neighbours joined.
 fn paired(lines: &[&str], between: &str) -> Vec<String> {
     let alone = lines.iter().map(|&line| line.to_owned());
     let pairs = lines.iter().flat_map(|first| {

@@ -1,22 +1,22 @@
-//! How fast both commands are, and how much memory they take: each row is run in turns.
+//! Times both commands and measures their memory. In each row they run in turns.
 
 use super::command::{Binary, Cost};
 use super::{Subject, cases};
 use crate::bench::median;
 use crate::project::Outcome;
 
-/// Lines that are answered one after the other.
+/// The number of lines that are answered one after the other.
 const ALONE: usize = 60;
 
 /// What one row runs.
 enum Work {
-    /// All lines at once.
+    /// Translates all lines at once.
     Batch { beams: &'static str, dtype: &'static str },
-    /// One line after the other.
+    /// Translates one line after the other.
     Alone { beams: &'static str, dtype: &'static str },
-    /// One sentence, from the start of the program to its end.
+    /// Translates one sentence, timed from the start of the program to its end.
     Cold { dtype: &'static str },
-    /// The training.
+    /// Runs the training.
     Train,
 }
 
@@ -32,7 +32,7 @@ const ROWS: [(&str, Work); 9] = [
     ("training", Work::Train),
 ];
 
-/// Measures all rows that have `only` in their name, and prints a table.
+/// Measures all rows whose name contains `only`, and prints a table.
 pub(super) fn run(
     old: &Binary,
     new: &Binary,
@@ -57,7 +57,7 @@ pub(super) fn run(
             }
             let mut costs = [Vec::new(), Vec::new()];
             for pair in 0..pairs {
-                // The order changes, so that a machine that gets slower favours neither.
+                // The order alternates, so that a machine that slows down favours neither.
                 let order = if pair % 2 == 0 { [0, 1] } else { [1, 0] };
                 for side in order {
                     costs[side].push(work.run([old, new][side], subject)?);
@@ -75,7 +75,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// The medians of both and their ratios.
+/// The medians of both commands, and their ratios.
 fn row(name: &str, [old, new]: &[Vec<Cost>; 2]) -> String {
     let middle = |costs: &[Cost], of: fn(&Cost) -> f64| median(costs.iter().map(of).collect());
     let [wall, cpu, peak]: [[f64; 2]; 3] = [

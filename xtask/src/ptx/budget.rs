@@ -1,18 +1,19 @@
-//! What the assembler makes of the PTX: registers within the written budget, nothing spilled, and products on tensor cores where
-//! they belong.
+//! Checks what the assembler makes of the PTX: registers stay within the written budget, nothing is
+//! spilled, and products use tensor cores where they should.
 
 use crate::project::{Outcome, read, root};
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// A line a kernel: its name, where `*` is anything, the most registers, `HMMA` or `IMMA` if it multiplies numbers of 16 bits or
-/// integers by `mma.sync`, and `STACK` if it may index memory of its own. The first line that fits counts.
+/// The file of budgets, one line a kernel: its name, in which `*` stands for anything, and the most
+/// registers. `HMMA` or `IMMA` follows if it multiplies numbers of 16 bits or integers by
+/// `mma.sync`, and `STACK` if it may index memory of its own. The first line that fits counts.
 const BUDGET: &str = "crates/tfm-cuda/kernels/budget.txt";
 const ARCHITECTURES: [&str; 4] = ["sm_80", "sm_86", "sm_89", "sm_90"];
 /// The instructions of tensor cores.
 const PRODUCTS: [&str; 2] = ["HMMA", "IMMA"];
-/// Those whose machine code is looked at.
+/// The architectures whose machine code is examined.
 const DISASSEMBLED: [&str; 2] = ["sm_80", "sm_90"];
 
 struct Budget<'a> {
@@ -22,17 +23,18 @@ struct Budget<'a> {
     stack: bool,
 }
 
-/// What the assembler says of a kernel.
+/// What a kernel uses, according to the assembler.
 #[derive(Debug, Default, PartialEq)]
 struct Use {
     registers: u32,
     /// Bytes of the stack frame.
     stack: u32,
-    /// Bytes of registers that are put there.
+    /// Bytes of registers that are spilled to the stack.
     spilled: u32,
 }
 
-/// Assembles PTX for every architecture and holds the kernels to the budget. `tools` has the compiler's programs.
+/// Assembles PTX for every architecture and checks the kernels against the budget. `tools` is the
+/// folder of the compiler's programs.
 pub(super) fn check(tools: &Path, ptx: &[PathBuf]) -> Outcome {
     let text = read(Path::new(BUDGET))?;
     let budget = parse(&text)?;
@@ -87,7 +89,7 @@ pub(super) fn check(tools: &Path, ptx: &[PathBuf]) -> Outcome {
     if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
 }
 
-/// What a program printed.
+/// The text that a program printed.
 fn text_of(output: std::io::Result<Output>) -> Outcome<String> {
     let output = output.map_err(|e| e.to_string())?;
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
@@ -115,7 +117,7 @@ fn parse(text: &str) -> Outcome<Vec<Budget<'_>>> {
         .collect()
 }
 
-/// Whether a pattern fits a name; each `*` is anything.
+/// Whether a name fits a pattern, in which each `*` stands for anything.
 fn fits(pattern: &str, name: &str) -> bool {
     match pattern.split_once('*') {
         None => pattern == name,
@@ -154,7 +156,7 @@ fn read_uses(said: &str) -> HashMap<String, Use> {
     uses
 }
 
-/// Which instructions of tensor cores each kernel has, in what `nvdisasm` prints.
+/// The tensor-core instructions of each kernel, from what `nvdisasm` prints.
 fn products(code: &str) -> HashMap<String, HashSet<&'static str>> {
     let mut found: HashMap<String, HashSet<&'static str>> = HashMap::new();
     let mut kernel = String::new();

@@ -1,4 +1,4 @@
-//! Who may import whom, and that every crate takes the workspace's lints.
+//! Checks which crates import which, and that every crate takes the workspace's lints.
 
 use super::members;
 use crate::project::{self, Outcome};
@@ -48,7 +48,7 @@ pub(super) fn check(metadata: &Value) -> Outcome<Vec<String>> {
                 .push(format!("{name}: xtask/src/tidy/crates.rs does not say whom it may import"));
             continue;
         };
-        // Tests may use what they like: what counts is what a user of the crate gets.
+        // Tests may use any crate: only what a user of the crate gets counts.
         let dependencies = member["dependencies"].as_array().into_iter().flatten();
         let imports =
             dependencies.filter(|d| d["kind"] != "dev").filter_map(|d| d["name"].as_str());

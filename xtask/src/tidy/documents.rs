@@ -1,4 +1,5 @@
-//! That documents keep up with the code: links lead somewhere, every crate, command and fused op is named.
+//! Checks that documents keep up with the code: links lead to files that exist, the page on
+//! architecture names every crate, and the laws cover every fused op.
 
 use crate::project::{self, Outcome, root};
 use std::path::{Path, PathBuf};
@@ -32,7 +33,7 @@ fn local_links(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Every crate stands in the page on architecture.
+/// The page on architecture must name every crate.
 fn unnamed_crates() -> Outcome<Vec<String>> {
     const PAGE: &str = "docs/ARCHITECTURE.md";
     let page = project::read(PAGE)?;
@@ -47,7 +48,7 @@ fn unnamed_crates() -> Outcome<Vec<String>> {
     Ok(faults)
 }
 
-/// Every fused op (they are listed in `fused_ops!`) is put through the laws.
+/// The laws must cover every fused op that `fused_ops!` lists.
 fn ops_without_laws(files: &[PathBuf]) -> Outcome<Vec<String>> {
     let list = project::read(Path::new(OPS).join("mod.rs"))?;
     let (_, list) = list.split_once("fused_ops!(").ok_or("no `fused_ops!(…)` in the fused ops")?;

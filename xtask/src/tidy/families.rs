@@ -1,9 +1,9 @@
-//! What differs between families of models is data: no code asks which family a model is of.
+//! Checks that no code asks which family a model is of. What differs between families is data.
 
 use crate::project::{self, Outcome};
 use std::path::{Path, PathBuf};
 
-/// The one place that knows families by name: a file each.
+/// The only place that knows families by name, one file for each.
 const FAMILIES: &str = "crates/tfm-model/src/families/";
 
 /// The faults.
@@ -32,19 +32,19 @@ pub(super) fn check(files: &[PathBuf]) -> Outcome<Vec<String>> {
     Ok(faults)
 }
 
-/// The name in a line that gives a family its name.
+/// The family's name, if this line of code gives it.
 fn model_type(line: &str) -> Option<&str> {
     line.trim().strip_prefix("model_type: \"")?.strip_suffix("\",")
 }
 
-/// Whether a file holds code of the product that is not a family's own.
+/// Whether a file is code of the product, outside of the families' own files.
 fn is_elsewhere(file: &Path) -> bool {
     let mut parts = file.iter().filter_map(|part| part.to_str());
     let is_source = parts.next() == Some("crates") && parts.nth(1) == Some("src");
     is_source && file.extension().is_some_and(|found| found == "rs") && !file.starts_with(FAMILIES)
 }
 
-/// What a line of code, not of comment, asks about a family.
+/// What the code in a line, without its comment, asks about a family.
 fn asks(line: &str, names: &[String]) -> Option<String> {
     let code = line.split("//").next().unwrap_or_default();
     let named = names.iter().map(|name| format!("\"{name}\"")).find(|name| code.contains(name));

@@ -1,4 +1,5 @@
-//! That every dependency's licence is allowed by `deny.toml`, also where `cargo deny` is not installed.
+//! Checks that `deny.toml` allows every dependency's licence, even where `cargo deny` is not
+//! installed.
 
 use super::packages;
 use crate::project::{self, Outcome};

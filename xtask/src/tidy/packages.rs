@@ -1,5 +1,5 @@
-//! That every published crate can be packaged as it stands: described, with its licences, complete,
-//! and no larger than crates.io takes.
+//! Checks that every published crate can be packaged as it stands: it is described, has its
+//! licences, is complete, and is no larger than crates.io allows.
 
 use super::members;
 use crate::project::{self, Outcome, cargo, root};
@@ -7,11 +7,11 @@ use serde_json::Value;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-/// The most bytes that crates.io takes.
+/// The most bytes that crates.io accepts.
 const MOST_BYTES: u64 = 10 << 20;
-/// Folders of a crate that stay out of its package.
+/// The folders of a crate that its package leaves out.
 const LEFT_OUT: &[&str] = &["tests"];
-/// Files that every package has.
+/// The files that every package has.
 const ALWAYS: &[&str] = &["Cargo.toml", "README.md", "LICENSE-MIT", "LICENSE-APACHE"];
 
 /// The faults.
@@ -47,7 +47,7 @@ pub(super) fn check(metadata: &Value, files: &[PathBuf]) -> Outcome<Vec<String>>
     Ok(faults)
 }
 
-/// What a manifest should say and does not.
+/// The fields that a manifest must have and does not.
 fn undescribed(name: &str, member: &Value) -> Vec<String> {
     let is_empty = |field: &&&str| match &member[**field] {
         Value::String(text) => text.is_empty(),
@@ -59,7 +59,7 @@ fn undescribed(name: &str, member: &Value) -> Vec<String> {
     empty.map(|field| format!("{name}: Cargo.toml does not say its {field}")).collect()
 }
 
-/// The crate's files that its package lacks.
+/// The crate's files that its package does not contain.
 fn missing(name: &str, version: &str, archive: &Path, own: &[&Path]) -> Outcome<Vec<String>> {
     let listed = project::output(Command::new("tar").arg("-tzf").arg(archive))?;
     let prefix = format!("{name}-{version}");
@@ -71,7 +71,7 @@ fn missing(name: &str, version: &str, archive: &Path, own: &[&Path]) -> Outcome<
     Ok(lacks.map(|file| format!("{name}: its package lacks {}", file.display())).collect())
 }
 
-/// The files beyond the crate's folder that its sources include: no package has them.
+/// The files outside of the crate's folder that its sources include. No package contains them.
 fn outside(folder: &Path, own: &[&Path]) -> Outcome<Vec<String>> {
     let mut faults = Vec::new();
     for file in own.iter().filter(|file| file.starts_with("src")) {

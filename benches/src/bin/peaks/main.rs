@@ -1,6 +1,8 @@
-//! What this CPU can do at most: operations of each kind a second, and bytes from memory. Prints one line of JSON.
+//! What this CPU can do at most: operations of each kind a second, and bytes from memory. Prints
+//! one line of JSON.
 //!
-//! Each figure is the best of many short repeats, for other programs and the clock's ups and downs take away and never add.
+//! Each figure is the best of many short repeats, for other programs and the clock's ups and downs
+//! take away and never add.
 
 mod products;
 

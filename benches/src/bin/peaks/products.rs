@@ -1,4 +1,4 @@
-//! The linear layer of each precision at sizes of a model, to be held against the peaks.
+//! The linear layer of each precision at the sizes of a model, to compare with the peaks.
 
 use std::time::Instant;
 use tfm_cpu::kernels::epilogue::Epilogue;
@@ -12,17 +12,17 @@ use tfm_cpu::kernels::scratch::Scratch;
 use tfm_cpu::kernels::simd::Isa;
 use tfm_cpu::kernels::threads::Threads;
 
-/// Inputs and output columns.
+/// Pairs of inputs and output columns.
 pub(crate) const WEIGHTS: [(usize, usize); 3] = [(512, 1536), (512, 2048), (2048, 512)];
 /// Rows of the inputs.
 pub(crate) const ROWS: [usize; 5] = [1, 4, 8, 32, 128];
 /// The precisions.
 pub(crate) const KINDS: [&str; 3] = ["f32", "bf16", "int8"];
 
-/// A product, which writes its result.
+/// A product that writes its result to the given memory.
 type Product<'a> = Box<dyn FnMut(&mut [f32]) + 'a>;
 
-/// The most operations a second of one product on so many threads.
+/// The most operations a second of one product on `threads` threads.
 pub(crate) fn rate(
     kind: &str,
     (k, n): (usize, usize),
@@ -65,7 +65,7 @@ pub(crate) fn rate(
     Some(2.0 * (m * n * k) as f64 / fastest(run, &mut y, seconds))
 }
 
-/// The shortest time of one call among those in so many seconds.
+/// The shortest time of one call among the calls in `seconds` seconds.
 fn fastest(mut run: Product<'_>, y: &mut [f32], seconds: f64) -> f64 {
     let (begin, mut best) = (Instant::now(), f64::INFINITY);
     while begin.elapsed().as_secs_f64() < seconds {

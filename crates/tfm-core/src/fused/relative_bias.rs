@@ -3,13 +3,15 @@
 use super::{Operand, expect_shape};
 use crate::{DType, Graph, Value};
 
-/// The most buckets there may be, and the greatest distance: what a graph from outside may ask for is bounded.
+/// The most buckets there may be, and the greatest distance: what a graph from outside may ask for
+/// is bounded.
 const MOST: [usize; 2] = [1024, 1 << 16];
 
-/// What is added to the score of a key `distance` positions after its query: a learned number for each head and
-/// bucket of distances (Raffel et al. 2020, "Exploring the limits of transfer learning with a unified text-to-text
-/// transformer", section 2.1). Half of the buckets have one distance each, the others as many as keep the ratio
-/// of their ends, up to `max_distance`; the last has all that is beyond.
+/// What is added to the score of a key `distance` positions after its query: a learned number for
+/// each head and bucket of distances (Raffel et al. 2020, "Exploring the limits of transfer
+/// learning with a unified text-to-text transformer", section 2.1). Half of the buckets have one
+/// distance each, the others as many as keep the ratio of their ends, up to `max_distance`; the
+/// last has all that is beyond.
 ///
 /// An op with such biases has an operand `bias [buckets, heads]` in `F32` for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +20,8 @@ pub struct RelativeBias {
     pub buckets: usize,
     /// From about this distance on there is one bucket.
     pub max_distance: usize,
-    /// Whether keys after the query have the upper half of the buckets, and those up to it the lower; else keys
-    /// after it are as near as the query's own.
+    /// Whether keys after the query have the upper half of the buckets, and those up to it the
+    /// lower; else keys after it are as near as the query's own.
     pub bidirectional: bool,
 }
 
@@ -47,7 +49,8 @@ impl RelativeBias {
         Ok(())
     }
 
-    /// The bucket of keys `distance` positions after their query: `_relative_position_bucket` of `transformers`.
+    /// The bucket of keys `distance` positions after their query: `_relative_position_bucket` of
+    /// `transformers`.
     pub fn bucket(&self, distance: i64) -> usize {
         let after = if distance > 0 { self.after() } else { 0 };
         let steps = if self.bidirectional { distance } else { distance.min(0) };
@@ -67,8 +70,9 @@ impl RelativeBias {
         (exact + (share * (all - exact) as f32) as usize).min(all - 1)
     }
 
-    /// The number of steps at which each bucket begins that has more than one, ascending. The bucket of some
-    /// steps is the lesser of them and [`exact`](Self::exact), and one more for each beginning that they reach.
+    /// The number of steps at which each bucket begins that has more than one, ascending. The
+    /// bucket of some steps is the lesser of them and [`exact`](Self::exact), and one more for each
+    /// beginning that they reach.
     pub fn beginnings(&self) -> Vec<usize> {
         let (all, exact) = self.counts();
         let begins = |bucket: usize| {
@@ -91,8 +95,8 @@ impl RelativeBias {
         self.counts().1
     }
 
-    /// What the bucket of a key after the query has more than that of one as far before it; 0 where those after it are
-    /// all as near as the query's own.
+    /// What the bucket of a key after the query has more than that of one as far before it; 0 where
+    /// those after it are all as near as the query's own.
     pub fn after(&self) -> usize {
         if self.bidirectional { self.counts().0 } else { 0 }
     }
@@ -102,7 +106,8 @@ impl RelativeBias {
         self.beginnings().last().copied().unwrap_or(self.exact())
     }
 
-    /// The biases `[.., heads]` of keys at distances `[..]` in `I32`, of the biases `[buckets, heads]`.
+    /// The biases `[.., heads]` of keys at distances `[..]` in `I32`, of the biases
+    /// `[buckets, heads]`.
     pub(super) fn of_distances(&self, graph: &mut Graph, bias: Value, distance: Value) -> Value {
         let reach = self.reach();
         // By distance, which is folded at load where the biases are parameters.
@@ -146,8 +151,9 @@ impl RelativeBias {
 mod tests {
     use super::RelativeBias;
 
-    /// Buckets, maximal distance and whether bidirectional; then from -1200 to 1200 each distance at which the bucket
-    /// changes, with the new one: `T5Attention._relative_position_bucket` of transformers 5.23.0 on torch 2.11.0.
+    /// Buckets, maximal distance and whether bidirectional; then from -1200 to 1200 each distance
+    /// at which the bucket changes, with the new one: `T5Attention._relative_position_bucket` of
+    /// transformers 5.23.0 on torch 2.11.0.
     type Golden = (usize, usize, bool, &'static [(i64, usize)]);
 
     #[rustfmt::skip]

@@ -212,7 +212,8 @@ impl Trace {
         elapsed: std::time::Duration,
     ) -> Outcome {
         if matches!(step.op, Op::Pack(_) | Op::WriteRows) {
-            return Ok(()); // a backend's own storage, or a state that may hold what was never written
+            // A backend's own storage, or a state that may hold what was never written.
+            return Ok(());
         }
         for (number, region) in step.outputs.iter().enumerate() {
             // The time of a step with several results stands beside the first, so that a sum is

@@ -44,7 +44,7 @@ mod tests {
         }
     }
 
-    /// Values of the definitions, computed with 30 digits.
+    /// Values of the definitions that were computed with 30 digits.
     #[test]
     fn known_values() {
         let x = vec![-3.0, -0.5, 0.0, 0.25, 2.0];

@@ -34,7 +34,7 @@ impl Kernel for Gradient<'_> {
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        // Chosen once, not for every vector.
+        // Choose the function once, not for every vector.
         match self.activation {
             Activation::Relu => {
                 self.each(s, |x| s.select_lt(s.splat(0.0), x, s.splat(1.0), s.splat(0.0)))
@@ -76,7 +76,8 @@ fn gelu<S: Simd>(s: S, x: S::F) -> S::F {
     s.fma(s.mul(x, s.splat(0.398_942_3)), density, below)
 }
 
-/// Of `x/2·(1 + tanh u)` with `u = c·(x + a·x³)`: `(1 + tanh u)/2 + x/2·(1 − tanh² u)·c·(1 + 3a·x²)`.
+/// The derivative of `x/2·(1 + tanh u)` with `u = c·(x + a·x³)`:
+/// `(1 + tanh u)/2 + x/2·(1 − tanh² u)·c·(1 + 3a·x²)`.
 #[inline(always)]
 fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let [half, one, c] = [s.splat(0.5), s.splat(1.0), s.splat(0.797_884_6)];
@@ -85,7 +86,7 @@ fn gelu_tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let tanh = math::tanh(s, s.mul(inner, c));
     let slope = s.mul(c, s.fma(square, s.splat(3.0 * 0.044_715), one));
     let steep = s.fma(s.sub(s.splat(0.0), tanh), tanh, one);
-    // Far out the slope of the tangent is 0, and that of u may be ∞.
+    // Far from 0 the slope of the tangent is 0, while that of u may be ∞.
     let curve = s.select_lt(s.splat(0.0), steep, s.mul(steep, slope), s.splat(0.0));
     s.fma(s.mul(x, half), curve, s.fma(half, tanh, half))
 }
@@ -109,7 +110,7 @@ mod tests {
         }
     }
 
-    /// The derivatives by their formulas, in f64; erf by its series.
+    /// The derivatives by their formulas in f64, with erf by its series.
     fn derivative(activation: Activation, x: f64) -> f64 {
         match activation {
             Activation::Relu => f64::from(u8::from(x > 0.0)),

@@ -14,7 +14,7 @@ const LINE: usize = 64;
 /// A slice of a fixed length that begins at a cache line.
 #[derive(Debug)]
 pub struct Aligned<T> {
-    /// Longer than the slice, by what it takes to reach the next line.
+    /// As much longer than the slice as it may take to reach the next line.
     data: Memory<T>,
     start: usize,
     len: usize,
@@ -74,21 +74,21 @@ macro_rules! zeroed {
 zeroed!(f32, f16, bf16, i32, i8, u16, Pair);
 
 impl<T: Zeroed> Aligned<T> {
-    /// `len` zeros. Memory that nobody writes to is not taken from the system.
+    /// `len` zeros. The system provides a page only when something is written to it.
     ///
     /// # Errors
     /// There is no memory for them.
     pub fn new(len: usize) -> Result<Aligned<T>, TryReserveError> {
         let spare = LINE / size_of::<T>();
         let data: Memory<T> = zeros(len.saturating_add(spare))?;
-        // Never more than the spare elements, for types whose size divides a line.
+        // For types whose size divides a line, this is never more than the spare elements.
         let start = data.as_ptr().align_offset(LINE).min(spare);
         Ok(Aligned { data, start, len })
     }
 }
 
 impl<T: Zeroed> Aligned<T> {
-    /// Makes the slice longer, by zeros, if that is possible without a copy.
+    /// Makes the slice longer by zeros, if that is possible without a copy. Returns whether it was.
     pub(crate) fn enlarge(&mut self, len: usize) -> bool {
         #[cfg(target_os = "linux")]
         if let Memory::Mapped(data) = &mut self.data {
@@ -106,8 +106,8 @@ impl<T: Zeroed> Aligned<T> {
     }
 }
 
-/// What is in memory already stays where it is, aligned or not: vectors may lie across lines then, at some cost where they are read
-/// again and again.
+/// The elements stay where they are in memory, aligned or not. A vector may then lie across two
+/// lines, which costs something where it is read again and again.
 impl<T> From<Vec<T>> for Aligned<T> {
     fn from(data: Vec<T>) -> Aligned<T> {
         Aligned { start: 0, len: data.len(), data: Memory::Allocated(data) }
@@ -121,26 +121,27 @@ fn zeros<T: Zeroed>(len: usize) -> Result<Memory<T>, TryReserveError> {
     if let Some(memory) = layout.and_then(|layout| mapped::Mapped::new(len, layout)) {
         return Ok(Memory::Mapped(memory));
     }
-    // SAFETY: its size is not 0.
+    // SAFETY: the layout's size is not 0.
     let memory = layout.map_or(std::ptr::null_mut(), |layout| unsafe { alloc_zeroed(layout) });
     if memory.is_null() {
-        // The error, which nobody else can make.
+        // A failed allocation is the only way to get a `TryReserveError`.
         return none.try_reserve_exact(usize::MAX).map(|()| Memory::Allocated(none));
     }
-    // SAFETY: allocated by the global allocator for an array of so many, all of them zero, which is valid.
+    // SAFETY: the global allocator has allocated this memory for an array of `len` elements. All of
+    // them are zero, which is a valid value.
     Ok(Memory::Allocated(unsafe { Vec::from_raw_parts(memory.cast(), len, len) }))
 }
 
-/// Large memory by itself, which goes back to the system when it is dropped. An allocator may keep it, and buffers that grow
-/// would leave holes that nothing fits.
+/// Large memory that the system gives and takes back when it is dropped. An allocator might keep
+/// it, and buffers that grow would leave holes that nothing fits.
 #[cfg(target_os = "linux")]
 mod mapped {
     use super::{Deref, DerefMut, Layout, Zeroed};
 
-    /// Smaller memory is the allocator's.
+    /// Smaller memory comes from the allocator.
     const WORTHWHILE: usize = 1 << 20;
-    /// From here on pages of 2 MiB are asked for: walking through megabytes with a stride then misses few translations of
-    /// addresses, and the first touch is one fault instead of 512.
+    /// Memory of at least this size asks for pages of 2 MiB. A walk through megabytes with a stride
+    /// then misses few address translations, and the first touch is one page fault instead of 512.
     const HUGE: usize = 2 << 20;
     const PAGE: usize = 4096;
 
@@ -151,13 +152,13 @@ mod mapped {
         bytes: usize,
     }
 
-    // SAFETY: it owns its memory, as a `Vec` does.
+    // SAFETY: the value owns its memory, as a `Vec` does.
     unsafe impl<T: Send> Send for Mapped<T> {}
     // SAFETY: as above.
     unsafe impl<T: Sync> Sync for Mapped<T> {}
 
     impl<T: Zeroed> Mapped<T> {
-        /// `len` zeros, of this layout; none where they are few or the system gives no memory.
+        /// `len` zeros of this layout. `None` if they are few or the system gives no memory.
         pub(super) fn new(len: usize, layout: Layout) -> Option<Mapped<T>> {
             let bytes = layout.size();
             if bytes < WORTHWHILE || layout.align() > PAGE {
@@ -171,24 +172,25 @@ mod mapped {
             })
         }
 
-        /// Makes it longer, by zeros: its pages get other addresses, and nothing is copied. Whether that was possible.
+        /// Makes the memory longer by zeros, without a copy: its pages get other addresses. Returns
+        /// whether that was possible.
         pub(super) fn enlarge(&mut self, len: usize, layout: Layout) -> bool {
             let bytes = layout.size().next_multiple_of(PAGE);
             if bytes <= self.bytes {
                 return false;
             }
-            // A place for it, whose address suits large pages.
+            // Reserve addresses that suit large pages.
             let Some(place) = map(bytes, libc::PROT_NONE) else { return false };
             let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
-            // SAFETY: both are this value's own memory, which nobody else borrows.
+            // SAFETY: both ranges belong to this value, and nothing else borrows them.
             let moved = unsafe { libc::mremap(self.start.cast(), self.bytes, bytes, flags, place) };
             if moved == libc::MAP_FAILED {
-                // SAFETY: mapped above, used by nobody.
+                // SAFETY: `map` has mapped this, and nothing uses it.
                 unsafe { libc::munmap(place, bytes) };
                 return false;
             }
             if bytes >= HUGE {
-                // SAFETY: as above; it is advice.
+                // SAFETY: as above; this is only advice.
                 unsafe { libc::madvise(moved, bytes, libc::MADV_HUGEPAGE) };
             }
             (self.start, self.len, self.bytes) = (moved.cast(), len, bytes);
@@ -196,20 +198,21 @@ mod mapped {
         }
     }
 
-    /// New memory of whole pages with this protection; none where the system gives none. Where there is room for a large
-    /// page it begins at a multiple of its size.
+    /// New memory of whole pages with this protection; `None` if the system gives none. It begins
+    /// at a multiple of a large page's size if it is long enough for one.
     fn map(bytes: usize, protection: libc::c_int) -> Option<*mut libc::c_void> {
         let spare = if bytes >= HUGE { HUGE } else { 0 };
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
         let whole = bytes.checked_add(spare)?;
-        // SAFETY: new memory, at a place that the system chooses.
+        // SAFETY: this maps new memory at a place that the system chooses.
         let memory = unsafe { libc::mmap(std::ptr::null_mut(), whole, protection, flags, -1, 0) };
         if memory == libc::MAP_FAILED || spare == 0 {
             return Some(memory).filter(|&memory| memory != libc::MAP_FAILED);
         }
         let before = memory.align_offset(HUGE).min(spare);
-        // SAFETY: parts of the memory just mapped, of whole pages, that nothing uses; and advice on the rest, which does not
-        // change what is in it. That it is not taken is no error.
+        // SAFETY: the unmapped parts are whole pages of the memory just mapped, which nothing uses.
+        // The advice on the rest does not change its content, and it is no error if the system
+        // ignores it.
         unsafe {
             let start = memory.byte_add(before);
             if before > 0 {
@@ -225,7 +228,8 @@ mod mapped {
 
     impl<T> Drop for Mapped<T> {
         fn drop(&mut self) {
-            // SAFETY: mapped by `new`, and borrowed by nobody any more. The elements are plain numbers.
+            // SAFETY: `new` mapped this memory, and nothing borrows it any more. The elements are
+            // plain numbers, which need no drop.
             unsafe { libc::munmap(self.start.cast(), self.bytes) };
         }
     }
@@ -235,7 +239,8 @@ mod mapped {
 
         #[inline]
         fn deref(&self) -> &[T] {
-            // SAFETY: `len` elements, zero or written since, which lie at the start of a page.
+            // SAFETY: there are `len` elements from the start of a page on, each zero or written
+            // since.
             unsafe { std::slice::from_raw_parts(self.start, self.len) }
         }
     }
@@ -243,7 +248,7 @@ mod mapped {
     impl<T> DerefMut for Mapped<T> {
         #[inline]
         fn deref_mut(&mut self) -> &mut [T] {
-            // SAFETY: as above, borrowed by one.
+            // SAFETY: as above, and `&mut self` makes this the only borrow.
             unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
         }
     }

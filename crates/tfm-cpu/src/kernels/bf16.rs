@@ -1,4 +1,4 @@
-//! Floats in the upper half of their bits.
+//! Rounds floats to `bf16`, which is the upper half of an `f32`.
 
 use half::bf16;
 
@@ -8,7 +8,8 @@ use super::simd::{Isa, Kernel, Simd};
 #[inline(always)]
 pub(super) fn upper(x: f32) -> u32 {
     let bits = x.to_bits();
-    // Half of the lower part's range, less one where the upper part is even; a NaN stays one.
+    // Adding half of the lower part's range, less one if the upper part is even, rounds ties to
+    // even. A NaN stays a NaN.
     let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000;
     if x.is_nan() { bits & 0xffff_0000 | 0x0040_0000 } else { rounded }
 }
@@ -44,7 +45,8 @@ mod tests {
     fn rounds_to_the_nearest_and_keeps_what_is_not_finite() {
         let mut x = noise(1, 77);
         x.extend([0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, 1e-40]);
-        // Halfway between two numbers, of which the upper is even, and then the lower; and a NaN of the lower half alone.
+        // Ties, of which the lower and then the upper neighbour is even; a number just above a tie;
+        // and a NaN only in the lower half of the bits.
         x.extend([0x3f80_8000, 0x3f81_8000, 0x3f80_8001, 0x7f80_0001].map(f32::from_bits));
         let want: Vec<u16> = x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect();
         for isa in Isa::available() {

@@ -1,9 +1,9 @@
-//! A product with the vocabulary and the best of each of its rows, without the product ever being
-//! whole in memory.
+//! The best entries of each row of a product with the vocabulary. The product is never whole in
+//! memory.
 //!
-//! The vocabulary is walked through in chunks of columns of a fixed number: of each, the greatest
-//! logit, the sum of exponentials relative to it and the best candidates are kept. The chunks are
-//! put together in their order, so a row's result depends on the row alone.
+//! The kernel computes the product in chunks of a fixed number of columns. It keeps the greatest
+//! logit of each chunk, the sum of exponentials relative to it, and the best candidates. It merges
+//! the chunks in their order, so a row's result depends on the row alone.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -14,7 +14,7 @@ use super::softmax::sum_of_exponentials;
 use super::threads::{SharedMut, Threads, share};
 use super::top_k::{Best, Entry, room};
 
-/// A product `[m, n]` of which parts can be computed.
+/// A product `[m, n]` that can be computed in parts.
 pub trait Product: Sync {
     /// The rows.
     fn rows(&self) -> usize;
@@ -22,24 +22,24 @@ pub trait Product: Sync {
     fn columns(&self) -> usize;
     /// The inner extent.
     fn depth(&self) -> usize;
-    /// Computes these rows and columns into `out`, whose rows are `out_stride` apart, on the
-    /// calling thread. The columns begin at a multiple of [`CHUNK`].
+    /// Computes these rows and columns on the calling thread, into `out`, whose rows are
+    /// `out_stride` apart. The columns begin at a multiple of [`CHUNK`].
     fn part(&self, rows: Range<usize>, columns: Range<usize>, out: &mut [f32], out_stride: usize);
 }
 
-/// Columns that are computed together: their logits and weights stay in the second-level cache.
+/// Columns that are computed together. Their logits and weights stay in the second-level cache.
 pub const CHUNK: usize = 512;
 
-/// Rows that are.
+/// Rows that are computed together.
 const ROWS: usize = 128;
 
-/// What is wanted of the best of each row.
+/// What the best of each row are the best of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ranked {
     /// The top k of `log softmax(product) + bias`, with the contract of
     /// [`super::top_k::top_log_probabilities`].
     LogProbabilities,
-    /// The top k of `product + bias`, with that of [`super::top_k::top_k`].
+    /// The top k of `product + bias`, with the contract of [`super::top_k::top_k`].
     Logits,
 }
 
@@ -77,7 +77,7 @@ pub fn candidates(
         let found = SharedMut::new(&mut found);
         threads.run(tasks, |task| {
             let mine = share(chunks, tasks, task);
-            // SAFETY: tasks have different chunks, and memory of their own.
+            // SAFETY: tasks have different chunks, and each has memory of its own.
             let (statistics, logits, found) = unsafe {
                 (
                     statistics.slice(mine.start * 2 * m..mine.end * 2 * m),
@@ -122,18 +122,18 @@ pub fn candidates(
     Ok(())
 }
 
-/// The best of each row among the columns that one task has seen.
+/// The best of each row among the columns that one task has searched.
 pub(super) struct Found {
     k: usize,
     /// Entries of each row.
     room: usize,
     entries: Vec<Entry<f32>>,
-    /// How many of them there are so far.
+    /// The number of entries of each row so far.
     pub(super) lengths: Vec<usize>,
 }
 
 impl Found {
-    /// One for each task, with room for the k best of as many columns as it sees.
+    /// One for each task, with room for the k best of the columns that the task searches.
     pub(super) fn of_tasks(
         tasks: usize,
         rows: usize,
@@ -156,8 +156,8 @@ impl Found {
         &self.entries[row * self.room..][..self.lengths[row]]
     }
 
-    /// Puts together what the tasks have found: `write` gets each row with its places of `values`
-    /// and `ids`, both `[rows, k]`, and its k best in order.
+    /// Merges what the tasks have found. `write` gets each row, its places in `values` and `ids`
+    /// (both `[rows, k]`), and its k best in order.
     pub(super) fn merge(
         all: &[Found],
         threads: &Threads,
@@ -170,7 +170,7 @@ impl Found {
             let offered = all.iter().map(|found| found.room).sum();
             let mut entries = vec![Entry::default(); room(k, offered)];
             for (row, values) in rows.zip(values.chunks_exact_mut(k)) {
-                // SAFETY: each row of the ids is taken once, by the task that has the row.
+                // SAFETY: only the task that has a row takes that row of the ids.
                 let ids = unsafe { ids.slice(row * k..(row + 1) * k) };
                 let mut best = Best::new(&mut entries, k, 0);
                 all.iter().for_each(|found| best.offer_all(found.part(row)));
@@ -180,11 +180,11 @@ impl Found {
     }
 }
 
-/// Operations of a product in the time that one of the best takes to find its place.
+/// The operations of a product that take as long as finding the place of one of the best.
 const OPERATIONS_AN_ENTRY: usize = 800;
 
-/// The greatest logit, and the logarithm of the sum of all exponentials relative to it; NaN where
-/// it is undefined.
+/// The greatest logit, and the logarithm of the sum of all exponentials relative to it. Both are
+/// NaN if they are undefined.
 pub(super) fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32, f32) {
     let max = chunks.clone().fold(f32::NEG_INFINITY, |max, (m, _)| if m > max { m } else { max });
     if max == f32::NEG_INFINITY {
@@ -194,8 +194,8 @@ pub(super) fn log_sum(chunks: impl Iterator<Item = (f32, f32)> + Clone) -> (f32,
     (max, sum.ln())
 }
 
-/// Looks through a chunk of a row's logits: the greatest, the sum of exponentials relative to it,
-/// and those that belong to the best.
+/// Searches a chunk of a row's logits: finds the greatest, the sum of exponentials relative to it,
+/// and the entries that belong to the best.
 pub(super) struct Scan<'a, 'b> {
     pub(super) logits: &'a [f32],
     pub(super) bias: &'a [f32],
@@ -225,7 +225,7 @@ impl Kernel for Scan<'_, '_> {
                     y[v] = s.add(x, s.load(bias));
                 }
                 let greatest = s.max(s.max(y[0], y[1]), s.max(y[2], y[3]));
-                // Once there are k, most blocks hold nothing that beats the last of them.
+                // As soon as there are k, most blocks hold nothing that beats the last of them.
                 if self.last().is_none_or(|last| s.gt(greatest, s.splat(last)) != 0) {
                     for (v, y) in y.into_iter().enumerate() {
                         self.offer(s, y, first + v * S::LANES, S::LANES);
@@ -256,14 +256,14 @@ impl Kernel for Scan<'_, '_> {
 }
 
 impl Scan<'_, '_> {
-    /// What an entry has to exceed, if not all are wanted: the least of the best, when there are k
-    /// and it is a number.
+    /// The value that an entry has to exceed: the least of the best. `None` as long as there are
+    /// fewer than k, or if the least is NaN.
     #[inline(always)]
     fn last(&self) -> Option<f32> {
         self.best.last().filter(|last| !last.is_nan())
     }
 
-    /// Takes in those of a vector's first `len` lanes that belong to the best.
+    /// Adds those of a vector's first `len` lanes that belong to the best.
     #[inline(always)]
     fn offer<S: Simd>(&mut self, s: S, y: S::F, first: usize, len: usize) {
         let mut lanes = [0.0; 16];
@@ -283,7 +283,7 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Vectors that are looked at together.
+/// Vectors that are searched together.
 const SCANNED: usize = 4;
 
 #[cfg(test)]
@@ -295,7 +295,7 @@ mod tests {
 
     const NOT: f32 = f32::NEG_INFINITY;
 
-    /// A product that is known.
+    /// A product that was computed before.
     struct Known<'a>(Rows<'a>);
 
     impl Product for Known<'_> {
@@ -322,7 +322,7 @@ mod tests {
         {
             let mut logits: Vec<f32> = noise(3, m * n).iter().map(|x| x * 20.0).collect();
             logits.iter_mut().step_by(7).skip(1).for_each(|x| *x = NOT);
-            // Rows whose softmax is undefined: NaN, +∞ in the last column, nothing finite.
+            // Rows whose softmax is undefined: a NaN, +∞ in the last column, and no finite number.
             if m >= 7 {
                 logits[n + 600] = f32::NAN;
                 logits[3 * n - 1] = f32::INFINITY;

@@ -1,5 +1,5 @@
-//! Where the output columns of a weight that is to be packed come from: memory as it lies, or rows that are read when they
-//! are packed.
+//! The sources of a weight's output columns when it is packed: memory as it lies, or rows that are
+//! read only then.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -11,11 +11,11 @@ use super::aligned::{Aligned, Zeroed};
 use super::pack::Strided;
 use super::threads::{SharedMut, Threads};
 
-/// A weight `[n, k]` whose output columns are had in parts.
+/// A weight `[n, k]` that gives its output columns in parts.
 pub trait Columns: Sync {
     /// n and k.
     fn extents(&self) -> [usize; 2];
-    /// Elements of memory that [`Columns::part`] takes for so many columns.
+    /// Elements of memory that [`Columns::part`] needs for this number of columns.
     fn memory(&self, columns: usize) -> usize;
     /// Some of the columns.
     fn part<'a>(&'a self, columns: Range<usize>, memory: &'a mut [f32]) -> Strided<'a>;
@@ -56,14 +56,16 @@ impl Columns for Read<'_> {
     }
 }
 
-/// Bytes of memory that the panels which are packed together may take: what a second-level cache holds beside them.
+/// The most bytes of memory that panels packed together may take. A second-level cache holds them
+/// and more.
 const BLOCK: usize = 256 << 10;
 
 /// The most panels that are packed together.
 pub const PANELS_TOGETHER: usize = 16;
 
-/// Calls `pack` for all of `panels`, some neighbours at a time, on all threads: with the numbers of these, and with
-/// `memory` elements for each of them. `work` is the operations that one takes.
+/// Calls `pack` for all of `panels`, several neighbours at a time, on all threads. It gets the
+/// numbers of these panels, and `memory` elements for each of them. `work` is the number of
+/// operations for one panel.
 ///
 /// # Errors
 /// There is no memory.
@@ -80,10 +82,10 @@ pub fn pack_panels<T: Zeroed + Send>(
     let each = memory.saturating_mul(together);
     let mut memory = Aligned::<T>::new(each.saturating_mul(tasks))?;
     let memory = SharedMut::new(&mut memory);
-    // In order, so that a file is read from its start to its end.
+    // Panels are taken in order, so that a file is read from its start to its end.
     let next = AtomicUsize::new(0);
     threads.run(tasks, |task| {
-        // SAFETY: each task has its own.
+        // SAFETY: each task has a part of its own.
         let memory = unsafe { memory.slice(task * each..(task + 1) * each) };
         loop {
             let first = next.fetch_add(together, Ordering::Relaxed);

@@ -1,6 +1,7 @@
-//! The cross entropy of logits with one target a row and label smoothing, and its gradient.
+//! The cross entropy of logits, with one target a row and label smoothing, and its gradient.
 //!
-//! The target's distribution is `(1 − ε)·onehot + ε/V`, as in "Attention is all you need", section 5.4.
+//! The target's distribution is `(1 − ε)·onehot + ε/V`, as in "Attention is all you need", section
+//! 5.4.
 
 use super::math::exp;
 use super::reduce::sum_of;
@@ -9,8 +10,8 @@ use super::simd::{Isa, Kernel, Simd};
 use super::softmax::{max, sum_of_exponentials};
 use super::threads::{SharedMut, Threads};
 
-/// For each row z of `logits [t, v]`: `log_sum_exp = log Σ exp z`, and
-/// `loss = (1 − ε)·(log_sum_exp − z_target) + ε·(log_sum_exp − mean z)`. Panics where a target is no column.
+/// Computes for each row z of `logits [t, v]` `log_sum_exp = log Σ exp z` and `loss = (1 −
+/// ε)·(log_sum_exp − z_target) + ε·(log_sum_exp − mean z)`. Panics if a target is not a column.
 pub fn cross_entropy(
     isa: Isa,
     threads: &Threads,
@@ -41,7 +42,7 @@ fn column(target: i32, v: usize) -> usize {
     column
 }
 
-/// log Σ exp x, and the mean of x, or 0 where it is not wanted.
+/// log Σ exp x, and the mean of x, which is 0 if it is not wanted.
 struct Sums<'a> {
     x: &'a [f32],
     with_mean: bool,
@@ -55,7 +56,7 @@ impl Kernel for Sums<'_> {
         let max = max(s, self.x);
         let sum = sum_of_exponentials(s, self.x, max);
         let mean = if self.with_mean {
-            // Of the differences from the maximum, so that a common offset costs no accuracy.
+            // Sum the differences from the maximum, so that a common offset costs no accuracy.
             let shift = s.splat(max);
             max + sum_of(s, self.x, |x| s.sub(x, shift)) / self.x.len() as f32
         } else {
@@ -65,8 +66,8 @@ impl Kernel for Sums<'_> {
     }
 }
 
-/// Replaces each row z of `logits [t, v]` by the gradient of its loss times `d_loss`:
-/// `d_loss·(exp(z − log_sum_exp) − (1 − ε)·onehot − ε/V)`. Panics where a target is no column.
+/// Replaces each row z of `logits [t, v]` by the gradient of its loss times `d_loss`,
+/// `d_loss·(exp(z − log_sum_exp) − (1 − ε)·onehot − ε/V)`. Panics if a target is not a column.
 pub fn cross_entropy_gradient(
     isa: Isa,
     threads: &Threads,

@@ -5,7 +5,8 @@ use tfm_core::fused::{KeyRows, RelativeBias};
 use super::attention::most_keys;
 use super::simd::Simd;
 
-/// The biases of all distances that a call has, laid out so that those of a query's scores lie side by side.
+/// The biases of all distances that a call has, laid out so that those of a query's scores lie side
+/// by side.
 #[derive(Debug)]
 pub struct DistanceBias {
     /// The least distance.
@@ -19,7 +20,8 @@ pub struct DistanceBias {
 }
 
 impl DistanceBias {
-    /// Of the biases `[buckets, heads]`, those of the distances that so many queries and keys have by `rows`.
+    /// Of the biases `[buckets, heads]`, those of the distances that so many queries and keys have
+    /// by `rows`.
     pub fn new(
         bias: RelativeBias,
         table: &[f32],
@@ -54,7 +56,8 @@ impl DistanceBias {
         self.buckets.len()
     }
 
-    /// `x = scale·x + bias` for the scores of one query, whose first key is `distance` positions after it.
+    /// `x = scale·x + bias` for the scores of one query, whose first key is `distance` positions
+    /// after it.
     #[inline(always)]
     pub(super) fn add<S: Simd>(
         &self,

@@ -1,23 +1,23 @@
-//! Dropout, with its random numbers made on the way.
+//! Dropout. It makes its random numbers on the way.
 
 use super::philox::{BATCH, uniform};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
 
-/// Which elements are dropped: those whose number [`tfm_core::philox::uniform`] is below the rate. The others are
-/// divided by `1 − rate`.
+/// Says which elements are dropped: those whose number [`tfm_core::philox::uniform`] is below the
+/// rate. The others are divided by `1 − rate`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dropout {
     /// The share that is dropped, in [0, 1).
     pub rate: f32,
-    /// Seed (low, high) and step.
+    /// The seed, low and high half, and the step.
     pub key: [i32; 3],
-    /// The draw's stream.
+    /// The random stream of this dropout.
     pub stream: u32,
 }
 
 impl Dropout {
-    /// Multiplies each element by its factor: 0, or 1/(1 − rate). The first has position `position`.
+    /// Multiplies each element by 0 or 1/(1 − rate). The first element has position `position`.
     #[inline(always)]
     pub(super) fn apply<S: Simd>(&self, s: S, position: u64, x: &mut [f32]) {
         let mut numbers = [0.0; 4 * BATCH];
@@ -38,8 +38,8 @@ impl Dropout {
     }
 }
 
-/// `out = residual + x·kept/(1 − rate)`, where element i is kept if its number, of position i, is not below the
-/// rate.
+/// `out = residual + x·kept/(1 − rate)`. Element i is kept if its random number, at position i, is
+/// not below the rate.
 pub fn dropout(
     isa: Isa,
     threads: &Threads,

@@ -10,7 +10,7 @@ pub fn unary(isa: Isa, op: UnaryOp, x: &mut [f32]) {
     isa.run(Unary { op, x });
 }
 
-/// `a = op(a, b)`. Panics unless there are as many of both.
+/// `a = op(a, b)`. Panics if the lengths differ.
 pub fn binary(isa: Isa, op: BinaryOp, a: &mut [f32], b: &[f32]) {
     assert_eq!(a.len(), b.len());
     isa.run(Binary { op, a, b });

@@ -5,7 +5,7 @@ use super::pack::Panels;
 use super::pairs::Pair;
 use super::rows::Rows;
 
-/// A table of embeddings, as it lies or as it is stored for the product with it.
+/// A table of embeddings, either as it lies or in the form that products with it read.
 #[derive(Clone, Copy, Debug)]
 #[allow(missing_docs)]
 pub enum Table<'a> {
@@ -16,7 +16,7 @@ pub enum Table<'a> {
 }
 
 impl Table<'_> {
-    /// Writes row `i` to `out`. Panics where there is no such row, or it has another length.
+    /// Writes row `i` to `out`. Panics if there is no such row, or if its length is another.
     fn row(&self, i: usize, out: &mut [f32]) {
         match self {
             Table::Rows(rows) => out.copy_from_slice(rows.row(i)),
@@ -36,8 +36,8 @@ impl Table<'_> {
     }
 }
 
-/// `out[i] = scale·table[ids[i]] + positions`, where positions are `(position_table, position ids)`, if any.
-/// Panics where an id is outside its table.
+/// `out[i] = scale·table[ids[i]] + positions`, where `positions`, if present, are rows of a table
+/// of positions and their ids. Panics if an id is outside of its table.
 pub fn embedding(
     table: Table<'_>,
     ids: &[i32],

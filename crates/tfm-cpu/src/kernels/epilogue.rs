@@ -1,4 +1,4 @@
-//! What follows a product in the same pass, and where its results go.
+//! What follows a product in the same pass, and the storing of its results.
 
 use std::ops::Range;
 
@@ -10,7 +10,7 @@ use super::rows::Rows;
 use super::simd::Simd;
 use super::threads::SharedMut;
 
-/// What is done to a product's element before it is stored: `activation(sum + bias) + residual`.
+/// What follows each element of a product before it is stored: `activation(sum + bias) + residual`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Epilogue<'a> {
     /// `[n]`
@@ -22,39 +22,40 @@ pub struct Epilogue<'a> {
 }
 
 impl Epilogue<'_> {
-    /// Panics where an operand does not have the shape of a result `[m, n]`.
+    /// Panics if an operand does not have the shape of a result `[m, n]`.
     pub(super) fn check(&self, m: usize, n: usize) {
         assert!(self.bias.is_none_or(|b| b.len() == n));
         assert!(self.residual.is_none_or(|r| r.rows() == m && r.cols() == n));
     }
 }
 
-/// What sums of integers are multiplied by.
+/// The factors of sums of integers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scales<'a> {
     /// `[m]`
     pub(super) rows: &'a [f32],
-    /// Of the columns of the panel, all of its width.
+    /// The factors of the panel's columns, as many as its width.
     pub(super) columns: &'a [f32],
 }
 
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// A result `[m, n]` that tasks write parts of.
+/// A result `[m, n]` of which tasks write parts.
 #[derive(Clone, Copy)]
 pub(super) struct Results<'a> {
     pub(super) epilogue: Epilogue<'a>,
     pub(super) out: &'a SharedMut<'a, f32>,
-    /// Elements from row to row.
+    /// Elements from one row to the next.
     pub(super) stride: usize,
     pub(super) n: usize,
-    /// How far into the result `out` begins: `row·stride + column` of its first element.
+    /// The place in the result at which `out` begins: `row·stride + column` of its first element.
     pub(super) origin: usize,
 }
 
 impl Results<'_> {
-    /// Asks for the part of the result that a tile will be stored in, and what is added to it.
+    /// Prefetches the part of the result that a tile will be stored in, and the residual that is
+    /// added.
     #[inline(always)]
     pub(super) fn prefetch<S: Simd>(&self, s: S, rows: Range<usize>, column: usize, width: usize) {
         for row in rows {
@@ -69,8 +70,8 @@ impl Results<'_> {
         }
     }
 
-    /// Finishes the sums of these rows and of the panel of columns from `column` on, as far as there are columns, and
-    /// stores them. The sums are `[rows, width]`, packed.
+    /// Finishes the sums of these rows and of the panel of columns from `column` on, and stores
+    /// those that are columns of the result. The sums are `[rows, width]`, packed.
     ///
     /// # Safety
     /// No other task writes these elements.
@@ -85,7 +86,7 @@ impl Results<'_> {
     ) {
         let columns = column..(column + width).min(self.n);
         let bias = self.epilogue.bias.map(|b| &b[columns.clone()]);
-        // The most usual case has lengths that are known here, so that no access is checked.
+        // In the usual case the lengths are constants here, so that no access is checked.
         let whole = PANEL_VECTORS * S::LANES;
         if width == whole && columns.len() == whole {
             let mut of_columns = [s.splat(1.0); PANEL_VECTORS];
@@ -167,14 +168,14 @@ impl Results<'_> {
         unsafe { self.out.slice(start..start + columns.len()) }
     }
 
-    /// A part of a row of what is added last.
+    /// A part of a row of the residual.
     #[inline(always)]
     fn residual(&self, row: usize, columns: Range<usize>) -> Option<&[f32]> {
         self.epilogue.residual.map(|residual| &residual.row(row)[columns])
     }
 }
 
-/// Whole vectors of `x`. Panics when they are too few.
+/// The whole vectors of `x`. Panics if there are too few.
 #[inline(always)]
 fn load<S: Simd>(s: S, x: &[f32], vectors: &mut [S::F]) {
     for (vector, x) in vectors.iter_mut().zip(x.chunks_exact(S::LANES)) {

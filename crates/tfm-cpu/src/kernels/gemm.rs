@@ -10,9 +10,10 @@ use super::simd::{Kernel, Simd};
 use super::threads::{SharedMut, Threads, product_work, share};
 use super::tile::{Sums, panels_at_once, tile};
 
-/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with x stored as products with the weight's elements read it (`x [m, words·FLOATS]`) and `out_stride` elements from row to row of `out`.
+/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`. x is stored in the form that products with the weight's
+/// elements read (`x [m, words·FLOATS]`). The rows of `out` are `out_stride` elements apart.
 ///
-/// A row's result depends on the row alone. Panics when the shapes do not agree.
+/// A row's result depends on the row alone. Panics if the shapes do not agree.
 pub fn linear<'w, W: Weight>(
     threads: &Threads,
     x: Rows<'_>,
@@ -36,8 +37,8 @@ pub fn linear<'w, W: Weight>(
         let isa = weight.isa();
         isa.run(Block { x, weight, results, rows, panels });
     };
-    // Many rows are divided by rows, so that each core reads its own; few rows by panels, so that each
-    // core reads its own weights.
+    // Many rows are divided by rows, so that each core reads rows of its own. Few rows are divided
+    // by panels, so that each core reads weights of its own.
     let panels = weight.count();
     let work = product_work([m, n, k], n * weight.words() * size_of::<W>());
     let by_rows = m >= panels * 4;
@@ -51,7 +52,7 @@ pub fn linear<'w, W: Weight>(
     });
 }
 
-/// `x·Wᵀ + bias`, to be computed part by part.
+/// `x·Wᵀ + bias`, which can be computed in parts.
 #[derive(Clone, Copy, Debug)]
 pub struct Projection<'a, W> {
     /// `[m, words·FLOATS]`
@@ -87,7 +88,8 @@ impl<W: Weight> Product for Projection<'_, W> {
     }
 }
 
-/// The panels of these columns, which begin and, but for the last ones, end at multiples of a panel's width.
+/// The panels of these columns. The columns begin at a multiple of a panel's width and end at one,
+/// unless they are the last.
 pub(super) fn panels_of(columns: Range<usize>, width: usize) -> Range<usize> {
     assert!(columns.start.is_multiple_of(width));
     columns.start / width..columns.end.div_ceil(width)
@@ -102,11 +104,11 @@ struct Block<'a, W> {
     panels: Range<usize>,
 }
 
-/// Elements of x that stay in the second-level cache while the panels go by, ...
+/// Elements of x that stay in the second-level cache while the block goes through the panels.
 const BLOCK_ELEMENTS: usize = 96 * 1024;
-/// ... and the tiles that are at most.
+/// The most tiles of a block.
 const MOST_TILES: usize = 64;
-/// Elements of a panel that stay in the first-level cache while the tiles of a block go by.
+/// Elements of a panel that stay in the first-level cache while the tiles of a block use them.
 const PANEL_PART: usize = 4096;
 
 impl<W: Weight> Kernel for Block<'_, W> {
@@ -126,7 +128,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
             let tiles = block.len().div_ceil(S::TILE_ROWS);
             let parts = if tiles > 1 { (k * width).div_ceil(PANEL_PART).max(1) } else { 1 };
             if parts > 1 {
-                // Sums that are taken up again: each tile keeps its own.
+                // Each tile keeps its sums, since it continues them with the next part of the
+                // panel.
                 many.resize(tiles, Sums::ZERO);
             }
             let mut panel = self.panels.start;
@@ -166,8 +169,8 @@ impl<W: Weight> Kernel for Block<'_, W> {
                             let size = rows.len() * width;
                             let sums = &sums[q * size..][..size];
                             let place = ((panel + q) * width, width);
-                            // SAFETY: tasks have different rows or different panels, and a task writes one
-                            // element once.
+                            // SAFETY: tasks have different rows or different panels, and a task
+                            // writes each element once.
                             unsafe { self.results.store(s, sums, None, rows.clone(), place) };
                         }
                     }
@@ -182,7 +185,7 @@ impl<W: Weight> Kernel for Block<'_, W> {
 const LINE: usize = 16;
 
 impl<W: Weight> Block<'_, W> {
-    /// Asks for rows of x.
+    /// Prefetches rows of x.
     #[inline(always)]
     fn prefetch_rows<S: Simd>(&self, s: S, first: usize, rows: usize) {
         for x in (first..first + rows).map(|row| self.x.row(row)) {
@@ -201,7 +204,7 @@ mod tests {
     use crate::kernels::testing::{assert_near, assert_same_bits, everywhere, noise};
     use tfm_core::fused::Activation;
 
-    /// x with gaps between its rows, a weight, a bias and a residual.
+    /// A product whose x has gaps between its rows, with a weight, a bias and a residual.
     struct Case {
         x: Vec<f32>,
         weight: Vec<f32>,
@@ -265,7 +268,8 @@ mod tests {
             everywhere(|isa, threads| {
                 let packed = case.packed(isa, threads);
                 let all = case.run(threads, &packed, 0..m);
-                // The bound of a sum of k products of numbers below 1, and of what follows it.
+                // The error bound of a sum of k products of numbers below 1, and of what follows
+                // it.
                 let bound = (k + 4) as f64 * 2f64.powi(-24) * (k + 2) as f64;
                 assert_near(&all, &expected, bound);
                 for i in 0..m.min(20) {
@@ -280,7 +284,7 @@ mod tests {
 
     #[test]
     fn threads_do_not_change_a_bit_of_large_products() {
-        // Large enough to be divided: the first by panels, the second by rows.
+        // Both are large enough to be divided: the first by panels, the second by rows.
         for (m, n, k) in [(24, 500, 300), (900, 70, 256)] {
             let case = Case::new(m, n, k);
             let mut first: Option<(_, Vec<f32>)> = None;

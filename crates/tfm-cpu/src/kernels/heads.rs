@@ -4,9 +4,9 @@ use half::bf16;
 
 use super::simd::Simd;
 
-/// A number as keys and values are kept: computed with as `f32`, which holds it exactly.
+/// A type in which keys and values are kept. Attention computes with `f32`, which holds it exactly.
 pub trait Kept: Copy + Send + Sync + 'static {
-    /// The first `LANES` elements of `x`. Panics when there are fewer.
+    /// The first `LANES` elements of `x`. Panics if there are fewer.
     fn load<S: Simd>(s: S, x: &[Self]) -> S::F;
     /// The elements of `x` (at most `LANES` of them), the other lanes zero.
     fn load_partial<S: Simd>(s: S, x: &[Self]) -> S::F;
@@ -34,8 +34,8 @@ impl Kept for bf16 {
     }
 }
 
-/// `[rows, heads, size]` with contiguous heads, at any distance from row to row and head to head, as
-/// they lie in a joined projection's output.
+/// `[rows, heads, size]` with contiguous heads, as they lie in a joined projection's output. Rows
+/// and heads may be any distance apart.
 #[derive(Clone, Copy, Debug)]
 pub struct Heads<'a, T = f32> {
     data: &'a [T],
@@ -47,13 +47,13 @@ pub struct Heads<'a, T = f32> {
 }
 
 impl<'a, T: Kept> Heads<'a, T> {
-    /// Panics when `data` is too short for the last head of the last row.
+    /// Panics if `data` is too short for the last head of the last row.
     pub fn new(
         data: &'a [T],
         [rows, heads, size]: [usize; 3],
         [row_stride, head_stride]: [usize; 2],
     ) -> Self {
-        // Heads without elements lie nowhere, whatever their strides.
+        // Heads without elements need no memory, whatever their strides.
         let [row_stride, head_stride] = if size == 0 { [0; 2] } else { [row_stride, head_stride] };
         if rows > 0 && heads > 0 {
             let needed = (rows - 1) * row_stride + (heads - 1) * head_stride + size;

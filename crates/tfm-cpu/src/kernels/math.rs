@@ -1,7 +1,7 @@
 //! Elementary functions on vectors, within 3 units in the last place (`exp`: 2).
 //!
-//! The polynomials are least-maximum fits made for these intervals (Lawson's iteration on Chebyshev
-//! points); the range reductions are the classical ones (Cody and Waite).
+//! The polynomials are minimax fits that were made for these intervals (Lawson's iteration on
+//! Chebyshev points). The range reductions are the classical ones (Cody and Waite).
 
 use super::simd::Simd;
 
@@ -15,16 +15,17 @@ fn polynomial<S: Simd, const N: usize>(s: S, x: S::F, coefficients: [f32; N]) ->
     sum
 }
 
-/// eˣ: exactly 0 at −∞, 1 at 0, ∞ beyond the range; subnormal results are right; NaN stays NaN.
+/// eˣ: exactly 0 at −∞, 1 at 0, and ∞ beyond the range. Subnormal results are right, and NaN stays
+/// NaN.
 #[inline(always)]
 pub fn exp<S: Simd>(s: S, x: S::F) -> S::F {
-    // x = n·ln 2 + r with |r| ≤ ln 2 / 2. The limits are operand one, so that NaN passes.
+    // x = n·ln 2 + r with |r| ≤ ln 2 / 2. The limits are the first operands, so that NaN stays NaN.
     let (e, n) = exp_parts(s, s.min(s.splat(89.0), s.max(s.splat(-104.0), x)));
     s.scale2(e, n)
 }
 
-/// eˣ for x ≤ 0, in fewer steps than [`exp`] and the same where the result is a normal number; else it may be 0, and is at
-/// −∞. NaN stays NaN.
+/// eˣ for x ≤ 0, in fewer steps than [`exp`]. It gives the same where the result is a normal
+/// number. Smaller results may be 0, and the result at −∞ is. NaN stays NaN.
 #[inline(always)]
 pub fn exp_of_negative<S: Simd>(s: S, x: S::F) -> S::F {
     let (e, n) = exp_parts(s, s.max(s.splat(-104.0), x));
@@ -46,7 +47,7 @@ fn exp_parts<S: Simd>(s: S, x: S::F) -> (S::F, S::F) {
 #[inline(always)]
 pub fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
     let a = s.abs(x);
-    // Small: x + x³·P(x²), which keeps the relative accuracy that 1 − 2/(e²ˣ + 1) would lose.
+    // For small x: x + x³·P(x²), which keeps the relative accuracy that 1 − 2/(e²ˣ + 1) would lose.
     let square = s.mul(x, x);
     let p = polynomial(
         s,
@@ -63,7 +64,7 @@ pub fn tanh<S: Simd>(s: S, x: S::F) -> S::F {
 #[inline(always)]
 pub fn erf<S: Simd>(s: S, x: S::F) -> S::F {
     let a = s.abs(x);
-    // |x| < 1: x·P(x²).
+    // For |x| < 1: x·P(x²).
     let p = polynomial(
         s,
         s.mul(x, x),
@@ -78,7 +79,8 @@ pub fn erf<S: Simd>(s: S, x: S::F) -> S::F {
         ],
     );
     let small = s.mul(x, p);
-    // Else 1 − e^(−|x|·Q(|x|)); from 4 on it is 1. The limit is operand one, so that NaN passes.
+    // Otherwise 1 − e^(−|x|·Q(|x|)), which is 1 from 4 on. The limit is the first operand, so that
+    // NaN stays NaN.
     let t = s.min(s.splat(4.0), a);
     let q = polynomial(
         s,
@@ -131,7 +133,7 @@ mod tests {
         }
     }
 
-    /// erf by its Taylor series, or by the continued fraction of erfc where the series cancels.
+    /// erf by its Taylor series or, where the series cancels, by the continued fraction of erfc.
     fn erf64(x: f64) -> f64 {
         let a = x.abs();
         if a < 3.0 {

@@ -1,5 +1,5 @@
-//! Products of matrices neither of which is known before: large ones packed by ourselves, small ones by
-//! `faer`.
+//! Products of two matrices neither of which is known before. Large ones are packed by this crate,
+//! small ones are left to `faer`.
 
 use std::collections::TryReserveError;
 
@@ -14,11 +14,11 @@ use super::threads::{SharedMut, Threads};
 /// A matrix whose rows or whose columns are contiguous.
 #[derive(Clone, Copy, Debug)]
 pub struct Matrix<'a> {
-    /// From the first element on.
+    /// The elements from the matrix's first one on.
     pub data: &'a [f32],
-    /// The distance between the starts of neighbouring rows, or of columns.
+    /// Elements from the start of one row (or column) to that of the next.
     pub stride: usize,
-    /// Whether it is the rows that are contiguous.
+    /// Whether the rows are contiguous, not the columns.
     pub by_rows: bool,
 }
 
@@ -32,14 +32,15 @@ impl<'a> Matrix<'a> {
     }
 }
 
-/// Rows of a product that one task computes. It must not follow from the number of threads, because
+/// Rows of a product that one task computes. They must not depend on the number of threads, since
 /// `faer` chooses its order of summation by the shape.
 const BLOCK_ROWS: usize = 256;
 
-/// Floating-point operations from which it pays to pack.
+/// The number of floating-point operations from which packing pays.
 const LARGE: usize = 1 << 23;
 
-/// `out[i] = pairs[i].0 · pairs[i].1` for pairs of matrices `[m, k]` and `[k, n]`; `out [pairs, m, n]`.
+/// `out[i] = pairs[i].0 · pairs[i].1` for pairs of matrices `[m, k]` and `[k, n]`, with
+/// `out [pairs, m, n]`.
 ///
 /// # Errors
 /// There is no memory for packed matrices.
@@ -68,7 +69,7 @@ pub fn matmul(
         let (pair, first) = (i / blocks, i % blocks * BLOCK_ROWS);
         let rows = BLOCK_ROWS.min(m - first);
         let start = (pair * m + first) * n;
-        // SAFETY: blocks are different rows of the output, and each is computed once.
+        // SAFETY: blocks are different rows of the output, and each block is computed once.
         let out = unsafe { out.slice(start..start + rows * n) };
         let (a, b) = pairs[pair];
         product(
@@ -93,8 +94,8 @@ mod tests {
 
     #[test]
     fn equals_the_f64_product_in_all_orders_with_any_threads() {
-        // Small and large; the last ones with more blocks than one of rows, columns and inner elements, and
-        // with tails of each.
+        // Small and large products. The last ones have more than one block of rows, of columns and
+        // of inner elements, with tails of each.
         let shapes = [[1, 1, 1], [7, 5, 3], [300, 64, 30], [3, 0, 2], [0, 3, 2]];
         let large = [[600, 56, 130], [61, 1000, 77], [70, 270, 1100], [200, 517, 43]];
         for [m, k, n] in shapes.into_iter().chain(large) {

@@ -1,8 +1,9 @@
 //! The kernels, over plain slices.
 //!
-//! **Same inputs, same bits**: an element of a result is computed in an order that depends on the
-//! extents of its own row alone: never on the number of rows, the row's place among them, or the number
-//! of threads. The instruction sets may differ from one another in the last bits.
+//! **Same inputs, same bits**: the order in which an element of a result is computed depends only
+//! on the extents of its own row. It does not depend on the number of rows, on the row's place
+//! among them, or on the number of threads. Instruction sets may differ from one another in the
+//! last bits.
 
 pub mod activation;
 pub mod activation_gradient;

@@ -5,8 +5,8 @@ use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
 
-/// `(x − μ)/√(σ² + ε)·weight + bias` of each row with its mean μ and biased variance σ², into `out`, whose rows
-/// are contiguous.
+/// `(x − μ)/√(σ² + ε)·weight + bias` of each row, where μ is its mean and σ² its biased variance.
+/// The rows of `out` are contiguous.
 pub fn layer_norm(
     isa: Isa,
     threads: &Threads,
@@ -24,7 +24,7 @@ pub fn layer_norm(
     });
 }
 
-/// `x/√(mean(x²) + ε)·weight` of each row, into `out`, whose rows are contiguous.
+/// `x/√(mean(x²) + ε)·weight` of each row. The rows of `out` are contiguous.
 pub fn rms_norm(
     isa: Isa,
     threads: &Threads,
@@ -41,8 +41,8 @@ pub fn rms_norm(
     });
 }
 
-/// What a row is normalised by: with its mean μ if it is `CENTRED`, else with 0 for it, `1/√(mean((x − μ)²) + ε)` and
-/// μ.
+/// The numbers that normalise a row: `1/√(mean((x − μ)²) + ε)` and μ, where μ is the row's mean if
+/// `CENTRED`, and otherwise 0.
 #[inline(always)]
 pub(super) fn factor_and_mean<S: Simd, const CENTRED: bool>(
     s: S,
@@ -59,7 +59,7 @@ pub(super) fn factor_and_mean<S: Simd, const CENTRED: bool>(
     (s.splat(1.0 / (variance + epsilon).sqrt()), mean)
 }
 
-/// A vector of a row, normalised.
+/// Normalises a vector of a row.
 #[inline(always)]
 pub(super) fn normal<S: Simd, const CENTRED: bool>(
     s: S,
@@ -69,7 +69,7 @@ pub(super) fn normal<S: Simd, const CENTRED: bool>(
     s.mul(if CENTRED { s.sub(x, mean) } else { x }, factor)
 }
 
-/// Layer normalisation if it is `CENTRED`, else RMS normalisation, which has no bias.
+/// Layer normalisation if `CENTRED`, otherwise RMS normalisation, which has no bias.
 struct Norm<'a, const CENTRED: bool> {
     x: Rows<'a>,
     weight: &'a [f32],
@@ -91,7 +91,7 @@ impl<const CENTRED: bool> Kernel for Norm<'_, CENTRED> {
         for (i, out) in self.out.chunks_exact_mut(d).enumerate() {
             let x = self.x.row(self.first + i);
             let by = factor_and_mean::<S, CENTRED>(s, x, self.epsilon);
-            // Where there is no bias the weight keeps its place, and is not read there.
+            // Without a bias, the weight stands in its place, where nothing reads it.
             let bias = if CENTRED { self.bias } else { self.weight };
             let operands = x.chunks(S::LANES).zip(self.weight.chunks(S::LANES));
             let operands = operands.zip(bias.chunks(S::LANES));
@@ -140,7 +140,7 @@ mod tests {
         }
     }
 
-    /// With a bias layer norm, else RMS norm.
+    /// Layer norm with a bias, RMS norm without.
     fn norm64(x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f64> {
         let n = x.len() as f64;
         let mean = bias.map_or(0.0, |_| x.iter().map(|&x| x as f64).sum::<f64>() / n);

@@ -9,23 +9,25 @@ use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
-/// Rows whose contributions to the gradients of weight and bias are summed together, whatever the threads.
+/// The number of rows whose contributions to the gradients of weight and bias are summed together.
+/// It does not depend on the number of threads.
 const BLOCK_ROWS: usize = 32;
 
-/// Where [`norm_gradient`] writes.
+/// The gradients that [`norm_gradient`] writes.
 #[derive(Debug)]
 pub struct NormGradients<'a> {
     /// `[rows, d]`
     pub x: &'a mut [f32],
     /// `[d]`
     pub weight: &'a mut [f32],
-    /// `[d]`; none for RMS normalisation.
+    /// `[d]`; `None` for RMS normalisation.
     pub bias: Option<&'a mut [f32]>,
 }
 
-/// The gradients of layer normalisation, `y = n·weight + bias` with `n = (x − μ)/√(σ² + ε)`, given `dy`: with
-/// `g = dy·weight`, `dx = (g − mean(g) − n·mean(g·n))/√(σ² + ε)`, `dweight = Σ dy·n` and `dbias = Σ dy` over the rows.
-/// Where there is no gradient of a bias, those of RMS normalisation: 0 stands for μ and for mean(g).
+/// The gradients of layer normalisation, `y = n·weight + bias` with `n = (x − μ)/√(σ² + ε)`, given
+/// `dy`. With `g = dy·weight` they are `dx = (g − mean(g) − n·mean(g·n))/√(σ² + ε)` and, summed
+/// over the rows, `dweight = Σ dy·n` and `dbias = Σ dy`. If there is no gradient of a bias, they
+/// are those of RMS normalisation, where 0 replaces μ and mean(g).
 ///
 /// # Errors
 /// There is no memory for the partial sums.
@@ -59,7 +61,8 @@ fn gradient<const CENTRED: bool>(
     assert!(out.x.len() == rows * d && out.weight.len() == d);
     assert!(out.bias.as_ref().is_none_or(|bias| bias.len() == d));
     let blocks = rows.div_ceil(BLOCK_ROWS);
-    // Of each block the sums for the weight, then those for the bias, and at last the sums of the blocks.
+    // For each block the sums for the weight and then those for the bias; behind the blocks, their
+    // sums.
     let width = if CENTRED { 2 * d } else { d };
     let mut memory = scratch.take((blocks + 1) * width)?;
     let (partial, sums) = memory[..(blocks + 1) * width].split_at_mut(blocks * width);
@@ -69,7 +72,8 @@ fn gradient<const CENTRED: bool>(
         for block in share(blocks, tasks, task) {
             let first = block * BLOCK_ROWS;
             let last = rows.min(first + BLOCK_ROWS);
-            // SAFETY: blocks have different rows and different sums, and each is computed once.
+            // SAFETY: blocks have different rows and different sums, and each block is computed
+            // once.
             let (dx, sums) = unsafe {
                 (dx.slice(first * d..last * d), shared.slice(block * width..(block + 1) * width))
             };
@@ -109,7 +113,7 @@ impl<const CENTRED: bool> Kernel for Block<'_, CENTRED> {
         for (i, dx) in self.dx.chunks_exact_mut(d).enumerate() {
             let (x, dy) = (self.x.row(self.first + i), self.dy.row(self.first + i));
             let by = factor_and_mean::<S, CENTRED>(s, x, self.epsilon);
-            // Σ g and Σ g·n; n of what lies behind the end is not 0, but g is.
+            // Σ g and Σ g·n. Behind the end n is not 0, but g is.
             let mut sums = [[s.splat(0.0); 2]; 2];
             let operands = x.chunks(S::LANES).zip(dy.chunks(S::LANES));
             for (v, ((x, dy), w)) in operands.zip(self.weight.chunks(S::LANES)).enumerate() {
@@ -175,7 +179,8 @@ mod tests {
                         d_bias[j] += dy[j];
                     }
                 }
-                // With one element the variance is 0 and every term is rounding times 1/√ε.
+                // With a single element the variance is 0, and every term is a rounding error times
+                // 1/√ε.
                 let scratch = Scratch::new();
                 let mut first: Option<(Isa, Vec<f32>)> = None;
                 everywhere(|isa, threads| {

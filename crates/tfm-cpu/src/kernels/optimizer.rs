@@ -1,4 +1,4 @@
-//! What an optimiser does with a gradient: its norm, and Adam's step.
+//! The parts of an optimiser's step: the squared norm of a gradient, and Adam.
 
 use super::reduce::sum_of;
 use super::simd::{Isa, Kernel, Simd};
@@ -6,7 +6,7 @@ use super::threads::{SharedMut, Threads};
 
 /// Elements of one partial sum.
 const BLOCK: usize = 1 << 16;
-/// Elements that are summed in f32.
+/// Elements that one f32 sum takes.
 const SHORT: usize = 1 << 10;
 
 /// Σ x², in f64 over blocks of fixed lengths.
@@ -35,30 +35,31 @@ impl Kernel for Squares<'_> {
     }
 }
 
-/// The scalars of one step of Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and Hutter
-/// 2019).
+/// The scalars of one step of Adam with decoupled weight decay (Kingma and Ba 2015; Loshchilov and
+/// Hutter 2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     /// The learning rate of this step.
     pub rate: f32,
-    /// `1/(1 − β₁ᵗ)`, of step t = 1, 2, …
+    /// `1/(1 − β₁ᵗ)` for step t = 1, 2, …
     pub correction_1: f32,
-    /// `1/(1 − β₂ᵗ)`
+    /// `1/(1 − β₂ᵗ)`.
     pub correction_2: f32,
-    /// β₁ and 1 − β₁, which has few correct digits where it is taken from a β₁ in f32.
+    /// β₁ and 1 − β₁. The latter would have few correct digits if it were computed from a β₁ in
+    /// f32.
     pub beta_1: [f32; 2],
-    /// β₂ and 1 − β₂
+    /// β₂ and 1 − β₂.
     pub beta_2: [f32; 2],
-    /// ε, added to the root.
+    /// ε, which is added to the root.
     pub epsilon: f32,
-    /// The share of the parameter that is taken away, times the rate.
+    /// The share of the parameter that decays, to be multiplied by the rate.
     pub weight_decay: f32,
     /// The factor of the gradient.
     pub scale: f32,
 }
 
-/// One step, in place: with `g = scale·gradient`, `m = β₁·m + (1 − β₁)·g`, `v = β₂·v + (1 − β₂)·g²` and
-/// `p −= rate·(m·c₁/(√(v·c₂) + ε) + decay·p)`.
+/// One step, in place: with `g = scale·gradient`, `m = β₁·m + (1 − β₁)·g`, `v = β₂·v + (1 − β₂)·g²`
+/// and `p −= rate·(m·c₁/(√(v·c₂) + ε) + decay·p)`.
 pub fn adam(
     isa: Isa,
     threads: &Threads,

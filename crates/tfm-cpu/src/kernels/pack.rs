@@ -1,4 +1,4 @@
-//! A linear layer's weight, stored in the order in which the product reads it.
+//! The weight of a linear layer, stored in the order in which the product reads it.
 
 use std::collections::TryReserveError;
 
@@ -18,23 +18,23 @@ pub const PANEL_VECTORS: usize = 2;
 /// `data[j·column_stride + p·input_stride]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Strided<'a> {
-    /// From the first element on.
+    /// The elements from the matrix's first one on.
     pub data: &'a [f32],
     /// The number of output columns.
     pub n: usize,
     /// The number of inputs.
     pub k: usize,
-    /// From one output column to the next.
+    /// Elements from one output column to the next.
     pub column_stride: usize,
-    /// From one input to the next.
+    /// Elements from one input to the next.
     pub input_stride: usize,
 }
 
 /// An element of a packed weight.
 pub trait Weight: Copy + Send + Sync + 'static {
-    /// Inputs whose weights it holds.
+    /// The number of inputs whose weights an element holds.
     const INPUTS: usize;
-    /// Floats in which the product finds these inputs.
+    /// The number of floats in which the product finds these inputs.
     const FLOATS: usize;
 
     /// The elements at `w` in the lanes of a vector.
@@ -42,17 +42,17 @@ pub trait Weight: Copy + Send + Sync + 'static {
     /// # Safety
     /// `w` must be readable for a vector's elements.
     unsafe fn load<S: Simd>(s: S, w: *const Self) -> S::F;
-    /// What of the elements is multiplied with one of their inputs' floats.
+    /// The part of the elements that is multiplied by one of their inputs' floats.
     #[inline(always)]
     fn part<S: Simd>(_: S, w: S::F, _float: usize) -> S::F {
         w
     }
-    /// `acc + x·w` in each lane, of a [`part`](Weight::part).
+    /// `acc + x·w` in each lane, where w is a [`part`](Weight::part).
     #[inline(always)]
     fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
         s.fma(x, w, acc)
     }
-    /// Writes its numbers, as far as `out` is long.
+    /// Writes the element's numbers, as many as fit in `out`.
     fn numbers(self, out: &mut [f32]);
 }
 
@@ -70,9 +70,9 @@ impl Weight for f32 {
     }
 }
 
-/// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, words, width]` with an element for each
-/// [`INPUTS`](Weight::INPUTS) inputs, so that the product reads it from front to back. The columns and inputs that are too many
-/// are zero.
+/// `W [n, k]` as panels of `2·lanes` output columns: `[⌈n / width⌉, words, width]`, where each
+/// element holds the weights of [`INPUTS`](Weight::INPUTS) inputs. The product reads it from front
+/// to back. The columns and inputs that fill up the panels are zero.
 #[derive(Clone, Copy, Debug)]
 pub struct Panels<'a, W = f32> {
     isa: Isa,
@@ -83,20 +83,20 @@ pub struct Panels<'a, W = f32> {
 }
 
 impl<'a> Panels<'a> {
-    /// The elements that the panels of a matrix `[n, k]` fill.
+    /// The number of elements in the panels of a matrix `[n, k]`.
     pub fn elements(isa: Isa, n: usize, k: usize) -> usize {
         let width = PANEL_VECTORS * isa.lanes();
         n.div_ceil(width) * width * k
     }
 
-    /// Packs `weight` into the first [`elements`](Panels::elements) of `memory`, for products on `isa`.
-    /// Panics when there are fewer.
+    /// Packs `weight` into the first [`elements`](Panels::elements) of `memory`, for products on
+    /// `isa`. Panics if `memory` is shorter.
     pub fn pack(isa: Isa, threads: &Threads, weight: Strided<'_>, memory: &'a mut [f32]) -> Self {
         let Strided { n, k, .. } = weight;
         let width = PANEL_VECTORS * isa.lanes();
         let data = &mut memory[..Panels::elements(isa, n, k)];
         let panels = data.len().checked_div(width * k).unwrap_or(0);
-        // An element takes as long as some ten operations of a product.
+        // Packing an element takes as long as some ten operations of a product.
         let tasks = threads.tasks(10 * data.len(), panels.div_ceil(LEAST_PANELS));
         let shared = SharedMut::new(data);
         threads.run(tasks, |task| {
@@ -153,7 +153,8 @@ impl<'a, W: Weight> Panels<'a, W> {
         Panels { isa, n, k, width, data: elements(data) }
     }
 
-    /// Output column `j`'s weights: a row of the matrix. Panics where `out` is not `k` long.
+    /// The weights of output column `j`: a row of the matrix. Panics if `out` does not have `k`
+    /// elements.
     pub fn row(&self, j: usize, out: &mut [f32]) {
         assert!(j < self.n && out.len() == self.k);
         let words = self.from(j / self.width).chunks_exact(self.width);
@@ -162,7 +163,7 @@ impl<'a, W: Weight> Panels<'a, W> {
     }
 }
 
-/// [`Panels`] with their memory.
+/// [`Panels`] that own their memory.
 #[derive(Debug)]
 pub struct PackedWeight<W = f32> {
     identity: Identity,
@@ -189,7 +190,7 @@ impl PackedWeight {
 }
 
 impl PackedWeight<Pair> {
-    /// Packs a matrix for products on `isa`, its elements rounded to `bf16`.
+    /// Packs a matrix for products on `isa`, with its elements rounded to `bf16`.
     ///
     /// # Errors
     /// There is no memory for the panels.
@@ -210,8 +211,8 @@ impl PackedWeight<Pair> {
     }
 }
 
-/// Packs a matrix some panels at a time: `pack` makes them of their columns, and has as many floats as `floats` says for
-/// each of their elements.
+/// Packs a matrix, some panels at a time. `pack` makes panels of their columns; it gets `floats`
+/// floats of memory for each of their elements.
 fn packed<W: Weight + Zeroed>(
     isa: Isa,
     threads: &Threads,
@@ -226,7 +227,7 @@ fn packed<W: Weight + Zeroed>(
     let panels = data.len().checked_div(size).unwrap_or(0);
     let shared = SharedMut::new(&mut data);
     let memory = weight.memory(width) + floats * size;
-    // An element takes as long as some ten operations of a product.
+    // Packing an element takes as long as some ten operations of a product.
     pack_panels(threads, panels, 10 * size, memory, |mine, memory| {
         let columns = mine.start * width..n.min(mine.end * width);
         // SAFETY: calls have different panels.
@@ -251,23 +252,23 @@ impl<'a, W: Weight> From<&'a PackedWeight<W>> for Panels<'a, W> {
     }
 }
 
-/// Whole panels, from output column `first` on.
+/// Whole panels that begin at output column `first`.
 struct Pack<'a> {
     weight: Strided<'a>,
     first: usize,
     out: &'a mut [f32],
 }
 
-/// The fewest panels that one task fills: where output columns are neighbours in memory, more than a few cache lines are
-/// to be read where one page is.
+/// The fewest panels that one task fills. Where output columns are neighbours in memory, a task
+/// should read more than a few cache lines of each page.
 const LEAST_PANELS: usize = 4;
 
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// How far ahead the packing asks for memory: inputs where output columns are neighbours, ...
+/// How many inputs ahead packing prefetches where output columns are neighbours in memory.
 const ROWS_AHEAD: usize = 8;
-/// ... and cache lines where inputs are.
+/// How many cache lines ahead packing prefetches where inputs are neighbours in memory.
 const LINES_AHEAD: usize = 4;
 
 impl Kernel for Pack<'_> {
@@ -330,7 +331,7 @@ impl Kernel for Pack<'_> {
     }
 }
 
-/// One input of `columns` output columns; the others are zero.
+/// Packs one input of `columns` output columns; the other columns are zero.
 #[inline(always)]
 fn part(source: &[f32], stride: usize, columns: usize, out: &mut [f32]) {
     let (part, rest) = out.split_at_mut(columns);

@@ -1,8 +1,9 @@
-//! Large products of two matrices neither of which was known before, such as the gradients of weights.
+//! Large products of two matrices neither of which is known before, such as the gradients of
+//! weights.
 //!
-//! The second matrix is packed in panels and the first, block by block, in tiles, so that the inner loop
-//! reads both from front to back. An element is the sum, in order, of the chains of fused multiply-adds of
-//! its blocks of inner elements; how long these are follows from the inner dimension alone.
+//! The second matrix is packed in panels and the first, block by block, in tiles. So the inner loop
+//! reads both from front to back. An element sums, in order, one chain of fused multiply-adds for
+//! each block of inner elements. The length of the blocks depends only on the inner dimension.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -13,11 +14,11 @@ use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
 
-/// The most inner elements in one chain: a tile of so many, and what is read of the panel meanwhile, stay in the
-/// first-level cache.
+/// The most inner elements in one chain. A tile of this depth and what is read of the panel
+/// meanwhile stay in the first-level cache.
 const DEPTH: usize = 512;
 
-/// Inner elements of one chain, for `k` in all: even shares of at most [`DEPTH`].
+/// The inner elements of one chain, for `k` in all: even shares of at most [`DEPTH`].
 fn chain(k: usize) -> usize {
     k.div_ceil(k.div_ceil(DEPTH)).next_multiple_of(16)
 }
@@ -25,14 +26,14 @@ fn chain(k: usize) -> usize {
 /// Tiles of the first matrix that are packed together.
 const TILES: usize = 8;
 
-/// Columns of the output that one task computes, with their rows packed once.
+/// Columns of the output that one task computes with rows that are packed only once.
 const COLUMNS: usize = 1024;
 
 /// The rows of the tallest tile.
 const MOST_ROWS: usize = 8;
 
-/// Elements from tile to tile: more than whole pages, so that they do not compete for the same lines of the
-/// cache.
+/// Elements from one tile to the next. They are more than whole pages, so that tiles do not compete
+/// for the same lines of the cache.
 const TILE_STRIDE: usize = DEPTH * MOST_ROWS + 16;
 
 /// Tiles of the first matrix, each `[depth, rows]`.
@@ -41,13 +42,14 @@ type Tiles = [f32; TILES * TILE_STRIDE];
 /// Elements of a cache line.
 const LINE: usize = 16;
 
-/// How many columns ahead the packing asks for memory.
+/// How many columns ahead packing prefetches.
 const COLUMNS_AHEAD: usize = 32;
 
 /// The most elements of the second matrix that are packed at a time (16 MiB).
 const PACKED: usize = 4 << 20;
 
-/// `out [m, n] = a [m, k]·b [k, n]`. An element's bits do not depend on m, n or the number of threads.
+/// `out [m, n] = a [m, k]·b [k, n]`. The bits of an element do not depend on m, n or the number of
+/// threads.
 ///
 /// # Errors
 /// There is no memory for the packed matrices.
@@ -91,7 +93,7 @@ pub fn packed_matmul(
     Ok(())
 }
 
-/// The rows and columns of a product that are computed together.
+/// Rows and columns of a product that are computed together.
 struct Block<'a> {
     a: Matrix<'a>,
     panels: Panels<'a>,
@@ -198,7 +200,7 @@ impl Block<'_> {
         }
     }
 
-    /// Asks for a tile of the output.
+    /// Prefetches a tile of the output.
     #[inline(always)]
     fn prefetch<S: Simd, const ROWS: usize>(&self, s: S, first: usize, column: usize) {
         let n = self.panels.n();
@@ -210,7 +212,7 @@ impl Block<'_> {
         }
     }
 
-    /// Adds the sums of a tile to the output, or stores them.
+    /// Adds the sums of a tile to the output or, if `replace`, stores them.
     #[inline(always)]
     fn store<S: Simd, const ROWS: usize>(
         &self,
@@ -225,7 +227,8 @@ impl Block<'_> {
         for (r, sums) in sums.iter().enumerate() {
             if first + r < self.rows.len() {
                 let start = (self.rows.start + first + r) * n + column;
-                // SAFETY: tasks have different rows or different columns, and this is one task's.
+                // SAFETY: tasks have different rows or different columns, and only one task has
+                // these.
                 let out = unsafe { self.out.slice(start..start + columns) };
                 for (&sum, out) in sums.iter().zip(out.chunks_mut(S::LANES)) {
                     let y = if replace { sum } else { s.add(s.load_partial(out), sum) };
@@ -236,8 +239,8 @@ impl Block<'_> {
     }
 }
 
-/// Puts a column of the rows into the tiles, as their inner element `p`. Rows that the last tile has too
-/// many are zero.
+/// Writes a column of the rows into the tiles, as their inner element `p`. Rows that fill up the
+/// last tile are zero.
 #[inline(always)]
 fn copy_column<const ROWS: usize>(column: &[f32], tiles: &mut Tiles, p: usize) {
     let mut whole = column.chunks_exact(ROWS);

@@ -1,5 +1,5 @@
-//! `bf16` numbers two by two, as products read them: two inputs of a row, or two inputs' weights of an output column, in a
-//! word of 32 bits.
+//! Pairs of `bf16` numbers, in the form that products read: a word of 32 bits holds two inputs of a
+//! row, or the weights of two inputs for an output column.
 
 use super::bf16::upper;
 use super::pack::{Panels, Weight};
@@ -13,7 +13,7 @@ use super::threads::Threads;
 pub struct Pair(u32);
 
 impl Pair {
-    /// The nearest of both numbers, ties to even.
+    /// Rounds both numbers to the nearest `bf16`, ties to even.
     #[inline(always)]
     pub fn new(first: f32, second: f32) -> Pair {
         Pair(upper(first) >> 16 | upper(second))
@@ -26,7 +26,7 @@ impl Weight for Pair {
 
     #[inline(always)]
     unsafe fn load<S: Simd>(s: S, w: *const Pair) -> S::F {
-        // SAFETY: the caller's promise; a word is as large as a float.
+        // SAFETY: the caller's promise, and a word is as large as a float.
         unsafe { s.load_ptr(w.cast()) }
     }
     #[inline(always)]
@@ -39,7 +39,8 @@ impl Weight for Pair {
     }
 }
 
-/// A [`Pair`] on a CPU that multiplies pairs by an instruction of its own: there are none but in what [`at_once`] returns.
+/// A [`Pair`] on a CPU with an instruction that multiplies pairs. Only [`at_once`] returns such
+/// pairs.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub struct PairAtOnce(Pair);
@@ -55,7 +56,7 @@ impl Weight for PairAtOnce {
     }
     #[inline(always)]
     fn add_product<S: Simd>(s: S, acc: S::F, x: S::F, w: S::F) -> S::F {
-        // SAFETY: `at_once` has seen to it for the panels' set, which is the one that runs.
+        // SAFETY: `at_once` has checked the panels' instruction set, which is the one that runs.
         unsafe { s.add_pairs_at_once(acc, x, w) }
     }
     fn numbers(self, out: &mut [f32]) {
@@ -63,11 +64,11 @@ impl Weight for PairAtOnce {
     }
 }
 
-/// The panels, to be multiplied by an instruction of its own, where their set of instructions has one that is fast.
+/// The panels for products by that instruction, if their instruction set has it and it is fast.
 pub fn at_once<'a>(panels: &Panels<'a, Pair>) -> Option<Panels<'a, PairAtOnce>> {
     panels.isa().multiplies_pairs_fast().then(|| {
         panels.map(|data| {
-            // SAFETY: the same words.
+            // SAFETY: both types are the same words.
             unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), data.len()) }
         })
     })
@@ -78,13 +79,14 @@ pub fn words(cols: usize) -> usize {
     cols.div_ceil(Pair::INPUTS)
 }
 
-/// Floats of a row of `cols` inputs as [`pair_rows`] makes it.
+/// The floats of a row of `cols` inputs in the form that [`pair_rows`] makes.
 pub fn floats(isa: Isa, cols: usize) -> usize {
     words(cols) * if isa.multiplies_pairs_fast() { PairAtOnce::FLOATS } else { Pair::FLOATS }
 }
 
-/// Rows as the product reads them, `out [m, floats(k)]`: rounded, and where pairs are multiplied at once as pairs, whose bits
-/// are in floats that are not numbers. The number that a last pair lacks is 0.
+/// Rounds rows and stores them in the form that the product reads, `out [m, floats(k)]`. If one
+/// instruction multiplies pairs, the floats hold the bits of pairs instead of numbers. A last pair
+/// without a second number has 0 in its place.
 pub fn pair_rows(isa: Isa, threads: &Threads, x: Rows<'_>, out: &mut [f32]) {
     let (floats, at_once) = (floats(isa, x.cols()), isa.multiplies_pairs_fast());
     assert_eq!(out.len(), x.rows() * floats);
@@ -134,7 +136,7 @@ impl Kernel for PairRow<'_> {
     }
 }
 
-/// Makes pairs of whole panels: of each two inputs, or of a last one and 0.
+/// Makes pairs of whole panels, from each two inputs, or from a last one and 0.
 pub(super) struct PairPanels<'a> {
     /// `[panels, inputs, width]`
     pub(super) wide: &'a [f32],
@@ -168,7 +170,7 @@ mod tests {
     use crate::kernels::testing::{assert_same_bits, everywhere, noise};
     use half::bf16;
 
-    /// The numbers of a row as the product reads it.
+    /// The numbers of a row in the form that the product reads.
     fn numbers(isa: Isa, pairs: &[f32]) -> Vec<f32> {
         if !isa.multiplies_pairs_fast() {
             return pairs.to_vec();
@@ -183,7 +185,8 @@ mod tests {
     #[test]
     fn rounds_as_the_type_does() {
         let mut x = noise(1, 1000);
-        // Ties, whose upper parts are even and odd; what rounds to infinity; infinities and small numbers.
+        // Ties whose upper parts are even and odd, a number that rounds to infinity, infinities and
+        // small numbers.
         let bits = [0x3f80_8000u32, 0x3f81_8000, 0x7f7f_ffff, 0x7f80_0000, 0xff80_0000, 1, 0x8000];
         x.extend(bits.map(f32::from_bits));
         let mut want: Vec<f32> = x.iter().map(|&x| bf16::from_f32(x).to_f32()).collect();
@@ -216,7 +219,7 @@ mod tests {
                     acc[0] = Pair::add_product(s, acc[0], x, w);
                 }
                 acc[1] = match at_once {
-                    // SAFETY: the test has asked.
+                    // SAFETY: the test has asked whether the CPU has the instruction.
                     true => unsafe { s.add_pairs_at_once(acc[1], x, w) },
                     false => acc[0],
                 };

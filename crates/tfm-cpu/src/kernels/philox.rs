@@ -1,8 +1,8 @@
-//! The random numbers of [`tfm_core::philox`], many at a time, with the same bits.
+//! The random numbers of [`tfm_core::philox`]. Many are made at a time, with the same bits.
 
 use super::simd::{Isa, Kernel, Simd};
 
-/// Counters that are worked on together, each of which makes four numbers.
+/// Counters that are computed together. Each makes four numbers.
 const COUNTERS: usize = 16;
 /// Numbers that are made together.
 pub(super) const BATCH: usize = 4 * COUNTERS;
@@ -28,7 +28,7 @@ impl Kernel for Fill<'_> {
     }
 }
 
-/// [`fill_uniform`] inside of a kernel.
+/// [`fill_uniform`] for use in a kernel.
 #[inline(always)]
 pub(super) fn uniform<S: Simd>(
     _: S,
@@ -47,7 +47,7 @@ pub(super) fn uniform<S: Simd>(
         let count = out.len().min(BATCH - skipped);
         let (now, later) = out.split_at_mut(count);
         now.copy_from_slice(&numbers[skipped..skipped + count]);
-        // What is left of the last counter is made again.
+        // What the last counter has left is made again.
         block += ((skipped + count) / 4) as u64;
         out = later;
     }
@@ -75,8 +75,8 @@ fn round_keys(key: [i32; 3]) -> [[u64; 2]; 10] {
     keys
 }
 
-/// The numbers of [`COUNTERS`] blocks. The words are the lower halves of `u64`s, as the multiplication of vectors
-/// wants them; the upper halves may hold anything.
+/// The numbers of [`COUNTERS`] blocks. The words are the lower halves of `u64`s, as vector
+/// multiplication requires; the upper halves may hold anything.
 #[inline(always)]
 fn batch(keys: &[[u64; 2]; 10], [step, stream]: [u64; 2], first: u64, out: &mut [f32; BATCH]) {
     const LOW: u64 = 0xFFFF_FFFF;
@@ -91,7 +91,7 @@ fn batch(keys: &[[u64; 2]; 10], [step, stream]: [u64; 2], first: u64, out: &mut 
         *words = [a as u32, b as u32, c as u32, d as u32];
     }
     for (x, word) in out.iter_mut().zip(words.as_flattened()) {
-        // 24 bits, which a signed conversion takes too.
+        // 24 bits are positive as a signed number too, so a signed conversion is right.
         *x = (word >> 8) as i32 as f32 * (1.0 / 16_777_216.0);
     }
 }

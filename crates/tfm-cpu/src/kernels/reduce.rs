@@ -1,4 +1,4 @@
-//! Sums and maxima, in an order that depends on their length alone.
+//! Sums and maxima. Their order depends only on their length.
 
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
@@ -14,7 +14,7 @@ pub(super) fn sum_of<S: Simd>(s: S, x: &[f32], f: impl Fn(S::F) -> S::F) -> f32 
         }
     }
     for (sum, x) in sums.iter_mut().zip(blocks.remainder().chunks(S::LANES)) {
-        // The lanes beyond the end must add nothing, whatever f makes of 0.
+        // The lanes beyond the end must add nothing, whatever f(0) is.
         let mut tail = [0.0; 16];
         s.store(f(s.load_partial(x)), &mut tail);
         *sum = s.add(*sum, s.load_partial(&tail[..x.len()]));
@@ -23,7 +23,7 @@ pub(super) fn sum_of<S: Simd>(s: S, x: &[f32], f: impl Fn(S::F) -> S::F) -> f32 
     s.sum(s.add(s.add(a, b), s.add(c, d)))
 }
 
-/// Elements of a row that are summed by themselves, so that long sums lose little.
+/// Elements of a row that are summed by themselves, so that long sums lose little accuracy.
 const SHORT: usize = 1024;
 
 /// `out [outer, inner] = Σ` over the middle axis of `x [outer, extent, inner]`.
@@ -34,7 +34,8 @@ pub fn sum(isa: Isa, threads: &Threads, x: &[f32], extents: [usize; 3], out: &mu
     }
 }
 
-/// `out [outer, inner]` = the maximum over the middle axis of `x [outer, extent, inner]`; −∞ of none.
+/// `out [outer, inner]` = the maximum over the middle axis of `x [outer, extent, inner]`; −∞ if
+/// that axis is empty.
 pub fn max(isa: Isa, threads: &Threads, x: &[f32], extents: [usize; 3], out: &mut [f32]) {
     match extents {
         [_, extent, 1] => rows(threads, x, extent, out, |x| {
@@ -75,10 +76,10 @@ impl Kernel for Sum<'_> {
     }
 }
 
-/// Columns that one task reduces: their sums stay in the first-level cache, and what is read of a row is
-/// some cache lines long.
+/// Columns that one task reduces. Their sums stay in the first-level cache, and the part that it
+/// reads of each row is several cache lines long.
 const COLUMNS: usize = 256;
-/// Rows that are added up before they are added to the rest, so that long sums lose little.
+/// Rows that are summed before they are added to the rest, so that long sums lose little accuracy.
 const BLOCK_ROWS: usize = 64;
 
 fn columns(
@@ -97,7 +98,7 @@ fn columns(
         for item in share(outer * blocks, tasks, task) {
             let (i, first) = (item / blocks, item % blocks * COLUMNS);
             let count = COLUMNS.min(inner - first);
-            // SAFETY: items have different columns, and each is reduced once.
+            // SAFETY: items have different columns, and each item is reduced once.
             let out = unsafe { out.slice(i * inner + first..i * inner + first + count) };
             let x = &x[i * extent * inner..][..extent * inner];
             isa.run(Columns { x, inner, first, max, out });

@@ -1,8 +1,8 @@
-//! A matrix whose rows are contiguous, at any distance from one another.
+//! A matrix with contiguous rows that may be any distance apart.
 
-/// `rows` rows of `cols` elements, each row `stride` elements after the one before.
+/// `rows` rows of `cols` elements. Each row begins `stride` elements after the one before.
 ///
-/// A stride below `cols` is allowed (0 repeats one row): nothing is written through it.
+/// The stride may be less than `cols`, and 0 repeats one row, since nothing is written through it.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a, T = f32> {
     data: &'a [T],
@@ -12,16 +12,16 @@ pub struct Rows<'a, T = f32> {
 }
 
 impl<'a, T> Rows<'a, T> {
-    /// Panics when `data` is too short for the last row.
+    /// Panics if `data` is too short for the last row.
     pub fn new(data: &'a [T], rows: usize, cols: usize, stride: usize) -> Self {
-        // Rows without elements lie nowhere, whatever their stride.
+        // Rows without elements need no memory, whatever their stride.
         let stride = if cols == 0 { 0 } else { stride };
         let needed = if rows == 0 { 0 } else { (rows - 1) * stride + cols };
         assert!(data.len() >= needed, "{rows} rows need {needed} elements, not {}", data.len());
         Rows { data, rows, cols, stride }
     }
 
-    /// Rows one after the other.
+    /// Rows without gaps between them.
     pub fn contiguous(data: &'a [T], cols: usize) -> Self {
         let rows = data.len().checked_div(cols).unwrap_or(0);
         Rows::new(data, rows, cols, cols)

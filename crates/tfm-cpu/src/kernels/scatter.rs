@@ -1,10 +1,10 @@
-//! Rows added to the rows of a table that their ids name.
+//! Adds rows to the rows of a table that their ids name.
 
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 
-/// `out = 0`, then `out[ids[i], :] += src[i, :]` in the order of i, for rows of `width` elements. Panics
-/// where an id is no row.
+/// `out = 0`, then `out[ids[i], :] += src[i, :]` in the order of i, for rows of `width` elements.
+/// Panics if an id is not a row.
 pub fn scatter_add(
     isa: Isa,
     threads: &Threads,
@@ -17,7 +17,7 @@ pub fn scatter_add(
     let Some(rows) = out.len().checked_div(width) else { return };
     assert_eq!(out.len(), rows * width);
     assert!(ids.iter().all(|&id| usize::try_from(id).is_ok_and(|id| id < rows)), "ids of rows");
-    // By columns, each of which one task adds up for all rows, in whole cache lines.
+    // Work is divided by columns, in whole cache lines: a task adds up its columns of all rows.
     let lines = width.div_ceil(16);
     let tasks = threads.tasks(4 * out.len() + 4 * src.len(), lines.div_ceil(4));
     let tasks = tasks.min(threads.count());
@@ -26,7 +26,7 @@ pub fn scatter_add(
         let mine = share(lines, tasks, task);
         let columns = (mine.start * 16).min(width)..(mine.end * 16).min(width);
         let part = |row: usize| {
-            // SAFETY: tasks have different columns, and a task holds one part at a time.
+            // SAFETY: tasks have different columns, and a task holds one slice at a time.
             unsafe { out.slice(row * width + columns.start..row * width + columns.end) }
         };
         (0..rows).for_each(|row| part(row).fill(0.0));

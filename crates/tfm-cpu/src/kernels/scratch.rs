@@ -1,5 +1,5 @@
-//! Memory that kernels need for the length of a call, kept for the next call: fresh memory of some
-//! megabytes costs its page faults each time.
+//! Memory that kernels need during a call. It is kept for the next call, since some megabytes of
+//! fresh memory would cost their page faults each time.
 
 use std::collections::TryReserveError;
 use std::ops::{Deref, DerefMut};
@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 
 use super::aligned::Aligned;
 
-/// The most memory that is kept while nobody uses it, in elements (128 MiB).
+/// The most memory, in elements, that is kept while nobody uses it (128 MiB).
 const KEPT: usize = 32 << 20;
 
-/// Blocks of memory to be used and given back.
+/// Blocks of memory that are lent and given back.
 #[derive(Debug, Default)]
 pub struct Scratch {
     free: Mutex<Vec<Aligned<f32>>>,
@@ -22,7 +22,7 @@ impl Scratch {
         Scratch::default()
     }
 
-    /// `len` elements or more of any content, given back when they are dropped.
+    /// Lends `len` or more elements of any content. They are given back when they are dropped.
     ///
     /// # Errors
     /// There is no memory.
@@ -33,7 +33,8 @@ impl Scratch {
         let memory = match smallest {
             Some(i) => free.swap_remove(i),
             None => {
-                // Blocks that were too small would be too small again: one takes the place of another.
+                // Blocks that were too small would be too small again, so a new block replaces one
+                // of them.
                 let largest = free.iter().enumerate().max_by_key(|(_, block)| block.len());
                 if let Some(i) = largest.map(|(i, _)| i) {
                     free.swap_remove(i);
@@ -54,7 +55,7 @@ impl Scratch {
     }
 }
 
-/// Memory of a [`Scratch`], for as long as this lives.
+/// A block of a [`Scratch`], for as long as this lives.
 #[derive(Debug)]
 pub struct Borrowed<'a> {
     memory: Aligned<f32>,
@@ -94,7 +95,7 @@ mod tests {
         let first = scratch.take(1000).unwrap().as_ptr();
         let again = scratch.take(500).unwrap();
         assert_eq!(again.as_ptr(), first);
-        // Two at a time are two blocks.
+        // Two that are lent at the same time are two blocks.
         let other = scratch.take(500).unwrap();
         assert_ne!(other.as_ptr(), first);
         drop((again, other));

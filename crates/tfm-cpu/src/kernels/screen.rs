@@ -1,9 +1,10 @@
-//! The greatest of each row of a product of floats, most of which is never computed.
+//! The greatest entries of each row of a product of floats, most of which is never computed.
 //!
-//! A product of 8-bit integers says of each block of columns within which bounds its greatest lies. Only the blocks that may hold
-//! one of those wanted are computed in floats, so the result is that of the whole product, bit for bit.
+//! A product of 8-bit integers gives bounds for the greatest entry of each block of columns. Only
+//! the blocks that may hold one of the wanted entries are computed in floats. So the result is that
+//! of the whole product, bit for bit.
 //!
-//! With `x = x̂ + δ` and `w = ŵ + ε`, of which the product of integers multiplies x̂ and ŵ,
+//! Let `x = x̂ + δ` and `w = ŵ + ε`, where the product of integers multiplies x̂ and ŵ. Then
 //! `|x·w − x̂·ŵ| = |δ·ŵ + x·ε| ≤ ‖δ‖·‖ŵ‖ + ‖x‖·‖ε‖`.
 
 use std::collections::TryReserveError;
@@ -19,22 +20,23 @@ use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads, share};
 use super::top_k::{Best, Entry, room};
 
-/// Columns whose greatest is bounded together, and which are computed together: whole panels in every set.
+/// Columns that share a bound and are computed together. They are whole panels in every instruction
+/// set.
 const BLOCK: usize = 32;
-/// Blocks of a chunk.
+/// The blocks of a chunk.
 const BLOCKS: usize = CHUNK / BLOCK;
-/// Rows that are looked at together.
+/// Rows that are searched together.
 const ROWS: usize = 128;
 
-/// How far a product with a quantised weight may be from that with the weight itself.
+/// How far products with a quantised weight may be from products with the weight itself.
 #[derive(Debug)]
 pub struct Distances {
-    /// For each block the greatest ‖ŵ‖ and the greatest ‖ε‖ of its columns.
+    /// For each block, the greatest ‖ŵ‖ and the greatest ‖ε‖ among its columns.
     blocks: Vec<[f32; 2]>,
 }
 
 impl Distances {
-    /// Those of a weight `[n, k]` and what it was quantised to.
+    /// The distances of a weight `[n, k]` from what it was quantised to.
     pub fn new(threads: &Threads, exact: Panels<'_>, quantized: &QuantizedWeight) -> Distances {
         let (n, k) = (exact.n(), exact.k());
         assert!(quantized.n() == n && quantized.k() == k, "the same weight twice");
@@ -49,7 +51,7 @@ impl Distances {
                     let norm = near.iter().map(|&near| f64::from(near).powi(2));
                     for (out, squares) in out.iter_mut().zip([norm.sum::<f64>(), error.sum()]) {
                         let length = squares.sqrt() as f32;
-                        // What is no number stays none.
+                        // A NaN stays a NaN.
                         *out = if out.is_nan() || *out > length { *out } else { length };
                     }
                 }
@@ -59,7 +61,7 @@ impl Distances {
     }
 }
 
-/// ‖x‖ and ‖δ‖ of a row that is quantised with a scale.
+/// ‖x‖ and ‖δ‖ of a row that is quantised with a given scale.
 #[derive(Clone, Copy)]
 struct Lengths {
     whole: f32,
@@ -79,18 +81,19 @@ impl Lengths {
         Lengths { whole, error }
     }
 
-    /// The most by which the products with the columns of a block may differ, computed in floats and in integers, but for a
-    /// multiple of their own magnitude.
+    /// The most by which the products with a block's columns may differ between floats and
+    /// integers, without a multiple of their own magnitude.
     fn distance(self, [norm, error]: [f32; 2], k: usize) -> f32 {
         let bound = self.error * norm + self.whole * error;
-        // Of k sums, in either product, and of the lengths; also where numbers are subnormal.
+        // The rounding of k sums in either product, and that of the lengths, also for subnormal
+        // numbers.
         let steps = (k + 16) as f32;
         let relative = steps * f32::EPSILON * (self.whole + self.error) * (norm + error);
         1.001 * bound + relative + steps * f32::MIN_POSITIVE
     }
 }
 
-/// A magnitude's share by which scaling, bias and bans round.
+/// The share of a magnitude by which scaling, bias and bans round.
 const ROUNDING: f32 = 16.0 * f32::EPSILON;
 
 /// A product with a weight, computed in floats.
@@ -100,15 +103,16 @@ pub struct Screened<'a> {
     pub x: Rows<'a>,
     /// `[n, k]`
     pub weight: Panels<'a>,
-    /// The same, quantised.
+    /// The same weight, quantised.
     pub screen: &'a QuantizedWeight,
     /// `[n]`
     pub bias: Option<&'a [f32]>,
 }
 
 impl Screened<'_> {
-    /// The k greatest entries of each row of `x·Wᵀ + bias + bans` and their columns, as [`super::top_k::top_k`] finds them.
-    /// Returns how many blocks of 32 columns were computed for it.
+    /// The k greatest entries of each row of `x·Wᵀ + bias + bans` and their columns, as
+    /// [`super::top_k::top_k`] finds them. Returns how many blocks of 32 columns had to be
+    /// computed.
     ///
     /// # Errors
     /// There is no memory.
@@ -132,14 +136,14 @@ impl Screened<'_> {
         let chunks = n.div_ceil(CHUNK);
         let tasks = threads.tasks(m.saturating_mul(n * depth), chunks);
 
-        // The greatest of each block, by integers: [chunk, row, block].
+        // The greatest entry of each block by the product of integers, `[chunk, row, block]`.
         let mut greatest = scratch.take(chunks * m * BLOCKS)?;
         let size = ROWS.min(m) * CHUNK;
         let mut logits = scratch.take(tasks * size)?;
         let shared = (SharedMut::new(&mut greatest), SharedMut::new(&mut logits));
         threads.run(tasks, |task| {
             let mine = share(chunks, tasks, task);
-            // SAFETY: tasks have different chunks, and memory of their own.
+            // SAFETY: tasks have different chunks, and each has memory of its own.
             let (greatest, logits) = unsafe {
                 (
                     shared.0.slice(mine.start * m * BLOCKS..mine.end * m * BLOCKS),
@@ -161,7 +165,8 @@ impl Screened<'_> {
             }
         });
 
-        // What each block's greatest is at most, and for each row what the least of those wanted is at least.
+        // The upper bound of each block's greatest entry, and for each row the lower bound of the
+        // least of the wanted entries.
         let mut least = vec![f32::NEG_INFINITY; m];
         let mut lengths = Vec::with_capacity(m);
         lengths.extend((0..m).map(|row| Lengths::of(self.x.row(row), x.scales()[row])));
@@ -175,11 +180,11 @@ impl Screened<'_> {
                 best.offer(middle - distance, block);
                 greatest[at] = middle + distance;
             }
-            // A block has at least one that is so great.
+            // Each of the best blocks has at least one entry as great as this.
             *least = best.last().unwrap_or(f32::NEG_INFINITY);
         }
 
-        // The blocks that may hold one of them.
+        // The blocks that may hold one of the wanted entries.
         let product = gemm::Projection { x: self.x, weight: self.weight, bias: self.bias };
         let blocks = |task| {
             let mine = share(chunks, tasks, task);
@@ -190,7 +195,7 @@ impl Screened<'_> {
         let shared = SharedMut::new(&mut found);
         let greatest = &greatest[..];
         threads.run(tasks, |task| {
-            // SAFETY: each task has its own.
+            // SAFETY: each task has an element of its own.
             let found = &mut unsafe { shared.slice(task..task + 1) }[0];
             for block in blocks(task) {
                 let columns = block * BLOCK..n.min((block + 1) * BLOCK);
@@ -219,7 +224,7 @@ impl Screened<'_> {
     }
 }
 
-/// The greatest of each block of a row's logits with their bans. NaN is passed over.
+/// The greatest of each block of a row's logits with their bans. NaN is ignored.
 struct Greatest<'a> {
     logits: &'a [f32],
     bans: &'a [f32],
@@ -257,7 +262,7 @@ mod tests {
 
     const NOT: f32 = f32::NEG_INFINITY;
 
-    /// Compares with the whole product, and returns the share of blocks that were computed.
+    /// Compares with the whole product. Returns the share of blocks that were computed.
     fn check(
         [m, n, depth]: [usize; 3],
         k: usize,
@@ -312,7 +317,8 @@ mod tests {
 
     #[test]
     fn tells_apart_what_integers_do_not() {
-        // All columns are one, but for less than a step of its integers: no bound may be tighter than it is true.
+        // All columns are equal but for less than a step of the integers. So a bound that is too
+        // tight would show.
         let ([m, n, depth], k) = ([20, 900, 64], 2);
         let column = noise(1, depth);
         let mut weight = noise(2, n * depth);
@@ -326,7 +332,8 @@ mod tests {
     fn equals_and_what_is_not_finite_come_out_as_from_the_whole_product() {
         let ([m, n, depth], k) = ([6, 300, 20], 3);
         let (mut x, mut weight) = (noise(1, m * depth), noise(2, n * depth));
-        // Columns that are the same, of very different scales, 0, and no numbers; rows that are 0, or no numbers.
+        // Equal columns, columns of very different scales, columns of 0 and of NaN; rows of 0 and
+        // of NaN.
         let column = weight[..depth].to_vec();
         for j in [90, 33, 299] {
             weight[j * depth..(j + 1) * depth].copy_from_slice(&column);

@@ -1,4 +1,4 @@
-//! Some columns of a packed weight, brought up to date when others are wanted.
+//! Some columns of a packed weight, which are updated when other columns are wanted.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::threads::Threads;
 
-/// Tells a packed weight from every other, also from one that had the same memory before.
+/// Identifies a packed weight, even among weights that had the same memory before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity(u64);
 
 impl Identity {
-    /// One that nothing else has.
+    /// An identity that nothing else has.
     #[allow(clippy::new_without_default)] // each is another
     pub fn new() -> Identity {
         static MADE: AtomicU64 = AtomicU64::new(0);
@@ -19,49 +19,49 @@ impl Identity {
     }
 }
 
-/// A column that becomes another.
+/// A column of a selection that is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Change {
     /// The column of the selection.
     pub to: usize,
-    /// The source's column that it becomes.
+    /// The column of the source that replaces it.
     pub from: usize,
 }
 
 impl Change {
-    /// Those of `changes`, which go by their columns, that are to these columns.
+    /// The part of `changes`, which are sorted by column, that concerns these columns.
     pub(super) fn within(changes: &[Change], columns: Range<usize>) -> &[Change] {
         let place = |column| changes.partition_point(|change| change.to < column);
         &changes[place(columns.start)..place(columns.end)]
     }
 }
 
-/// A packed weight of which columns can be taken.
+/// A packed weight that columns can be taken from.
 pub trait Selectable: Sized {
-    /// Which weight it is.
+    /// The identity of the weight.
     fn identity(&self) -> Identity;
     /// How many output columns it has.
     fn columns(&self) -> usize;
-    /// A weight of `n` columns of zeros that is otherwise like this one.
+    /// A weight of `n` columns of zeros that is like this one otherwise.
     ///
     /// # Errors
     /// There is no memory for it.
     fn blank(&self, n: usize) -> Result<Self, TryReserveError>;
     /// Copies the first columns of `other`, as many as both have.
     fn begin_as(&mut self, other: &Self);
-    /// Copies columns of `source`; `changes` go by their columns here.
+    /// Copies columns of `source`. `changes` are sorted by the columns of this weight.
     fn take_columns(&mut self, threads: &Threads, source: &Self, changes: &[Change]);
 }
 
-/// What a panel of a selection takes to bring up to date, in operations of a product. A weight of one column lies a cache
-/// line from the next.
+/// The work of updating the panels of a selection, in operations of a product. Two weights of one
+/// column lie a cache line apart.
 pub(super) fn work(inputs: usize, changes: usize, panels: usize) -> usize {
     const OPERATIONS_AN_INPUT: usize = 40;
     (OPERATIONS_AN_INPUT * inputs * changes).div_ceil(panels.max(1))
 }
 
-/// The columns `wanted` of `source`. `old` is a selection of the same source and the columns that it has: what they have in common
-/// is not copied again.
+/// The columns `wanted` of `source`. `old` is a selection of the same source, with the columns that
+/// it has; columns that both share are not copied again.
 ///
 /// # Errors
 /// There is no memory for it.
@@ -97,7 +97,7 @@ mod tests {
     use crate::kernels::pairs::Pair;
     use crate::kernels::testing::{assert_same_bits, everywhere, noise};
 
-    /// Wanted columns that grow, shrink, move and stay.
+    /// Wanted columns that become more, become fewer, move and stay.
     const STEPS: [&[i32]; 6] = [
         &[3, 1, 2],
         &[3, 40, 2],

@@ -1,25 +1,25 @@
-//! The best of each row's own columns.
+//! The best of each row among columns of its own.
 
 use super::candidates::{CHUNK, Ranked, Scan, log_sum};
 use super::simd::Isa;
 use super::threads::{SharedMut, Threads, share};
 use super::top_k::{Best, Entry, room};
 
-/// Lists of columns, and which row has which.
+/// Lists of columns, and the list of each row.
 #[derive(Clone, Copy, Debug)]
 pub struct Lists<'a> {
     /// `[lists, width]`
     pub places: &'a [i32],
-    /// From one list to the next.
+    /// Places from one list to the next.
     pub width: usize,
-    /// Columns of each list.
+    /// The number of columns in each list.
     pub lengths: &'a [i32],
-    /// Each row's list.
+    /// The number of each row's list.
     pub list_of: &'a [i32],
 }
 
 impl<'a> Lists<'a> {
-    /// The columns of a row's list, and behind them what fills its row.
+    /// The columns of a row's list, followed by what fills up its row; and the number of columns.
     fn of(&self, row: usize) -> (&'a [i32], usize) {
         let list = self.list_of[row] as usize;
         let places = &self.places[list * self.width..][..self.width];
@@ -27,25 +27,25 @@ impl<'a> Lists<'a> {
     }
 }
 
-/// Where the best of rows go.
+/// Where the best of each row are written.
 #[derive(Debug)]
 pub struct Found<'a> {
     /// `[rows, k]`
     pub values: &'a mut [f32],
-    /// `[rows, k]`: places in the rows' lists.
+    /// `[rows, k]`, places in the rows' lists.
     pub places: &'a mut [i32],
-    /// `[rows]`: the logarithm of the sum of the exponentials of a row's own logits.
+    /// `[rows]`, the logarithm of the sum of the exponentials of a row's own logits.
     pub log_sum_exps: &'a mut [f32],
 }
 
-/// Operations of a product in the time that a column of a list takes.
+/// The operations of a product that take as long as one column of a list.
 const OPERATIONS_A_COLUMN: usize = 60;
 
 /// The k most probable of each row of `logits` among the columns of its list: the top k of
-/// `log softmax(own logits) + own bias`. Those that a list lacks are −∞.
+/// `log softmax(own logits) + own bias`. If a list has fewer columns, the rest is −∞.
 ///
-/// The logits of a list are put together first, and then looked through as those of a whole vocabulary are: a list of all
-/// columns in their order has the bits of [`super::candidates::candidates`].
+/// The logits of a list are collected first, and then searched like those of a whole vocabulary. So
+/// a list of all columns in their order gives the same bits as [`super::candidates::candidates`].
 pub fn best_of_lists(
     isa: Isa,
     threads: &Threads,
@@ -124,7 +124,7 @@ impl Own<'_> {
             places.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
             return f32::NAN;
         }
-        // What the list lacks follows by place.
+        // If the list has fewer columns, the rest follows by place.
         values.fill(f32::NEG_INFINITY);
         places.iter_mut().zip(0..).for_each(|(place, i)| *place = i);
         for ((value, place), entry) in values.iter_mut().zip(places).zip(best.sorted()) {

@@ -1,13 +1,14 @@
-//! Small products inside of a kernel: no packing and no threads, over memory whose rows are whole vectors.
+//! Small products for use in a kernel. They need no packing and no threads; the rows of their
+//! memory are whole vectors.
 
 use super::simd::Simd;
 
 /// Rows of the register tile.
 const ROWS: usize = 8;
 
-/// `out[i·out_stride + j] (+)= Σ_p a[i·a_row + p·a_inner]·b[p·b_stride + j]` for `i < m`, `p < k` and `j < n`,
-/// where n is a multiple of `S::LANES`. Each element is one chain in the order of p. Panics when a slice is
-/// too short.
+/// `out[i·out_stride + j] (+)= Σ_p a[i·a_row + p·a_inner]·b[p·b_stride + j]` for `i < m`, `p <
+/// k` and `j < n`, where n is a multiple of `S::LANES`. Each element is one chain in the order of
+/// p. Panics if a slice is too short.
 #[inline(always)]
 pub(super) fn product<S: Simd>(
     s: S,
@@ -25,7 +26,7 @@ pub(super) fn product<S: Simd>(
     assert!(k == 0 || b.len() >= (k - 1) * b_stride + n);
     for j in (0..n).step_by(S::LANES) {
         for first in (0..m).step_by(ROWS) {
-            // Rows that are too many repeat the last one.
+            // Rows that fill up the tile repeat the last one.
             let mut rows = [a.as_ptr(); ROWS];
             for (r, row) in rows.iter_mut().enumerate() {
                 *row = a.as_ptr().wrapping_add((first + r).min(m - 1) * a_row);
@@ -33,11 +34,12 @@ pub(super) fn product<S: Simd>(
             let mut acc = [s.splat(0.0); ROWS];
             let mut b = b.as_ptr().wrapping_add(j);
             for p in 0..k {
-                // SAFETY: p < k and j + LANES ≤ n, so this lies inside of b, as asserted.
+                // SAFETY: p < k and j + LANES ≤ n, so this lies in b, as was asserted.
                 let w = unsafe { s.load_ptr(b) };
                 b = b.wrapping_add(b_stride);
                 for r in 0..ROWS {
-                    // SAFETY: the row is below m and p below k, so this lies inside of a, as asserted.
+                    // SAFETY: the row is below m and p is below k, so this lies in a, as was
+                    // asserted.
                     let x = unsafe { *rows[r].wrapping_add(p * a_inner) };
                     acc[r] = s.fma(s.splat(x), w, acc[r]);
                 }

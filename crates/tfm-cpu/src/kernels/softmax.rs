@@ -5,7 +5,7 @@ use super::rows::Rows;
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::Threads;
 
-/// The greatest element; −∞ of none. Where there are NaNs the result is unspecified.
+/// The greatest element; −∞ if there is none. The result is unspecified if one is NaN.
 #[inline(always)]
 pub(super) fn max<S: Simd>(s: S, x: &[f32]) -> f32 {
     let mut max = [s.splat(f32::NEG_INFINITY); 4];
@@ -43,8 +43,8 @@ pub(super) fn sum_of_exponentials<S: Simd>(s: S, x: &[f32], shift: f32) -> f32 {
     s.sum(s.add(sums[0], sums[1]))
 }
 
-/// `exp(x − m)/Σ exp(x − m)` of each row with its maximum m, or the logarithm of that, into `out`, whose rows
-/// are contiguous.
+/// `exp(x − m)/Σ exp(x − m)` of each row, where m is its maximum, or the logarithm of that. The
+/// rows of `out` are contiguous.
 pub fn softmax(isa: Isa, threads: &Threads, x: Rows<'_>, log: bool, out: &mut [f32]) {
     assert_eq!(out.len(), x.rows() * x.cols());
     threads.rows(out, x.cols(), 40 * x.cols(), |range, out| {

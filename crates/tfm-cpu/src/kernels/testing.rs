@@ -24,7 +24,7 @@ pub(crate) fn everywhere(mut test: impl FnMut(Isa, &Threads)) {
     }
 }
 
-/// Fails where two numbers differ by more than `bound`.
+/// Panics if two numbers differ by more than `bound`.
 #[track_caller]
 pub(crate) fn assert_near(got: &[f32], want: &[f64], bound: f64) {
     assert_eq!(got.len(), want.len());
@@ -34,7 +34,7 @@ pub(crate) fn assert_near(got: &[f32], want: &[f64], bound: f64) {
     }
 }
 
-/// Fails where two slices differ in a bit.
+/// Panics if two slices differ in a bit.
 #[track_caller]
 pub(crate) fn assert_same_bits(a: &[f32], b: &[f32]) {
     assert_eq!(a.len(), b.len());

@@ -1,4 +1,4 @@
-//! Threads: a number of tasks done by a number of workers, and nothing at all for one.
+//! A number of workers do a number of tasks. With one thread there is no overhead.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,13 +8,13 @@ use super::workers::Workers;
 
 /// The worker threads of a backend. The calling thread is one of them.
 ///
-/// Tasks are taken as workers get free, so *which* worker does a task is not determined; a kernel's
-/// result must depend on the task alone.
+/// A worker takes the next task when it is free, so *which* worker does a task is not determined. A
+/// kernel's result must depend on the task alone.
 #[derive(Debug)]
 pub struct Threads {
     workers: Option<Arc<Mutex<Workers>>>,
     count: usize,
-    /// How many of them a job may be divided among.
+    /// The number of threads that a job may be divided among.
     used: AtomicUsize,
 }
 
@@ -22,9 +22,9 @@ pub struct Threads {
 const WORTHWHILE: usize = 2_000_000;
 
 impl Threads {
-    /// `count` threads in all, the caller's included; one (or zero) starts none.
+    /// `count` threads in all, including the caller's; 0 and 1 start none.
     ///
-    /// # Errors
+    /// The system's, if it cannot start a thread.
     /// The system's, when it starts no thread.
     pub fn new(count: usize) -> std::io::Result<Threads> {
         let count = count.max(1);
@@ -35,9 +35,10 @@ impl Threads {
         Ok(Threads { workers, count, used: AtomicUsize::new(count) })
     }
 
-    /// `count` threads for another caller: a share of these where there are so many, else new ones.
+    /// `count` threads for another caller. They are a share of these, if there are enough, and
+    /// otherwise new ones.
     ///
-    /// # Errors
+    /// The system's, if it cannot start a thread.
     /// The system's, when it starts no thread.
     pub fn fork(&self, count: usize) -> std::io::Result<Threads> {
         if count > self.count {
@@ -47,32 +48,34 @@ impl Threads {
         Ok(Threads { workers: self.workers.clone(), count: self.count, used })
     }
 
-    /// Divides jobs among that many threads from now on, or all if there are fewer.
+    /// Divides jobs among at most this number of threads from now on.
     pub fn limit(&self, count: usize) {
         self.used.store(count.clamp(1, self.count), Ordering::Relaxed);
     }
 
-    /// The number of threads that jobs are divided among, the caller's included.
+    /// The number of threads that jobs are divided among, including the caller's.
     pub fn count(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// How many tasks `work` floating-point operations are worth dividing into, at most `limit`.
+    /// The number of tasks, at most `limit`, into which this number of floating-point operations
+    /// should be divided.
     pub fn tasks(&self, work: usize, limit: usize) -> usize {
         let count = self.count();
         if count == 1 || work < WORTHWHILE {
             return 1;
         }
-        // A few for each worker, so that one held up by something else does not hold up all.
+        // Several tasks for each worker, so that one that is held up does not hold up all.
         let tasks = (work / (WORTHWHILE / 2)).min(count * 4);
         tasks.min(limit).max(1)
     }
 
-    /// Calls `task` with each of `0..tasks`, once.
+    /// Calls `task` once with each of `0..tasks`.
     ///
-    /// Panics with what a task panicked with.
+    /// If a task panics, this panics with the same.
     pub fn run(&self, tasks: usize, task: impl Fn(usize) + Sync) {
-        // The workers do one job at a time; a task of theirs, or another caller, does its own itself.
+        // The workers do one job at a time. If they are busy, because a task or another caller has
+        // called this, the caller does its tasks alone.
         let free = self.workers.as_deref().filter(|_| tasks > 1).map(Mutex::try_lock);
         let mut workers = match free {
             Some(Ok(workers)) => workers,
@@ -91,8 +94,9 @@ impl Threads {
         });
     }
 
-    /// Divides the `rows` rows of `row_len` elements of `out` among the workers: `task` gets a range of
-    /// rows and their elements, none of them empty. `row_work` is the floating-point operations of a row.
+    /// Divides the `rows` rows of `out`, of `row_len` elements each, among the workers. `task` gets
+    /// a range of rows and their elements, which is never empty. `row_work` is the number of
+    /// floating-point operations for a row.
     pub fn rows<T: Send>(
         &self,
         out: &mut [T],
@@ -112,22 +116,22 @@ impl Threads {
         let shared = SharedMut::new(out);
         self.run(tasks, |i| {
             let range = share(rows, tasks, i);
-            // SAFETY: the shares of different tasks do not overlap, and each task runs once.
+            // SAFETY: the ranges of different tasks do not overlap, and each task runs once.
             let part = unsafe { shared.slice(range.start * row_len..range.end * row_len) };
             task(range, part);
         });
     }
 }
 
-/// The work of a product `[m, k]·[k, n]` whose weight has so many bytes, in floating-point operations: with few rows it
-/// takes as long as reading the weight from memory.
+/// The work of a product `[m, k]·[k, n]` in floating-point operations, for a weight of this number
+/// of bytes. With few rows it takes as long as reading the weight from memory.
 pub fn product_work([m, n, k]: [usize; 3], bytes: usize) -> usize {
-    /// Operations in the time that a byte takes.
+    /// The operations that take as long as reading a byte.
     const OPERATIONS_A_BYTE: usize = 6;
     m.saturating_mul(2 * n * k).saturating_add(OPERATIONS_A_BYTE * bytes)
 }
 
-/// Share `i` of `n` items divided evenly into `parts` ranges.
+/// Range `i` of the `parts` even ranges into which `n` items are divided.
 pub fn share(n: usize, parts: usize, i: usize) -> Range<usize> {
     i * n / parts..(i + 1) * n / parts
 }
@@ -139,7 +143,8 @@ pub struct SharedMut<'a, T> {
     life: std::marker::PhantomData<&'a mut [T]>,
 }
 
-// SAFETY: it is a `&mut [T]` whose parts are handed to threads, as `slice` demands, without overlaps.
+// SAFETY: this is a `&mut [T]` whose parts are given to threads. They do not overlap, since `slice`
+// demands it.
 unsafe impl<T: Send> Send for SharedMut<'_, T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for SharedMut<'_, T> {}
@@ -155,14 +160,14 @@ impl<'a, T> SharedMut<'a, T> {
         self.start
     }
 
-    /// The elements in `range`. Panics when it is out of bounds.
+    /// The elements in `range`. Panics if it is out of bounds.
     ///
     /// # Safety
     /// No two slices that live at the same time may overlap.
     #[allow(clippy::mut_from_ref)]
     pub unsafe fn slice(&self, range: Range<usize>) -> &mut [T] {
         assert!(range.start <= range.end && range.end <= self.len);
-        // SAFETY: within the slice, and unaliased by the caller's promise.
+        // SAFETY: the range lies in the slice, and the caller promises that nothing overlaps it.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), range.len()) }
     }
 }
@@ -192,7 +197,7 @@ mod tests {
         let done = AtomicUsize::new(0);
         for pause in [0, 0, 0, 1, 0, 2, 0].repeat(30) {
             std::thread::sleep(std::time::Duration::from_millis(pause));
-            // More tasks than one thread does before another is there.
+            // More tasks than one thread can do before another has started.
             threads.run(64, |_| {
                 std::hint::black_box((0..1000).sum::<u64>());
                 done.fetch_add(1, Ordering::Relaxed);
@@ -201,7 +206,7 @@ mod tests {
         assert_eq!(done.into_inner(), 7 * 30 * 64);
     }
 
-    /// Without workers this would wait for ever: the two tasks meet.
+    /// The two tasks meet, so without workers this would wait for ever.
     #[test]
     fn tasks_run_at_the_same_time() {
         let threads = Threads::new(2).unwrap();

@@ -1,7 +1,7 @@
-//! The inner loop of the packed product: a tile of rows × one or more panels, held in registers.
+//! The inner loop of the packed product. It holds a tile of rows × one or more panels in registers.
 //!
-//! Each element is one chain of fused multiply-adds in the order of k, whatever the tile's size, so a
-//! row's result is the same in every tile.
+//! Each element is one chain of fused multiply-adds in the order of k, whatever the tile's size, so
+//! a row's result is the same in every tile.
 
 #![expect(
     clippy::needless_range_loop,
@@ -14,13 +14,13 @@ use super::pack::{PANEL_VECTORS, Weight};
 use super::rows::Rows;
 use super::simd::Simd;
 
-/// The elements of the largest tile's sums, of any instruction set: `[panel, row, width]`, packed.
+/// The elements of the largest tile's sums in any instruction set: `[panel, row, width]`, packed.
 const MOST_SUMS: usize = 8 * PANEL_VECTORS * 16;
 
-/// The most of [`Weight::FLOATS`].
+/// The greatest value of [`Weight::FLOATS`].
 const MOST_FLOATS: usize = 2;
 
-/// Memory for the sums of a tile, no vector of which lies across two cache lines.
+/// Memory for the sums of a tile. None of its vectors lies across two cache lines.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Sums(pub(super) [f32; MOST_SUMS]);
@@ -29,8 +29,8 @@ impl Sums {
     pub(super) const ZERO: Sums = Sums([0.0; MOST_SUMS]);
 }
 
-/// How many panels one tile of `rows` rows covers: with few rows there are else too few independent
-/// chains to fill the latency of the multiply-add.
+/// How many panels one tile of `rows` rows covers. With few rows, a single panel has too few
+/// independent chains to hide the latency of the multiply-add.
 pub(super) fn panels_at_once(rows: usize) -> usize {
     match rows {
         1 => 4,
@@ -39,9 +39,10 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
     }
 }
 
-/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, p an element of the weight, for `r < rows` and the first
-/// `count` panels, where `count` is 1 or `panels_at_once(rows)` and `rows` at most `S::TILE_ROWS`. With `inputs` p is of these alone, and
-/// unless they begin at 0 what the sums were is the beginning of the chain.
+/// `sums[q, r, :] = Σ_p x[first + r, p] · panels[q][p, :]`, where p is an element of the weight,
+/// for `r < rows` and the first `count` panels. `count` is 1 or `panels_at_once(rows)`, and `rows`
+/// is at most `S::TILE_ROWS`. With `inputs`, p takes only these values; unless they begin at 0, the
+/// chain continues from what the sums were.
 #[inline(always)]
 pub(super) fn tile<S: Simd, W: Weight>(
     s: S,
@@ -101,14 +102,14 @@ fn fixed<S: Simd, W: Weight, const ROWS: usize, const PANELS: usize>(
             let at = panels[q].wrapping_add(p * width);
             let mut w = [[s.splat(0.0); PANEL_VECTORS]; MOST_FLOATS];
             for v in 0..PANEL_VECTORS {
-                // SAFETY: p < k, and each panel has k·width elements, as asserted.
+                // SAFETY: p < k, and each panel has k·width elements, as was asserted.
                 let loaded = unsafe { W::load(s, at.add(v * S::LANES)) };
                 for float in 0..W::FLOATS {
                     w[float][v] = W::part(s, loaded, float);
                 }
             }
             for r in 0..ROWS {
-                // The last first, as the instruction for pairs adds them.
+                // The last comes first, in the order of the instruction for pairs.
                 for float in (0..W::FLOATS).rev() {
                     // SAFETY: p < k, and every row has k·FLOATS floats.
                     let x = s.splat(unsafe { *x[r].add(p * W::FLOATS + float) });

@@ -1,8 +1,8 @@
-//! The workers: threads that spin while they wait for a job, and sleep only after a while.
+//! The workers: threads that spin while they wait for a job, and sleep only after some time.
 //!
-//! A step of training is some hundreds of jobs of less than a millisecond. Waking a sleeping thread takes
-//! some ten microseconds each time, and a system often wakes it on the core of the calling thread. A worker
-//! that still spins begins at once, on its own core.
+//! A step of training is hundreds of jobs of less than a millisecond. Waking a sleeping thread
+//! takes some ten microseconds each time, and the system often wakes it on the core of the calling
+//! thread. A worker that still spins begins at once, on its own core.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -14,31 +14,32 @@ use std::time::{Duration, Instant};
 
 /// How long a worker spins for the next job before it sleeps.
 const SPIN_TIME: Duration = Duration::from_micros(200);
-/// The loads of the state between two readings of the clock.
+/// The number of loads of the state between two readings of the clock.
 const SPINS: usize = 64;
 
-/// Threads beside the caller's that take part in its jobs.
+/// Threads that take part in the jobs of the caller's thread.
 #[derive(Debug)]
 pub(super) struct Workers {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The state of the job, in one word: its number, how many workers are in it, and whether another may enter.
+/// The state of the job in one word: its number, how many workers are in it, and whether another
+/// worker may enter.
 mod state {
     /// Workers may enter.
     pub(super) const OPEN: usize = 1;
-    /// The workers are to end.
+    /// The workers have to end.
     pub(super) const END: usize = 2;
-    /// One worker.
+    /// Counts one worker.
     pub(super) const WORKER: usize = 4;
-    /// One job.
+    /// Counts one job.
     pub(super) const JOB: usize = 1 << 16;
-    /// The workers that are in the job.
+    /// The number of workers that are in the job.
     pub(super) fn workers(state: usize) -> usize {
         state % JOB / WORKER
     }
-    /// The job's number, which begins again when the word overflows.
+    /// The number of the job. It begins again when the word overflows.
     pub(super) fn number(state: usize) -> usize {
         state / JOB
     }
@@ -47,23 +48,25 @@ mod state {
 struct Shared {
     state: AtomicUsize,
     job: UnsafeCell<Option<Job>>,
-    /// The workers that sleep or are about to.
+    /// The number of workers that sleep or are about to.
     sleepers: AtomicUsize,
-    /// A worker holds it from its last load of the state until it sleeps.
+    /// A worker holds this from its last load of the state until it sleeps.
     sleep: Mutex<()>,
     /// Wakes the workers that sleep.
     wake: Condvar,
-    /// What a worker panicked with.
+    /// The payload of a worker's panic.
     panic: Mutex<Option<Box<dyn Any + Send>>>,
 }
 
-/// What a worker calls, its lifetime forgotten.
+/// What the workers call. Its lifetime is erased.
 #[derive(Clone, Copy)]
 struct Job(*const (dyn Fn() + Sync));
 
-// SAFETY: what it points to is `Sync`, and read only while `Workers::run`, which borrows it, waits.
+// SAFETY: the function is `Sync`. Workers read it only while `Workers::run`, which borrows it,
+// waits.
 unsafe impl Send for Shared {}
-// SAFETY: `job` is written only while no worker is or can get into a job; all else is atomic or locked.
+// SAFETY: `job` is written only while no worker is in a job or can enter one. Everything else is
+// atomic or behind a lock.
 unsafe impl Sync for Shared {}
 
 impl std::fmt::Debug for Shared {
@@ -80,7 +83,7 @@ impl Workers {
     /// Starts `count` workers.
     ///
     /// # Errors
-    /// The system's.
+    /// Those of the system.
     pub(super) fn new(count: usize) -> std::io::Result<Workers> {
         let shared = Arc::new(Shared {
             state: AtomicUsize::new(0),
@@ -99,16 +102,18 @@ impl Workers {
         Ok(workers)
     }
 
-    /// Calls `job` on this thread, and on each worker that comes before it has returned here. Returns when all
-    /// calls have. Needs `&mut`: one job at a time.
+    /// Calls `job` on this thread, and on each worker that enters before this thread's call has
+    /// returned. Returns when all calls have. It takes `&mut self`, since there is one job at a
+    /// time.
     ///
-    /// Panics with what a call of `job` panicked with, when all have returned.
+    /// If a call of `job` panics, this panics with the same when all calls have returned.
     pub(super) fn run(&mut self, job: &(dyn Fn() + Sync)) {
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes. Workers call the job only between `open` and the end of `close`, which
-        // comes before the return of this function, also when `job` panics here.
+        // SAFETY: only the lifetime changes. Workers call the job only between `open` and the end
+        // of `close`. `close` ends before this function returns, even if `job` panics here.
         let forgotten: &'static (dyn Fn() + Sync) = unsafe { std::mem::transmute(job) };
-        // SAFETY: `close` waited until no worker was in a job, and none enters one that is not open.
+        // SAFETY: `close` waited until no worker was in a job, and no worker enters a job that is
+        // not open.
         unsafe { *shared.job.get() = Some(Job(forgotten)) };
         shared.open();
         let mine = catch_unwind(AssertUnwindSafe(job));
@@ -127,20 +132,20 @@ impl Drop for Workers {
         self.shared.state.fetch_or(state::END, Ordering::SeqCst);
         self.shared.wake();
         for thread in self.threads.drain(..) {
-            // A worker catches what jobs panic with.
+            // A worker catches the panics of jobs.
             let _ = thread.join();
         }
     }
 }
 
 impl Shared {
-    /// Lets workers into the job, and wakes those that sleep.
+    /// Lets workers enter the job, and wakes those that sleep.
     fn open(&self) {
         self.state.fetch_add(state::JOB + state::OPEN, Ordering::SeqCst);
         self.wake();
     }
 
-    /// Lets no more workers in, and waits for those that are.
+    /// Lets no more workers enter, and waits for those that are in the job.
     fn close(&self) {
         self.state.fetch_sub(state::OPEN, Ordering::Relaxed);
         let mut spins = 0;
@@ -155,7 +160,7 @@ impl Shared {
     }
 
     fn wake(&self) {
-        // Either a worker that goes to sleep sees the new state, or this sees the worker.
+        // Either a worker that is about to sleep sees the new state, or this sees that worker.
         fence(Ordering::SeqCst);
         if self.sleepers.load(Ordering::SeqCst) > 0 {
             drop(lock(&self.sleep));
@@ -163,7 +168,7 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
+    /// The loop of a worker.
     fn work(&self) {
         let mut last = 0;
         loop {
@@ -172,7 +177,8 @@ impl Shared {
                 return;
             }
             last = state::number(seen);
-            // Fails where another worker came or went as well, or the job was closed: then it is looked at again.
+            // The exchange fails if another worker has come or gone, or if the job was closed. Then
+            // look at the state again.
             let mut current = seen;
             let entered = loop {
                 if current & state::OPEN == 0 || state::number(current) != last {
@@ -189,7 +195,8 @@ impl Shared {
                 }
             };
             if entered {
-                // SAFETY: written before the job was opened, and not again before this worker leaves it.
+                // SAFETY: the job was written before it was opened, and is not written again before
+                // this worker leaves it.
                 let job = unsafe { (*self.job.get()).expect("an open job is there") };
                 // SAFETY: `Workers::run` holds the borrow until this worker has left.
                 let result = catch_unwind(AssertUnwindSafe(|| unsafe { (*job.0)() }));
@@ -201,7 +208,7 @@ impl Shared {
         }
     }
 
-    /// Waits for an open job with another number than `last`, or the end.
+    /// Waits for an open job with another number than `last`, or for the end.
     fn next(&self, last: usize) -> usize {
         let news = |state: usize| {
             state & state::END != 0 || (state & state::OPEN != 0 && state::number(state) != last)

@@ -24,7 +24,7 @@ pub(super) fn run(
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(v), shared: 0 })
 }
 
-/// In the place of the logits.
+/// Computes the gradient in the memory of the logits.
 pub(super) fn run_gradient(
     cuda: &CudaBackend,
     op: &CrossEntropyGradient,
@@ -33,7 +33,7 @@ pub(super) fn run_gradient(
 ) -> Outcome {
     let CrossEntropyGradientOperands { targets, log_sum_exp, d_loss } = op.operands(inputs);
     let (n, v) = (logits.layout.shape().elements(), logits.layout.shape()[1]);
-    // A pack more, where the first begins at an odd address.
+    // One pack more, since the first pack is shorter where the address is not aligned.
     let blocks = if n == 0 { 0 } else { (n.div_ceil(pack(logits.dtype)) + 1).div_ceil(256) };
     let call = cuda.call("cross_entropy", typed("cross_entropy_gradient", logits.dtype));
     let call = call.target(logits).source(&targets).source(&log_sum_exp).source(&d_loss);

@@ -1,4 +1,4 @@
-//! The kernels of activation functions and dropout: a pack of elements a thread.
+//! The kernels of activation functions and dropout. Each thread computes one pack of elements.
 
 use super::{pack, typed};
 use crate::backend::CudaBackend;
@@ -6,7 +6,7 @@ use crate::buffer::Buffer;
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::{Activation, Dropout, DropoutOperands};
 
-/// The function of x, or with `dy` the gradient.
+/// Computes the function of x or, where `dy` is given, the gradient.
 pub(super) fn activate(
     cuda: &CudaBackend,
     function: Activation,

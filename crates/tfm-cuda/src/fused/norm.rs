@@ -9,12 +9,13 @@ use tfm_core::fused::LayerNormGradientOperands;
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
-/// The elements of a row that a thread has; `ELEMENTS` of the kernel.
+/// The elements of a row that each thread computes; `ELEMENTS` of the kernel.
 const ELEMENTS: usize = 16;
-/// The longest row there is a kernel for.
+/// The longest row that there is a kernel for.
 pub(super) const LONGEST: usize = 512 * ELEMENTS;
 
-/// `kernel` is `layer_norm` or `rms_norm`; `vectors` are the weight, and the bias where there is one.
+/// `kernel` is `layer_norm` or `rms_norm`. `vectors` are the weight and, where there is one, the
+/// bias.
 pub(super) fn run(
     cuda: &CudaBackend,
     kernel: &str,
@@ -30,8 +31,8 @@ pub(super) fn run(
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(d), shared: 0 })
 }
 
-/// `kernel` is `layer_norm_gradient` or `rms_norm_gradient`: the outputs are the gradients of x, of the weight, and of the bias
-/// where there is one.
+/// `kernel` is `layer_norm_gradient` or `rms_norm_gradient`. The outputs are the gradients of x, of
+/// the weight and, where there is one, of the bias.
 pub(super) fn run_gradient(
     cuda: &CudaBackend,
     kernel: &str,
@@ -44,7 +45,8 @@ pub(super) fn run_gradient(
     let (_, _, dy_stride) = rows(dy.layout);
     let (dx, vectors) = outputs.split_first_mut().expect("the gradient of x");
     let width = vectors.len() * d;
-    // Enough blocks for any device, and few enough sums.
+    // The number of blocks is high enough for any device, and low enough that few sums remain to
+    // add.
     let rows_each = n.div_ceil(1024).clamp(4, 64);
     let blocks = n.div_ceil(rows_each);
     let mut sums = cuda.scratch(DType::F32, blocks * width)?;

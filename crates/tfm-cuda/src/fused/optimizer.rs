@@ -9,7 +9,7 @@ use tfm_core::fused::{Adam, AdamInPlace, AdamOperands};
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape};
 
-/// The elements whose squares a block adds up; `CHUNK` of the kernel.
+/// The elements whose squares a block sums; `CHUNK` of the kernel.
 const CHUNK: usize = 256 * 64;
 
 pub(super) fn sum_of_squares(
@@ -28,7 +28,7 @@ pub(super) fn sum_of_squares(
     cuda.reduce_lines(ReduceOp::Sum, 0, sums, out)
 }
 
-/// In the place of parameter and moments.
+/// Updates the parameter and its moments in their own memory.
 pub(super) fn adam(
     cuda: &CudaBackend,
     op: &Adam,

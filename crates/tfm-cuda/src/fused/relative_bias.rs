@@ -1,11 +1,12 @@
-//! The biases of attention, as its kernels take them.
+//! Prepares the biases of attention for the kernels.
 
 use cudarc::driver::DeviceRepr;
 use tfm_core::fused::RelativeBias;
 
-/// The buckets of more than one distance in a direction that a kernel takes; `BEGINNINGS` of the kernels.
+/// The most buckets in one direction that hold more than one distance; `BEGINNINGS` of the kernels.
 const BEGINNINGS: usize = 31;
-/// The longest reach: blocks have the biases of all distances up to it in shared memory.
+/// The greatest distance with a bias of its own. Blocks hold the biases of all distances up to it
+/// in shared memory.
 const REACH: usize = 512;
 
 /// The buckets of distances; `Buckets` of kernels/relative_bias.cuh.
@@ -22,13 +23,13 @@ pub(crate) struct Buckets {
 unsafe impl DeviceRepr for Buckets {}
 
 impl Buckets {
-    /// `None` where they are more or reach further than the kernels take.
+    /// `None` where there are more buckets, or greater distances, than the kernels take.
     pub(crate) fn of(bias: RelativeBias) -> Option<Buckets> {
         let (reach, found) = (bias.reach(), bias.beginnings());
         if reach > REACH || found.len() > BEGINNINGS {
             return None;
         }
-        // What is not there is never reached.
+        // No distance reaches the beginning of a bucket that is not there.
         let mut beginnings = [i32::MAX; BEGINNINGS];
         for (place, begin) in beginnings.iter_mut().zip(found) {
             *place = begin as i32;
@@ -37,7 +38,7 @@ impl Buckets {
         Some(Buckets { exact, after, reach, beginnings })
     }
 
-    /// The distances with a bias of their own in a block's memory.
+    /// The number of distances whose biases a block holds in its memory.
     pub(crate) fn distances(&self) -> usize {
         2 * self.reach as usize + 1
     }

@@ -1,4 +1,4 @@
-//! The kernels of the last step of a search.
+//! The kernels of the last step of search.
 
 use super::{linear, row_threads, rows, typed};
 use crate::backend::CudaBackend;
@@ -26,7 +26,8 @@ pub(super) fn run(
     call.launch(Grid { blocks: [n, 1, 1], threads: row_threads(v), shared: 0 })
 }
 
-/// The best of a product with a vocabulary, as `kernel` finds them in logits of the operands' type.
+/// Finds the best columns of a product with a vocabulary. `kernel` finds them in the logits, which
+/// have the operands' type.
 pub(super) fn of_linear(
     cuda: &CudaBackend,
     kernel: &str,

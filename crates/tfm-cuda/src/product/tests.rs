@@ -1,13 +1,13 @@
-//! Products over the fake driver and the fake cuBLASLt. The loader looks for libraries where the environment said at the start of
-//! the process; so each test starts this binary again.
+//! Products over the fake driver and the fake cuBLASLt. The loader looks for libraries only where
+//! the environment said at the start of the process. So each test starts this binary again.
 
 use super::*;
 use cudarc::driver::sys;
 use tfm_core::{Backend, HostSlice, Shape, TensorData};
 use tfm_fake_driver::{Installed, has_driver, restart_with_driver};
 
-/// Whether this is the process with the fake driver and cuBLASLt; otherwise starts it for that test and returns what it
-/// wrote to stderr.
+/// Succeeds in the process that has the fake driver and cuBLASLt. Elsewhere it starts that process
+/// for this test, and returns what the process wrote to stderr.
 fn inside(test: &str) -> Result<(), Option<String>> {
     if has_driver() {
         return Ok(());
@@ -37,7 +37,7 @@ fn layout(shape: [usize; 2]) -> Layout {
     Layout::contiguous(&Shape::new(&shape))
 }
 
-/// [m, 2]·[2, 3] of which every element of the result is 2.
+/// Computes [m, 2]·[2, 3], where every element of the result is 2.
 fn multiply(cuda: &CudaBackend, a: &Buffer, m: usize, out: &mut Buffer) {
     let b = upload(cuda, &[1.0; 6]);
     let (a_layout, b_layout, to) = (layout([m, 2]), layout([2, 3]), layout([m, 3]));
@@ -98,7 +98,7 @@ fn a_product_is_recorded_in_a_graph() {
     }
 }
 
-/// What the library computes, with what is left to do after it, is what our own kernels compute.
+/// The library, together with what is left to do after it, computes the same as our own kernels.
 #[test]
 fn the_library_and_our_kernels_agree() {
     if inside("the_library_and_our_kernels_agree").is_err() {
@@ -124,7 +124,7 @@ fn the_library_and_our_kernels_agree() {
         let (x, y) = (random(1, 1000), random(2, 1000));
         let (bias_data, residual_data) = (random(3, n), random(4, 100));
         for (i, (activation, bias, residual)) in cases.iter().enumerate() {
-            // Row-major, column-major, and rows at a distance and an offset.
+            // Row-major, column-major, and rows with an offset and gaps between them.
             let a = [[k, 1], [1, m], [k + 3, 1]][i % 3];
             let b = [[1, k], [n, 1], [1, k + 1]][i / 2 % 3];
             let a_layout = Layout::from_parts([m, k].into(), &a, i % 5);
@@ -135,7 +135,7 @@ fn the_library_and_our_kernels_agree() {
             let product = Product {
                 a: seen(&x, &a_layout),
                 b: seen(&y, &b_layout),
-                following: Following {
+                epilogue: Epilogue {
                     bias: bias.then(|| seen(&bias_data, &bias_layout)),
                     activation: *activation,
                     residual: residual.then(|| seen(&residual_data, &residual_layout)),
@@ -156,7 +156,7 @@ fn the_library_and_our_kernels_agree() {
                 cuda.copy(computed, dst).unwrap();
                 content(&cuda, &floats, m * n)
             });
-            // Two roundings to the type, of numbers up to 16.
+            // The bound of two roundings to the type, of numbers up to 16.
             let bound = match dtype {
                 DType::F32 => 1e-5,
                 DType::F16 => 2e-2,

@@ -1,17 +1,18 @@
-//! What the tests of single kernels share: values of the element types, in bytes, and how far from the truth they may be.
+//! What the tests of single kernels share: values of the element types as bytes, and the errors
+//! that are allowed.
 
 use half::{bf16, f16};
 use tfm_core::DType;
 
 pub(crate) const TYPES: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
-/// Uniform numbers in [-1, 1), the same for a seed.
+/// Uniform numbers in [-1, 1), which the seed decides.
 pub(crate) fn noise(seed: i32, n: usize) -> Vec<f64> {
     let draw = |i: usize| tfm_core::philox::uniform([seed, 0, 0], 0, i);
     (0..n).map(|i| f64::from(draw(i)) * 2.0 - 1.0).collect()
 }
 
-/// The type in the names of kernels.
+/// The type's part in the names of kernels.
 pub(crate) fn name(dtype: DType) -> &'static str {
     match dtype {
         DType::F32 => "f32",
@@ -36,7 +37,8 @@ pub(crate) fn decode(dtype: DType, x: &[u8]) -> Vec<f64> {
     }
 }
 
-/// Whether ‖found − expected‖ is within the share of ‖expected‖ that the type is allowed; what is wrong, otherwise.
+/// Checks that ‖found − expected‖ is within the type's share of ‖expected‖. Otherwise says what is
+/// wrong.
 pub(crate) fn check(dtype: DType, found: &[f64], expected: &[f64]) -> Result<(), String> {
     assert_eq!(found.len(), expected.len());
     let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|x| x * x).sum::<f64>().sqrt();

@@ -1,14 +1,14 @@
-//! A problem of attention: which sequences, what data, which kernels.
+//! A problem of attention: its sequences, its data, and the kernels that compute it.
 
 use half::{bf16, f16};
 use tfm_core::DType;
 use tfm_core::fused::RelativeBias;
 
-/// A problem. Its data follow from it.
+/// A problem. It determines its data.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Case {
     pub(crate) dtype: DType,
-    /// The size that the kernels of tiles pad heads to; `None`: the plain kernels.
+    /// The size that the tile kernels pad heads to; `None` for the plain kernels.
     pub(crate) padded: Option<usize>,
     pub(crate) heads: usize,
     pub(crate) size: usize,
@@ -16,13 +16,14 @@ pub(crate) struct Case {
     pub(crate) rate: Option<f32>,
     pub(crate) bias: Option<RelativeBias>,
     pub(crate) scale: f32,
-    /// Queries of each sequence, and where its keys start and how many there are.
+    /// For each sequence the number of queries, the row where its keys begin, and their number.
     pub(crate) sequences: Vec<(usize, (usize, usize))>,
-    /// Rows of keys, also those that no sequence has.
+    /// Rows of keys, including those that belong to no sequence.
     pub(crate) rows: usize,
-    /// How many rows there are said to be, if not these: the rest is never touched, but counts in the positions of dropout.
-    pub(crate) said: Option<usize>,
-    /// Offsets and ranges that the kernel is told, if not these.
+    /// The number of rows that the kernel is told, if it is another. It touches no row beyond the
+    /// real ones, but the number counts in the positions of dropout.
+    pub(crate) claimed_rows: Option<usize>,
+    /// Offsets and ranges that the kernel is told in place of the right ones.
     pub(crate) wild: Option<[Vec<i32>; 2]>,
     /// Decides the data.
     pub(crate) seed: u32,
@@ -35,28 +36,30 @@ pub(crate) struct Data {
     pub(crate) key: Vec<f64>,
     pub(crate) value: Vec<f64>,
     pub(crate) d_context: Vec<f64>,
-    /// `[buckets, heads]`, if there are biases.
+    /// `[buckets, heads]`; empty where there are no biases.
     pub(crate) biases: Vec<f64>,
 }
 
 /// Context, log Σ exp, and the gradients of query, key, value and biases.
 pub(crate) type Results = [Vec<f64>; 6];
 
-/// What must come out.
+/// The expected results.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Expected {
     pub(crate) results: Results,
-    /// The norms of the terms that the gradients of query, key and biases are sums of, without their signs.
+    /// The norms of the terms that make up the gradients of query, key and biases, without the
+    /// terms' signs.
     pub(crate) terms: [f64; 3],
 }
 
-/// Seed and step of dropout.
+/// The seed and the step of dropout.
 pub(crate) const KEY: [i32; 3] = [7, -3, 11];
-/// Its stream.
+/// The stream of dropout.
 pub(crate) const STREAM: u32 = 5;
 
 impl Case {
-    /// Sequences of so many queries and keys, whose keys lie one after the other.
+    /// Sequences with these numbers of queries and keys. The keys of each lie behind those of the
+    /// sequence before.
     pub(crate) fn new(dtype: DType, size: usize, lengths: &[(usize, usize)]) -> Case {
         let mut rows = 0;
         let mut sequences = Vec::new();
@@ -75,26 +78,26 @@ impl Case {
             scale: (size as f32).powf(-0.5),
             sequences,
             rows,
-            said: None,
+            claimed_rows: None,
             wild: None,
             seed: 0,
         }
     }
 
-    /// With biases, for which fewer sizes are padded to.
+    /// The case with biases. With them, the kernels pad heads to fewer sizes.
     pub(crate) fn biased(self, buckets: usize, max_distance: usize, bidirectional: bool) -> Case {
         let padded = self.padded.and(padded(self.dtype, self.size, &[64, 128]));
         let bias = Some(RelativeBias { buckets, max_distance, bidirectional });
         Case { padded, bias, ..self }
     }
 
-    /// A rate that is the number of one of the first weights, which is kept.
+    /// A rate that equals the random number of one of the first weights, which is then kept.
     pub(crate) fn tie() -> f32 {
         let mut numbers = (0..100).map(|i| tfm_core::philox::uniform(KEY, STREAM, i));
         numbers.find(|x| (0.3..0.6).contains(x)).unwrap()
     }
 
-    /// One sequence of 10 queries and 40 keys, and offsets and ranges that lie about it.
+    /// One sequence of 10 queries and 40 keys, with wrong offsets and ranges.
     pub(crate) fn wild(dtype: DType, size: usize) -> impl Iterator<Item = Case> {
         let ranges = [[30, 50], [-5, 20], [3, -7], [i32::MAX, i32::MAX], [0, i32::MAX]];
         let ranges = ranges.map(|range| [vec![0, 10], range.to_vec()]);
@@ -108,12 +111,12 @@ impl Case {
         self.sequences.iter().map(|s| s.0).sum()
     }
 
-    /// The rows that the kernel is told of.
+    /// The number of rows that the kernel is told.
     pub(crate) fn counted_rows(&self) -> usize {
-        self.said.unwrap_or(self.rows)
+        self.claimed_rows.unwrap_or(self.rows)
     }
 
-    /// Where each sequence's queries start, and where the last ends.
+    /// The query at which each sequence begins, and the end of the last.
     pub(crate) fn offsets(&self) -> Vec<i32> {
         let ends = self.sequences.iter().scan(0, |end, s| {
             *end += s.0 as i32;
@@ -126,14 +129,14 @@ impl Case {
         self.sequences.iter().flat_map(|(_, keys)| [keys.0 as i32, keys.1 as i32]).collect()
     }
 
-    /// Whether a sequence has this row of keys, and a query that sees it.
+    /// Whether a sequence has this row of keys and one of its queries sees it.
     pub(crate) fn is_used(&self, row: usize) -> bool {
         self.sequences
             .iter()
             .any(|(queries, keys)| *queries > 0 && (keys.0..keys.0 + keys.1).contains(&row))
     }
 
-    /// How many keys query i of a sequence sees.
+    /// The number of keys that query i of a sequence sees.
     pub(crate) fn visible(&self, queries: usize, keys: usize, i: usize) -> usize {
         if self.causal { keys.saturating_sub(queries - 1 - i) } else { keys }
     }
@@ -164,24 +167,26 @@ impl Case {
         }
     }
 
-    /// The error that is allowed, as a share of the result: of context and log Σ exp, and of gradients.
+    /// The errors that are allowed, as shares of the result: for context, log Σ exp, and the
+    /// gradients.
     pub(crate) fn bounds(&self) -> [f64; 6] {
         let bound = match self.dtype {
             DType::F16 => 1e-3,
             DType::BF16 => 5e-3,
             _ => 1e-5,
         };
-        // log Σ exp is never rounded to the type.
+        // log Σ exp is not rounded to the type.
         [bound, 1e-5, 2.0 * bound, 2.0 * bound, 2.0 * bound, 2.0 * bound]
     }
 
-    /// What is wrong with all results.
+    /// Compares all results. The error says what is wrong.
     pub(crate) fn compare(&self, found: &Results, wanted: &Expected) -> Result<(), String> {
         (0..6).try_for_each(|i| self.compare_one(i, &found[i], wanted))
     }
 
-    /// What is wrong with one of the results: the norm of all errors, and that of a row's, whose bound is 8 times as wide. Where a
-    /// gradient is a sum of terms that cancel, its rounding errors are theirs.
+    /// Compares one of the results. The norm of all errors is bounded, and that of each row's
+    /// errors with a bound 8 times as wide. Where a gradient sums terms that cancel, the bound is
+    /// relative to the terms, since rounding errors are.
     pub(crate) fn compare_one(
         &self,
         i: usize,
@@ -218,7 +223,7 @@ impl Case {
     }
 }
 
-/// Which of the sizes heads are padded to, if the kernels of tiles take them.
+/// The size that heads are padded to; `None` where the tile kernels do not take them.
 fn padded(dtype: DType, size: usize, sizes: &[usize]) -> Option<usize> {
     let padded = sizes.iter().copied().find(|padded| size <= *padded);
     padded.filter(|_| dtype != DType::F32 && size.is_multiple_of(8))

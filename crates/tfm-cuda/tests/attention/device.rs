@@ -1,4 +1,4 @@
-//! Runs the kernels as the host's code does, in the interpreter.
+//! Runs the kernels in the interpreter, in the way that the host code runs them.
 
 use crate::case::{Case, Data, KEY, Results, STREAM};
 use half::{bf16, f16};
@@ -15,8 +15,8 @@ const FILES: [&str; 5] = [
     include_str!("../../kernels/attention_plain_biased.ptx"),
 ];
 
-/// The text of one kernel, with what stands before all: as a module; and how many lines of the file are not in it. `None` where
-/// there is no such kernel.
+/// The text of one kernel with the header of the file, as a module, and the number of the file's
+/// lines that are left out before the kernel. `None` where there is no such kernel.
 pub(crate) fn text(name: &str) -> Option<(String, usize)> {
     let entry = format!(".visible .entry {name}(");
     let file = FILES.into_iter().find(|file| file.contains(&entry))?;
@@ -34,7 +34,7 @@ fn module(name: &str) -> Arc<Module> {
     modules.entry(name.into()).or_insert_with(parse).clone()
 }
 
-/// The kernels, in the order in which they are run.
+/// The kernels, in the order in which they run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kernel {
     Forward,
@@ -66,7 +66,7 @@ impl Kernel {
         }
     }
 
-    /// Which of the results it computes.
+    /// The results that this kernel computes.
     pub(crate) fn results(self) -> std::ops::Range<usize> {
         match self {
             Kernel::Forward => 0..2,
@@ -83,18 +83,19 @@ pub(crate) struct Run {
     case: Case,
     device: Device,
     pub(crate) counters: Counters,
-    /// The arguments that all kernels but one begin with.
+    /// The arguments that all kernels but one take first.
     common: Vec<Vec<u8>>,
     outputs: Vec<u64>,
     d_context: u64,
     sums: u64,
-    /// The arguments of biases, if there are any; and the sums of their gradients by block, head and distance.
+    /// The arguments for biases, empty where there are none; and, by block, head and distance, the
+    /// sums of the biases' gradients.
     biases: Vec<Vec<u8>>,
     bias_sums: u64,
 }
 
 impl Run {
-    /// The operands lie on the device; nothing is computed yet, and no output is written.
+    /// Puts the operands on the device. No output is written yet.
     pub(crate) fn new(case: &Case, data: &Data) -> Run {
         let (case, common) = (case.clone(), Vec::new());
         let (device, counters) = (Device::new(), Counters::default());
@@ -160,7 +161,8 @@ impl Run {
         let lengths = [queries * row, queries * heads * 4, queries * row, rows * row, rows * row];
         self.outputs = lengths.iter().map(|bytes| self.device.allocate(*bytes)).collect();
         if case.wild.is_some() {
-            // Not every query is one of a sequence: the gradients may read what nobody has computed.
+            // Not every query belongs to a sequence. So the gradients may read elements that no
+            // kernel has computed.
             for (output, bytes) in self.outputs.iter().zip(lengths).take(2) {
                 self.device.write(*output, &vec![0; bytes]).unwrap();
             }
@@ -179,11 +181,11 @@ impl Run {
         self.device.upload(&x.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>())
     }
 
-    /// Rows apart, as in a joined projection, with gaps that were never written; those that are not `used` are NaN. Pointer, and
-    /// distances of rows and heads.
+    /// Uploads rows with gaps between them, as in a joined projection. The gaps stay unwritten, and
+    /// rows that are not `used` are NaN. Returns the pointer and the distances of rows and heads.
     fn spread(&mut self, x: &[f64], used: impl Fn(usize) -> bool) -> (u64, usize, usize) {
         let (heads, size, item) = (self.case.heads, self.case.size, self.case.dtype.size());
-        // The alignment stays that which the kernel has a right to.
+        // The gap keeps the alignment that the kernel may rely on.
         let gap = if self.case.padded.is_some() { 8 } else { 3 };
         let (head, row) = (size + gap, heads * (size + gap) + gap);
         let rows = x.len() / (heads * size).max(1);
@@ -197,7 +199,7 @@ impl Run {
         (pointer, row, head)
     }
 
-    /// Blocks of queries, for all there may be.
+    /// Enough blocks for all queries.
     fn query_blocks(&self) -> usize {
         let tile = if self.case.padded.is_some() { 64 } else { 32 };
         match self.case.queries() {
@@ -206,7 +208,7 @@ impl Run {
         }
     }
 
-    /// Runs a kernel: that which is checked in, or another one in its place.
+    /// Runs a kernel, either the one that is checked in or another one in its place.
     pub(crate) fn launch(
         &mut self,
         kernel: Kernel,
@@ -310,7 +312,7 @@ impl Run {
         Ok(bytes.map_err(|e| e.to_string())?.chunks(dtype.size()).map(decode).collect())
     }
 
-    /// From the sums of the blocks, which are added here, by the kernel that has the buckets.
+    /// Adds the sums of the blocks and runs the kernel that maps distances to buckets.
     fn bias_gradient(&mut self) -> Result<Vec<f64>, String> {
         let Some(bias) = self.case.bias else { return Ok(Vec::new()) };
         let (heads, distances) = (self.case.heads, distances(&self.case));
@@ -342,12 +344,13 @@ impl Run {
     }
 }
 
-/// The distances that have biases of their own in a block.
+/// The number of distances that have biases of their own in a block.
 fn distances(case: &Case) -> usize {
     case.bias.map_or(0, |bias| 2 * bias.reach() + 1)
 }
 
-/// Bytes of shared memory of the forward kernel, the queries' gradient and the keys': as in `src/fused/attention.rs`.
+/// Bytes of shared memory for the forward kernel, the gradient of queries and the gradient of keys,
+/// as in `src/fused/attention.rs`.
 fn shared(case: &Case) -> [usize; 3] {
     let (biases, biased) = (4 * distances(case), case.bias.is_some());
     let Some(padded) = case.padded else {

@@ -1,5 +1,6 @@
-//! The kernels of attention against f64, interpreted without host code: `case` says what is computed, `reference` by which
-//! definition, `device` runs the kernels, `properties` are the tests, and `mutants` shows that these tests see faults.
+//! The kernels of attention against f64, interpreted without host code. `case` describes a problem,
+//! `reference` is the definition, `device` runs the kernels, `properties` has the tests, and
+//! `mutants` shows that these tests notice faults.
 
 mod case;
 mod device;

@@ -1,7 +1,8 @@
-//! Mutants of the kernels of tiles, one changed instruction each: the cases below must see that they are wrong. Every barrier,
-//! and every copy that is committed or waited for, is left out in turn; of the other instructions a sample is changed.
+//! Mutants of the tile kernels, each with one changed instruction. The cases below must notice that
+//! they are wrong. Each barrier, and each commit of or wait for a copy, is left out in turn; of the
+//! other instructions a sample is changed.
 //!
-//! `TFM_MUTANTS` is how many of a kernel are sampled.
+//! `TFM_MUTANTS` is the number of mutants that are sampled for each kernel.
 
 use crate::case::{Case, Expected};
 use crate::device::{Kernel, Run, text};
@@ -9,21 +10,21 @@ use crate::reference::expected;
 use tfm_core::DType;
 use tfm_ptx_emu::{Launch, Module};
 
-/// How many instructions are changed where nothing else is said.
+/// The number of mutants that are sampled unless the environment says otherwise.
 const SAMPLE: usize = 12;
-/// The share of those that must be caught: of many, and of a few, where chance has its part.
+/// The share of mutants that must be caught. The sample is small, so chance has its part in it.
 const REQUIRED: f64 = 0.85;
 const REQUIRED_OF_FEW: f64 = 0.75;
 
 /// A changed text, and what was changed.
 struct Mutant {
-    /// The line in the text.
+    /// The number of the line that was changed.
     at: usize,
     what: String,
     text: String,
 }
 
-/// A problem in the state before a kernel, and what must come out.
+/// A problem in the state before a kernel runs, and the expected results.
 struct Prepared {
     case: Case,
     before: Run,
@@ -31,9 +32,10 @@ struct Prepared {
     expected: Option<Expected>,
 }
 
-/// The problems, cheapest first; all with biases or all without.
+/// The problems, cheapest first. Either all or none of them have biases.
 fn prepared(kernel: Kernel, biased: bool) -> Vec<Prepared> {
-    // As many buckets as a kernel takes: those that are not there may be anything.
+    // As many buckets as a kernel takes. Were there fewer, mutants that change the unused ones
+    // would compute the same.
     let with = |case: Case| if biased { case.biased(126, 100, true) } else { case };
     let new = |size, lengths: &[(usize, usize)]| Case::new(DType::F16, size, lengths);
     let mut cases = vec![
@@ -49,18 +51,19 @@ fn prepared(kernel: Kernel, biased: bool) -> Vec<Prepared> {
         Case {
             rate: Some(0.4),
             heads: 2,
-            said: Some(i32::MAX as usize - 2),
+            claimed_rows: Some(i32::MAX as usize - 2),
             ..new(64, &[(12, 64)])
         },
         Case { rate: Some(Case::tie()), ..new(64, &[(65, 131)]) },
     ];
-    // Each edge of what is visible at each place of a tile, and weights of which each counts.
+    // Every edge of the visible keys at every place of a tile, with weights that all matter.
     cases.push(Case { causal: true, scale: 0.02, ..new(64, &[(64, 68), (64, 76), (9, 40)]) });
     cases.push(Case { scale: 8.0, ..new(64, &[(64, 128)]) });
-    // Ranges that begin and end at all places of a warp's rows, with all of their keys seen.
+    // Ranges that begin and end at every place of a warp's rows, with all of their keys visible.
     cases.push(new(64, &[(4, 13), (6, 14), (5, 20), (3, 9), (2, 1), (4, 42)]));
     cases[8].rows += 30;
-    // Rows that nobody sees, a sequence that shares keys with others, and more sequences than threads.
+    // Rows that no query sees, a sequence that shares keys with others, and more sequences than
+    // threads.
     cases[2].rows += 80;
     cases[2].sequences.push((9, (150, 60)));
     let mut many = new(64, &[]);
@@ -90,10 +93,10 @@ fn schedule(n: usize) -> Launch {
     Launch { seed: n as u64, lazy: n.is_multiple_of(2), ..Launch::default() }
 }
 
-/// What a kernel does wrong, if any of the problems shows it.
+/// What the kernel does wrong in one of the problems; `None` where all results are right.
 fn problem(kernel: Kernel, module: &Module, prepared: &[Prepared], again: bool) -> Option<String> {
     prepared.iter().find_map(|Prepared { case, before, how, expected }| {
-        // Once more, with copies the other way.
+        // The second run takes the other kind of asynchronous copies.
         [how.lazy, !how.lazy].into_iter().take(if again { 2 } else { 1 }).find_map(|lazy| {
             let mut run = before.clone();
             let right = run.launch(kernel, Some(module), Launch { lazy, ..*how }).and_then(|()| {
@@ -134,7 +137,7 @@ fn is_instruction(line: &str) -> bool {
     line.contains(';') && line.starts_with(|c: char| c.is_ascii_lowercase() || c == '@')
 }
 
-/// All ways to leave out synchronisation.
+/// Every way to leave out one instruction that synchronises.
 fn synchronisation(lines: &[&str]) -> Vec<Mutant> {
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
@@ -182,10 +185,10 @@ const OPERATIONS: [(&str, &str); 12] = [
     ("mul.lo", "add"),
     ("fma.rn.f32", "mul.f32"),
 ];
-/// Whose operands have an order.
+/// The instructions whose operands have an order.
 const ORDERED: [&str; 8] = ["sub.", "setp.", "selp.", "shl.", "shr.", "div.", "ldmatrix", "mma."];
 
-/// One random change of a line; `None` where that kind of change does not apply.
+/// Changes a line at random. `None` where that kind of change does not apply to the line.
 fn change(line: &str, random: &mut Random) -> Option<String> {
     let start = line.find(|c: char| c.is_ascii_lowercase())?;
     let code = &line[start..];
@@ -196,7 +199,7 @@ fn change(line: &str, random: &mut Random) -> Option<String> {
     match random.below(5) {
         0 => Some(String::new()),
         1 => {
-            // Two registers change places.
+            // Exchange two registers.
             ORDERED.iter().find(|ordered| name.starts_with(**ordered))?;
             let mut registers: Vec<(usize, &str)> = Vec::new();
             let mut at = name.len() + start;
@@ -207,7 +210,8 @@ fn change(line: &str, random: &mut Random) -> Option<String> {
                 registers.push((from, &line[from..from + 1 + length]));
                 at = from + 1 + length;
             }
-            // Of `mma` only the matrices that are multiplied, of others what is read.
+            // Of `mma` take only the matrices that are multiplied, of other instructions what they
+            // read.
             let range = match name {
                 name if name.starts_with("mma") => 4..registers.len().min(10),
                 name if name.starts_with("ldmatrix") => 0..registers.len().min(4),
@@ -222,7 +226,7 @@ fn change(line: &str, random: &mut Random) -> Option<String> {
             (first != second).then(|| format!("{}{second}{between}{first}{after}", &line[..a]))
         }
         2 => {
-            // A number that is not part of a name grows by one.
+            // Add one to a number that is not part of a name.
             let places: Vec<usize> = line
                 .char_indices()
                 .skip(name.len() + start)
@@ -251,7 +255,7 @@ fn change(line: &str, random: &mut Random) -> Option<String> {
         _ => {
             let (from, to) = OPERATIONS.iter().find(|(from, _)| name.starts_with(from))?;
             if *from == "fma.rn.f32" {
-                // Without what is added.
+                // Leave out the addend.
                 let end = line.rfind(',')?;
                 return Some(format!("{};", line[..end].replacen(from, to, 1)));
             }
@@ -260,7 +264,7 @@ fn change(line: &str, random: &mut Random) -> Option<String> {
     }
 }
 
-/// So many changes of random instructions.
+/// Mutants with `n` random changes.
 fn sample(lines: &[&str], n: usize, random: &mut Random) -> Vec<Mutant> {
     let places: Vec<usize> = (0..lines.len()).filter(|at| is_instruction(lines[*at])).collect();
     let mut found: Vec<Mutant> = Vec::new();
@@ -269,7 +273,7 @@ fn sample(lines: &[&str], n: usize, random: &mut Random) -> Vec<Mutant> {
         let line = lines[at];
         let Some(new) = change(line, random).filter(|new| new != line) else { continue };
         let text = replaced(lines, at, &new);
-        // Some changes are none that an assembler takes.
+        // Some changes give a text that no assembler takes.
         if Module::parse(&text).is_ok() && found.iter().all(|other| other.text != text) {
             let new = if new.is_empty() { "nothing" } else { new.trim() };
             found.push(Mutant { at, what: format!("`{}` → `{new}`", line.trim()), text });
@@ -278,7 +282,7 @@ fn sample(lines: &[&str], n: usize, random: &mut Random) -> Vec<Mutant> {
     found
 }
 
-/// How many of the mutants are caught; those that are not are printed.
+/// Counts the mutants that are caught, and prints the others.
 fn caught(kernel: Kernel, prepared: &[Prepared], mutants: &[Mutant], again: bool) -> usize {
     let name = kernel.name(&prepared[0].case);
     let left_out = text(&name).unwrap().1;

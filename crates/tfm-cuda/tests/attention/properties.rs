@@ -1,4 +1,4 @@
-//! What the kernels must compute, over all lengths at the edges of tiles.
+//! What the kernels must compute, for all lengths around the edges of tiles.
 
 use crate::case::{Case, Data, Results, norm};
 use crate::device::{Kernel, Run};
@@ -6,12 +6,13 @@ use crate::reference::expected;
 use tfm_core::DType;
 use tfm_ptx_emu::Launch;
 
-/// The schedule of the n-th of many cases: each seed and both kinds of copies get their share.
+/// The schedule of the n-th case. Over many cases, every seed and both kinds of copies have their
+/// turn.
 fn schedule(n: usize) -> Launch {
     Launch { seed: (n % 5) as u64, lazy: n.is_multiple_of(2), ..Launch::default() }
 }
 
-/// Checks forward and backward; the results.
+/// Checks forward and backward, and returns the results.
 fn assert_right(case: &Case, how: Launch) -> Results {
     let data = case.data();
     let found = Run::new(case, &data).all(how);
@@ -22,7 +23,7 @@ fn assert_right(case: &Case, how: Launch) -> Results {
     compared.unwrap_or_else(|problem| panic!("{problem}\n  of {case:?}, {how:?}"))
 }
 
-/// Kernels of tiles and plain ones alike: all residues of a tile, twice.
+/// Lengths with every residue of a tile, twice, for tile kernels and plain ones.
 #[test]
 fn every_key_length_up_to_two_tiles() {
     for keys in 1..=128 {
@@ -50,7 +51,7 @@ fn query_lengths_around_the_tiles() {
     }
 }
 
-/// Each size that there are kernels for, and those that are padded to it.
+/// Every size that there are kernels for, and sizes that are padded to it.
 #[test]
 fn every_size_of_heads() {
     let sizes = [8, 32, 40, 64, 80, 96, 104, 128, 136, 256];
@@ -68,7 +69,8 @@ fn every_size_of_heads() {
     }
 }
 
-/// Sequences that share keys or have none, without queries, with more queries than keys; keys that nobody has, which are NaN.
+/// Sequences that share keys, that have no keys, no queries, or more queries than keys; and rows of
+/// NaN that no sequence has.
 fn ragged(dtype: DType, size: usize) -> Case {
     let mut case =
         Case::new(dtype, size, &[(3, 5), (0, 4), (66, 67), (5, 0), (20, 7), (1, 130), (2, 3)]);
@@ -102,7 +104,7 @@ fn ragged_batches_under_every_schedule() {
     }
 }
 
-/// The same bits in any company and under any schedule.
+/// A sequence has the same bits in any company and under any schedule.
 #[test]
 fn bits_depend_on_a_sequence_alone() {
     for (dtype, size, biased) in [
@@ -126,7 +128,7 @@ fn bits_depend_on_a_sequence_alone() {
             biases: whole.biases.clone(),
         };
         let alone = Run::new(&first, &data).all(schedule(1)).unwrap();
-        // The gradient of biases is a sum over sequences.
+        // The gradient of biases is left out, since it sums over sequences.
         for i in 0..5 {
             assert_eq!(alone[i][..], all[i][..alone[i].len()], "result {i}");
         }
@@ -161,7 +163,7 @@ fn the_order_of_keys_does_not_matter() {
     }
 }
 
-/// Offsets and ranges outside of the operands lead nowhere: no access out of bounds.
+/// Wrong offsets and ranges cause no access out of bounds.
 #[test]
 fn wild_ranges_touch_nothing_outside() {
     let cases = Case::wild(DType::F16, 64).chain(Case::wild(DType::F32, 12));
@@ -174,19 +176,20 @@ fn wild_ranges_touch_nothing_outside() {
     }
 }
 
-/// A number that is the rate, and positions in the numbers beyond 2^34.
+/// A random number that equals the rate, and positions of random numbers beyond 2^34.
 #[test]
 fn dropout_draws_as_the_decomposition() {
     for (dtype, size) in [(DType::F16, 32), (DType::F32, 4)] {
         let case = Case::new(dtype, size, &[(2, 100)]);
         assert_right(&Case { rate: Some(Case::tie()), ..case }, schedule(1));
         let case = Case::new(dtype, size, &[(12, 64)]);
-        let said = Some(i32::MAX as usize - 2);
-        assert_right(&Case { rate: Some(0.4), heads: 2, said, ..case }, schedule(0));
+        let claimed_rows = Some(i32::MAX as usize - 2);
+        assert_right(&Case { rate: Some(0.4), heads: 2, claimed_rows, ..case }, schedule(0));
     }
 }
 
-/// Learned biases by distance: lengths on all sides of tiles and of the last bucket, every kernel, with what else there is.
+/// Learned biases by distance, with lengths on both sides of tiles and of the last bucket, for
+/// every kernel and together with the other options.
 #[test]
 fn biases_by_distance() {
     for keys in (1..=128).step_by(3) {
@@ -203,7 +206,7 @@ fn biases_by_distance() {
     }
     for (n, queries) in [1, 15, 31, 33, 63, 64, 65, 129].into_iter().enumerate() {
         let (causal, rate) = (n % 4 < 2, n.is_multiple_of(3).then_some(0.3));
-        // As T5 has them.
+        // As in T5.
         let dtype = [DType::F16, DType::BF16][n % 2];
         let case = Case::new(dtype, 64, &[(queries, 70)]).biased(32, 128, !causal);
         assert_right(&Case { causal, rate, heads: 2, ..case }, schedule(n));
@@ -221,7 +224,7 @@ fn biases_by_distance() {
     }
 }
 
-/// No conflicts of banks but those of the dropout's bytes.
+/// Only the dropout's bytes have bank conflicts.
 #[test]
 fn tiles_lie_in_different_banks() {
     for size in [32, 64, 96, 128, 256] {

@@ -23,7 +23,7 @@ pub(crate) fn expected(case: &Case, data: &Data) -> Expected {
             let (own, query) = (at(first + i, head), &data.query[at(first + i, head)]);
             let d_context = &data.d_context[own.clone()];
             let keys: Vec<_> = (start..start + visible).map(|row| at(row, head)).collect();
-            // Where its bias is among all; both sequences end together.
+            // The place of the bias of this distance. The last query stands at the last key.
             let place = |j: usize| {
                 let distance = j as i64 - (i + count) as i64 + length as i64;
                 case.bias.map(|bias| bias.bucket(distance) * heads + head)

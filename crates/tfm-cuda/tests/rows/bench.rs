@@ -1,4 +1,5 @@
-//! What the tests share: operands in device memory, results that nobody has written before, and how far they are from f64.
+//! What the tests share: operands in device memory, results whose memory nobody has written before,
+//! and their distance from f64.
 
 use tfm_core::backend::{View, ViewMut};
 use tfm_core::fused::Fused;
@@ -22,7 +23,7 @@ pub(crate) struct Operand {
     pub(crate) buffer: Buffer,
     pub(crate) dtype: DType,
     pub(crate) layout: Layout,
-    /// What it holds, rounded to its type.
+    /// The values, rounded to the type.
     pub(crate) values: Vec<f64>,
 }
 
@@ -37,7 +38,7 @@ impl Operand {
     }
 }
 
-/// Rows that begin at element `offset` and have `gap` elements between them, which are NaN.
+/// Rows that begin at element `offset`, with `gap` elements of NaN between them.
 pub(crate) fn rows(
     cuda: &CudaBackend,
     dtype: DType,
@@ -65,7 +66,7 @@ pub(crate) fn rows(
     Operand { buffer, dtype, layout, values: rounded.to_f64() }
 }
 
-/// Without gaps.
+/// Rows without gaps.
 pub(crate) fn packed(
     cuda: &CudaBackend,
     dtype: DType,
@@ -82,7 +83,8 @@ pub(crate) fn noise(seed: u64, n: usize, scale: f64) -> Vec<f64> {
     (0..n).map(|_| data.number(scale)).collect()
 }
 
-/// Results of an op, which were NaN (integers: −7) before; the first `offset` elements of the memory must stay so.
+/// The results of an op in memory that was NaN (integers: −7) before. The first `offset` elements
+/// of the memory must stay so.
 pub(crate) fn outputs(
     cuda: &CudaBackend,
     results: &[(DType, &[usize])],
@@ -134,7 +136,7 @@ pub(crate) fn fused(
     outputs(cuda, results, offset, |views| cuda.fused(&op, &inputs, views).unwrap())
 }
 
-/// ‖Δ‖/‖reference‖ of results in that type: 1e-5, 1e-3, 5e-3.
+/// The allowed ‖Δ‖/‖reference‖ of results in this type.
 pub(crate) fn tolerance(dtype: DType) -> f64 {
     match dtype {
         DType::F32 => 1e-5,

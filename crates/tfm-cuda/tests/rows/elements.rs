@@ -1,4 +1,4 @@
-//! Activation functions, dropout, Adam and the length of gradients.
+//! Activation functions, dropout, Adam and the squared length of gradients.
 
 use crate::bench::{FLOATS, Operand, assert_near, everywhere, fused, noise, packed, tolerance};
 use tfm_core::backend::ViewMut;
@@ -33,7 +33,7 @@ fn function(activation: Activation, x: f64) -> f64 {
     }
 }
 
-/// By central differences, which are right to 1e-8.
+/// The derivative by central differences, which is right to 1e-8.
 fn slope(activation: Activation, x: f64) -> f64 {
     if activation == Activation::Relu {
         return f64::from(u8::from(x > 0.0));
@@ -66,7 +66,7 @@ fn activations_and_their_gradients() {
                 assert_near(&what, &dx[0], &want, 2.0 * tolerance(dtype));
             }
         }
-        // Far out nothing is NaN.
+        // Nothing is NaN far from 0.
         let x = packed(cuda, DType::F32, &[4], &[-1e30, -200.0, 200.0, 1e30], 0);
         let dy = packed(cuda, DType::F32, &[4], &[1.0; 4], 0);
         for activation in Activation::ALL {
@@ -78,7 +78,7 @@ fn activations_and_their_gradients() {
     });
 }
 
-/// The numbers are those of `philox`, at every position.
+/// Dropout takes the numbers of `philox`, at every position.
 #[test]
 fn dropout() {
     everywhere("elements::dropout", |cuda| {
@@ -127,7 +127,7 @@ fn sum_of_squares() {
     });
 }
 
-/// Parameter and moments after a step, computed in their places.
+/// Parameter and moments after a step, which computes them in their own memory.
 fn step(
     cuda: &CudaBackend,
     op: Adam,
@@ -172,7 +172,7 @@ fn adam() {
                     );
                 }
             }
-            // A scale that is no number: nothing changes, whatever the gradient.
+            // A scale that is NaN: nothing changes, whatever the gradient.
             let after = step(cuda, op, &got, &vec![f64::NAN; n], f64::NAN, offset);
             assert_eq!(after, got);
         }

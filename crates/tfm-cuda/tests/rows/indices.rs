@@ -1,4 +1,4 @@
-//! The primitives whose kernels are not a thread an element: reductions, sums by ids, top-k.
+//! The primitives whose threads do not compute one element each: reductions, sums by ids, top-k.
 
 use crate::bench::{FLOATS, assert_near, everywhere, noise, outputs, packed, rows, tolerance};
 use tfm_core::backend::{View, ViewMut};
@@ -7,13 +7,13 @@ use tfm_core::testing::Data;
 use tfm_core::{Backend, DType, Layout, Shape};
 use tfm_cuda::Buffer;
 
-/// A destination for a method that takes it.
+/// The destination again, for a method that consumes it.
 fn again<'a>(out: &'a mut ViewMut<'_, Buffer>) -> ViewMut<'a, Buffer> {
     ViewMut { buffer: out.buffer, dtype: out.dtype, layout: out.layout }
 }
 
-/// Lines with and without gaps, short and long: a thread's, a warp's, a block's, cut and cut again. A line has the same bits
-/// wherever it lies.
+/// Lines with and without gaps, from short ones, which one thread reads, to long ones, which blocks
+/// read in parts. A line has the same bits wherever it lies.
 #[test]
 fn reductions() {
     everywhere("indices::reductions", |cuda| {
@@ -49,7 +49,7 @@ fn reductions() {
                         let want: Vec<f64> = (0..lines).map(|i| max(line(i))).collect();
                         assert_eq!(got[0].to_f64(), want, "{what}");
                     } else {
-                        // Sums around 0: against the sum of the sizes.
+                        // Sums close to 0 are compared relative to the sum of absolute values.
                         for i in 0..lines {
                             let (sum, got) = (line(i).iter().sum::<f64>(), got[0].to_f64()[i]);
                             let size = line(i).iter().map(|x| x.abs()).sum::<f64>();
@@ -63,7 +63,8 @@ fn reductions() {
     });
 }
 
-/// Few and many sources of a row, more than fit a list, none; ids that name no row.
+/// Rows with few sources, with many, with more than a list holds, and with none; ids that name no
+/// row.
 #[test]
 fn sums_by_ids() {
     everywhere("indices::sums_by_ids", |cuda| {
@@ -72,7 +73,7 @@ fn sums_by_ids() {
         {
             for dtype in [DType::F32, DType::F16, DType::BF16, DType::I32] {
                 let mut data = Data::new(7);
-                // The last row has none of the few, and one id is behind the end.
+                // The last row has none of the few, and one id is past the end.
                 let some = |i: usize, data: &mut Data| match i {
                     _ if i < frequent => 0.0,
                     _ if i + 1 == n && n > 1 => entries as f64,
@@ -105,7 +106,7 @@ fn sums_by_ids() {
     });
 }
 
-/// In the order of sources: rounding shows any other.
+/// Sums are in the order of the sources; rounding shows any other order.
 #[test]
 fn sums_by_ids_are_in_order() {
     everywhere("indices::sums_by_ids_are_in_order", |cuda| {
@@ -128,11 +129,11 @@ fn top_k() {
     everywhere("indices::top_k", |cuda| {
         for (v, k) in [(1, 1), (7, 7), (33, 8), (1000, 5), (8195, 8), (600, 21)] {
             for dtype in [DType::F32, DType::F16, DType::BF16, DType::I32] {
-                // Coarse, so that there are equals.
+                // Coarse values, so that some are equal.
                 let values: Vec<f64> =
                     noise(3, 2 * v, 40.0).iter().map(|x| x.round() - 50.0).collect();
                 let x = rows(cuda, dtype, &[2, v], &values, [3, 5]);
-                // Rows with gaps, and a layout that is none of rows.
+                // Rows with gaps, and a layout that has no contiguous rows.
                 let strided = rows(cuda, dtype, &[v, 2], &values, [1, 0]);
                 let turned = Layout::from_parts(Shape::from([2, v]), &[1, 2], 1);
                 let turned = View { buffer: &strided.buffer, dtype, layout: &turned };

@@ -1,4 +1,4 @@
-//! The loss, its gradient, and the best candidates of a search.
+//! The loss, its gradient, and the best candidates of search.
 
 use crate::bench::{
     FLOATS, Operand, assert_near, everywhere, fused, noise, packed, rows, tolerance,
@@ -88,7 +88,7 @@ fn top_log_probabilities() {
             for (dtype, k) in ks.into_iter().filter(|(_, k)| *k <= v) {
                 let (offset, gap) = if case % 2 == 0 { (8, 8) } else { (3, 5) };
                 let x = rows(cuda, dtype, &[2, v], &noise(5, 2 * v, 9.0), [offset, gap]);
-                // A third is banned, and some are favoured.
+                // A third of the tokens are banned, and some are favoured.
                 let bias: Vec<f64> = (0..v)
                     .map(|i| if i % 3 == 1 { f64::NEG_INFINITY } else { (i % 7) as f64 / 4.0 })
                     .collect();
@@ -107,7 +107,7 @@ fn top_log_probabilities() {
                     order.sort_by(|a, b| score(*b).total_cmp(&score(*a)));
                     for j in 0..k {
                         let (value, id) = (values[row * k + j], ids[row * k + j] as usize);
-                        // Sums that are equal before they are rounded may come in any order.
+                        // Sums that were equal before rounding may come in any order.
                         let short = score(order[j]) - score(id);
                         let is_next =
                             id == order[j] || short.abs() <= 1e-5 * (1.0 + score(id).abs());
@@ -123,7 +123,8 @@ fn top_log_probabilities() {
     });
 }
 
-/// Equals come in the order of their ids, whichever thread has them; NaN spoils the values, and nothing else.
+/// Equal candidates come in the order of their ids, whichever thread has them. NaN spoils only the
+/// values.
 #[test]
 fn equal_candidates() {
     everywhere("loss::equal_candidates", |cuda| {

@@ -1,5 +1,6 @@
-//! The kernels of rows and elements at real sizes and odd ones, through the backend over the fake driver, against f64: in every
-//! type, at addresses that are multiples of 16 and not, with rows that have gaps between them, under several schedules.
+//! The kernels of rows and elements through the backend over the fake driver, against f64. Sizes
+//! are real and odd ones, in every type, at addresses that are multiples of 16 and that are not,
+//! with gaps between rows, under several schedules.
 
 mod bench;
 mod elements;

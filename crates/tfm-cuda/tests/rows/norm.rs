@@ -1,4 +1,5 @@
-//! Layer and RMS normalisation and their gradients, softmax; and that a row has the same bits in any company.
+//! Layer and RMS normalisation, their gradients, and softmax. A row has the same bits in any
+//! company.
 
 use crate::bench::{
     FLOATS, Operand, assert_near, everywhere, fused, noise, packed, rows, tolerance,
@@ -11,7 +12,7 @@ use tfm_core::fused::{
 const WIDTHS: [usize; 10] = [1, 31, 32, 33, 511, 512, 1000, 1024, 1025, 2100];
 const EPSILON: f64 = 1e-5;
 
-/// (x − μ)/√(σ² + ε) and 1/√(σ² + ε), with 0 for μ if it is not `centred`.
+/// (x − μ)/√(σ² + ε) and 1/√(σ² + ε); μ is 0 unless `centred`.
 fn normal(x: &[f64], centred: bool) -> (Vec<f64>, f64) {
     let d = x.len() as f64;
     let mean = if centred { x.iter().sum::<f64>() / d } else { 0.0 };
@@ -26,7 +27,7 @@ fn norms() {
         for (case, d) in WIDTHS.into_iter().enumerate() {
             let n = if d > 500 { 3 } else { 7 };
             for dtype in FLOATS {
-                // Rows at odd addresses and at multiples of 16 bytes.
+                // Rows at multiples of 16 bytes, and rows at odd addresses.
                 let (offset, gap) = if case % 2 == 0 { (8, 16) } else { (3, 5) };
                 let what = format!("d = {d}, {dtype}");
                 let values: Vec<f64> = noise(1, n * d, 2.0).iter().map(|x| x + 3.0).collect();
@@ -87,7 +88,7 @@ fn norm_gradients() {
                         }
                     }
                     let tolerance = 2.0 * tolerance(dtype);
-                    // The gradient of a single element is nothing but rounding.
+                    // The gradient of a single element is only rounding error.
                     if d > 1 {
                         assert_near(&format!("dx, {what}"), &got[0], &dx, tolerance);
                         assert_near(&format!("dγ, {what}"), &got[1], &d_weight, tolerance);
@@ -126,7 +127,7 @@ fn softmax() {
     });
 }
 
-/// Whatever other rows there are, and at whatever address it lies.
+/// A row has the same bits whatever other rows there are and wherever it lies.
 #[test]
 fn a_row_has_the_same_bits_alone() {
     everywhere("norm::a_row_has_the_same_bits_alone", |cuda| {

@@ -1,5 +1,5 @@
-//! Ops of 8-bit integers behind the host's code: weights that are stored at load and those that are not, by both kernels of the
-//! linear layer.
+//! Ops on 8-bit integers through the host code: weights that are stored at load and weights that
+//! are not, by both kernels of the linear layer.
 
 use crate::bench::{Operand, assert_near, everywhere, fused, noise, packed, rows};
 use tfm_core::backend::Signature;
@@ -7,10 +7,10 @@ use tfm_core::fused::{Activation, Embedding, Fused, Linear, Precision};
 use tfm_core::{Backend, DType, Tensor};
 use tfm_cuda::CudaBackend;
 
-/// What 8 bits may cost: a step is up to a 64th of the greatest number of a row.
-const LOST: f64 = 2e-2;
+/// The allowed error. A step of 8 bits is up to a 64th of the greatest number of a row.
+const TOLERANCE: f64 = 2e-2;
 
-/// A weight as the backend wants it stored for these ops, all in the same way.
+/// A weight, stored as the backend wants it for these ops, which all want it in the same way.
 fn stored(cuda: &CudaBackend, ops: &[Fused], weight: &Operand) -> Operand {
     let signature = Signature { inputs: &[] };
     let formats: Vec<_> =
@@ -32,7 +32,7 @@ fn linear_and_embedding() {
         let activation = Some(Activation::Relu);
         let linear = Linear { bias: true, activation, residual: true, precision };
         let embedding = Embedding { scale: 2.0, precision, ..Embedding::default() };
-        // The second goes by tiles of many rows.
+        // The tile kernel for many rows computes the second.
         for (m, n, k) in [(3, 40, 70), (20, 4100, 33)] {
             let x = rows(cuda, DType::F32, &[m, k], &noise(1, m * k, 1.0), [3, 5]);
             let weight = rows(cuda, DType::F32, &[n, k], &noise(2, n * k, 1.0), [1, 2]);
@@ -51,7 +51,7 @@ fn linear_and_embedding() {
                     (sum + bias.values[i % n]).max(0.0) + residual.values[i]
                 })
                 .collect();
-            assert_near(&what, &all[0], &want, LOST);
+            assert_near(&what, &all[0], &want, TOLERANCE);
             let row = packed(cuda, DType::F32, &[1, k], x.row(m - 1), 0);
             let below = packed(cuda, DType::F32, &[1, n], residual.row(m - 1), 0);
             let operands = [&row, &kept, &bias, &below];
@@ -66,7 +66,7 @@ fn linear_and_embedding() {
             assert_eq!(bits(&run(&weight)), bits(&found), "{what}");
             let want: Vec<f64> =
                 ids.iter().flat_map(|id| weight.row(*id).iter().map(|x| 2.0 * x)).collect();
-            assert_near(&what, &found[0], &want, LOST);
+            assert_near(&what, &found[0], &want, TOLERANCE);
         }
     });
 }

@@ -189,7 +189,7 @@ impl GenerationOptions {
 
     /// The tokens one of which must follow `length` tokens where there are to be `longest` at most,
     /// each with log-probability 0; `None` for a free choice.
-    pub(super) fn forced(&self, length: usize, longest: usize) -> Option<&[u32]> {
+    pub(super) fn forced_tokens(&self, length: usize, longest: usize) -> Option<&[u32]> {
         if let Some(token) = self.prefix.get(length) {
             return Some(std::slice::from_ref(token));
         }

@@ -186,12 +186,12 @@ impl Search {
     fn needs_whole_row(&self) -> bool {
         let options = &*self.options;
         let any = options.do_sample && options.top_k == 0;
-        self.forced().is_none() && (any || self.edits.iter().any(Edits::raises))
+        self.forced_tokens().is_none() && (any || self.edits.iter().any(Edits::raises))
     }
 
     /// What may be picked, the beams and every end of sequence, and as many as rules can take away.
     pub(super) fn candidates(&self) -> usize {
-        if self.forced().is_some() {
+        if self.forced_tokens().is_some() {
             return 1;
         }
         let (beams, eos) = (self.options.num_beams, self.options.eos_token_id.len());
@@ -286,9 +286,9 @@ impl Search {
         }
     }
 
-    /// The tokens that are the only choice at the next step.
-    pub(super) fn forced(&self) -> Option<&[u32]> {
-        self.options.forced(self.length, self.longest)
+    /// The tokens to which the next step is forced; `None` if the choice is free.
+    pub(super) fn forced_tokens(&self) -> Option<&[u32]> {
+        self.options.forced_tokens(self.length, self.longest)
     }
 
     pub(super) fn eos_banned(&self) -> bool {

@@ -1,4 +1,5 @@
-//! An instruction's operands and the parts of its opcode, crossed out as they are understood.
+//! An instruction's operands and the parts of its opcode. Decoding removes each as it is
+//! understood.
 
 use crate::instruction::{Address, Mode, Operand, Operands, Predicate, Rounding, Space, Type};
 
@@ -12,12 +13,12 @@ pub(crate) enum Argument {
     Vector(Operands),
     Address(Address),
     /// `[map, {x, y}]`
-    Place(Address, Operands),
+    Tile(Address, Operands),
 }
 
 pub(super) type Result<T, E = String> = std::result::Result<T, E>;
 
-/// The operands of an instruction, taken in turn.
+/// The operands of an instruction, which decoding takes in turn.
 pub(super) struct Arguments<'a>(pub(super) &'a [Argument], pub(super) usize);
 
 impl Arguments<'_> {
@@ -65,9 +66,9 @@ impl Arguments<'_> {
         }
     }
 
-    pub(super) fn place(&mut self) -> Result<(Address, Operands)> {
+    pub(super) fn tile(&mut self) -> Result<(Address, Operands)> {
         match self.next()? {
-            Argument::Place(address, at) => Ok((*address, at.clone())),
+            Argument::Tile(address, at) => Ok((*address, at.clone())),
             other => Err(format!("{other:?} where a tensor map and coordinates belong")),
         }
     }
@@ -85,7 +86,7 @@ impl Arguments<'_> {
     }
 }
 
-/// The parts of an opcode after the first, crossed out as they are understood.
+/// The parts of an opcode after the first. Decoding removes each as it is understood.
 pub(super) struct Parts<'a>(pub(super) Vec<&'a str>);
 
 impl<'a> Parts<'a> {
@@ -111,7 +112,7 @@ impl<'a> Parts<'a> {
             ("global", Space::Global),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
-            // Of one block alone: clusters are not understood.
+            // Only the block's own memory, since clusters are not supported.
             ("shared::cluster", Space::Shared),
             ("local", Space::Local),
             ("param", Space::Parameter),
@@ -143,7 +144,7 @@ impl<'a> Parts<'a> {
         })
     }
 
-    /// Hints to caches, and orders weaker or equal to what the checkers assume.
+    /// Removes hints to caches, and memory orders that the checkers assume anyway.
     pub(super) fn hints(&mut self) {
         self.0.retain(|part| {
             !matches!(

@@ -9,7 +9,7 @@ pub(super) fn arithmetic(
     arguments: &mut Arguments<'_>,
 ) -> Result<Op> {
     let mode = parts.mode()?;
-    // Approximate operations are computed exactly, within their range.
+    // The emulator computes approximate operations exactly, within their range.
     let approximate = parts.any(&["approx", "full"]) == Some("approx");
     let mode = Mode { flat: approximate && name == "div", ..mode };
     let half = parts.any(&["lo", "hi", "wide"]);

@@ -37,7 +37,7 @@ fn need(parts: &mut Parts<'_>, names: &[&str]) -> Result<()> {
     }
 }
 
-/// What of the order and scope of an operation on a barrier is assumed anyway.
+/// Removes the order and the scope of an operation on a barrier, which the emulator assumes anyway.
 fn order(parts: &mut Parts<'_>, names: &[&str]) -> Result<()> {
     parts.any(names);
     parts.any(&["cta", "cluster"]);
@@ -79,7 +79,7 @@ fn barrier(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Hoppe
             let (d, at, phase) = (arguments.one()?, arguments.address()?, arguments.one()?);
             let may_sleep = name == "try_wait";
             if may_sleep && arguments.left() {
-                // How long it may sleep.
+                // The limit on how long it may sleep.
                 arguments.one()?;
             }
             Ok(Hopper::BarrierWait { d, at, phase, parity, may_sleep })
@@ -126,7 +126,7 @@ fn bulk(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Hopper> 
     };
     let op = match (load, tensor) {
         (true, true) => {
-            let (to, (map, at)) = (arguments.address()?, arguments.place()?);
+            let (to, (map, at)) = (arguments.address()?, arguments.tile()?);
             fits(&at)?;
             Hopper::TensorLoad { to, map, at, barrier: arguments.address()? }
         }
@@ -137,7 +137,7 @@ fn bulk(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Hopper> 
             barrier: arguments.address()?,
         },
         (false, true) => {
-            let (map, at) = arguments.place()?;
+            let (map, at) = arguments.tile()?;
             fits(&at)?;
             Hopper::TensorStore { map, at, from: arguments.address()? }
         }

@@ -1,4 +1,4 @@
-//! Matrices of a warp, and asynchronous copies.
+//! Matrix instructions of a warp, and asynchronous copies.
 
 use super::arguments::{Arguments, Parts, Result};
 use crate::instruction::{Element, Op, Operand, Space, Type};

@@ -1,5 +1,5 @@
-//! Opcodes to instructions. What is not understood is an error: an emulator that skips what it does not know
-//! proves nothing.
+//! Decodes opcodes to instructions. Whatever is not understood is an error: an emulator that skips
+//! unknown instructions proves nothing.
 
 mod arguments;
 mod arithmetic;
@@ -17,7 +17,7 @@ use crate::instruction::{
     AtomicOp, Comparison, Hopper, Logic, Mode, Op, Operand, Operands, Rounding, Shuffle, Type, Vote,
 };
 
-/// The instruction of an opcode with its operands.
+/// Decodes an opcode with its operands.
 pub(crate) fn decode(opcode: &[&str], arguments: &[Argument]) -> Result<Op> {
     let mut parts = Parts(opcode[1..].to_vec());
     let mut arguments = Arguments(arguments, 0);
@@ -242,7 +242,7 @@ fn compare(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Op> {
 fn convert(parts: &mut Parts<'_>, arguments: &mut Arguments<'_>) -> Result<Op> {
     let to_integer = parts.0.iter().any(|p| ["rni", "rzi", "rmi", "rpi"].contains(p));
     let mode = parts.mode()?;
-    // `tf32` is a way to round an f32.
+    // PTX writes the rounding of an f32 to tf32 as a conversion to `tf32`.
     if parts.take("tf32") {
         let (d, a) = (arguments.one()?, arguments.one()?);
         if parts.ty()? != Type::F32 {

@@ -1,4 +1,4 @@
-//! Instructions that touch memory: loads, stores, atomic operations and asynchronous copies.
+//! The instructions that access memory: loads, stores, atomic operations and asynchronous copies.
 
 use super::{Machine, Result, by_parts};
 use crate::fault::Problem;
@@ -8,14 +8,15 @@ use crate::integer;
 use crate::memory::{Agent, Stamp};
 use crate::warp::{LANES, Values, Warp, lanes};
 
-/// Where shared and local memory and the parameters begin in the generic address space.
+/// Where shared memory, local memory and the parameters begin in the generic address space.
 const SHARED: u64 = 0x0100_0000_0000;
 const LOCAL: u64 = 0x0200_0000_0000;
 const PARAMETERS: u64 = 0x0300_0000_0000;
-/// The size of such a window.
+/// The size of each of these windows.
 const WINDOW: u64 = 1 << 32;
 
-/// A lane of the warp as one who accesses memory. (A macro: a function would borrow the whole machine.)
+/// A lane of the warp as an agent that accesses memory. This is a macro because a function would
+/// borrow the whole machine.
 macro_rules! agent {
     ($machine:expr, $warp:expr, $lane:expr) => {
         Agent {
@@ -59,7 +60,7 @@ impl Machine<'_> {
         }
     }
 
-    /// The addresses that the lanes of `active` mean.
+    /// The addresses at which the lanes of `active` access memory.
     #[inline]
     pub(super) fn addresses(&self, warp: &Warp, at: Address, active: u32) -> Result<Values> {
         let mut room = [0; LANES];
@@ -110,7 +111,7 @@ impl Machine<'_> {
         self.write_for(warp, space, address, data, lane, false)
     }
 
-    /// Writes memory for one lane, or for `several` that write the same.
+    /// Writes memory for one lane, or for `several` lanes that write the same value.
     #[inline]
     pub(super) fn write_for(
         &mut self,
@@ -193,7 +194,7 @@ impl Machine<'_> {
                 4 => parts::<4, MOST>(data, i),
                 _ => parts::<8, MOST>(data, i),
             };
-            // A wider register holds the sign of a signed number.
+            // In a wider register a signed number is sign-extended.
             if let Type::S(_) = ty {
                 let unused = 64 - ty.bits();
                 values = values.map(|value| ((value << unused) as i64 >> unused) as u64);
@@ -205,7 +206,7 @@ impl Machine<'_> {
     }
 }
 
-/// The `i`-th element, of so many bytes, of each lane's data.
+/// The `i`-th element of each lane's data; elements have `SIZE` bytes.
 fn parts<'a, const SIZE: usize, const MOST: usize>(
     data: impl Fn(usize) -> &'a [u8; MOST],
     i: usize,
@@ -219,7 +220,7 @@ fn parts<'a, const SIZE: usize, const MOST: usize>(
     values
 }
 
-/// Where an address lies. Only generic ones tell it themselves.
+/// The state space in which an address lies. A generic address determines it by its value.
 #[inline]
 pub(super) fn place(space: Space, address: u64) -> (Space, u64) {
     match space {
@@ -244,7 +245,7 @@ pub(super) fn base(space: Space) -> u64 {
     }
 }
 
-/// What an atomic operation leaves.
+/// The value that an atomic operation leaves in memory.
 pub(super) fn atomic(op: AtomicOp, ty: Type, old: u64, a: u64, b: u64) -> u64 {
     let mode = Mode::default();
     let plain = |op: Binary| {

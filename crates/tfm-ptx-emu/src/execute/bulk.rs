@@ -1,4 +1,4 @@
-//! Bulk copies: loads that a barrier in shared memory counts, and stores in groups.
+//! Bulk copies: loads, which a barrier in shared memory counts, and stores, which come in groups.
 
 use super::access::agent;
 use super::{Machine, Result};
@@ -10,11 +10,11 @@ use crate::memory::{Agent, STORES, Stamp};
 use crate::tensor::TensorMap;
 use crate::warp::Warp;
 
-/// Where bulk copies begin, and their size; and where tiles begin in shared memory.
+/// The alignment of a bulk copy's addresses and size; and the alignment of tiles in shared memory.
 pub(super) const ALIGN: u64 = 16;
 pub(super) const ALIGN_OF_TILES: u64 = 128;
 
-/// What a bulk copy of a tile copies: the map, and the place of the tile.
+/// What a tiled bulk copy copies: the map, and the tile's coordinates.
 type Tile = (TensorMap, Vec<i64>);
 
 impl Machine<'_> {
@@ -42,7 +42,7 @@ impl Machine<'_> {
         Err((Problem::Misaligned { space, address, bytes }, lane))
     }
 
-    /// The map at an address, and the place that registers say.
+    /// The map at an address, and the coordinates that the registers hold.
     pub(super) fn tile(
         &mut self,
         warp: &mut Warp,
@@ -102,7 +102,7 @@ impl Machine<'_> {
         let fenced = warp.begun.as_ref().map_or(&[][..], |begun| &begun.fenced);
         let agent = Agent { fenced: Some(fenced), ..agent!(self, warp, lane) };
         let Some(barrier) = self.barriers.all.get_mut(&address) else { return Ok(()) };
-        // That the barrier was made must be known to the asynchronous proxy.
+        // The asynchronous proxy must know that the barrier was made.
         let made =
             fenced.get(barrier.made.warp as usize).is_some_and(|at| *at >= barrier.made.clock);
         if !made {
@@ -117,7 +117,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// What a bulk store takes of shared memory.
+    /// The bytes that a bulk store reads from shared memory.
     pub(super) fn stored(
         &mut self,
         warp: &mut Warp,
@@ -183,7 +183,7 @@ impl Machine<'_> {
                 self.write_global(warp, &store.rows, lane)?;
             }
         }
-        // Whatever came before the first that is left has been read.
+        // All stores before the first that is left have been read.
         if let Some(begun) = &warp.begun {
             let left = begun.lanes.values().flat_map(|s| s.groups.iter().flatten().chain(&s.open));
             let oldest = left.map(|store| store.number).min().unwrap_or(begun.stores + 1);

@@ -1,4 +1,4 @@
-//! Instructions that a warp's lanes execute together: shuffles, votes, matrices.
+//! The instructions that a warp's lanes execute together: shuffles, votes, matrices.
 
 use super::access::atomic;
 use super::{Failure, Machine, Result};
@@ -8,7 +8,8 @@ use crate::matrix;
 use crate::warp::{LANES, Warp, lanes};
 
 impl Machine<'_> {
-    /// The lanes of a collective operation: all of them must name the same mask, and be here.
+    /// The lanes of a collective operation. All of them must name the same mask and be at this
+    /// instruction.
     fn members(
         &self,
         warp: &Warp,
@@ -60,7 +61,7 @@ impl Machine<'_> {
                         return Err((Problem::ShuffleSource { lane: source as u32 }, lane));
                     }
                     if defined >> source & 1 == 0 {
-                        // Fails, with the register's name.
+                        // This fails, and names the register.
                         self.of_lane(warp, a, source)?;
                     }
                     results[lane] = values[source];

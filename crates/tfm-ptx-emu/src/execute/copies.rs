@@ -1,4 +1,4 @@
-//! Asynchronous copies that a lane waits for in groups: `cp.async`.
+//! `cp.async`: asynchronous copies that a lane waits for in groups.
 
 use super::access::agent;
 use super::{Machine, Result};
@@ -73,12 +73,12 @@ impl Machine<'_> {
         }
     }
 
-    /// The bytes of an asynchronous copy, zeros behind them.
+    /// The bytes of an asynchronous copy, followed by zeros.
     fn source(&mut self, warp: &mut Warp, copy: &Copy, lane: usize) -> Result<[u8; 16]> {
         let mut data = [0; 16];
         let (address, bytes) = (copy.from, copy.bytes);
         if copy.size > 0 {
-            // Aligned as the whole copy is, whatever is taken of it.
+            // The source is aligned to the size of the copy, however few bytes are read.
             if !address.is_multiple_of(bytes as u64) {
                 return Err((Problem::Misaligned { space: "global", address, bytes }, lane));
             }

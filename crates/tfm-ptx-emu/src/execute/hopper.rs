@@ -1,4 +1,5 @@
-//! What came with compute capability 9.0, and of it the barriers in shared memory.
+//! The barriers in shared memory that came with compute capability 9.0, and where the other
+//! instructions of that version are dispatched.
 
 use super::bulk::{ALIGN, ALIGN_OF_TILES};
 use super::{Machine, Request, Result, first};
@@ -70,7 +71,7 @@ impl Machine<'_> {
                     done.and_then(|()| barrier.arrive(count, may_complete, warp))
                         .map_err(|problem| (Problem::Barrier { address, problem }, lane))?;
                 }
-                // What it does from here on is not ordered by the arrival.
+                // The arrival does not order what the warp does from here on.
                 warp.clock += 1;
                 warp.put(d, active, &phases, self.kernel);
             }
@@ -184,7 +185,7 @@ impl Machine<'_> {
         Ok(Request::None)
     }
 
-    /// An operand's values.
+    /// An operand's values in the lanes of `active`.
     fn all(&self, warp: &Warp, operand: Operand, active: u32) -> Result<Values> {
         Ok(*warp.fetch(operand, active, &mut [0; LANES], self)?)
     }
@@ -193,7 +194,7 @@ impl Machine<'_> {
         Stamp { block: self.block, warp: warp.number, clock: warp.clock }
     }
 
-    /// Touches a barrier, which must be there and known to the warp.
+    /// Checks an access to a barrier, which must exist and be known to the warp.
     pub(super) fn barrier(&mut self, warp: &mut Warp, address: u64, lane: usize) -> Result<()> {
         self.update(warp, Space::Shared, address, 8, lane, |bits| bits)?;
         if self.barriers.all.contains_key(&address) {

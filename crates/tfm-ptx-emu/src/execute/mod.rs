@@ -1,4 +1,5 @@
-//! One instruction of one warp: what it is is looked at once, and done for all lanes.
+//! Executes one instruction of one warp. The instruction is dispatched once, for all lanes
+//! together.
 
 mod access;
 mod bulk;
@@ -18,39 +19,40 @@ use crate::instruction::{Logic, Mode, Op, Operand, Predicate, Type, Unary};
 use crate::integer;
 use crate::memory::{Global, Shared};
 use crate::module::Kernel;
-use crate::warp::{LANES, Place, Warp, lanes};
+use crate::warp::{GridPosition, LANES, Warp, lanes};
 
-/// What of a block an instruction may touch.
+/// The part of a block's state that an instruction may touch.
 pub(crate) struct Machine<'a> {
     pub(crate) kernel: &'a Kernel,
     pub(crate) parameters: &'a [u8],
     pub(crate) variables: &'a [u64],
-    pub(crate) place: Place,
+    pub(crate) position: GridPosition,
     pub(crate) global: &'a mut Global,
     pub(crate) shared: &'a mut Shared,
     pub(crate) barriers: &'a mut Barriers,
     pub(crate) counters: &'a mut Counters,
-    /// The block's number over all launches, and that of the launch's first.
+    /// The number of the block, counted over all launches, and the number of this launch's first
+    /// block.
     pub(crate) block: u32,
     pub(crate) first_block: u32,
     pub(crate) lazy: bool,
 }
 
-/// What an instruction asks of the block.
+/// What an instruction asks of the block after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     None,
-    /// To wait at a barrier (or only to arrive there), with how many threads.
+    /// To wait at a barrier, or only to arrive there, with this number of threads.
     Barrier {
         id: u8,
         arrive: bool,
         threads: Option<u32>,
     },
-    /// To sleep until the barrier in shared memory at this address is no longer of this version.
+    /// To sleep until the barrier in shared memory at this address has another version than this.
     Sleep(u64, u64),
 }
 
-/// A problem, and the lane that has it.
+/// A problem, and the lane that caused it.
 pub(crate) type Failure = (Problem, usize);
 type Result<T, E = Failure> = std::result::Result<T, E>;
 
@@ -59,7 +61,7 @@ fn first(mask: u32) -> usize {
 }
 
 impl Machine<'_> {
-    /// Executes the next instruction of the warp, which `here` of its lanes are at.
+    /// Executes the warp's next instruction, at `at`, for the lanes of `here`.
     pub(crate) fn step(&mut self, warp: &mut Warp, at: u32, here: u32) -> Result<Request> {
         let kernel = self.kernel;
         let instruction = &kernel.instructions[at as usize];
@@ -126,7 +128,7 @@ impl Machine<'_> {
         Ok(Request::None)
     }
 
-    /// An operand's value of one lane.
+    /// The value of an operand in one lane.
     fn of_lane(&self, warp: &Warp, operand: Operand, lane: usize) -> Result<u64> {
         Ok(warp.fetch(operand, 1 << lane, &mut [0; LANES], self)?[lane])
     }
@@ -276,8 +278,8 @@ impl Machine<'_> {
     }
 }
 
-/// Applies an operation to the whole, or to both halves of a pair. Decoding lets through types that an operation
-/// does not have; such a result is all ones, which is NaN.
+/// Applies an operation to the whole value, or to both halves of a pair. Decoding accepts types
+/// that some operations do not have. Their result is all ones, which is NaN.
 fn by_parts(ty: Type, operands: [u64; 3], f: impl Fn(Type, [u64; 3]) -> Option<u64>) -> u64 {
     let half = match ty {
         Type::F16x2 => Type::F16,

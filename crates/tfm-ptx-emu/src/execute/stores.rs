@@ -1,4 +1,4 @@
-//! Stores of a warp's lanes with one instruction.
+//! Stores that a warp's lanes do with one instruction.
 
 use super::access::place;
 use super::{Machine, Result, first};
@@ -50,7 +50,8 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Writes memory for lanes with one instruction: each as many bytes as the others, at multiples of their number.
+    /// Writes memory for all lanes with one instruction. Each lane writes the same number of bytes,
+    /// at a multiple of that number.
     #[inline]
     pub(super) fn write_all<'d>(
         &mut self,
@@ -83,7 +84,8 @@ fn put_parts<const SIZE: usize, const MOST: usize>(
     }
 }
 
-/// Whether the lanes' addresses are found at a glance to be distinct: that they rise, or that their last bits differ.
+/// Whether a quick look shows that the lanes' addresses are distinct: they rise, or their last bits
+/// differ.
 #[inline]
 fn distinct(addresses: &Values, active: u32, bytes: usize) -> bool {
     if active == u32::MAX && addresses.is_sorted_by(|a, b| a < b) {
@@ -94,7 +96,8 @@ fn distinct(addresses: &Values, active: u32, bytes: usize) -> bool {
     bits.count_ones() == active.count_ones()
 }
 
-/// Of lanes that store to one place, the first ones; and of these, for which others do it too. They must store the same.
+/// Of the lanes that store to the same place, the first, with the mask of the others that do so
+/// too. All of them must store the same value.
 #[cold]
 fn of_several<'d>(
     space: Space,
@@ -109,7 +112,7 @@ fn of_several<'d>(
         leaders |= 1 << lane;
         let (space, address) = place(space, addresses[lane]);
         for other in lanes(left) {
-            // Local memory is each lane's own.
+            // Each lane has local memory of its own.
             if addresses[other] != addresses[lane] || space == Space::Local {
                 continue;
             }

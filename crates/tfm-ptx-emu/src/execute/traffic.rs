@@ -1,4 +1,4 @@
-//! What accesses cost: sectors of global memory, passes of shared memory.
+//! Counts what accesses cost: sectors of global memory and passes of shared memory.
 
 use super::Machine;
 use crate::instruction::Space;
@@ -15,7 +15,8 @@ impl Machine<'_> {
                 for lane in lanes(active) {
                     let address = at[lane];
                     for sector in [address / 32, address.wrapping_add(bytes as u64 - 1) / 32] {
-                        // From the last: neighbours mostly follow one another.
+                        // Search from the last, since neighbouring lanes mostly touch the same
+                        // sector.
                         if !sectors[..count].iter().rev().any(|x| *x == sector) {
                             sectors[count] = sector;
                             count += 1;
@@ -30,12 +31,12 @@ impl Machine<'_> {
         }
     }
 
-    /// Counts the passes of an access of shared memory by the first `count` lanes: lanes are served together up to 128
-    /// bytes, and two different words of one bank need two passes.
+    /// Counts the passes of an access of shared memory by the first `count` lanes. One pass serves
+    /// lanes up to 128 bytes together; two different words of one bank need two passes.
     pub(super) fn banks(&mut self, at: &Values, bytes: usize, count: usize, active: u32) {
         let together = (128 / bytes.max(4)).max(1);
         for start in (0..count).step_by(together) {
-            // The first word of each bank, and all others.
+            // The first word in each bank, and the banks that have one.
             let (mut first, mut seen) = ([0u32; 32], 0u32);
             let (mut others, mut number) = ([0u32; 64], 0);
             for (lane, address) in

@@ -1,6 +1,8 @@
-//! Arithmetic of all lanes at once: the common instructions as loops that the compiler turns into vector code.
+//! Arithmetic on all lanes at once. The common instructions are loops that the compiler turns into
+//! vector code.
 //!
-//! What is not here is computed lane by lane by [`float`] and [`integer`], which say what is right: the tests compare.
+//! [`float`] and [`integer`] compute all other instructions lane by lane. They define what is
+//! right, and the tests compare these loops with them.
 
 use half::{bf16, f16};
 
@@ -24,7 +26,7 @@ fn zip(a: &Values, b: &Values, out: &mut Values, f: impl Fn(u64, u64) -> u64) {
     }
 }
 
-/// A float of 32 bits, subnormal ones as zero where they are flushed.
+/// An f32, with a subnormal number as zero if `FLUSH`.
 #[inline(always)]
 fn load<const FLUSH: bool>(bits: u64) -> f32 {
     let bits = bits as u32;
@@ -38,7 +40,7 @@ fn store<const FLUSH: bool>(x: f32) -> u64 {
     u64::from(if x.is_nan() { 0x7FFF_FFFF } else { bits })
 }
 
-/// Whether a mode is one that the loops of floats know.
+/// Whether the float loops support a mode.
 fn plain(mode: Mode) -> bool {
     mode.rounding == Rounding::Nearest && !mode.saturate && !mode.relu && !mode.flat
 }
@@ -131,7 +133,7 @@ fn binary_f32<const FLUSH: bool>(
                 let (x, y) = (load::<FLUSH>(a), load::<FLUSH>(b));
                 let (a, b) = (x.to_bits(), y.to_bits());
                 let first = if largest { x > y } else { x < y };
-                // −0 is less than +0: equal numbers differ in the sign alone.
+                // −0 is less than +0; equal numbers differ only in the sign.
                 let equal = if largest { a & b } else { a | b };
                 let chosen = if x == y {
                     equal
@@ -196,7 +198,7 @@ fn binary_integer(op: Binary, ty: Type, a: &Values, b: &Values, out: &mut Values
             let amount = b & 0xFFFF_FFFF;
             if amount >= bits.into() { 0 } else { (a & mask) >> (amount & 63) }
         }),
-        // The widest that a 64-bit division can do.
+        // 64-bit arithmetic cannot divide wider numbers.
         Binary::Div | Binary::Rem if bits <= 32 && !is_signed => {
             let divide = op == Binary::Div;
             zip(a, b, out, |a, b| match (b & mask, divide) {
@@ -258,8 +260,9 @@ pub(super) fn ternary(
     }
 }
 
-/// In f64, where the product is exact; the sum rounds twice. That is right but where the first result lies halfway between
-/// two floats, or is subnormal as a float: false then.
+/// Computes in f64, where the product is exact, so that the sum rounds twice. The result is right
+/// unless the first rounding gives a tie of two floats, or a number that is subnormal as a float.
+/// In these cases it returns false.
 fn fma<const FLUSH: bool>([a, b, c]: [&Values; 3], out: &mut Values) -> bool {
     let mut doubtful = false;
     for i in 0..LANES {
@@ -272,7 +275,7 @@ fn fma<const FLUSH: bool>([a, b, c]: [&Values; 3], out: &mut Values) -> bool {
     !doubtful
 }
 
-/// The lanes where a comparison holds.
+/// The lanes in which a comparison holds.
 pub(super) fn compare(
     comparison: Comparison,
     ty: Type,
@@ -288,7 +291,7 @@ pub(super) fn compare(
     }
     if let Type::B(_) | Type::U(_) | Type::S(_) = ty {
         let unused = 64 - ty.bits();
-        // Of an unsigned number the highest bit is turned: then both kinds compare alike.
+        // Flip the highest bit of unsigned numbers, so that a signed comparison orders them.
         let turn = if let Type::S(_) = ty { 0 } else { 1 << 63 };
         let key = |x: u64| (x << unused ^ turn) as i64;
         return match comparison {
@@ -364,7 +367,7 @@ pub(super) fn convert(
             }
         }
     }
-    // A wider register holds the sign of a signed number.
+    // In a wider register a signed number is sign-extended.
     if let Type::S(bits) = to {
         let unused = 64 - u32::from(bits);
         out.iter_mut().for_each(|x| *x = (((*x << unused) as i64) >> unused) as u64);

@@ -1,7 +1,8 @@
-//! Products of a warpgroup: 64 rows, of which each of its four warps computes 16.
+//! Products of a warpgroup: 64 rows, of which each of the four warps computes 16.
 //!
-//! A product is computed when it is asked for, and its registers are nobody's until it is waited for: what memory it reads
-//! must not change until then, which the memory checks.
+//! The interpreter computes a product when it is issued. Until the kernel waits for the product,
+//! nothing may use its registers, and the memory that it reads must not change. The memory checks
+//! the latter.
 
 use smallvec::SmallVec;
 
@@ -15,7 +16,7 @@ use crate::memory::{Agent, NOBODY, PRODUCTS, Stamp};
 use crate::tensor::Swizzle;
 use crate::warp::{LANES, Warp};
 
-/// A tile in shared memory, as a descriptor says.
+/// A tile in shared memory, as a descriptor describes it.
 #[derive(Clone, Copy)]
 struct Descriptor {
     start: u64,
@@ -39,8 +40,9 @@ impl Descriptor {
         Ok(Descriptor { start: field(0), leading: field(16), stride: field(32), swizzle })
     }
 
-    /// Where 8 elements lie side by side: along K, of row `major` from `8 * minor` on; or where the tile is transposed, of
-    /// column `minor` of K, the rows from `8 * major` on.
+    /// The address of 8 adjacent elements. Without transposition they lie along K: in row `major`,
+    /// from `8 * minor` on. In a transposed tile they are the rows from `8 * major` on, in column
+    /// `minor` of K.
     fn piece(self, transposed: bool, major: u64, minor: u64) -> u64 {
         let Descriptor { start, leading, stride, swizzle } = self;
         let span = swizzle.span();
@@ -89,7 +91,7 @@ impl Machine<'_> {
             if let Some(r) = unfenced {
                 return Err((Problem::ProductUnfenced { register: name(*r) }, 0));
             }
-            // One that another product writes cannot be A's.
+            // A cannot be in registers that another product writes.
             if let Some(r) = of_a.iter().find(|r| begun.busy[**r as usize] & WRITES != 0) {
                 return Err((Problem::RegisterInFlight { register: name(*r) }, 0));
             }
@@ -138,7 +140,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// The warp's 16 rows of A `[16, 16]`.
+    /// The warp's 16 rows of A, `[16, 16]`.
     fn tile_of_a(&mut self, warp: &mut Warp, product: &Wgmma) -> Result<Vec<f32>> {
         let descriptor = match &product.a {
             Source::Registers(registers) => {
@@ -173,7 +175,7 @@ impl Machine<'_> {
         Ok(tile)
     }
 
-    /// B `[16, n]`.
+    /// The matrix B, `[16, n]`.
     fn tile_of_b(&mut self, warp: &mut Warp, product: &Wgmma) -> Result<Vec<f64>> {
         let n = product.n;
         let bits_of = self.of_lane(warp, product.b, 0)?;
@@ -225,7 +227,7 @@ impl Machine<'_> {
                     _ => (i, 0),
                 };
                 let r = of_d[register];
-                // What another product leaves is there already.
+                // The registers already hold what another product leaves.
                 let busy = warp.begun.as_ref().is_some_and(|b| b.busy[r as usize] & WRITES != 0);
                 if add && !busy && *warp.defined(r) >> lane & 1 == 0 {
                     let register = self.kernel.registers[r as usize].name.clone();
@@ -246,7 +248,7 @@ impl Machine<'_> {
         Ok(())
     }
 
-    /// Gives the registers back of all products but those of the last groups.
+    /// Frees the registers of all products except those of the last `pending` groups.
     pub(super) fn end_products(&mut self, warp: &mut Warp, pending: usize) {
         let Some(begun) = &mut warp.begun else { return };
         let mut done = Vec::new();
@@ -263,7 +265,7 @@ impl Machine<'_> {
             }
             begun.busy[*r as usize] = 0;
         }
-        // Those that a later product has too stay with it.
+        // Registers that a later product uses too stay busy.
         let later: Vec<u32> =
             begun.groups.iter().flatten().chain(&begun.open).flatten().copied().collect();
         for r in later {

@@ -1,11 +1,12 @@
-//! What came with compute capability 9.0: barriers in shared memory, bulk copies (TMA), products of a warpgroup.
+//! What came with compute capability 9.0: barriers in shared memory, bulk copies (TMA), products of
+//! a warpgroup.
 
 use super::{Address, Element, Operand, Operands, Predicate, Type};
 
 /// One operand of a product of a warpgroup.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Source {
-    /// A tile in shared memory, as a descriptor says.
+    /// A tile in shared memory, as a descriptor describes it.
     Memory(Operand),
     Registers(Operands),
 }
@@ -18,10 +19,10 @@ pub(crate) struct Wgmma {
     pub(crate) d: Operands,
     pub(crate) a: Source,
     pub(crate) b: Operand,
-    /// Whether `d` is added to; else it is overwritten.
+    /// Whether the product is added to `d`; otherwise it overwrites `d`.
     pub(crate) add: Predicate,
     pub(crate) negate: [bool; 2],
-    /// Whether a tile in memory lies with M or N side by side, and not with K.
+    /// Whether the tile in memory has M or N as its contiguous dimension, instead of K.
     pub(crate) transposed: [bool; 2],
 }
 
@@ -34,7 +35,7 @@ pub(crate) enum Hopper {
     BarrierEnd {
         at: Address,
     },
-    /// Adds `bytes` to what the phase waits for, then arrives (`count` times, if at all).
+    /// Adds `bytes` to what the phase waits for, then arrives `count` times, if `count` is not 0.
     BarrierArrive {
         d: Operand,
         at: Address,
@@ -47,7 +48,7 @@ pub(crate) enum Hopper {
         bytes: Operand,
         complete: bool,
     },
-    /// Whether a phase is complete: the one of a token, or the one of a parity.
+    /// Asks whether a phase is complete: that of a token, or that of a parity.
     BarrierWait {
         d: Operand,
         at: Address,
@@ -55,7 +56,7 @@ pub(crate) enum Hopper {
         parity: bool,
         may_sleep: bool,
     },
-    /// Orders what was done by loads and stores before what bulk copies and products do.
+    /// Orders earlier loads and stores before what bulk copies and products do.
     ProxyFence,
     Leader {
         d: Operand,

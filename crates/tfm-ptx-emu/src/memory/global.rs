@@ -4,7 +4,7 @@ use super::past::GridPast;
 use super::{GridRegion, Region};
 use crate::fault::Problem;
 
-/// Where the first allocation begins, and the bytes between two of them.
+/// The address of the first allocation, and the gap in bytes between two allocations.
 const FIRST: u64 = 0x7000_0000_0000;
 const GAP: u64 = 4096;
 /// The alignment of allocations.
@@ -13,9 +13,9 @@ const ALIGN: u64 = 256;
 /// Global memory: allocations with gaps between them.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Global {
-    /// By address.
+    /// Sorted by address.
     regions: Vec<GridRegion>,
-    /// The one that was found last.
+    /// The region that was found last.
     recent: usize,
     end: u64,
 }
@@ -29,13 +29,13 @@ impl Global {
         start
     }
 
-    /// Whether there was such an allocation.
+    /// Frees an allocation. Returns whether there was one at this address.
     pub(crate) fn free(&mut self, address: u64) -> bool {
         let found = self.regions.binary_search_by_key(&address, Region::start);
         found.map(|index| self.regions.remove(index)).is_ok()
     }
 
-    /// The allocation with `address` in it.
+    /// The allocation that contains `address`.
     #[inline]
     pub(crate) fn region(
         &mut self,

@@ -1,18 +1,19 @@
-//! Which lanes of a warp have touched the bytes of a word: since Volta they need not run in step, and only
-//! `bar.warp.sync` and barriers of the block order what they do.
+//! The lanes of a warp that have touched the bytes of a word. Since Volta lanes need not run in
+//! step; only `bar.warp.sync` and the barriers of the block order what they do.
 
 use super::{Agent, Stamp};
 use crate::warp::LANES;
 
-/// For each lane, up to which clock of the warp what each other lane did is ordered before what it does: of
-/// synchronisations that not all lanes took part in.
+/// What lanes know of one another through synchronisations in which only some lanes took part: for
+/// each lane and each other lane, the clock of the warp up to which the other's accesses are
+/// ordered before its own.
 pub(crate) type Pairs = [[u32; LANES]; LANES];
 
-/// In the place of a lane: more than one, or none that a lane could race with.
+/// In place of a lane: several lanes, or none that a lane could race with.
 const SEVERAL: u8 = 0x40;
 pub(crate) const NOBODY: u8 = 0x80;
 
-/// The bytes of each mask.
+/// The bytes that each mask of four bits stands for.
 const BYTES: [u32; 16] = {
     let mut bytes = [0; 16];
     let mut mask = 0;
@@ -38,18 +39,18 @@ fn spread(lane: u8) -> u32 {
     u32::from(lane) * 0x0101_0101
 }
 
-/// A lane a byte of a word.
+/// One lane for each byte of a word.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Lanes(pub(super) u32);
 
 impl Lanes {
-    /// The agent's lane in the bytes of a mask, nobody in the others.
+    /// The agent's lane in the bytes of a mask, and nobody in the others.
     #[inline]
     pub(super) fn only(mask: u8, agent: &Agent<'_>) -> Lanes {
         Lanes(spread(NOBODY)).with(mask, agent)
     }
 
-    /// The agent's lane in the bytes of a mask.
+    /// Puts the agent's lane in the bytes of a mask.
     #[inline]
     pub(super) fn with(self, mask: u8, agent: &Agent<'_>) -> Lanes {
         let bytes = bytes(mask);
@@ -57,15 +58,15 @@ impl Lanes {
         Lanes(self.0 & !bytes | spread(lane) & bytes)
     }
 
-    /// The agent's lane beside those that were there in the bytes of `before`, at a clock that not all lanes have
-    /// synchronised at since.
+    /// Adds the agent's lane to the lanes in the bytes of `before`, at a clock since which not all
+    /// lanes have synchronised.
     #[inline]
     pub(super) fn and(self, before: u8, mask: u8, clock: u32, agent: &Agent<'_>) -> Lanes {
         let both = bytes(before & mask);
         if (self.0 ^ spread(agent.lane)) & both == 0 {
             return self.with(mask, agent);
         }
-        // What all lanes read, each of them comes to.
+        // All lanes come to a word that all of them read.
         if (self.0 ^ spread(SEVERAL)) & bytes(mask) == 0
             && both == bytes(mask)
             && agent.pairs.is_none()
@@ -80,7 +81,7 @@ impl Lanes {
         let mut lanes = self.with(mask, agent);
         let both = before & mask;
         for byte in (0..4).filter(|byte| both >> byte & 1 != 0) {
-            // One that is ordered before this one need not be known any more.
+            // A lane that is ordered before this one need not be kept.
             if self.unordered(1 << byte, clock, agent).is_some() {
                 let shift = 8 * byte;
                 lanes.0 = lanes.0 & !(0xFF << shift) | u32::from(SEVERAL) << shift;
@@ -89,7 +90,7 @@ impl Lanes {
         lanes
     }
 
-    /// After a read of the bytes of `mask`, where those of `before` were read at `clock`.
+    /// Notes a read of the bytes of `mask`, where the bytes of `before` were last read at `clock`.
     #[inline]
     pub(super) fn read(self, before: u8, mask: u8, clock: u32, agent: &Agent<'_>) -> Lanes {
         let Stamp { warp, clock: now, .. } = agent.stamp;
@@ -98,18 +99,18 @@ impl Lanes {
             let lanes = self.and(before, mask, clock, agent);
             return if clock == now { lanes } else { lanes.of(mask) };
         }
-        // Of what was read before this clock and is not read now, the lanes are not kept.
+        // Lanes are not kept for bytes that were read before this clock and are not read now.
         let kept = if clock == now { self.0 } else { spread(NOBODY) };
         Lanes(kept).with(mask, agent)
     }
 
-    /// In the bytes of a mask, and nobody in the others.
+    /// Keeps the bytes of a mask, with nobody in the others.
     fn of(self, mask: u8) -> Lanes {
         Lanes(self.0 & bytes(mask) | spread(NOBODY) & !bytes(mask))
     }
 
-    /// In the bytes of a mask, one that has touched them at this clock and is not ordered before the agent: its lane, or
-    /// that there are several.
+    /// Finds a lane that has touched bytes of a mask at this clock and is not ordered before the
+    /// agent. Returns that lane, or that there are several.
     #[inline]
     pub(super) fn unordered(self, mask: u8, clock: u32, agent: &Agent<'_>) -> Option<Option<u32>> {
         if (self.0 ^ spread(agent.lane)) & bytes(mask) == 0 && !agent.several {
@@ -131,7 +132,8 @@ impl Lanes {
                 let known = &pairs[usize::from(agent.lane)];
                 match known.get(usize::from(lane)) {
                     Some(known) => *known >= clock,
-                    // Which ones is not known; so it is enough to have met another one.
+                    // It is unknown which lanes they are, so one other lane that is not ordered is
+                    // enough.
                     None => (0..).zip(known).any(|(i, known)| i != agent.lane && *known >= clock),
                 }
             });

@@ -1,4 +1,4 @@
-//! Local memory: each thread's own, so that nothing races.
+//! Local memory. Each thread has its own, so nothing can race.
 
 use crate::fault::Problem;
 use crate::warp::LANES;
@@ -9,7 +9,8 @@ pub(crate) struct Local {
     /// Bytes of one thread.
     size: usize,
     bytes: Vec<u8>,
-    /// For each byte, the time when it was written: only what was written in this time counts.
+    /// For each byte, the `time` at which it was last written. Only bytes of the present `time`
+    /// count as written.
     written: Vec<u8>,
     time: u8,
 }
@@ -19,7 +20,7 @@ impl Local {
         Local { size, time: 1, ..Local::default() }
     }
 
-    /// Forgets all that was written.
+    /// Marks all bytes as never written.
     pub(crate) fn clear(&mut self) {
         self.time = self.time.checked_add(1).unwrap_or_else(|| {
             self.written.fill(0);
@@ -76,7 +77,7 @@ impl Local {
         Ok(())
     }
 
-    /// Replaces a value by what `change` makes of it; the old value.
+    /// Replaces a value by what `change` makes of it, and returns the old value.
     pub(crate) fn update(
         &mut self,
         lane: usize,

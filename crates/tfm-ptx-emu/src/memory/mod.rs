@@ -1,20 +1,22 @@
-//! Memory that knows who wrote and read it.
+//! Memory that records who has written and read it.
 //!
-//! For each word of 4 bytes it is kept which bytes were written, and what is needed to find an access that is not
-//! ordered after those it conflicts with.
+//! For each word of 4 bytes it records which bytes were ever written, and whatever it needs to find
+//! an access that is not ordered after those it conflicts with.
 
 mod global;
 mod lanes;
 mod local;
 mod past;
+mod shared;
 
 use crate::fault::Problem;
 pub(crate) use global::Global;
 pub(crate) use lanes::{NOBODY, Pairs};
 pub(crate) use local::Local;
-use past::{BlockPast, Conflict, GridPast, Past};
+use past::{Conflict, GridPast, Past};
+pub(crate) use shared::Shared;
 
-/// A warp, and how far it has come.
+/// A warp, and its clock at some moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Stamp {
     /// The block, counted over all launches from 1.
@@ -24,26 +26,28 @@ pub(crate) struct Stamp {
     pub(crate) clock: u32,
 }
 
-/// Who accesses, and what it knows to have happened.
+/// An agent that accesses memory, and the accesses it knows to be before its own.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Agent<'a> {
     pub(crate) stamp: Stamp,
-    /// The clocks of the block's warps up to which their accesses are ordered before this one; of the own warp those of
-    /// all its lanes.
+    /// For each warp of the block, the clock up to which its accesses are ordered before this one.
+    /// For the agent's own warp, the clock up to which those of all lanes are.
     pub(crate) known: &'a [u32],
-    /// The lane, or [`NOBODY`] for the warp as a whole; and whether other lanes do the same with it.
+    /// The lane, or [`NOBODY`] for the warp as a whole; and whether other lanes do the same
+    /// together with it.
     pub(crate) lane: u8,
     pub(crate) several: bool,
-    /// What some lanes know of one another beyond what all do.
+    /// What some lanes know of one another beyond what all lanes know.
     pub(crate) pairs: Option<&'a Pairs>,
-    /// Blocks before this one belong to earlier launches, which have ended.
+    /// Blocks with lower numbers belong to earlier launches, which have ended.
     pub(crate) first_block: u32,
-    /// Of the asynchronous proxy: the clocks of the warps up to which a fence orders their writes before this access.
+    /// For an agent of the asynchronous proxy: for each warp, the clock up to which a fence orders
+    /// its writes before this access.
     pub(crate) fenced: Option<&'a [u32]>,
 }
 
-/// Who accesses shared memory, by number: the warps of a block, their products, their bulk stores, and the bulk loads that a
-/// barrier counts. The first three kinds read.
+/// The numbers of the agents that access shared memory: the warps of a block, their products, their
+/// bulk stores, and the bulk loads that each barrier counts. The first three kinds read.
 pub(crate) const PRODUCTS: u32 = 32;
 pub(crate) const STORES: u32 = 64;
 pub(crate) const LOADS: u32 = 96;
@@ -72,16 +76,16 @@ impl Access {
 #[derive(Debug, Clone)]
 pub(crate) struct Region<P> {
     space: &'static str,
-    /// The address of the first byte, in messages.
+    /// The address of the first byte, for messages.
     start: u64,
     bytes: Vec<u8>,
-    /// For each word of 4 bytes, which of them were ever written.
+    /// For each word of 4 bytes, the mask of its bytes that were ever written.
     written: Vec<u8>,
     past: P,
 }
 
 impl<P: Past> Region<P> {
-    /// Memory that nobody has written.
+    /// Memory that nothing has written.
     fn of(space: &'static str, start: u64, len: usize, past: P) -> Self {
         Region { space, start, bytes: vec![0; len], written: vec![0; len.div_ceil(4)], past }
     }
@@ -102,13 +106,13 @@ impl<P: Past> Region<P> {
         }
     }
 
-    /// What is needed to copy a range as it is, with what was never written in it.
+    /// The bytes of a range, each with whether it was ever written, for a copy that keeps both.
     pub(crate) fn state(&self, offset: usize, len: usize) -> Vec<(u8, bool)> {
         let written = |i: usize| self.written[i / 4] >> (i % 4) & 1 != 0;
         (offset..offset + len).map(|i| (self.bytes[i], written(i))).collect()
     }
 
-    /// Writes what [`Region::state`] took.
+    /// Writes back what [`Region::state`] returned.
     pub(crate) fn set_state(&mut self, offset: usize, state: &[(u8, bool)]) {
         for (i, (byte, written)) in (offset..).zip(state) {
             self.bytes[i] = *byte;
@@ -117,7 +121,7 @@ impl<P: Past> Region<P> {
         }
     }
 
-    /// Reads from outside of all kernels. An error at what was never written.
+    /// Reads from outside of all kernels. Bytes that were never written are an error.
     pub(crate) fn content(&self, offset: usize, len: usize) -> Result<&[u8], Problem> {
         for (word, mask) in masks(offset, len) {
             if self.written[word] & mask != mask {
@@ -131,7 +135,7 @@ impl<P: Past> Region<P> {
         Problem::Uninitialised { space: self.space, address: self.start + 4 * word as u64 }
     }
 
-    /// The offset of an access, which must lie inside and be aligned.
+    /// The offset of an access, which must lie inside of the region and be aligned.
     #[inline]
     fn offset(&self, address: u64, bytes: usize) -> Result<usize, Problem> {
         let offset = self.inside(address, bytes)?;
@@ -183,7 +187,7 @@ impl<P: Past> Region<P> {
             }
         }
         let bytes = &self.bytes[offset..offset + out.len()];
-        // Of a known length the copy is one move.
+        // A copy of a constant length compiles to a single move.
         match out.len() {
             4 => out.copy_from_slice(&bytes[..4]),
             16 => out.copy_from_slice(&bytes[..16]),
@@ -219,7 +223,7 @@ impl<P: Past> Region<P> {
         Ok(())
     }
 
-    /// Replaces a value by what `change` makes of it; the old value.
+    /// Replaces a value by what `change` makes of it, and returns the old value.
     pub(crate) fn update(
         &mut self,
         address: u64,
@@ -241,7 +245,7 @@ impl<P: Past> Region<P> {
         Ok(old)
     }
 
-    /// Checks and notes a write or an atomic operation.
+    /// Checks and records a write or an atomic operation.
     #[inline]
     fn mark(
         &mut self,
@@ -309,82 +313,10 @@ impl<P: Past> Region<P> {
     }
 }
 
-/// Global memory: every block's.
+/// Global memory, which all blocks share.
 pub(crate) type GridRegion = Region<GridPast>;
 
-/// Shared memory: a block's own.
-pub(crate) type Shared = Region<BlockPast>;
-
-impl Shared {
-    /// For blocks of so many warps.
-    pub(crate) fn new(len: usize, warps: usize, asynchronous: bool) -> Self {
-        Region::of("shared", 0, len, BlockPast::new(len.div_ceil(4), warps, asynchronous))
-    }
-
-    /// A bulk copy will write here.
-    pub(crate) fn begin_bulk(
-        &mut self,
-        address: u64,
-        len: usize,
-        agent: &Agent<'_>,
-    ) -> Result<(), Problem> {
-        let offset = self.inside(address, len)?;
-        for (word, mask) in masks(offset, len) {
-            let begun = self.past.begin(word, mask, agent);
-            begun.map_err(|conflict| self.problem(word, Access::Write, conflict, agent))?;
-        }
-        Ok(())
-    }
-
-    /// What has begun is there.
-    pub(crate) fn land(&mut self, address: u64, bytes: &[u8], by: Stamp) -> Result<(), Problem> {
-        let offset = self.inside(address, bytes.len())?;
-        for (word, mask) in masks(offset, bytes.len()) {
-            self.past.land(word, mask, by);
-            self.written[word] |= mask;
-        }
-        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-
-    /// An asynchronous copy will write here: no access until it has.
-    pub(crate) fn begin_copy(
-        &mut self,
-        address: u64,
-        len: usize,
-        agent: &Agent<'_>,
-    ) -> Result<(), Problem> {
-        let offset = self.offset(address, len)?;
-        for (word, mask) in masks(offset, len) {
-            let begun = self.past.begin(word, mask, agent);
-            begun.map_err(|conflict| self.problem(word, Access::Write, conflict, agent))?;
-        }
-        Ok(())
-    }
-
-    /// The copy has been waited for.
-    pub(crate) fn end_copy(
-        &mut self,
-        address: u64,
-        bytes: &[u8],
-        agent: &Agent<'_>,
-    ) -> Result<(), Problem> {
-        let offset = self.offset(address, bytes.len())?;
-        for (word, mask) in masks(offset, bytes.len()) {
-            self.past.end(word, mask);
-        }
-        self.write(address, bytes, agent)
-    }
-
-    /// Puts a copy's bytes where they belong before it is waited for: what an eager machine does.
-    pub(crate) fn early(&mut self, address: u64, bytes: &[u8]) -> Result<(), Problem> {
-        let offset = self.offset(address, bytes.len())?;
-        self.bytes[offset..offset + bytes.len()].copy_from_slice(bytes);
-        Ok(())
-    }
-}
-
-/// The words of a range of bytes, each with its bytes' bits.
+/// The words of a range of bytes, each with the mask of its bytes in the range.
 #[inline]
 fn masks(offset: usize, len: usize) -> impl Iterator<Item = (usize, u8)> {
     let end = offset + len;

@@ -9,18 +9,18 @@ fn unordered_accesses_are_races_and_ordered_ones_are_not() {
     let mut region = Shared::new(64, 2, false);
     let mut out = [0; 4];
     region.write(0, &[1; 4], &agent(0, 1, &[1, 0])).unwrap();
-    // Another byte of the same word is another place.
+    // Different bytes of one word do not conflict.
     region.write(4, &[1; 2], &agent(0, 1, &[1, 0])).unwrap();
     region.write(6, &[1; 2], &agent(1, 1, &[0, 1])).unwrap();
-    // The other warp knows nothing of the write; then it does.
+    // The other warp does not know of the write at first; later it does.
     let race = region.read(0, &mut out, &agent(1, 1, &[0, 1]));
     assert!(matches!(race, Err(Problem::Race { .. })), "{race:?}");
     region.read(0, &mut out, &agent(1, 2, &[1, 2])).unwrap();
-    // And the writer does not know of that read.
+    // The writer does not know of that read.
     let race = region.write(0, &[2; 4], &agent(0, 2, &[2, 1]));
     assert!(matches!(race, Err(Problem::Race { .. })), "{race:?}");
     region.write(0, &[2; 4], &agent(0, 3, &[3, 2])).unwrap();
-    // Atomic operations do not race with one another, but with a write.
+    // Atomic operations race with writes but not with one another.
     region.fill(8, &[0; 4]);
     region.update(8, 4, &agent(0, 3, &[3, 2]), |x| x + 1).unwrap();
     region.update(8, 4, &agent(1, 3, &[1, 3]), |x| x + 1).unwrap();

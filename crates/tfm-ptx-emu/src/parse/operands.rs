@@ -1,4 +1,4 @@
-//! Operands, and what the names in them stand for.
+//! Parses operands and resolves the names in them.
 
 use super::{Name, Parser, Result};
 use crate::decode::Argument;
@@ -6,7 +6,7 @@ use crate::instruction::{Address, Operand, Operands, Special};
 use crate::lex::Token;
 
 impl Parser<'_> {
-    /// What a name stands for.
+    /// Resolves a name.
     pub(super) fn lookup(&self, word: &str) -> Result<Operand> {
         match word {
             "_" => return Ok(Operand::Sink),
@@ -38,7 +38,7 @@ impl Parser<'_> {
                 self.expect('{')?;
                 let at = self.parts()?;
                 self.expect(']')?;
-                return Ok(Argument::Place(address, at));
+                return Ok(Argument::Tile(address, at));
             }
             self.expect(']')?;
             return Ok(Argument::Address(address));
@@ -56,7 +56,7 @@ impl Parser<'_> {
         Ok(Argument::One(operand))
     }
 
-    /// What follows a brace.
+    /// Parses what follows an opening brace.
     fn parts(&mut self) -> Result<Operands> {
         let mut parts = Operands::new();
         while !self.take('}') {

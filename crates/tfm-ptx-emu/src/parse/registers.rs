@@ -1,10 +1,11 @@
-//! Declarations of registers.
+//! Parses declarations of registers.
 
 use super::{Name, Parser, Result};
 use crate::instruction::{Operand, Type};
 use crate::module::{Kernel, Register};
 
-/// More than the hardware has, and little enough that no text asks for all memory.
+/// The most registers of a kernel: more than the hardware has, and so few that no text can ask for
+/// all memory.
 const MOST_REGISTERS: usize = 1 << 16;
 
 impl Parser<'_> {

@@ -1,4 +1,4 @@
-//! What the tests share: the compiled kernels, and values.
+//! What the tests share: the compiled kernels, and test values.
 
 #![allow(dead_code, reason = "each test uses a part")]
 
@@ -32,7 +32,7 @@ pub(crate) fn noise(seed: u32, n: usize) -> Vec<f32> {
     (0..n).map(|_| next()).collect()
 }
 
-/// Launches with several seeds, eager and lazy; `run` checks the results.
+/// Runs a check under launches with several seeds, eager and lazy.
 pub(crate) fn everywhere(run: impl Fn(Launch)) {
     for seed in 0..3 {
         for lazy in [false, true] {

@@ -6,7 +6,7 @@
 use std::collections::{BinaryHeap, HashMap};
 
 use super::{Segment, normalizer::Normalizer, proto::PieceKind, vocabulary::Vocabulary};
-use crate::trie::Place;
+use crate::trie::NodeId;
 
 const NONE: u32 = u32::MAX;
 
@@ -17,9 +17,9 @@ struct Symbol {
     end: u32,
     previous: u32,
     next: u32,
-    /// Where the trie of pieces is after reading this stretch; `None` if no piece begins like it,
-    /// or if the stretch is a user-defined symbol, which never merges.
-    place: Option<Place>,
+    /// The node of the trie of pieces after reading this stretch; `None` if no piece begins like
+    /// it, or if the stretch is a user-defined symbol, which never merges.
+    node: Option<NodeId>,
     frozen: bool,
 }
 
@@ -87,7 +87,7 @@ fn symbols(vocabulary: &Vocabulary, normalizer: &Normalizer, text: &[u8]) -> Vec
             end: end as u32,
             previous: index.checked_sub(1).unwrap_or(NONE),
             next: if end < text.len() { index + 1 } else { NONE },
-            place: trie.walk(trie.root(), &text[begin..end]),
+            node: trie.walk(trie.root(), &text[begin..end]),
             frozen,
         });
         begin = end;
@@ -107,14 +107,14 @@ struct Merger<'a> {
 
 impl Merger<'_> {
     /// Where the trie is after the pair, if both may merge.
-    fn merged_place(&self, left: u32, right: u32) -> Option<Place> {
+    fn merged_node(&self, left: u32, right: u32) -> Option<NodeId> {
         let (left, right) = (&self.symbols[left as usize], &self.symbols[right as usize]);
         if left.frozen || right.frozen {
             return None;
         }
         self.vocabulary
             .normal()
-            .walk(left.place?, &self.text[right.begin as usize..right.end as usize])
+            .walk(left.node?, &self.text[right.begin as usize..right.end as usize])
     }
 
     /// Puts the pair on the agenda if it makes a piece.
@@ -123,7 +123,7 @@ impl Merger<'_> {
             return;
         }
         let Some(id) =
-            self.merged_place(left, right).and_then(|p| self.vocabulary.normal().value(p))
+            self.merged_node(left, right).and_then(|p| self.vocabulary.normal().value(p))
         else {
             return;
         };
@@ -151,12 +151,12 @@ impl Merger<'_> {
                 continue;
             }
             self.agenda.extend(left_out.drain(..));
-            let place = self.merged_place(left, right);
+            let node = self.merged_node(left, right);
             let Symbol { end, next, .. } = self.symbols[right as usize];
             let merged = &mut self.symbols[left as usize];
             merged.end = end;
             merged.next = next;
-            merged.place = place;
+            merged.node = node;
             let previous = merged.previous;
             let absorbed = &mut self.symbols[right as usize];
             absorbed.begin = absorbed.end;
@@ -172,9 +172,9 @@ impl Merger<'_> {
         let mut segments = Vec::with_capacity(self.symbols.len() / 2 + 1);
         let mut index = if self.symbols.is_empty() { NONE } else { 0 };
         while index != NONE {
-            let &Symbol { begin, end, next, place, .. } = &self.symbols[index as usize];
-            let id = place
-                .and_then(|place| self.vocabulary.normal().value(place))
+            let &Symbol { begin, end, next, node, .. } = &self.symbols[index as usize];
+            let id = node
+                .and_then(|node| self.vocabulary.normal().value(node))
                 .unwrap_or_else(|| self.id(begin, end));
             self.push_used(Segment { id, begin, end }, &mut segments);
             index = next;

@@ -46,7 +46,7 @@ const MOST_ENTRIES: usize = 64 << 20;
 pub struct ShortlistLearner<'a> {
     tokenizer: &'a Tokenizer,
     options: ShortlistOptions,
-    pool: rayon::ThreadPool,
+    thread_pool: rayon::ThreadPool,
     source: Sentences,
     target: Sentences,
     skipped: usize,
@@ -66,11 +66,11 @@ impl<'a> ShortlistLearner<'a> {
         if u32::try_from(options.pairs).is_err() {
             return Err(fault("pairs", format!("{} are too many: 2³² at most", options.pairs)));
         }
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
-        let pool =
-            pool.map_err(|error| fault("threads", format!("none are to be had: {error}")))?;
+        let thread_pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
+        let thread_pool = thread_pool
+            .map_err(|error| fault("threads", format!("none are to be had: {error}")))?;
         let (source, target) = (Sentences::default(), Sentences::default());
-        Ok(ShortlistLearner { tokenizer, options, pool, source, target, skipped: 0 })
+        Ok(ShortlistLearner { tokenizer, options, thread_pool, source, target, skipped: 0 })
     }
 
     /// Adds pairs of sentences. Pairs with a blank side are ignored.
@@ -92,7 +92,7 @@ impl<'a> ShortlistLearner<'a> {
             }
         };
         let encoded: Vec<Result<_, Error>> =
-            self.pool.install(|| pairs.par_iter().map(encode).collect());
+            self.thread_pool.install(|| pairs.par_iter().map(encode).collect());
         for pair in encoded {
             let Some((source, target)) = pair? else { continue };
             // The end token of a source has no translations, and every list has the end token
@@ -135,7 +135,7 @@ impl<'a> ShortlistLearner<'a> {
         }
         let vocabularies = (self.tokenizer.source_vocab_size(), self.tokenizer.target_vocab_size());
         let ShortlistOptions { iterations, best, threshold, frequent, .. } = self.options;
-        let lists = self.pool.install(|| {
+        let lists = self.thread_pool.install(|| {
             let mut model = Model1::new(&self.source, &self.target, vocabularies, MOST_ENTRIES);
             for iteration in 1..=iterations {
                 model.iterate();

@@ -1,15 +1,14 @@
 //! Prepares a training from its configuration: tokeniser, model, data, first weights.
 
-use crate::config::{
-    Corpora, Optimizer, Rule as RuleName, Start, TokenizerKind, TokenizerOrigin, TokenizerRecipe,
-    TrainConfig,
-};
-use crate::data::{self, Encoder, Pairs, Side};
+mod tokenizer;
+
+use crate::config::{Optimizer, Rule as RuleName, Start, TrainConfig};
+use crate::data::{self, Pairs};
 use crate::error::{Error, Result};
 use crate::initial::{Initial, Overlay, Weights};
 use crate::learner::{Method, Rule, adapter_shapes};
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use tfm_core::fused::Adam;
 use tfm_core::{ParameterSource, Tensor};
@@ -18,11 +17,7 @@ use tfm_model::transformer::{Adapters, DropoutRates, Learning};
 use tfm_model::{
     Checkpoint, Config, Description, Family, GenerationOptions, Parameters, computed, learnable,
 };
-use tfm_text::training::{Kind, Options, SpecialIds, Trainer, Vocabularies, write_marian};
-use tfm_text::{Sampling, Tokenizer};
-
-/// The subfolder of the output folder for a tokeniser that the training has learned.
-const TOKENIZER: &str = "tokenizer";
+use tfm_text::Tokenizer;
 
 /// Everything that a training works with.
 pub struct Prepared {
@@ -62,7 +57,7 @@ impl Prepared {
     /// # Errors
     /// Anything that cannot be read, made or used.
     pub fn new(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<Self> {
-        let tokenizer_folder = tokenizer_folder(config, say)?;
+        let tokenizer_folder = tokenizer::folder(config, say)?;
         let tokenizer = Tokenizer::from_dir(&tokenizer_folder)?;
         let (description, fixed) = match &config.model.start {
             Start::Pretrained(folder) => {
@@ -72,7 +67,7 @@ impl Prepared {
                 (description, fixed)
             }
             Start::Scratch(architecture) => {
-                let special = special_tokens(&tokenizer)?;
+                let special = tokenizer::special_tokens(&tokenizer)?;
                 let [source, target] =
                     [tokenizer.source_vocab_size(), tokenizer.target_vocab_size()];
                 let generation = generation(&special, architecture.max_positions);
@@ -98,7 +93,7 @@ impl Prepared {
             return Err(Error::Positions { tokens, positions });
         }
         let sampled = config.tokenizer.sampling.is_some();
-        let encoder = encoder(tokenizer.clone(), config.tokenizer.sampling);
+        let encoder = tokenizer::encoder(tokenizer.clone(), config.tokenizer.sampling);
         say("reading the training data".into());
         let training =
             Pairs::training(&config.data.train, &config.data.filters, &encoder, sampled)?;
@@ -151,80 +146,6 @@ impl ParameterSource for Computed {
     }
 }
 
-/// The folder of the tokeniser, which is learned if the training asks for one and has none yet.
-fn tokenizer_folder(config: &TrainConfig, say: &mut dyn FnMut(String)) -> Result<PathBuf> {
-    let recipe = match &config.tokenizer.origin {
-        TokenizerOrigin::Directory(folder) => return Ok(folder.clone()),
-        TokenizerOrigin::Trained(recipe) => recipe,
-    };
-    let folder = config.run.output.join(TOKENIZER);
-    if !folder.join("vocab.json").exists() {
-        make_tokenizer(recipe, &config.data.train, &folder, say)?;
-    }
-    Ok(folder)
-}
-
-fn make_tokenizer(
-    recipe: &TokenizerRecipe,
-    corpora: &Corpora,
-    folder: &Path,
-    say: &mut dyn FnMut(String),
-) -> Result<()> {
-    let kind = match recipe.kind {
-        TokenizerKind::Unigram => Kind::Unigram,
-        TokenizerKind::Bpe => Kind::Bpe,
-    };
-    // The vocabulary of the model has `<pad>` besides the pieces.
-    let options = Options {
-        character_coverage: recipe.character_coverage,
-        special: SpecialIds::marian(),
-        ..Options::new(kind, recipe.vocabulary.saturating_sub(1))
-    };
-    let mut source = Trainer::new(options.clone())?;
-    let mut target = if recipe.joint { None } else { Some(Trainer::new(options)?) };
-    for corpus in 0..corpora.count() {
-        for pair in corpora.open(corpus)? {
-            let Some(pair) = pair? else { continue };
-            source.add(&pair.source)?;
-            target.as_mut().unwrap_or(&mut source).add(&pair.target)?;
-        }
-    }
-    say(format!("making a tokeniser of {} tokens", recipe.vocabulary));
-    let source = source.train(|_| {}).map_err(with_padding)?;
-    let target = target.map(|target| target.train(|_| {}).map_err(with_padding)).transpose()?;
-    let vocabularies = match &target {
-        Some(target) => Vocabularies::Separate { source: &source, target },
-        None => Vocabularies::Joint(&source),
-    };
-    Ok(write_marian(folder, vocabularies)?)
-}
-
-/// Sizes as the configuration counts them, with `<pad>`.
-fn with_padding(error: tfm_text::Error) -> tfm_text::Error {
-    use tfm_text::Error::{VocabularyTooLarge, VocabularyTooSmall};
-    match error {
-        VocabularyTooLarge { asked, most } => {
-            VocabularyTooLarge { asked: asked + 1, most: most + 1 }
-        }
-        VocabularyTooSmall { asked, characters, symbols, special } => {
-            VocabularyTooSmall { asked: asked + 1, characters, symbols, special: special + 1 }
-        }
-        other => other,
-    }
-}
-
-/// The roles of tokens. Where the tokeniser puts a begin-of-sentence token before every text, the
-/// decoder starts with it, and else with padding, as Marian's does.
-fn special_tokens(tokenizer: &Tokenizer) -> Result<SpecialTokens> {
-    let missing = |role| Error::NoSuchToken { role };
-    let eos = tokenizer.eos_id().ok_or_else(|| missing("end of sentence"))?;
-    let pad = tokenizer.pad_id().ok_or_else(|| missing("padding"))?;
-    let first = tokenizer.framing().target.before.first().copied();
-    let bos = tokenizer.bos_id().filter(|&bos| first == Some(bos));
-    let decoder_start = bos.unwrap_or(pad);
-    Ok(SpecialTokens { bos, eos: vec![eos], pad: Some(pad), decoder_start })
-}
-
 /// The generation settings of a new model: beam 4, padding banned.
 fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationOptions {
     GenerationOptions {
@@ -234,17 +155,6 @@ fn generation(special: &SpecialTokens, max_positions: usize) -> GenerationOption
         forced_eos_token_id: special.eos.clone(),
         ..GenerationOptions::new(special.decoder_start, special.eos.clone())
     }
-}
-
-fn encoder(tokenizer: Arc<Tokenizer>, sampling: Option<f64>) -> Encoder {
-    let Some(alpha) = sampling else { return data::plain(tokenizer) };
-    let sampling = Sampling { alpha, dropout: alpha };
-    Arc::new(move |side, text, seed| match (side, seed) {
-        (Side::Source, None) => tokenizer.encode_source(text),
-        (Side::Target, None) => tokenizer.encode_target(text),
-        (Side::Source, Some(seed)) => tokenizer.encode_source_sampled(text, sampling, seed),
-        (Side::Target, Some(seed)) => tokenizer.encode_target_sampled(text, sampling, seed),
-    })
 }
 
 fn learning(config: &TrainConfig, model: &Config) -> Result<Learning> {

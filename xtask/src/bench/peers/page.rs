@@ -7,12 +7,12 @@ use crate::project::Outcome;
 
 const PAGE: &str = "docs/benchmarks/cpu.md";
 
-/// Puts the tables between the page's marks.
+/// Writes the tables between the page's marks.
 pub(super) fn write(tables: &str) -> Outcome {
     page::write(PAGE, "peers", tables)
 }
 
-/// A row with what was measured.
+/// A row and its measurements.
 type Found<'a> = (&'a Row, &'a Measured);
 
 /// All tables.
@@ -58,7 +58,7 @@ fn ratio(row: &Row, measured: &Measured, entry: &Entry) -> String {
     format!("**{median:.2}** ({least:.2}–{most:.2})")
 }
 
-/// The columns that tables share: memory of both, and of ours for each byte of theirs.
+/// The columns that tables share: the memory of both programs, and the ratio of ours to theirs.
 fn memory(ours: &Entry, theirs: &Entry) -> String {
     let (ours, theirs) = (ours.peak(), theirs.peak());
     format!("{:.0} | {:.0} | {:.2}", ours / 1e6, theirs / 1e6, ours / theirs)
@@ -209,7 +209,7 @@ fn scaling(found: &[Found]) -> String {
     text + "\n" + &settings(found)
 }
 
-/// How it was made.
+/// The commands that made the measurements.
 fn commands(found: &[Found]) -> String {
     let mut text = String::from(
         "\n<details><summary>Made by <code>cargo xtask bench --peers</code>, which runs</summary>\n\n```sh\n",

@@ -1,4 +1,5 @@
-//! What the programs need before they run: packages, models, sources. Made once, in `target/peers`.
+//! Makes what the programs need before they run (packages, models, sources), once, in
+//! `target/peers`.
 
 use super::program::{OURS, SCRIPT};
 use super::rows::{Mode, Model, Row};
@@ -12,9 +13,9 @@ use std::process::Command;
 const WORK: &str = "target/peers";
 const BASE_SCRIPT: &str = "xtask/python/peers_base.py";
 pub(in crate::bench) const BASE_SHAPE: &str = "xtask/python/base_shape.json";
-/// Any will do: the base shape's sources are ids.
+/// Any tokeniser will do, since the sources of the base shape are ids.
 const TOKENIZER: &str = "crates/tfm-text/tests/golden/learnt-unigram/source.spm";
-/// Under the large test data.
+/// The trained checkpoint's folder in the large test data.
 pub(in crate::bench) const TRAINED: &str = "models/marian-tatoeba-en-fr";
 
 /// Where everything lies.
@@ -25,7 +26,7 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// Makes what is missing.
+    /// Makes whatever is missing.
     pub(super) fn prepare(python: Option<&Path>) -> Outcome<Places> {
         let python = python.map_or_else(python::environment, |path| Ok(path.to_owned()))?;
         let package = ["build", "--release", "--locked", "--package", "tfm-benches", "--bin", OURS];
@@ -48,7 +49,7 @@ impl Places {
         Ok(places)
     }
 
-    /// The checkpoint; `None` where this machine has not got it.
+    /// The checkpoint's folder; `None` where this machine does not have it.
     pub(super) fn model(&self, model: Model) -> Option<PathBuf> {
         match model {
             Model::Base => Some(self.work.join("base")),
@@ -56,12 +57,12 @@ impl Places {
         }
     }
 
-    /// Why there is no trained checkpoint.
+    /// Says why there is no trained checkpoint.
     pub(super) fn missing(&self) -> String {
         self.trained.as_ref().err().cloned().unwrap_or_default()
     }
 
-    /// The checkpoint as CTranslate2 reads it.
+    /// The checkpoint in CTranslate2's format.
     pub(super) fn converted(&self, model: Model, dtype: &str) -> Outcome<PathBuf> {
         let folder = self.model(model).ok_or_else(|| self.missing())?;
         let out = self.work.join(format!("ct2-{}-{dtype}", format!("{model:?}").to_lowercase()));
@@ -81,7 +82,7 @@ impl Places {
         Ok(out)
     }
 
-    /// The sentences of a row.
+    /// The file with the sentences of a row.
     pub(super) fn input(&self, row: &Row) -> PathBuf {
         match (row.model, row.mode, &self.trained) {
             (Model::Trained, _, Ok(folder)) => folder.join("reference/source.en"),
@@ -90,18 +91,18 @@ impl Places {
         }
     }
 
-    /// Our program.
+    /// Our program, which is built first.
     pub(super) fn ours(&self) -> Outcome<PathBuf> {
         let xtask = std::env::current_exe().map_err(|error| error.to_string())?;
         Ok(xtask.with_file_name(OURS))
     }
 
-    /// A place for a program's translations.
+    /// The path for a program's translations.
     pub(super) fn output(&self, name: &str) -> PathBuf {
         self.work.join(format!("{name}.txt"))
     }
 
-    /// A text with the variable in place of where the large test data lie.
+    /// Replaces the folder of the large test data in a text by the variable that names it.
     pub(super) fn without_data(&self, text: &str) -> String {
         match &self.trained {
             Ok(folder) => {
@@ -112,17 +113,17 @@ impl Places {
     }
 }
 
-/// A file in the place where results are kept.
+/// The path of a file that results are kept in.
 pub(super) fn kept(name: &str) -> PathBuf {
     root().join(WORK).join(name)
 }
 
-/// A short name for some content.
+/// A short name that depends on the content alone.
 pub(super) fn fingerprint(content: &[u8]) -> String {
     Sha256::digest(content).iter().take(6).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Makes a folder, unless it was made from the same origin before.
+/// Makes a folder, unless it exists and was made from the same origin.
 fn made_once(folder: &Path, origin: &str, make: impl FnOnce() -> Outcome) -> Outcome {
     let (stamp, origin) = (folder.join("made-from"), fingerprint(origin.as_bytes()));
     if fs::read_to_string(&stamp).is_ok_and(|before| before == origin) {

@@ -1,4 +1,4 @@
-//! The programs that are measured: how each is called, and what it says of a run.
+//! The programs that are measured: how each is called, and what it prints about a run.
 
 use super::prepare::Places;
 use super::rows::{Mode, Model, Row};
@@ -11,9 +11,9 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// Calls the peers; relative to the root, from where everything is run.
+/// The script that calls the peers, relative to the root, in which everything runs.
 pub(super) const SCRIPT: &str = "xtask/python/peers.py";
-/// Ours: it takes the script's options, reads the same files and prints the same line.
+/// Our program. It takes the script's options, reads the same files and prints the same line.
 pub(super) const OURS: &str = "peer_run";
 
 /// A program.
@@ -34,25 +34,25 @@ impl Program {
     }
 }
 
-/// What a batch's size counts.
+/// What the size of a batch counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Unit {
     Sentences,
     Tokens,
-    /// Of all sentences that are decoded together.
+    /// The hypotheses of all sentences that are decoded together.
     Hypotheses,
 }
 
 /// How a program is set up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Setting {
-    /// Batches that are translated at the same time.
+    /// The number of batches that are translated at the same time.
     pub(super) workers: usize,
-    /// Threads of each.
+    /// The number of threads of each worker.
     pub(super) threads: usize,
-    /// A batch's size, where it is not left to the program.
+    /// The size of a batch, unless the program chooses it.
     pub(super) batch: Option<(usize, Unit)>,
-    /// `CT2_USE_MKL=1`.
+    /// Whether `CT2_USE_MKL=1` is set.
     pub(super) mkl: bool,
 }
 
@@ -66,35 +66,35 @@ impl fmt::Display for Setting {
     }
 }
 
-/// A program at a piece of work.
+/// A program and the work that it is to do.
 pub(super) struct Job<'a> {
     pub(super) row: &'a Row,
     pub(super) program: Program,
     pub(super) setting: Setting,
-    /// Where its translations go.
+    /// The file for its translations.
     pub(super) output: PathBuf,
-    /// The first so many sentences alone.
+    /// Translate only the first sentences, this many.
     pub(super) limit: Option<usize>,
 }
 
-/// What a program said of a run, the model loaded and warm before.
+/// What a program printed about a run, for which it had loaded the model and warmed up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Run {
     pub(super) seconds: f64,
-    /// Of all threads while the clock ran.
+    /// The processor time of all threads while the clock ran.
     processor_seconds: f64,
     pub(super) sentences: usize,
     pub(super) tokens: usize,
     pub(super) latencies_ms: Vec<f64>,
     pub(super) peak_bytes: f64,
     pub(super) versions: BTreeMap<String, String>,
-    /// From the process's start to its end, warming up included.
+    /// The time from the process's start to its end, including the warm-up.
     #[serde(default)]
     pub(super) process_seconds: f64,
 }
 
 impl Run {
-    /// A line for who watches.
+    /// A line for whoever watches.
     pub(super) fn summary(&self, row: &Row) -> String {
         let speed = match row.mode {
             Mode::Batch => format!(
@@ -164,7 +164,7 @@ impl Job<'_> {
         Ok(words)
     }
 
-    /// Runs it to its end; `None` where it took longer than it was given.
+    /// Runs the program to its end. `None` if it took longer than `most`.
     pub(super) fn run(&self, places: &Places, most: Option<Duration>) -> Outcome<Option<Run>> {
         let words = self.command(places)?;
         let fault = |problem: &str| format!("{}: {problem}", words.join(" "));
@@ -179,7 +179,7 @@ impl Job<'_> {
             match child.try_wait().map_err(|error| fault(&error.to_string()))? {
                 Some(status) => break status,
                 None if most.is_some_and(|most| start.elapsed() > most) => {
-                    // It may have ended in between.
+                    // The program may have ended in between.
                     let _ = child.kill();
                     child.wait().map_err(|error| fault(&error.to_string()))?;
                     return Ok(None);
@@ -189,7 +189,7 @@ impl Job<'_> {
         };
         let process_seconds = start.elapsed().as_secs_f64();
         let mut printed = String::new();
-        // The line is far shorter than what a pipe holds, so nobody waited for this.
+        // The line is far shorter than a pipe's buffer, so the program never waited for a reader.
         if let Some(mut output) = child.stdout.take() {
             output.read_to_string(&mut printed).map_err(|error| fault(&error.to_string()))?;
         }

@@ -1,4 +1,5 @@
-//! That programs are compared at the same work: outputs of the length that was asked for, translations that are as good.
+//! Checks that programs are compared at the same work: their outputs have the length that was asked
+//! for, and their translations are equally good.
 
 use super::prepare::Places;
 use super::results::{Entry, Measured};
@@ -10,7 +11,7 @@ use tfm::metrics::Bleu;
 /// How far our BLEU may fall below that of `transformers` in f32.
 const LOSS: f64 = 0.2;
 
-/// Looks at every program's last output, and makes the row of it.
+/// Checks every program's last output, and makes the row's results.
 pub(super) fn check(
     row: &Row,
     outputs: &[String],
@@ -34,7 +35,8 @@ pub(super) fn check(
         for (number, (entry, output)) in entries.iter_mut().zip(outputs).enumerate() {
             let score = bleu(output, &reference)?;
             entry.bleu = Some(score);
-            // A part of the text has a score of its own. What others lose is for the table to tell.
+            // A part of the text has another score. What other programs lose is for the table to
+            // tell.
             let whole = output.lines().count() == reference.lines().count();
             if number == 0 && whole && score < exact - LOSS {
                 let fault = format!("{}: BLEU is {score:.2}, in f32 {exact:.2}", entry.program);
@@ -52,7 +54,7 @@ fn same(ours: &str, theirs: &str) -> f64 {
     equal as f64 / lines as f64
 }
 
-/// Of as many lines as there are.
+/// The BLEU of as many lines as there are.
 fn bleu(hypothesis: &str, reference: &str) -> Outcome<f64> {
     let hypotheses: Vec<&str> = hypothesis.lines().collect();
     let references: Vec<&str> = reference.lines().take(hypotheses.len()).collect();

@@ -1,4 +1,5 @@
-//! What was measured, kept from one run of the benchmark to the next: rows may be measured one by one.
+//! The results, which are kept from one run of the benchmark to the next, so that rows may be
+//! measured one by one.
 
 use super::prepare::{Places, kept};
 use super::program::{Job, Run};
@@ -12,22 +13,22 @@ use std::fs;
 
 const FILE: &str = "results.json";
 
-/// A program at a row.
+/// The measurements of one program at a row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Entry {
     pub(super) program: String,
     pub(super) setting: String,
     pub(super) command: String,
     pub(super) runs: Vec<Run>,
-    /// Of its translations, where there are right ones.
+    /// The BLEU of its translations, where there are references.
     pub(super) bleu: Option<f64>,
-    /// How many of our outputs it has too, where outputs are compared; of 1.
+    /// The share of our outputs that it has too, where outputs are compared.
     pub(super) same: Option<f64>,
 }
 
 impl Entry {
     pub(super) fn new(job: &Job, places: &Places) -> Entry {
-        // What can't be called fails when it runs, and says why.
+        // A program that cannot be called fails when it runs, and then says why.
         let command = job.command(places).unwrap_or_default();
         let mut words: Vec<String> = command.iter().map(|word| shown(word, places)).collect();
         if let Some(program) = words.first_mut() {
@@ -46,7 +47,7 @@ impl Entry {
         }
     }
 
-    /// The median of something over the runs.
+    /// The median of a number over the runs.
     pub(super) fn median(&self, number: impl Fn(&Run) -> f64) -> f64 {
         median(self.runs.iter().map(number).collect())
     }
@@ -56,7 +57,7 @@ impl Entry {
         self.runs.iter().map(|run| run.peak_bytes).fold(0.0, f64::max)
     }
 
-    /// Milliseconds that no more than a share of all sentences took longer than.
+    /// The milliseconds that this share of all sentences did not exceed.
     pub(super) fn percentile(&self, share: f64) -> f64 {
         let mut all: Vec<f64> = self.runs.iter().flat_map(|run| run.latencies_ms.clone()).collect();
         all.sort_by(f64::total_cmp);
@@ -65,20 +66,21 @@ impl Entry {
     }
 }
 
-/// A row.
+/// The measurements of a row.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Measured {
     pub(super) row: String,
     /// The machine.
     pub(super) cpu: String,
-    /// We first.
+    /// All programs, ours first.
     pub(super) entries: Vec<Entry>,
     /// What is wrong with the outputs.
     pub(super) faults: Vec<String>,
 }
 
 impl Measured {
-    /// How many times as fast as another entry we are, run by run: median, least and most.
+    /// How many times as fast as another entry ours is, run by run: the median, the least and the
+    /// most.
     pub(super) fn ratio(&self, row: &Row, entry: &Entry) -> [f64; 3] {
         let pairs = self.entries[0].runs.iter().zip(&entry.runs);
         let ratios: Vec<f64> =
@@ -89,15 +91,15 @@ impl Measured {
     }
 }
 
-/// All rows that were measured.
+/// All rows measured so far.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Results(BTreeMap<String, Measured>);
 
 impl Results {
-    /// What was measured before, on this machine.
+    /// Loads what was measured before on this machine.
     pub(super) fn load() -> Results {
         let text = fs::read_to_string(kept(FILE)).unwrap_or_default();
-        // What an older version of this program wrote is measured anew.
+        // Results that an older version of this program wrote are measured again.
         let mut results: Results = serde_json::from_str(&text).unwrap_or_default();
         let here = crate::bench::cpu::describe();
         results.0.retain(|_, measured| measured.cpu == here);

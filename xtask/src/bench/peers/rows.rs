@@ -1,8 +1,8 @@
-//! The rows: which work is measured, of whom, and what ratio is asked for.
+//! The rows of the table: which work is measured, of which programs, and what ratio is required.
 
 use super::program::Program;
 
-/// What is translated with.
+/// The model that translates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Model {
     /// Random weights in the shape of OPUS-MT; every output has the same length.
@@ -20,23 +20,23 @@ pub(super) enum Mode {
     Latency,
 }
 
-/// Who is beside whom.
+/// What our program is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Against {
     /// Other programs.
     Peers,
-    /// Ourselves on one thread.
+    /// Our program on one thread.
     OneThread,
 }
 
-/// A program, and the threads that it may have.
+/// A program, and the number of threads that it may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Contestant {
     pub(super) program: Program,
     pub(super) threads: usize,
 }
 
-/// A piece of work that programs are measured at.
+/// The work at which programs are measured.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) model: Model,
@@ -44,16 +44,16 @@ pub(super) struct Row {
     pub(super) against: Against,
     pub(super) beam: usize,
     pub(super) dtype: &'static str,
-    /// How many times as fast as the peer of the same precision we are to be.
+    /// How many times as fast as the peer of the same precision our program is required to be.
     pub(super) asked: f64,
 }
 
-/// Threads of every program, where nothing else is said.
+/// Threads of every program, unless a row says otherwise.
 pub(super) const THREADS: usize = 2;
-/// Tokens of every output of the base shape.
+/// The number of tokens in every output of the base shape.
 const LENGTH_BATCH: usize = 32;
 const LENGTH_SINGLE: usize = 24;
-/// Sentences that are timed one by one.
+/// The number of sentences that are timed one by one.
 const SINGLE: usize = 60;
 
 /// All rows, in the order of the page.
@@ -89,7 +89,7 @@ pub(super) fn all() -> Vec<Row> {
 }
 
 impl Row {
-    /// What `--only` looks into, and what results are kept by.
+    /// The name that `--only` searches, and under which results are kept.
     pub(super) fn name(&self) -> String {
         let table = match (self.against, self.model, self.mode) {
             (Against::OneThread, ..) => "threads",
@@ -105,7 +105,7 @@ impl Row {
         format!("{table}{mode} beam {} {}", self.beam, self.dtype)
     }
 
-    /// How the page calls it within its table.
+    /// The row's name on the page, within its table.
     pub(super) fn title(&self) -> String {
         let search = if self.beam == 1 { "greedy".into() } else { format!("beam {}", self.beam) };
         let mode = match (self.against, self.mode) {
@@ -116,7 +116,7 @@ impl Row {
         format!("{mode}{search}, {}", self.dtype)
     }
 
-    /// Who takes part, we first.
+    /// The programs that take part, ours first.
     pub(super) fn contestants(&self) -> Vec<Contestant> {
         let with = |program, threads| Contestant { program, threads };
         let mut all = vec![with(Program::Tfm, THREADS)];
@@ -132,7 +132,7 @@ impl Row {
         all
     }
 
-    /// Tokens of every output, where they are fixed.
+    /// The number of tokens in every output, where it is fixed.
     pub(super) fn length(&self) -> Option<usize> {
         match (self.model, self.mode) {
             (Model::Trained, _) => None,
@@ -141,17 +141,18 @@ impl Row {
         }
     }
 
-    /// How many sentences are translated, where not all that there are.
+    /// The number of sentences to translate, unless it is all of them.
     pub(super) fn limit(&self) -> Option<usize> {
         (self.mode == Mode::Latency).then_some(SINGLE)
     }
 
-    /// How many sentences settings are tuned on: enough that two workers with large batches are both busy.
+    /// The number of sentences that settings are tuned on. It is enough to keep two workers with
+    /// large batches busy.
     pub(super) fn tuned_on(&self) -> usize {
         if self.mode == Mode::Latency { 10 } else { 256 }
     }
 
-    /// How many sentences a quick run has.
+    /// The number of sentences in a quick run.
     pub(super) fn quick(&self) -> usize {
         match (self.mode, self.model) {
             (Mode::Latency, _) => 3,
@@ -160,7 +161,8 @@ impl Row {
         }
     }
 
-    /// Sentences a second, or those that one could have one after the other: what is compared.
+    /// What is compared: the sentences a second or, if each is timed alone, those that would fit in
+    /// a second one after the other.
     pub(super) fn speed(&self, seconds: f64, sentences: usize, latencies: &[f64]) -> f64 {
         match self.mode {
             Mode::Batch => sentences as f64 / seconds,

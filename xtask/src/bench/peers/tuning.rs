@@ -1,4 +1,5 @@
-//! The fastest setting of a program at a piece of work: tried on a part of it, once, and kept.
+//! Finds a program's fastest setting for a piece of work: once, on a part of it. The setting is
+//! kept.
 
 use super::prepare::{Places, fingerprint, kept};
 use super::program::{Job, Program, Setting, Unit};
@@ -9,13 +10,13 @@ use std::fs;
 use std::time::Duration;
 
 const FILE: &str = "tuning.json";
-/// Another setting has to be that much faster than the best before it: less may be chance, and the first ones are those that
-/// a program has by itself, or use less memory.
+/// How many times as fast as the best another setting must be to replace it. Less may be chance,
+/// and the earlier settings are a program's default or use less memory.
 const GAIN: f64 = 1.03;
-/// A candidate that takes so many times as long as the best before it is given up.
+/// A candidate that takes so many times as long as the best so far is given up.
 const PATIENCE: f64 = 2.0;
 
-/// The setting that a contestant is measured with.
+/// The setting with which a contestant is measured.
 pub(super) fn setting(
     row: &Row,
     contestant: &Contestant,
@@ -24,7 +25,7 @@ pub(super) fn setting(
 ) -> Outcome<Setting> {
     let Contestant { program, threads } = *contestant;
     if threads < THREADS {
-        // As with all threads, so that the number of threads is what differs.
+        // Tune with all threads, so that only the number of threads differs between contestants.
         let with = Contestant { program, threads: THREADS };
         let all = setting(row, &with, places, quick)?;
         return Ok(Setting { workers: 1, threads, ..all });
@@ -36,7 +37,7 @@ pub(super) fn setting(
     if let [only] = first[..] {
         return Ok(only);
     }
-    // Who else runs makes no difference to it.
+    // The setting does not depend on the programs it is compared with.
     let work = Row { against: Against::Peers, ..*row }.name();
     let key = format!("{work}, {}, {}", program.name(), version(program, places)?);
     let mut known = load();
@@ -61,7 +62,7 @@ pub(super) fn setting(
     Ok(setting)
 }
 
-/// Who works with how many threads; batches of a middling size.
+/// The ways to divide the threads among workers, with batches of a middling size.
 fn first_candidates(program: Program, mode: Mode) -> Vec<Setting> {
     let batch = match (program, mode) {
         (Program::Tfm, _) | (_, Mode::Latency) => None,
@@ -82,7 +83,7 @@ fn first_candidates(program: Program, mode: Mode) -> Vec<Setting> {
     }
 }
 
-/// Other sizes of batches for the best of the first.
+/// Other batch sizes for the best of the first candidates.
 fn further_candidates(program: Program, mode: Mode, best: Setting) -> Vec<Setting> {
     let sizes: &[(usize, Unit)] = match (mode, program) {
         (Mode::Latency, _) | (_, Program::Transformers) => &[],
@@ -103,9 +104,9 @@ struct Best<'a> {
     program: Program,
     places: &'a Places,
     quick: bool,
-    /// With its speed.
+    /// The best setting and its speed.
     found: Option<(f64, Setting)>,
-    /// What its whole process took.
+    /// The time that its whole process took.
     seconds: f64,
 }
 
@@ -129,7 +130,7 @@ impl Best<'_> {
     }
 }
 
-/// What a setting was found for: with another version another may be the best.
+/// The version that a setting was found for. Another version may have another best setting.
 fn version(program: Program, places: &Places) -> Outcome<String> {
     Ok(match program {
         Program::Tfm => {
@@ -141,10 +142,10 @@ fn version(program: Program, places: &Places) -> Outcome<String> {
     })
 }
 
-/// Settings by what they were found for.
+/// The settings found so far, by what they were found for.
 fn load() -> BTreeMap<String, Setting> {
     let text = fs::read_to_string(kept(FILE)).unwrap_or_default();
-    // What an older version of this program wrote is found out anew.
+    // Settings that an older version of this program wrote are found again.
     serde_json::from_str(&text).unwrap_or_default()
 }
 

@@ -1,38 +1,39 @@
-//! The operations and bytes that a model's equations ask for, whoever computes them.
+//! Counts the operations and bytes that a model's equations require of any program.
 
 use tfm_model::Config;
 use tfm_model::config::{Heads, Stack};
 
-/// What a piece of work takes. A product and its addition are two operations.
+/// What a piece of work takes. A product and its addition count as two operations.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(super) struct Work {
-    /// Of products with weights.
+    /// Operations in products with weights.
     pub(super) operations: f64,
-    /// Of attention: products of activations, `f32` in every precision.
+    /// Operations of attention, whose products of activations are `f32` in every precision.
     pub(super) attention: f64,
-    /// Numbers of weights that are read.
+    /// The number of weights that are read.
     pub(super) weights: f64,
     /// Bytes of keys and values that are read, `f32` in every precision.
     pub(super) keys: f64,
 }
 
-/// Bytes of a key's or a value's number.
+/// Bytes of one number in a key or a value.
 const FLOAT: f64 = 4.0;
 
-/// Weights of one of an attention's four projections.
+/// The number of weights in one of an attention's four projections.
 fn projection(config: &Config, heads: &Heads) -> f64 {
     (config.d_model * heads.width()) as f64
 }
 
-/// Weights of a layer's self-attention and of its feed-forward network.
+/// The number of weights in a layer's self-attention and its feed-forward network.
 fn layer(config: &Config, stack: &Stack) -> f64 {
     let matrices = if stack.feed_forward.gated { 3 } else { 2 };
     let feed_forward = matrices * config.d_model * stack.feed_forward.inner;
     4.0 * projection(config, &stack.attention) + feed_forward as f64
 }
 
-/// A step of the decoder: `hypotheses` rows that belong to `sentences` of `source` tokens, each with `past` tokens of its own.
-/// Keys and values of the sources are there already.
+/// A step of the decoder. It has `hypotheses` rows that belong to `sentences` sources of `source`
+/// tokens; each hypothesis has `past` tokens of its own. The keys and values of the sources exist
+/// already.
 pub(super) fn step(
     config: &Config,
     hypotheses: f64,
@@ -41,13 +42,14 @@ pub(super) fn step(
     past: f64,
 ) -> Work {
     let layers = config.decoder.layers as f64;
-    // Of the four projections of the attention to the source, keys and values belong to the encoder.
+    // The encoder does two of the four projections of the attention to the source: keys and values.
     let cross = 2.0 * projection(config, &config.cross_attention);
     let weights = layers * (layer(config, &config.decoder) + cross)
         + (config.d_model * config.target.vocabulary) as f64;
     let own = config.decoder.attention.width() as f64;
     let other = config.cross_attention.width() as f64;
-    // Scores, and the sum of values: two products with each key, one number for each feature.
+    // For the scores and for the sum of values, attention does two products with each key, each of
+    // one number for every feature.
     let seen = layers * 2.0 * (past * own + source * other);
     Work {
         operations: 2.0 * weights * hypotheses,
@@ -57,7 +59,8 @@ pub(super) fn step(
     }
 }
 
-/// The encoder over `sentences` of `length` tokens, with the keys and values that the decoder takes from it.
+/// The encoder over `sentences` sources of `length` tokens, with the keys and values that it makes
+/// for the decoder.
 pub(super) fn encoding(config: &Config, sentences: f64, length: f64) -> Work {
     let layers = config.encoder.layers as f64;
     let cross = 2.0 * projection(config, &config.cross_attention);
@@ -72,8 +75,8 @@ pub(super) fn encoding(config: &Config, sentences: f64, length: f64) -> Work {
     }
 }
 
-/// Sentences translated together to outputs of `target` tokens, by the parts that follow one another: the encoder, and each step. A
-/// search of several beams begins with one hypothesis.
+/// The work of translating sentences together to outputs of `target` tokens, in the parts that
+/// follow one another: the encoder, and each step. Beam search begins with one hypothesis.
 pub(super) fn translation(
     config: &Config,
     sentences: f64,

@@ -5,13 +5,13 @@ use super::count::{self, Work};
 use super::peaks::{Floor, Peaks, Precision};
 use crate::bench::cpu;
 
-/// Hypotheses that are decoded together, and the beams of a sentence among them.
+/// The number of hypotheses decoded together, and of beams of a sentence among them.
 const STEPS: [(f64, f64); 4] = [(1.0, 1.0), (4.0, 4.0), (32.0, 4.0), (128.0, 4.0)];
-/// Source tokens that are encoded together.
+/// The number of source tokens encoded together.
 const ENCODED: f64 = 1024.0;
-/// One sentence at a time: tokens of source and output, as in the benchmark.
+/// One sentence at a time: the numbers of source and output tokens, as in the benchmark.
 const SINGLE: (f64, usize) = (20.0, 24);
-/// Sentences that are decoded together in the benchmark of many: by beams.
+/// Many sentences: the number of beams, and of sentences decoded together in the benchmark.
 const TOGETHER: [(f64, f64); 2] = [(4.0, 32.0), (1.0, 128.0)];
 
 /// All tables.
@@ -59,7 +59,7 @@ fn products(peaks: &Peaks) -> String {
     text + "\n"
 }
 
-/// A floor in milliseconds, and what sets it.
+/// A floor in milliseconds, and whether operations or memory set it.
 fn cell(floor: Floor) -> String {
     format!("{:.3} {}", floor.seconds * 1e3, if floor.memory { "m" } else { "o" })
 }

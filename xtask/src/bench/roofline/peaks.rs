@@ -1,4 +1,5 @@
-//! The CPU's peaks, as `peaks` of the benches measures them, and the floor of a piece of work.
+//! The CPU's peaks, which the program `peaks` of the benches measures, and the floor of a piece of
+//! work.
 
 use super::count::Work;
 use crate::bench::cpu;
@@ -7,7 +8,7 @@ use serde::Deserialize;
 use std::process::Command;
 
 const PROGRAM: &str = "peaks";
-/// As everywhere in the benchmarks beside others.
+/// As in all benchmarks beside other programs.
 const THREADS: usize = 2;
 
 /// A peak, for each number of threads.
@@ -18,7 +19,7 @@ pub(super) struct Peak {
     pub(super) best: Vec<f64>,
 }
 
-/// A product of the linear layer: how many operations a second, for each number of threads.
+/// A product of the linear layer and its operations a second, for each number of threads.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Product {
     pub(super) kind: String,
@@ -33,7 +34,7 @@ struct Products {
     products: Vec<Product>,
 }
 
-/// What was measured.
+/// The measurements.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Peaks {
     pub(super) threads: Vec<usize>,
@@ -41,12 +42,12 @@ pub(super) struct Peaks {
     pub(super) gigabytes: Vec<Peak>,
     #[serde(skip)]
     pub(super) products: Vec<Product>,
-    /// Bytes of the cache that all share.
+    /// The bytes of the shared cache.
     #[serde(skip)]
     pub(super) cache: usize,
 }
 
-/// What a model is computed in.
+/// The precision of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Precision {
     F32,
@@ -65,7 +66,7 @@ impl Precision {
         }
     }
 
-    /// Of a weight.
+    /// The bytes of a weight.
     pub(super) fn bytes(self) -> f64 {
         match self {
             Precision::F32 => 4.0,
@@ -75,11 +76,11 @@ impl Precision {
     }
 }
 
-/// The least time that a piece of work takes.
+/// The least time that a piece of work can take.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Floor {
     pub(super) seconds: f64,
-    /// Whether it is memory that takes it, and not operations.
+    /// Whether memory sets the floor, instead of operations.
     pub(super) memory: bool,
 }
 
@@ -107,7 +108,7 @@ impl Peaks {
             let all = self.giga_operations.iter().filter(|peak| peak.kind == kind);
             all.filter_map(|peak| peak.best.get(at)).copied().fold(0.0, f64::max)
         };
-        // Where there are no products of a kind, they are those of f32.
+        // If the CPU has no products of a kind, those of f32 replace them.
         let peak = |at| of(&product.kind, at).max(of("f32", at));
         product.best.iter().enumerate().map(|(at, best)| best / peak(at)).collect()
     }
@@ -118,14 +119,15 @@ impl Peaks {
         all.filter_map(|peak| peak.best.last()).copied().reduce(f64::max).map(|giga| giga * 1e9)
     }
 
-    /// Operations a second in a precision. A CPU without products of `bf16` or `int8` makes `f32` of the numbers.
+    /// Operations a second in a precision. A CPU without products of `bf16` or `int8` converts the
+    /// numbers to `f32`.
     pub(super) fn operations(&self, precision: Precision) -> f64 {
         let f32 = Self::best(&self.giga_operations, "f32").unwrap_or(f64::NAN);
         Self::best(&self.giga_operations, precision.name()).map_or(f32, |peak| peak.max(f32))
     }
 
-    /// Bytes a second of something that is read again and again. What is no more than half of the shared cache is taken to stay
-    /// there.
+    /// Bytes a second of data that are read again and again. Data of at most half of the shared
+    /// cache are assumed to stay in it.
     pub(super) fn bandwidth(&self, bytes: f64) -> f64 {
         let memory = Self::best(&self.gigabytes, "read").unwrap_or(f64::NAN);
         let cache = Self::best(&self.gigabytes, "cache").unwrap_or(memory);
@@ -141,7 +143,7 @@ impl Peaks {
         Floor { seconds: operations.max(memory), memory: memory > operations }
     }
 
-    /// The floor of parts that follow one another; what takes most of it says what sets it.
+    /// The floor of parts that follow one another. The part that takes longest says what sets it.
     pub(super) fn floor_of_all(&self, parts: &[Work], precision: Precision) -> Floor {
         let floors: Vec<Floor> = parts.iter().map(|&part| self.floor(part, precision)).collect();
         let sum = |memory: bool| -> f64 {
@@ -186,7 +188,7 @@ mod tests {
         assert!(!floor.memory && (floor.seconds - 8e9 / 400e9).abs() < 1e-12);
         let both = peaks.floor_of_all(&[few, many], Precision::F32);
         assert!(!both.memory && (both.seconds - 0.02 - 0.04).abs() < 1e-12);
-        // No products of bf16: those of f32.
+        // The CPU has no products of bf16, so those of f32 count.
         assert_eq!(peaks.operations(Precision::Bf16), 200e9);
     }
 

@@ -1,4 +1,4 @@
-//! What is trained on: batches of Tatoeba's training split, as ids, and the shapes of models.
+//! The training data: batches from Tatoeba's training split, as ids, and the shapes of models.
 
 use crate::project::Outcome;
 use flate2::read::GzDecoder;
@@ -10,9 +10,9 @@ use tfm::Model;
 use tfm_core::philox::philox4x32;
 
 const PAIRS: &str = "data/tatoeba/train.en-fr.tsv.gz";
-/// Its `config.json` and its vocabulary are taken; its weights are not.
+/// The model whose `config.json` and vocabulary are used; its weights are not.
 const MODEL: &str = "models/marian-tatoeba-en-fr";
-/// So many pairs are drawn.
+/// The number of pairs that are drawn.
 const DRAWN: usize = 6000;
 const SEED: u32 = 1;
 const TOKENS: usize = 4096;
@@ -23,13 +23,13 @@ type Pair = [Vec<u32>; 2];
 
 /// A model's shape, and batches for it.
 pub(super) struct Workload {
-    /// What the table calls it.
+    /// The name in the table.
     pub(super) name: &'static str,
-    /// What it is, in a sentence.
+    /// A sentence that describes it.
     pub(super) description: &'static str,
-    /// Steps before the clock starts.
+    /// The number of steps before the clock starts.
     pub(super) warmup: usize,
-    /// Steps that are timed.
+    /// The number of steps that are timed.
     pub(super) steps: usize,
     file: &'static str,
     config: Value,
@@ -109,7 +109,8 @@ impl Workload {
         Ok([write("config.json", config)?, write("batches.jsonl", lines)?])
     }
 
-    /// The share of real tokens in the timed batches, were all padded to their longest.
+    /// The share of real tokens in the timed batches, if each batch were padded to its longest
+    /// sentence.
     pub(super) fn real_share(&self) -> f64 {
         let (mut real, mut padded) = (0, 0);
         for batch in self.batches.iter().cycle().take(self.steps) {
@@ -123,7 +124,7 @@ impl Workload {
     }
 }
 
-/// Random pairs of the training split: the file has short ones first.
+/// Random pairs of the training split, since short ones come first in the file.
 fn draw(data: &Path) -> Outcome<Vec<Pair>> {
     let path = data.join(PAIRS);
     let fault = |problem: String| format!("{}: {problem}", path.display());
@@ -149,7 +150,7 @@ fn config(data: &Path) -> Outcome<Value> {
     serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The same in another order, always the same one.
+/// The items in a random order, which is always the same.
 fn shuffled<T>(items: Vec<T>) -> Vec<T> {
     let mut keyed: Vec<_> = items
         .into_iter()
@@ -160,7 +161,8 @@ fn shuffled<T>(items: Vec<T>) -> Vec<T> {
     keyed.into_iter().map(|(_, item)| item).collect()
 }
 
-/// Batches of at most [`TOKENS`] tokens, source and target together; what is left at the end makes none.
+/// Batches of at most [`TOKENS`] tokens, source and target together. The pairs left at the end are
+/// dropped.
 fn by_tokens(pairs: Vec<Pair>) -> Vec<Vec<Pair>> {
     let (mut batches, mut batch, mut tokens) = (Vec::new(), Vec::new(), 0);
     for pair in pairs {

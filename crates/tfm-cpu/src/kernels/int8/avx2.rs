@@ -1,6 +1,7 @@
-//! AVX2: `vpmaddubsw` multiplies unsigned by signed bytes and adds two products to 16 bits, which do not saturate for
-//! the weights that there are ([`tfm_core::fused::Precision::Int8`]); `vpmaddwd` by ones adds two of those to 32 bits.
-//! (Products of 16-bit integers, which need no such weights, were a quarter slower.)
+//! AVX2. `vpmaddubsw` multiplies unsigned by signed bytes and adds two products to 16 bits. These
+//! sums do not saturate, since weights are bounded ([`tfm_core::fused::Precision::Int8`]).
+//! `vpmaddwd` by ones then adds two of them to 32 bits. (Products of 16-bit integers, which need no
+//! bounded weights, were a quarter slower.)
 
 use std::arch::x86_64::*;
 
@@ -28,8 +29,8 @@ pub(super) unsafe fn enter<K: DotKernel>(kernel: K) -> K::Output {
 
 macro_rules! has_avx2 {
     ($($body:tt)*) => {
-        // SAFETY: an `Avx2` value is made only by `enter`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked.
+        // SAFETY: only `enter` makes an `Avx2` value, so the CPU has the instructions. Memory is
+        // touched only through slices whose length was checked.
         unsafe { $($body)* }
     };
 }
@@ -63,7 +64,7 @@ impl Dot for Avx2 {
     }
     #[inline(always)]
     unsafe fn inputs(self, x: *const u8) -> __m256i {
-        // SAFETY: the caller's promise: four numbers, of four bytes together.
+        // SAFETY: the caller's promise: there are four numbers, which have four bytes together.
         has_avx2!(_mm256_set1_epi32(x.cast::<i32>().read_unaligned()))
     }
     #[inline(always)]

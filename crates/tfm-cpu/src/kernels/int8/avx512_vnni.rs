@@ -1,4 +1,5 @@
-//! AVX-512 with VNNI: `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32 bits.
+//! AVX-512 with VNNI: `vpdpbusd` multiplies unsigned by signed bytes and adds four products to 32
+//! bits.
 
 use std::arch::x86_64::*;
 
@@ -26,8 +27,8 @@ pub(super) unsafe fn enter<K: DotKernel>(kernel: K) -> K::Output {
 
 macro_rules! has_vnni {
     ($($body:tt)*) => {
-        // SAFETY: an `Avx512Vnni` value is made only by `enter`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked.
+        // SAFETY: only `enter` makes an `Avx512Vnni` value, so the CPU has the instructions. Memory
+        // is touched only through slices whose length was checked.
         unsafe { $($body)* }
     };
 }
@@ -58,7 +59,7 @@ impl Dot for Avx512Vnni {
     }
     #[inline(always)]
     unsafe fn inputs(self, x: *const u8) -> __m512i {
-        // SAFETY: the caller's promise: four numbers, of four bytes together.
+        // SAFETY: the caller's promise: there are four numbers, which have four bytes together.
         has_vnni!(_mm512_set1_epi32(x.cast::<i32>().read_unaligned()))
     }
     #[inline(always)]

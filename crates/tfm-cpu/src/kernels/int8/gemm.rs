@@ -1,5 +1,5 @@
-//! The linear layer on 8-bit integers: `y = activation(x·Wᵀ + bias) + residual` with a quantised weight, the rows of x
-//! quantised on the way.
+//! The linear layer on 8-bit integers: `y = activation(x·Wᵀ + bias) + residual` with a quantised
+//! weight. It quantises the rows of x on the way.
 
 use std::collections::TryReserveError;
 use std::ops::Range;
@@ -16,9 +16,9 @@ use super::quantize::QuantizedRows;
 use super::tile::{panels_at_once, tile};
 use super::{Dot, DotKernel, GROUP, PANEL_VECTORS};
 
-/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`, with `out_stride` elements from row to row of `out`.
+/// `out [m, n] = epilogue(x [m, k]·Wᵀ)`. The rows of `out` are `out_stride` elements apart.
 ///
-/// A row's result depends on the row alone. Panics when the shapes do not agree.
+/// A row's result depends on the row alone. Panics if the shapes do not agree.
 ///
 /// # Errors
 /// There is no memory for the quantised rows.
@@ -44,7 +44,7 @@ pub fn linear(
     let job = |rows, panels| {
         weight.isa().run(Block { x: &x, weight, results, rows, panels });
     };
-    // As in the product of floats. A product of integers takes about half as long.
+    // Divided as the product of floats is. A product of integers takes about half as long.
     let panels = weight.count();
     let work = product_work([m, n, k / 2], n * k);
     let by_rows = m >= panels * 4;
@@ -59,7 +59,7 @@ pub fn linear(
     Ok(())
 }
 
-/// `x·Wᵀ + bias`, to be computed part by part.
+/// `x·Wᵀ + bias`, which can be computed in parts.
 #[derive(Clone, Copy)]
 pub struct Projection<'a> {
     /// `[m, k]`, quantised for the weight's instruction set.
@@ -105,11 +105,11 @@ struct Block<'a> {
     panels: Range<usize>,
 }
 
-/// Bytes of inputs that stay in the second-level cache while the panels go by, ...
+/// Bytes of inputs that stay in the second-level cache while the block goes through the panels.
 const BLOCK_BYTES: usize = 256 * 1024;
-/// ... and the tiles that are at most.
+/// The most tiles of a block.
 const MOST_TILES: usize = 64;
-/// Bytes of a panel that stay in the first-level cache while the tiles of a block go by.
+/// Bytes of a panel that stay in the first-level cache while the tiles of a block use them.
 const PANEL_PART: usize = 16 * 1024;
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -131,7 +131,8 @@ impl DotKernel for Block<'_> {
             let tiles = block.len().div_ceil(D::TILE_ROWS);
             let parts = if tiles > 1 { size.div_ceil(PANEL_PART).max(1) } else { 1 };
             if parts > 1 {
-                // Sums that are taken up again: each tile keeps its own.
+                // Each tile keeps its sums, since it continues them with the next part of the
+                // panel.
                 many.resize(tiles, Sums::ZERO);
             }
             let most = if tiles > 1 { 1 } else { panels_at_once(block.len()) };
@@ -199,7 +200,7 @@ mod tests {
     use crate::kernels::testing::{assert_same_bits, noise};
     use tfm_core::fused::Activation;
 
-    /// Every set with 1, 2 and 3 threads.
+    /// Every instruction set with 1, 2 and 3 threads.
     fn everywhere(mut test: impl FnMut(DotIsa, &Threads)) {
         for isa in DotIsa::tested() {
             for count in [1, 2, 3] {
@@ -208,14 +209,14 @@ mod tests {
         }
     }
 
-    /// A row's integers and scale, plainly.
+    /// Quantises a row by the definition: its integers and its scale.
     fn quantized(x: &[f32]) -> (Vec<i32>, f32) {
         let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         let factor = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         (integers(x, factor), largest / 127.0)
     }
 
-    /// A weight's, whose neighbours of one sign have a bounded sum.
+    /// Quantises a row of a weight, whose neighbours of one sign have a bounded sum.
     fn quantized_weight(w: &[f32]) -> (Vec<i32>, f32) {
         let largest = w.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
         let sum = |sign: f32, pair: &[f32]| pair.iter().map(|x| (sign * x).max(0.0)).sum::<f32>();
@@ -246,7 +247,7 @@ mod tests {
     impl Case {
         fn new(m: usize, n: usize, k: usize) -> Case {
             let (mut x, mut weight) = (noise(1, m * (k + 3)), noise(2, n * k));
-            // Extremes of one sign, whose products are the largest there are; and rows of zeros.
+            // Rows of extremes of one sign, which have the largest products; and rows of zeros.
             if m > 2 {
                 x[k + 3..][..k].fill(0.9);
                 x[2 * (k + 3)..][..k].fill(0.0);
@@ -314,7 +315,7 @@ mod tests {
 
     #[test]
     fn large_products_are_divided_and_keep_their_bits() {
-        // The first by panels, the second by rows.
+        // The first is divided by panels, the second by rows.
         for (m, n, k) in [(24, 700, 300), (900, 70, 256)] {
             let case = Case::new(m, n, k);
             let expected = case.expected();

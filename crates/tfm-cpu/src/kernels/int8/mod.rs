@@ -1,9 +1,9 @@
 //! Products of 8-bit integers with exact sums, for weights and activations of lower precision
 //! ([`tfm_core::fused::Precision::Int8`]).
 //!
-//! As with [`super::simd`], kernels are written once, over the trait [`Dot`], and compiled for each set of instructions
-//! that multiplies small integers. All sets compute the same sums: what they differ in is how the operands
-//! lie in registers. So the rows, tiles and tails of the kernels can be tested with any of them.
+//! As with [`super::simd`], kernels are written once, over the trait [`Dot`], and compiled for each
+//! instruction set that multiplies small integers. All sets compute the same sums; they differ in
+//! how operands lie in registers. So any set can test the rows, tiles and tails of the kernels.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -21,76 +21,77 @@ mod tile;
 
 use super::simd::{Isa, Simd};
 
-/// Inputs that are multiplied and added up at a time.
+/// Inputs that one operation multiplies and adds up.
 pub const GROUP: usize = 4;
 
 /// Vectors of weights in the width of a panel.
 pub const PANEL_VECTORS: usize = 2;
 
-/// What sets that multiply unsigned by signed bytes add to inputs.
+/// The number that sets which multiply unsigned by signed bytes add to inputs.
 const OFFSET: i32 = 127;
 
-/// Inputs of a quantised row are followed by zeros up to a multiple of this.
+/// Zeros follow the inputs of a quantised row, up to a multiple of this.
 pub const ROW_MULTIPLE: usize = 16;
 
 /// The dot products of one instruction set.
 ///
 /// A value of an implementing type proves that the running CPU has the instructions.
 pub trait Dot: Copy + Send + Sync {
-    /// The vectors of floats that go with it.
+    /// The vectors of floats that belong to this set.
     type Floats: Simd;
     /// How a quantised input is stored.
     type Input: Copy + Default + Send + Sync;
-    /// [`GROUP`] inputs of one row, in each place of a vector.
+    /// [`GROUP`] inputs of one row, repeated in each place of a vector.
     type Inputs: Copy;
-    /// [`GROUP`] inputs' weights for each of [`COLUMNS`](Dot::COLUMNS) output columns.
+    /// The weights of [`GROUP`] inputs, for each of [`COLUMNS`](Dot::COLUMNS) output columns.
     type Weights: Copy;
     /// The sums of `COLUMNS` output columns.
     type Sums: Copy;
 
     /// Output columns of a vector of weights.
     const COLUMNS: usize;
-    /// Rows that a register tile of [`PANEL_VECTORS`] vectors' columns holds without spilling.
+    /// Rows of a register tile, [`PANEL_VECTORS`] vectors of columns wide, that needs no spilling.
     const TILE_ROWS: usize;
-    /// What stored inputs are more than the numbers they stand for.
+    /// How much greater stored inputs are than the numbers they stand for.
     const OFFSET: i32;
 
     /// The vectors of floats.
     fn floats(self) -> Self::Floats;
 
-    /// Stores the nearest integers (ties to even) of a vector, in −127..=127, as inputs. Writes the first
-    /// `Floats::LANES` elements of `out`, panics when there are fewer.
+    /// Rounds a vector to the nearest integers (ties to even), in −127..=127, and stores them as
+    /// inputs. Writes the first `Floats::LANES` elements of `out`, and panics if there are fewer.
     fn store_inputs(self, x: <Self::Floats as Simd>::F, out: &mut [Self::Input]);
 
     /// [`GROUP`] inputs from `x`.
     ///
     /// # Safety
-    /// `x` must be readable for so many.
+    /// `x` must be readable for [`GROUP`] inputs.
     unsafe fn inputs(self, x: *const Self::Input) -> Self::Inputs;
 
     /// `COLUMNS`·[`GROUP`] weights from `w`.
     ///
     /// # Safety
-    /// `w` must be readable for so many.
+    /// `w` must be readable for that number of weights.
     unsafe fn weights(self, w: *const i8) -> Self::Weights;
 
-    /// Sums to begin with, `COLUMNS` of them: −[`OFFSET`](Dot::OFFSET) times the sum of a column's weights, or what was
-    /// [kept](Dot::keep).
+    /// `COLUMNS` sums to begin with: −[`OFFSET`](Dot::OFFSET) times the sum of a column's weights,
+    /// or sums that were [kept](Dot::keep).
     ///
     /// # Safety
-    /// `start` must be readable for so many.
+    /// `start` must be readable for `COLUMNS` sums.
     unsafe fn start(self, start: *const i32) -> Self::Sums;
 
-    /// The sums with the products of these inputs and weights added, exactly.
+    /// Adds the products of these inputs and weights to the sums, exactly.
     fn add(self, sums: Self::Sums, x: Self::Inputs, w: Self::Weights) -> Self::Sums;
 
-    /// Writes the sums as `COLUMNS` floats. Panics when `out` is shorter.
+    /// Writes the sums as `COLUMNS` floats. Panics if `out` is shorter.
     fn store(self, sums: Self::Sums, out: &mut [f32]);
 
-    /// Writes the bits of `COLUMNS` sums, for [`start`](Dot::start) to go on from. Panics when `out` is shorter.
+    /// Writes the bits of `COLUMNS` sums, from which [`start`](Dot::start) continues. Panics if
+    /// `out` is shorter.
     fn keep(self, sums: Self::Sums, out: &mut [f32]);
 
-    /// Asks for the cache line of `w`, which need not be readable, to be read soon.
+    /// Prefetches the cache line of `w`, which need not be readable.
     fn prefetch(self, w: *const i8);
 }
 
@@ -105,7 +106,7 @@ pub trait DotKernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
     Portable,
-    /// Plain Rust with the operands of AVX-512's instructions.
+    /// Plain Rust with the operands laid out as for AVX-512's instructions.
     #[cfg(test)]
     Likeness,
     #[cfg(target_arch = "x86_64")]
@@ -118,12 +119,12 @@ enum Set {
     NeonDot,
 }
 
-/// A set of instructions for dot products of integers that the running CPU has.
+/// An instruction set for dot products of integers that the running CPU has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DotIsa(Set);
 
 impl DotIsa {
-    /// Every set that this CPU has, and one more arrangement of operands.
+    /// Every set that this CPU has, and another layout of operands in plain Rust.
     #[cfg(test)]
     pub(crate) fn tested() -> Vec<DotIsa> {
         let mut all = DotIsa::available();
@@ -154,7 +155,7 @@ impl DotIsa {
         all
     }
 
-    /// The fastest set that is not wider than `isa`.
+    /// The fastest set that is no wider than `isa`.
     pub fn of(isa: Isa) -> DotIsa {
         let widest = match isa.name() {
             "portable" => 0,
@@ -221,7 +222,7 @@ impl DotIsa {
         }
     }
 
-    /// Output columns of a panel, and what stored inputs are more than their numbers.
+    /// The output columns of a panel, and how much greater stored inputs are than their numbers.
     pub fn layout(self) -> (usize, i32) {
         self.run(Layout)
     }

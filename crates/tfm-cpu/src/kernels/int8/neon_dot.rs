@@ -27,13 +27,13 @@ pub(super) unsafe fn enter<K: DotKernel>(kernel: K) -> K::Output {
 
 macro_rules! has_dot {
     ($($body:tt)*) => {
-        // SAFETY: a `NeonDot` value is made only by `enter`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked.
+        // SAFETY: only `enter` makes a `NeonDot` value, so the CPU has the instructions. Memory is
+        // touched only through slices whose length was checked.
         unsafe { $($body)* }
     };
 }
 
-/// The intrinsic of this name is not stable.
+/// The intrinsic of this instruction is not stable yet.
 #[inline(always)]
 fn sdot(sums: int32x4_t, w: int8x16_t, x: int8x16_t) -> int32x4_t {
     let mut sums = sums;
@@ -74,7 +74,7 @@ impl Dot for NeonDot {
     }
     #[inline(always)]
     unsafe fn inputs(self, x: *const i8) -> int8x16_t {
-        // SAFETY: the caller's promise: four numbers, of four bytes together.
+        // SAFETY: the caller's promise: there are four numbers, which have four bytes together.
         has_dot!(vreinterpretq_s8_s32(vdupq_n_s32(x.cast::<i32>().read_unaligned())))
     }
     #[inline(always)]

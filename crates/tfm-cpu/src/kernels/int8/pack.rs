@@ -17,8 +17,9 @@ use super::{Dot, DotIsa, DotKernel, GROUP};
 
 mod select;
 
-/// `W [n, k]`, each output column j a multiple `scale(j)` of integers from −127 to 127, as panels of `width` columns:
-/// `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Columns and inputs that are too many are zero.
+/// `W [n, k]` as panels of `width` columns: `[⌈n / width⌉, ⌈k / GROUP⌉, width, GROUP]`. Each output
+/// column j is `scale(j)` times integers from −127 to 127. The columns and inputs that fill up the
+/// panels are zero.
 #[derive(Debug)]
 pub struct QuantizedWeight {
     identity: Identity,
@@ -28,9 +29,9 @@ pub struct QuantizedWeight {
     width: usize,
     data: Aligned<i8>,
     scales: Aligned<f32>,
-    /// What the sums of each column begin with; see [`Dot::start`].
+    /// What the sums of each column begin with: see [`Dot::start`].
     starts: Aligned<i32>,
-    /// How far it is from what it was made of, once somebody has asked.
+    /// How far the weight is from what it was made of. Computed when it is first asked for.
     distances: OnceLock<Distances>,
 }
 
@@ -53,7 +54,7 @@ impl QuantizedWeight {
         })
     }
 
-    /// Packs a matrix that is [quantised](RowSource::is_quantized) already.
+    /// Packs a matrix that is already [quantised](RowSource::is_quantized).
     ///
     /// # Errors
     /// There is no memory for it.
@@ -81,8 +82,9 @@ impl QuantizedWeight {
         )
     }
 
-    /// Makes some panels at a time. `fill` gets the output columns of some whole panels, the place of their scales, `memory`
-    /// elements for each panel, and is to pack each of the columns.
+    /// Packs several panels at a time. `fill` gets the output columns of some whole panels, the
+    /// place of their scales, and `memory` elements for each panel. It must pack each of the
+    /// columns.
     fn packed<T: Zeroed + Send>(
         isa: DotIsa,
         threads: &Threads,
@@ -114,7 +116,7 @@ impl QuantizedWeight {
         Ok(QuantizedWeight { identity, isa, n, k, width, data, scales, starts, distances })
     }
 
-    /// How far it is from what it was made of, which `find` computes the first time.
+    /// How far the weight is from what it was made of. `find` computes it the first time.
     pub(in crate::kernels) fn distances(&self, find: impl FnOnce() -> Distances) -> &Distances {
         self.distances.get_or_init(find)
     }
@@ -159,12 +161,13 @@ impl QuantizedWeight {
         &self.scales[i * self.width..]
     }
 
-    /// What the sums of the panels from `i` on begin with.
+    /// The initial sums of the panels from `i` on.
     pub(super) fn starts(&self, i: usize) -> &[i32] {
         &self.starts[i * self.width..]
     }
 
-    /// Output column `j`'s weights as floats: a row of the matrix. Panics where `out` is not `k` long.
+    /// The weights of output column `j` as floats: a row of the matrix. Panics if `out` does not
+    /// have `k` elements.
     pub fn row(&self, j: usize, out: &mut [f32]) {
         assert!(j < self.n && out.len() == self.k);
         let (panel, column) = (self.from(j / self.width), j % self.width);
@@ -177,7 +180,7 @@ impl QuantizedWeight {
     }
 }
 
-/// The memory of some panels, to be filled column by column.
+/// The memory of some panels, which is filled column by column.
 struct Pack<'a> {
     /// Elements of a panel.
     size: usize,
@@ -188,7 +191,7 @@ struct Pack<'a> {
 }
 
 impl Pack<'_> {
-    /// Puts the integers of column `i` where the product reads them.
+    /// Writes the integers of column `i` to where the product reads them.
     #[inline(always)]
     fn column(&mut self, i: usize, integers: &[i8]) {
         let sum: i32 = integers.iter().map(|&w| i32::from(w)).sum();

@@ -1,5 +1,5 @@
-//! Plain Rust, which can lay its operands out as any other set does: so tests run the kernels in every arrangement,
-//! also on a CPU that lacks the instructions.
+//! Plain Rust, which can lay out its operands as any other set does. So tests run the kernels in
+//! every layout, even on a CPU that lacks the instructions.
 
 use super::super::simd::{PortableFloats, Simd};
 use super::{Dot, GROUP, OFFSET};

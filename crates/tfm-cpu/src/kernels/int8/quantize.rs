@@ -11,10 +11,11 @@ use super::{Dot, DotIsa, DotKernel, ROW_MULTIPLE};
 /// The largest magnitude of a quantised number.
 const LARGEST: f32 = tfm_core::fused::quantized::LARGEST as f32;
 
-/// Rows as integers: `x[i, p] ≈ scale(i)·q[i, p]`, `|q| ≤ 127`, the scale of a row that is 0 throughout being 0 and that
-/// of a row with NaN or ∞ NaN.
+/// Rows as integers: `x[i, p] ≈ scale(i)·q[i, p]` with `|q| ≤ 127`. The scale of a row of zeros is
+/// 0; that of a row with a NaN or ∞ is NaN.
 pub struct QuantizedRows<'a> {
-    /// The scales, then the rows' inputs as the instruction set stores them.
+    /// The scales, followed by the rows' inputs in the form in which the instruction set stores
+    /// them.
     memory: Borrowed<'a>,
     rows: usize,
     cols: usize,
@@ -63,19 +64,20 @@ impl<'a> QuantizedRows<'a> {
         &self.memory[..self.rows]
     }
 
-    /// The inputs of a row, with zeros behind them up to a multiple of [`ROW_MULTIPLE`]. `D` must be the set that they
-    /// were quantised for.
+    /// The inputs of a row, followed by zeros up to a multiple of [`ROW_MULTIPLE`]. `D` must be the
+    /// set that they were quantised for.
     #[inline(always)]
     pub(super) fn row<D: Dot>(&self, row: usize) -> &[D::Input] {
         assert!(row < self.rows);
         let (len, words) = (padded(self.cols), words::<D>(self.cols));
         let data = &self.memory[first_row(self.rows) + row * words..][..words];
-        // SAFETY: plain numbers, as many as fill the words, which are more aligned than they.
+        // SAFETY: these are plain numbers. They fill the words exactly, and the words are aligned
+        // more strictly.
         unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), len) }
     }
 }
 
-/// Where the rows begin: at a cache line behind the scales.
+/// Where the rows begin: at the first cache line behind the scales.
 fn first_row(rows: usize) -> usize {
     rows.next_multiple_of(16)
 }
@@ -89,7 +91,7 @@ fn words<D: Dot>(cols: usize) -> usize {
     padded(cols) * size_of::<D::Input>() / size_of::<f32>()
 }
 
-/// [`words`].
+/// Calls [`words`] for the instruction set.
 struct Words {
     cols: usize,
 }
@@ -130,15 +132,15 @@ impl DotKernel for Quantize<'_> {
     }
 }
 
-/// Chains of operations that do not wait for each other.
+/// Chains of operations that do not wait for one another.
 const CHAINS: usize = 4;
 
-/// Quantises a row and returns its scale. `out` is as long as [`padded`] says.
+/// Quantises a row and returns its scale. `out` has the length that [`padded`] says.
 #[inline(always)]
 fn quantize<D: Dot>(d: D, x: &[f32], out: &mut [D::Input]) -> f32 {
     let s = d.floats();
     let lanes = <D::Floats as Simd>::LANES;
-    // Several chains of maxima and sums, since each waits for the one before.
+    // Several chains of maxima and sums, since each operation of a chain waits for the one before.
     let (mut largest, mut check) = ([s.splat(0.0); CHAINS], [s.splat(0.0); CHAINS]);
     let mut blocks = x.chunks_exact(CHAINS * lanes);
     for block in &mut blocks {
@@ -169,6 +171,6 @@ fn quantize<D: Dot>(d: D, x: &[f32], out: &mut [D::Input]) -> f32 {
         rest = &[];
         at += lanes;
     }
-    // 0 where every number is finite, else NaN.
+    // The sum is 0 if every number is finite, and NaN otherwise.
     largest / LARGEST + s.sum(check)
 }

@@ -1,4 +1,5 @@
-//! The inner loop of the quantised product: a tile of rows × one or more panels, held in registers.
+//! The inner loop of the quantised product. It holds a tile of rows × one or more panels in
+//! registers.
 
 #![expect(
     clippy::needless_range_loop,
@@ -11,8 +12,8 @@ use super::pack::QuantizedWeight;
 use super::quantize::QuantizedRows;
 use super::{Dot, GROUP, PANEL_VECTORS};
 
-/// How many panels one tile of `rows` rows covers: with few rows there are else too few independent sums to fill the
-/// latency of the multiplication.
+/// How many panels one tile of `rows` rows covers. With few rows, a single panel has too few
+/// independent sums to hide the latency of the multiplication.
 pub(super) fn panels_at_once(rows: usize) -> usize {
     match rows {
         1 => 4,
@@ -21,9 +22,10 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
     }
 }
 
-/// `sums[q, r, :] = Σ_p x[first + r, p]·panels[q][p, :]` for `r < rows`, where the panels are `count` of the weight's
-/// from `panel` on; `count` is 1 or `panels_at_once(rows)`, and `rows` at most `D::TILE_ROWS`. Of the groups of inputs these
-/// alone are added up; what sums there were before is kept in `sums` from part to part, which hold floats after the last.
+/// `sums[q, r, :] = Σ_p x[first + r, p]·panels[q][p, :]` for `r < rows`. The panels are `count`
+/// panels of the weight from `panel` on; `count` is 1 or `panels_at_once(rows)`, and `rows` is at
+/// most `D::TILE_ROWS`. A call adds only these groups of inputs. `sums` keeps the sums from one
+/// part to the next, and holds floats after the last.
 #[inline(always)]
 pub(super) fn tile<D: Dot>(
     d: D,
@@ -75,7 +77,7 @@ impl<D: Dot> Tile<'_, D> {
                     for v in 0..PANEL_VECTORS {
                         let at = ((q * ROWS + r) * PANEL_VECTORS + v) * D::COLUMNS;
                         let kept = &sums[at..at + D::COLUMNS];
-                        // SAFETY: as many as are read.
+                        // SAFETY: the slice has as many elements as are read.
                         acc[q][r][v] = unsafe { d.start(kept.as_ptr().cast()) };
                     }
                 }
@@ -83,7 +85,8 @@ impl<D: Dot> Tile<'_, D> {
         }
         for g in groups {
             for q in 0..PANELS {
-                // SAFETY: each panel has `all` groups of two vectors, and each row as many inputs.
+                // SAFETY: each panel has `all` groups of two vectors, and each row as many groups
+                // of inputs.
                 unsafe {
                     let at = panels[q].add(g * PANEL_VECTORS * vector);
                     if ROWS == 1 {
@@ -119,7 +122,7 @@ impl<D: Dot> Tile<'_, D> {
         self,
     ) -> [[[D::Sums; PANEL_VECTORS]; ROWS]; PANELS] {
         let starts = &self.weight.starts(self.panel)[..PANELS * PANEL_VECTORS * D::COLUMNS];
-        // SAFETY: as many as are read, by the slicing above.
+        // SAFETY: the slice has as many elements as are read.
         let of = |i: usize| unsafe { self.d.start(starts[i * D::COLUMNS..].as_ptr()) };
         let mut acc = [[[of(0); PANEL_VECTORS]; ROWS]; PANELS];
         for q in 0..PANELS {
@@ -155,5 +158,5 @@ impl<D: Dot> Tile<'_, D> {
     }
 }
 
-/// How far ahead a single row's product asks for weights: it waits for memory more than for anything else.
+/// How far ahead the product of a single row prefetches weights, since it mostly waits for memory.
 const AHEAD: usize = 1024;

@@ -30,7 +30,7 @@ impl Avx2 {
         detected()
     }
 
-    /// The proof, for code that is compiled for them and more.
+    /// Makes the proof, for code that is compiled for these instructions and more.
     ///
     /// # Safety
     /// The CPU must have the instructions.
@@ -41,8 +41,8 @@ impl Avx2 {
 
 macro_rules! has_avx2 {
     ($($body:tt)*) => {
-        // SAFETY: an `Avx2` value is made only by `enter`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked or masked.
+        // SAFETY: only `enter` and `new` make an `Avx2` value, so the CPU has the instructions.
+        // Memory is touched only through slices whose length was checked or masked.
         unsafe { $($body)* }
     };
 }
@@ -64,7 +64,7 @@ fn pow2(n: __m256) -> __m256 {
     )
 }
 
-/// The sums of the lanes at each place of the two halves.
+/// The sums of the two halves' lanes, place by place.
 #[inline(always)]
 fn half(v: __m256) -> __m128 {
     has_avx2!(_mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v)))
@@ -98,7 +98,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn store_partial(self, v: __m256, out: &mut [f32]) {
-        // A masked store is some forty operations on many processors.
+        // A masked store takes some forty operations on many processors.
         if out.len() == 8 {
             return self.store(v, out);
         }
@@ -193,7 +193,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn scale2_down(self, a: __m256, n: __m256) -> __m256 {
-        // In one step: 2ⁿ is 0 where it is not normal.
+        // One step is enough: 2ⁿ is 0 where it is not normal.
         has_avx2!(
             let exponent = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
             let exponent = _mm256_max_epi32(exponent, _mm256_setzero_si256());
@@ -244,7 +244,8 @@ impl Simd for Avx2 {
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = _mm256_loadu_ps(src.as_ptr().add(i * src_stride));
             }
-            // Pairs, then fours: `fours[4·i + c]` holds column c of each half, of rows 4·i to 4·i + 3.
+            // Pairs, then fours: `fours[4·i + c]` holds column c of each half, of rows 4·i to
+            // 4·i + 3.
             let mut fours = [_mm256_setzero_ps(); 8];
             for i in 0..2 {
                 let r = 4 * i;

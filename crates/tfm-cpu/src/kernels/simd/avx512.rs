@@ -21,8 +21,8 @@ pub(super) fn detected() -> bool {
         && is_x86_feature_detected!("fma")
 }
 
-/// Whether `vdpbf16ps` is as fast as a multiply-add of floats: it is on AMD's cores. Intel's take four times as long for it, so
-/// that two multiply-adds are twice as fast.
+/// Whether `vdpbf16ps` is as fast as a multiply-add of floats. It is on AMD's cores. Intel's cores
+/// take four times as long, so two multiply-adds are twice as fast there.
 pub(super) fn pairs_are_fast() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
@@ -47,7 +47,7 @@ impl Avx512 {
         detected()
     }
 
-    /// The proof, for code that is compiled for them and more.
+    /// Makes the proof, for code that is compiled for these instructions and more.
     ///
     /// # Safety
     /// The CPU must have the instructions.
@@ -58,8 +58,8 @@ impl Avx512 {
 
 macro_rules! has_avx512 {
     ($($body:tt)*) => {
-        // SAFETY: an `Avx512` value is made only by `enter`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked or masked.
+        // SAFETY: only `enter` and `new` make an `Avx512` value, so the CPU has the instructions.
+        // Memory is touched only through slices whose length was checked or masked.
         unsafe { $($body)* }
     };
 }
@@ -73,7 +73,7 @@ fn mask(len: usize) -> __mmask16 {
     ((1u32 << len) - 1) as __mmask16
 }
 
-/// The numbers whose upper halves these are.
+/// The numbers that have these upper halves, and lower halves of 0.
 ///
 /// # Safety
 /// The CPU must have AVX-512.
@@ -83,8 +83,8 @@ unsafe fn widened(x: __m256i) -> __m512 {
     _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(x)))
 }
 
-/// `acc + x₁·w₁ + x₀·w₀`. The compiler's own function for it is inlined only into code that is compiled for AVX512_BF16,
-/// which nothing else here needs.
+/// `acc + x₁·w₁ + x₀·w₀`. The compiler's own function for it can only be inlined into code that is
+/// compiled for AVX512_BF16, which nothing else here needs.
 ///
 /// # Safety
 /// The CPU must have AVX512_BF16.
@@ -104,11 +104,12 @@ unsafe fn vdpbf16ps(mut acc: __m512, x: __m512, w: __m512) -> __m512 {
     acc
 }
 
-/// The lanes of each of four vectors put together by an operation.
+/// Combines the lanes of each of four vectors by an operation.
 macro_rules! tree {
     ($of_two:ident, $vectors:expr) => {
         has_avx512!(
-            // Each step takes the same lanes of all four: the lower and the upper half, then the quarters of those, ...
+            // Each step combines the same lanes of all four: first the lower and the upper half,
+            // then the quarters of those, ...
             let [a, b, c, d] = $vectors;
             let low = _mm512_shuffle_f32x4::<0x44>(a, b);
             let ab = $of_two(low, _mm512_shuffle_f32x4::<0xEE>(a, b));
@@ -242,7 +243,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     fn scale2_down(self, a: __m512, n: __m512) -> __m512 {
-        // Lanes with subnormal results are left out: some processors take a hundred cycles for them.
+        // Skip lanes with subnormal results, for which some processors take a hundred cycles.
         has_avx512!(
             let normal = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(n, _mm512_set1_ps(-126.0));
             _mm512_maskz_scalef_ps(normal, a, n)
@@ -276,7 +277,8 @@ impl Simd for Avx512 {
             for (i, row) in rows.iter_mut().enumerate() {
                 *row = _mm512_loadu_ps(src.as_ptr().add(i * src_stride));
             }
-            // Pairs, then fours: `fours[4·i + c]` holds column c of each quarter, of rows 4·i to 4·i + 3.
+            // Pairs, then fours: `fours[4·i + c]` holds column c of each quarter, of rows 4·i to
+            // 4·i + 3.
             let mut fours = [_mm512_setzero_ps(); 16];
             for i in 0..4 {
                 let r = 4 * i;

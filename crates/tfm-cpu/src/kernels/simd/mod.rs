@@ -1,11 +1,12 @@
-//! Vectors of `f32` behind one trait, with the instruction set chosen at run time.
+//! Vectors of `f32` behind one trait. The instruction set is chosen at run time.
 //!
-//! A kernel is a struct with its arguments that implements [`Kernel`]: its `run` is generic over
-//! [`Simd`] and `#[inline(always)]`, and [`Isa::run`] enters it through a function compiled for the
-//! chosen instruction set. So a kernel is written once, and compiled once for each set.
+//! A kernel is a struct of its arguments that implements [`Kernel`]. Its `run` is generic over
+//! [`Simd`] and `#[inline(always)]`, and [`Isa::run`] enters it through a function that is compiled
+//! for the chosen instruction set. So a kernel is written once, and compiled for each set.
 //!
-//! Everything that handles a vector must be inlined into that function. Loops and `#[inline(always)]` are;
-//! closures given to `array::map`, `array::from_fn` and the like may not be, and are then very slow.
+//! Everything that handles a vector must be inlined into that function. Loops and
+//! `#[inline(always)]` functions are. Closures given to `array::map`, `array::from_fn` and the like
+//! may not be, and are then very slow.
 
 use half::bf16;
 
@@ -33,16 +34,16 @@ pub trait Simd: Copy + Send + Sync {
     type F: Copy;
     /// Elements in a vector.
     const LANES: usize;
-    /// Rows that a matrix product's register tile (two vectors wide) holds without spilling.
+    /// Rows of a matrix product's register tile, two vectors wide, that needs no spilling.
     const TILE_ROWS: usize;
 
     /// All lanes `x`.
     fn splat(self, x: f32) -> Self::F;
-    /// The first `LANES` elements of `x`. Panics when there are fewer.
+    /// The first `LANES` elements of `x`. Panics if there are fewer.
     fn load(self, x: &[f32]) -> Self::F;
     /// The elements of `x` (at most `LANES` of them), the other lanes zero.
     fn load_partial(self, x: &[f32]) -> Self::F;
-    /// Writes the first `LANES` elements of `out`. Panics when there are fewer.
+    /// Writes the first `LANES` elements of `out`. Panics if there are fewer.
     fn store(self, v: Self::F, out: &mut [f32]);
     /// Writes as many lanes as `out` has elements (at most `LANES`).
     fn store_partial(self, v: Self::F, out: &mut [f32]);
@@ -52,27 +53,27 @@ pub trait Simd: Copy + Send + Sync {
     /// `x` must be readable for `LANES` elements.
     unsafe fn load_ptr(self, x: *const f32) -> Self::F;
 
-    /// The first `LANES` elements of `x`, as `f32`. Panics when there are fewer.
+    /// The first `LANES` elements of `x`, as `f32`. Panics if there are fewer.
     fn load_bf16(self, x: &[bf16]) -> Self::F;
     /// The elements of `x` (at most `LANES` of them) as `f32`, the other lanes zero.
     fn load_bf16_partial(self, x: &[bf16]) -> Self::F;
 
-    /// The first number of each lane that holds two `bf16`, in its lower half.
+    /// The first number in each lane of two `bf16`, which is the lower half.
     fn firsts(self, pairs: Self::F) -> Self::F;
-    /// The second number of each lane that holds two `bf16`, in its upper half.
+    /// The second number in each lane of two `bf16`, which is the upper half.
     fn seconds(self, pairs: Self::F) -> Self::F;
-    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, of lanes that hold two `bf16`, by an instruction of its own, which takes
-    /// subnormal numbers for 0.
+    /// `acc + x₁·w₁ + x₀·w₀`, added in this order, for lanes of two `bf16`. A single instruction
+    /// does it, which takes subnormal numbers as 0.
     ///
     /// # Safety
-    /// [`Isa::multiplies_pairs`] must be true of this set.
+    /// [`Isa::multiplies_pairs`] must be true for this set.
     #[inline(always)]
     unsafe fn add_pairs_at_once(self, acc: Self::F, x: Self::F, w: Self::F) -> Self::F {
         let acc = self.fma(self.seconds(x), self.seconds(w), acc);
         self.fma(self.firsts(x), self.firsts(w), acc)
     }
 
-    /// Asks for the cache line of `x`, which need not be readable, to be read or written soon.
+    /// Prefetches the cache line of `x`, which need not be readable, for a read or a write.
     fn prefetch(self, x: *const f32);
 
     /// `a + b`.
@@ -99,7 +100,8 @@ pub trait Simd: Copy + Send + Sync {
     fn sqrt(self, a: Self::F) -> Self::F;
     /// `a · 2ⁿ` for an integral `n` in −252..=254, right for subnormal results and overflow.
     fn scale2(self, a: Self::F, n: Self::F) -> Self::F;
-    /// `a · 2ⁿ` for `a` from 1/2 to 2 and an integral `n` in −252..=0; where the result is not normal it may be 0 instead.
+    /// `a · 2ⁿ` for `a` from 1/2 to 2 and an integral `n` in −252..=0. A result that is not normal
+    /// may be 0 instead.
     #[inline(always)]
     fn scale2_down(self, a: Self::F, n: Self::F) -> Self::F {
         self.scale2(a, n)
@@ -116,9 +118,9 @@ pub trait Simd: Copy + Send + Sync {
     fn sum(self, v: Self::F) -> f32 {
         self.sum4([v; 4])[0]
     }
-    /// The greatest of each vector's lanes; of those with NaN it is unspecified.
+    /// The greatest of each vector's lanes, which is unspecified if one is NaN.
     fn max4(self, v: [Self::F; 4]) -> [f32; 4];
-    /// The greatest lane; with NaN it is unspecified.
+    /// The greatest lane, which is unspecified if one is NaN.
     #[inline(always)]
     fn max_lane(self, v: Self::F) -> f32 {
         self.max4([v; 4])[0]
@@ -126,8 +128,8 @@ pub trait Simd: Copy + Send + Sync {
     /// The first `n` (at most `LANES`) lanes of `v`, and the others of `other`.
     fn first_lanes(self, v: Self::F, n: usize, other: Self::F) -> Self::F;
 
-    /// Transposes `LANES` × `LANES` elements: `dst[j·dst_stride + i] = src[i·src_stride + j]`. Panics when
-    /// either slice is too short.
+    /// Transposes `LANES` × `LANES` elements: `dst[j·dst_stride + i] = src[i·src_stride + j]`.
+    /// Panics if either slice is too short.
     fn transpose(self, src: &[f32], src_stride: usize, dst: &mut [f32], dst_stride: usize);
 }
 
@@ -218,7 +220,7 @@ impl Isa {
         }
     }
 
-    /// Whether this set multiplies pairs of `bf16` by an instruction of its own.
+    /// Whether this set has an instruction that multiplies pairs of `bf16`.
     pub fn multiplies_pairs(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
@@ -227,7 +229,7 @@ impl Isa {
         }
     }
 
-    /// Whether that instruction does in a cycle what multiply-adds take two for.
+    /// Whether that instruction does in one cycle what takes multiply-adds two.
     pub fn multiplies_pairs_fast(self) -> bool {
         match self.0 {
             #[cfg(target_arch = "x86_64")]

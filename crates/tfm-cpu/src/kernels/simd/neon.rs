@@ -1,4 +1,5 @@
-//! NEON: 8 lanes in two of its 32 registers, so that sums have the trees of AVX2.
+//! NEON: a vector is 8 lanes in two of its 32 registers, so that sums have the same trees as
+//! AVX2's.
 
 use std::arch::aarch64::*;
 use std::arch::asm;
@@ -31,7 +32,7 @@ impl Neon {
         detected()
     }
 
-    /// The proof, for code that is compiled for them and more.
+    /// Makes the proof, for code that is compiled for these instructions and more.
     ///
     /// # Safety
     /// The CPU must have the instructions.
@@ -42,8 +43,8 @@ impl Neon {
 
 macro_rules! has_neon {
     ($($body:tt)*) => {
-        // SAFETY: a `Neon` value is made only by `enter` and `new`, so the CPU has the instructions; no
-        // memory is touched but through slices whose length has been checked.
+        // SAFETY: only `enter` and `new` make a `Neon` value, so the CPU has the instructions.
+        // Memory is touched only through slices whose length was checked.
         unsafe { $($body)* }
     };
 }
@@ -71,7 +72,7 @@ fn pow2(n: float32x4_t) -> float32x4_t {
     )
 }
 
-/// One operation on both halves.
+/// Applies one operation to both halves.
 macro_rules! both {
     (|$($x:ident),+| $body:expr) => {{
         let low = { $(let $x = $x.0;)+ has_neon!($body) };
@@ -92,7 +93,7 @@ impl Simd for Neon {
     #[inline(always)]
     fn load(self, x: &[f32]) -> F {
         assert!(x.len() >= 8);
-        // SAFETY: as many as are read.
+        // SAFETY: the slice has as many elements as are read.
         unsafe { self.load_ptr(x.as_ptr()) }
     }
     #[inline(always)]
@@ -157,7 +158,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn prefetch(self, x: *const f32) {
-        // SAFETY: a hint, which touches nothing.
+        // SAFETY: this is a hint, which touches nothing.
         unsafe {
             asm!("prfm pldl1keep, [{x}]", x = in(reg) x, options(nostack, preserves_flags, readonly));
         }
@@ -184,7 +185,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn max(self, a: F, b: F) -> F {
-        // Its own maximum is NaN where either is.
+        // NEON's own maximum is NaN if either operand is.
         both!(|a, b| vbslq_f32(vcgtq_f32(a, b), a, b))
     }
     #[inline(always)]
@@ -217,7 +218,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn scale2_down(self, a: F, n: F) -> F {
-        // In one step: 2ⁿ is 0 where it is not normal.
+        // One step is enough: 2ⁿ is 0 where it is not normal.
         both!(|a, n| vmulq_f32(a, pow2(n)))
     }
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Plain Rust over arrays of 8, which compilers turn into whatever vectors the target has.
+//! Plain Rust over arrays of 8, which compilers turn into the vectors that the target has.
 
 use half::bf16;
 
@@ -113,7 +113,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn round(self, a: F) -> F {
-        // Adding and taking away 1.5·2²³ leaves no room for a fraction.
+        // Adding and subtracting 1.5·2²³ leaves no bits for a fraction.
         const MAGIC: f32 = 12_582_912.0;
         a.map(|a| (a + MAGIC) - MAGIC)
     }
@@ -135,7 +135,7 @@ impl Simd for Portable {
     }
     #[inline(always)]
     fn scale2_down(self, a: F, n: F) -> F {
-        // In one step: 2ⁿ is 0 where it is not normal.
+        // One step is enough: 2ⁿ is 0 where it is not normal.
         map2(a, n, |a, n| a * f32::from_bits(((n as i32 + 127).max(0) << 23) as u32))
     }
     #[inline(always)]

@@ -11,7 +11,7 @@ impl Search {
     /// Ranks what `rows` offer, and ends or continues hypotheses.
     pub(in crate::generation) fn advance_beams(&mut self, rows: Rows<'_>) -> Advance {
         self.ranking.clear();
-        if self.forced().is_some() {
+        if self.forced_tokens().is_some() {
             self.rank_forced();
         } else {
             let whole = self.needs().output == Output::Row;
@@ -34,7 +34,7 @@ impl Search {
 
     /// Offers the tokens that are the only choice.
     fn rank_forced(&mut self) {
-        let tokens = self.options.forced(self.length, self.longest).unwrap_or_default();
+        let tokens = self.options.forced_tokens(self.length, self.longest).unwrap_or_default();
         for (beam, &Beam { sum, .. }) in (0..).zip(&self.live) {
             for &token in tokens {
                 self.ranking.offer(Candidate { sum, log_probability: 0.0, token, beam });

@@ -16,7 +16,7 @@ impl Search {
         let count = self.options.num_return_sequences.max(1);
         let first = self.length == 0;
         let sequences = if first { count } else { self.live.len() };
-        let forced = self.forced().map(<[u32]>::to_vec);
+        let forced = self.forced_tokens().map(<[u32]>::to_vec);
         let whole = self.needs().output == Output::Row;
         let mut drawn = Vec::with_capacity(sequences);
         for place in 0..sequences {

@@ -1,4 +1,4 @@
-//! The loops give what the functions of one lane give, bit for bit.
+//! The loops compute the same bits as the functions for one lane.
 
 use super::*;
 
@@ -13,7 +13,8 @@ const INTEGERS: [Type; 8] = [
     Type::S(64),
 ];
 
-/// Bits of which many are special: zeros, ones, signs, subnormal numbers, infinities, ties.
+/// Random bits, among them many special values: zeros, ones, signs, subnormal numbers, infinities,
+/// ties.
 fn samples(seed: u64) -> Values {
     let special = [
         0,
@@ -47,7 +48,7 @@ fn samples(seed: u64) -> Values {
         let y = x ^ x >> 29;
         match y % 4 {
             0 => special[(y >> 8) as usize % special.len()],
-            // Floats of a like size, so that sums have to round.
+            // Floats of similar size, so that sums have to round.
             1 => 0x3F00_0000 | y >> 40,
             2 => y >> 32,
             _ => y,

@@ -1,5 +1,5 @@
-//! Passes over whole targets that are known: encoder outputs, logits, log-probabilities,
-//! alignments.
+//! Teacher forcing: passes over whole targets that are known, for encoder outputs, logits,
+//! log-probabilities and alignments.
 
 use crate::config::Config;
 use crate::error::Result;
@@ -10,17 +10,17 @@ use std::sync::Arc;
 use tfm_core::op::ReduceOp;
 use tfm_core::{CompileOptions, DType, Graph, HostSlice, Session, Tensor};
 
-/// Runs the model over known targets on one session.
-pub struct Forced {
+/// Runs the model over known targets on one session, each position after the true tokens before it.
+pub struct TeacherForcing {
     session: Session,
     config: Arc<Config>,
     numerics: Numerics,
 }
 
-impl Forced {
+impl TeacherForcing {
     /// For the model of `config`, whose parameters the session has.
     pub fn new(session: Session, config: Arc<Config>, numerics: Numerics) -> Self {
-        Forced { session, config, numerics }
+        TeacherForcing { session, config, numerics }
     }
 
     /// The encoder's outputs, the sources one after the other: `[t, d_model]`.
@@ -41,7 +41,7 @@ impl Forced {
     /// The logits at every position of the targets, one after the other: `[t, v]`.
     ///
     /// # Errors
-    /// As [`Forced::encode`], for targets too.
+    /// As [`TeacherForcing::encode`], for targets too.
     pub fn logits(&mut self, pairs: &[Pair<'_>]) -> Result<Tensor> {
         let batch = Pairs::new(&self.config, pairs)?;
         let config = self.config.clone();
@@ -55,7 +55,7 @@ impl Forced {
     /// `target[..= i]`, the pairs one after the other. `next` has as many tokens as the targets.
     ///
     /// # Errors
-    /// As [`Forced::logits`].
+    /// As [`TeacherForcing::logits`].
     pub fn log_probabilities(&mut self, pairs: &[Pair<'_>], next: &[u32]) -> Result<Vec<f32>> {
         let batch = Pairs::new(&self.config, pairs)?;
         let (t, v) = (batch.target_tokens(), self.config.target.vocabulary);
@@ -86,7 +86,7 @@ impl Forced {
     /// tokens, `[target, source]` row-major, the mean over the heads of `layer`.
     ///
     /// # Errors
-    /// As [`Forced::logits`].
+    /// As [`TeacherForcing::logits`].
     pub fn alignment(&mut self, pair: Pair<'_>, layer: usize) -> Result<Vec<f32>> {
         let batch = Pairs::new(&self.config, &[pair])?;
         let config = self.config.clone();
