@@ -6,6 +6,7 @@ use serde_json::json;
 use std::error::Error;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tfm::Model;
 use tfm_core::fused::Precision;
@@ -37,6 +38,8 @@ enum Mode {
     Batch,
     /// Each line alone.
     Latency,
+    /// Threads that share the model, each with one line after the other.
+    Callers,
 }
 
 /// In what numbers the model is computed.
@@ -112,6 +115,9 @@ struct Arguments {
     /// Threads of a worker
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Threads of `--mode callers`
+    #[arg(long, default_value_t = 32)]
+    callers: usize,
     /// Hypotheses that a worker decodes together; the library's own choice where it is not said
     #[arg(long)]
     batch: Option<usize>,
@@ -160,7 +166,7 @@ impl Program {
 
     /// Returns the best output of each line, and the number of tokens in all of them, without the
     /// end tokens.
-    fn translate(&mut self, lines: &[&str]) -> Outcome<(Vec<String>, usize)> {
+    fn translate(&self, lines: &[&str]) -> Outcome<(Vec<String>, usize)> {
         let sources =
             lines.iter().map(|line| self.source(line)).collect::<Outcome<Vec<Vec<u32>>>>()?;
         let found = self.scheduler.generate(&self.options, &sources)?;
@@ -177,6 +183,37 @@ impl Program {
             outputs.push(self.target(tokens)?);
         }
         Ok((outputs, count))
+    }
+
+    /// As [`Program::translate`], by threads that take one line after the other.
+    fn translate_by_threads(
+        &self,
+        lines: &[&str],
+        callers: usize,
+    ) -> Outcome<(Vec<String>, usize)> {
+        let next = AtomicUsize::new(0);
+        let caller = || {
+            let mut found = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(&line) = lines.get(number) else { return Ok(found) };
+                let (mut output, count) =
+                    self.translate(&[line]).map_err(|error| error.to_string())?;
+                found.push((number, output.remove(0), count));
+            }
+        };
+        let mut all = Vec::new();
+        std::thread::scope(|scope| -> Outcome<()> {
+            let threads: Vec<_> = (0..callers.max(1)).map(|_| scope.spawn(caller)).collect();
+            for thread in threads {
+                let found: Result<_, String> = thread.join().map_err(|_| "a thread panicked")?;
+                all.extend(found?);
+            }
+            Ok(())
+        })?;
+        all.sort_by_key(|&(number, ..)| number);
+        let count = all.iter().map(|&(.., count)| count).sum();
+        Ok((all.into_iter().map(|(_, output, _)| output).collect(), count))
     }
 
     fn source(&self, line: &str) -> Outcome<Vec<u32>> {
@@ -210,16 +247,19 @@ fn main() -> Outcome {
     let input = std::fs::read_to_string(&arguments.input)?;
     let mut lines: Vec<&str> = input.lines().collect();
     lines.truncate(arguments.limit.unwrap_or(lines.len()));
-    let mut program = Program::load(&arguments)?;
+    let program = Program::load(&arguments)?;
     let load_seconds = start.elapsed().as_secs_f64();
 
     let mut latencies = Vec::new();
     let (outputs, tokens, seconds, processor);
     match arguments.mode {
-        Mode::Batch => {
+        Mode::Batch | Mode::Callers => {
             program.translate(&lines[..lines.len().min(WARM_BATCH)])?;
             let (clock, used) = (Instant::now(), processor_seconds());
-            (outputs, tokens) = program.translate(&lines)?;
+            (outputs, tokens) = match arguments.mode {
+                Mode::Callers => program.translate_by_threads(&lines, arguments.callers)?,
+                _ => program.translate(&lines)?,
+            };
             seconds = clock.elapsed().as_secs_f64();
             processor = used.zip(processor_seconds());
         }

@@ -44,6 +44,9 @@ impl Limits {
     }
 }
 
+/// Steps for which a request that there is room for waits for others.
+const PATIENCE: usize = 4;
+
 /// Target tokens that a request is expected to have, for each token of its source.
 const EXPECTED: usize = 2;
 
@@ -88,11 +91,28 @@ impl Worker {
     }
 
     /// Whether it is time to admit requests: at once where none is being decoded; otherwise when a
-    /// quarter of the room is free, so that the encoder gets a large batch.
-    pub(super) fn has_room(&self) -> bool {
+    /// quarter of the room is free and a quarter as many requests wait as are being decoded, so that
+    /// the encoder gets a large batch. No request waits for others longer than [`PATIENCE`].
+    pub(super) fn is_time_to_admit(&mut self) -> bool {
         if self.running.is_empty() {
+            self.waited = 0;
             return true;
         }
+        let waiting = self.queue.waiting();
+        if waiting == 0 || !self.has_room() {
+            return false;
+        }
+        let are_many = waiting >= self.running.len().div_ceil(4);
+        self.waited += 1;
+        if are_many || self.waited > PATIENCE {
+            self.waited = 0;
+            return true;
+        }
+        false
+    }
+
+    /// Whether a quarter of the room is free.
+    fn has_room(&self) -> bool {
         let (load, room) = (self.load(), self.limits.room());
         let most_rows = self.limits.memory / self.row_bytes();
         let has_memory = !self.held_back || load.rows <= most_rows - most_rows / 4;

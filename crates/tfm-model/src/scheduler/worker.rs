@@ -33,6 +33,8 @@ pub(super) struct Worker {
     pub(super) running: Vec<Running>,
     /// Whether a request waits for which there was no room.
     pub(super) held_back: bool,
+    /// For how many steps requests have waited for others since the last were admitted.
+    pub(super) waited: usize,
     pub(super) shortlists: Option<Shortlists>,
     threads: Arc<ThreadShare>,
     /// While it has requests.
@@ -68,6 +70,7 @@ impl Worker {
             inputs: StepInputs::default(),
             running: Vec::new(),
             held_back: false,
+            waited: 0,
             threads,
             busy: None,
             share: Share::default(),
@@ -93,7 +96,7 @@ impl Worker {
                 self.busy = None; // it may wait for its next request
                 self.count();
             }
-            if self.has_room() && !self.admit() && self.running.is_empty() {
+            if self.is_time_to_admit() && !self.admit() && self.running.is_empty() {
                 return;
             }
             if !self.running.is_empty() {
