@@ -1,6 +1,6 @@
-//! Times the CUDA kernels on a device: a line a kernel, with its share of the floor. Memory-bound kernels are held against
-//! the bandwidth of a copy on the same device, products and attention are given in TFLOP/s. `cuda_peers.py` prints the same lines
-//! of what PyTorch does.
+//! Times the CUDA kernels on a device: a line a kernel, with its share of the floor. Memory-bound
+//! kernels are held against the bandwidth of a copy on the same device, products and attention are
+//! given in TFLOP/s. `cuda_peers.py` prints the same lines of what PyTorch does.
 
 use std::error::Error;
 use std::time::Instant;
@@ -13,8 +13,8 @@ use tfm_core::fused::{
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
 
-/// How often a kernel runs before it is timed, how many timings there are, and how often it runs in one: so many times at most,
-/// for about so many seconds.
+/// How often a kernel runs before it is timed, how many timings there are, and how often it runs in
+/// one: so many times at most, for about so many seconds.
 const WARM: usize = 3;
 const TIMINGS: usize = 9;
 const CALLS: usize = 20;

@@ -1,4 +1,5 @@
-//! What compilation makes of a graph: joined and fused layers, folded parameters, taps; and what a run checks.
+//! What compilation makes of a graph: joined and fused layers, folded parameters, taps; and what a
+//! run checks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -223,7 +224,8 @@ fn taps_look_inside_fused_ops() {
     for (row, weights) in weights.as_f32().unwrap().chunks(3).enumerate() {
         assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-6, "row {row}: {weights:?}");
     }
-    // The first query of the first sequence sees itself alone, the second sequence its own key alone.
+    // The first query of the first sequence sees itself alone, the second sequence its own key
+    // alone.
     assert_eq!(weights.as_f32().unwrap()[..3], [1.0, 0.0, 0.0]);
     assert_eq!(weights.as_f32().unwrap()[6..9], [0.0, 0.0, 1.0]);
 

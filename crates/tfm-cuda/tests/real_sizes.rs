@@ -1,5 +1,6 @@
-//! The kernels at the sizes of real models, on a device, against the CPU's in f32. An interpreter would take hours: without a
-//! device nothing is checked here. With `TFM_CUDA_DEVICE=1` the device is asked.
+//! The kernels at the sizes of real models, on a device, against the CPU's in f32. An interpreter
+//! would take hours: without a device nothing is checked here. With `TFM_CUDA_DEVICE=1` the device
+//! is asked.
 
 use tfm_core::backend::{Signature, View, ViewMut};
 use tfm_core::fused::{
@@ -152,7 +153,8 @@ fn rows() {
         let error = difference(&found[0], &expected[0]);
         println!("best of a row {dtype}: {error:.1e}");
         assert!(error <= tolerance(dtype), "best of a row {dtype}: {error:e}");
-        // In 16 bits many are equal, and the CPU's sums, rounded elsewhere, put them in another order.
+        // In 16 bits many are equal, and the CPU's sums, rounded elsewhere, put them in another
+        // order.
         assert!(dtype != DType::F32 || found[1] == expected[1], "best of a row {dtype}");
     }
 }

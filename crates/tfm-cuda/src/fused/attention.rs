@@ -1,4 +1,5 @@
-//! The kernels of attention and its gradient: by tiles of tensor cores for half precision, else plain ones.
+//! The kernels of attention and its gradient: by tiles of tensor cores for half precision, else
+//! plain ones.
 
 use super::{Buckets, typed};
 use crate::backend::CudaBackend;
@@ -50,7 +51,8 @@ pub(super) fn supports(op: &Attention, size: usize) -> bool {
     (1..=LARGEST).contains(&size) && op.keys.bias.is_none_or(|bias| Buckets::of(bias).is_some())
 }
 
-/// Whether there are kernels for the gradient: where heads are large and biases reach far, the plain ones have not the memory.
+/// Whether there are kernels for the gradient: where heads are large and biases reach far, the
+/// plain ones have not the memory.
 pub(super) fn supports_gradient(op: &Attention, size: usize) -> bool {
     let distances = distances(op);
     supports(op, size)
@@ -101,7 +103,8 @@ enum Kernels {
     Plain,
 }
 
-/// Bytes of shared memory and sizes as `attention_forward.cuh`, `attention_gradient.cuh` and `attention_plain.cuh` have them.
+/// Bytes of shared memory and sizes as `attention_forward.cuh`, `attention_gradient.cuh` and
+/// `attention_plain.cuh` have them.
 impl Kernels {
     /// Tiles need half precision, 16-byte aligned rows, and scores that grow with the products.
     fn of(op: &Attention, operands: &[View<'_, Buffer>], results: &[&Layout]) -> Kernels {
@@ -168,8 +171,8 @@ impl Kernels {
         (2 * 64 + 2 * stages * stream) * row + stages * stream * 8 + 16 + biases + kept
     }
 
-    /// Of the gradient of queries, with which that of biases begins: their sums, and a tile of the scores' gradients, whose rows
-    /// are 9 longer than there are keys.
+    /// Of the gradient of queries, with which that of biases begins: their sums, and a tile of the
+    /// scores' gradients, whose rows are 9 longer than there are keys.
     fn query_gradient_shared(self, size: usize, dropout: bool, distances: usize) -> usize {
         let all = self.key_gradient_shared(size, dropout, distances);
         let tile = match self {

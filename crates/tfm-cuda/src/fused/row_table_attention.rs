@@ -1,4 +1,5 @@
-//! The kernels of attention in a decoding step: partial results of chunks of keys, and their merging.
+//! The kernels of attention in a decoding step: partial results of chunks of keys, and their
+//! merging.
 
 use super::{Buckets, typed};
 use crate::backend::CudaBackend;
@@ -12,7 +13,8 @@ use tfm_core::fused::{Attention, AttentionOperands, KeyOperands, KeyRows};
 const CHUNK: usize = 64;
 /// Warps of a block; `WARPS` of the kernels.
 const WARPS: usize = 4;
-/// The sizes of heads that the kernels are made for, by loads of 16 bytes; with other loads one takes all up to the last.
+/// The sizes of heads that the kernels are made for, by loads of 16 bytes; with other loads one
+/// takes all up to the last.
 const SIZES: [usize; 3] = [64, 128, 256];
 
 /// Whether there is a kernel for heads of this size, and for the biases.
@@ -79,8 +81,8 @@ fn heads_of<'a>(call: Call<'a>, view: &View<'_, Buffer>) -> Call<'a> {
     call.source(view).stride(strides[0]).stride(strides[1])
 }
 
-/// Whether every head starts at a multiple of 16 bytes and is as long. What lies between the only row and the next has no
-/// say: a hypothesis alone is computed as among others.
+/// Whether every head starts at a multiple of 16 bytes and is as long. What lies between the only
+/// row and the next has no say: a hypothesis alone is computed as among others.
 fn loads_by_16_bytes(view: &View<'_, Buffer>) -> bool {
     let (layout, width) = (view.layout, 16 / view.dtype.size());
     let between = |axis: usize| if layout.shape()[axis] > 1 { layout.strides()[axis] } else { 0 };

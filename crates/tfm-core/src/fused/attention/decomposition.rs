@@ -47,8 +47,8 @@ pub(super) fn decompose(
     results
 }
 
-/// Softmax over the last axis among the entries where `visible` (broadcast) is 1; 0 elsewhere, and 0
-/// throughout a row where nothing is visible. Then, in `F32`, the logarithm of the sum of the
+/// Softmax over the last axis among the entries where `visible` (broadcast) is 1; 0 elsewhere, and
+/// 0 throughout a row where nothing is visible. Then, in `F32`, the logarithm of the sum of the
 /// visible scores' exponentials, 0 where nothing is.
 fn masked_softmax(graph: &mut Graph, scores: Value, visible: Value) -> (Value, Value) {
     let axis = graph.shape(scores).len() - 1;
@@ -185,8 +185,8 @@ fn only_seen(graph: &mut Graph, x: Value, seen: Value, query: Value) -> Value {
 }
 
 impl KeySet {
-    /// 1 where query i sees the key of column j, else 0: `[tq, columns]`, in the query's type. Then the
-    /// distance of the key from the query, if it matters, where both belong together.
+    /// 1 where query i sees the key of column j, else 0: `[tq, columns]`, in the query's type. Then
+    /// the distance of the key from the query, if it matters, where both belong together.
     fn visible(
         &self,
         graph: &mut Graph,

@@ -1,5 +1,5 @@
-//! Law 7: a row or a sequence gets the same bits alone and in any batch, on any number of threads; where a library computes
-//! products, the same but for rounding.
+//! Law 7: a row or a sequence gets the same bits alone and in any batch, on any number of threads;
+//! where a library computes products, the same but for rounding.
 
 use super::harness::Check;
 use super::single_ops::{compare, same_bits};

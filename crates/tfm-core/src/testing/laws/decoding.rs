@@ -14,7 +14,8 @@ use proptest::sample::select;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Hypotheses that grow by one token a step, some of them replaced by copies of others before each step.
+/// Hypotheses that grow by one token a step, some of them replaced by copies of others before each
+/// step.
 #[derive(Debug, Clone)]
 struct Decoding {
     dtype: DType,
@@ -63,8 +64,8 @@ pub(super) fn cached(subject: &dyn Subject, config: &Config) -> Result<Report, F
     })
 }
 
-/// Law 6: after reorders of the row table, a step gives the bits that it gives when keys and values are
-/// computed again in the new order.
+/// Law 6: after reorders of the row table, a step gives the bits that it gives when keys and values
+/// are computed again in the new order.
 pub(super) fn reorder(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 6, name: "beam reorder", subject, config };
     check.run(60, &decodings(subject.dtypes(), true), |decoding: &Decoding| {

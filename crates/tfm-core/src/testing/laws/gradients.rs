@@ -14,7 +14,8 @@ use proptest::prelude::*;
 /// Law 4.
 pub(super) fn derivatives(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let mut report = Report::default();
-    // With operands of one type: the gradient of one in fewer bits is rounded to them, and so not the slope.
+    // With operands of one type: the gradient of one in fewer bits is rounded to them, and so not
+    // the slope.
     for Family { name, recipes, .. } in families(&[DType::F32], recipes::fused) {
         let check = Check { law: 4, name, subject, config };
         report = report.and(check.run(40, &recipes, finite_differences)?);
@@ -35,8 +36,8 @@ fn families(dtypes: &[DType], fused: fn(&Range) -> Vec<Family>) -> Vec<Family> {
     families
 }
 
-/// A problem's gradients with respect to its float inputs, as a problem: each float output counts with
-/// weights drawn for it, which are inputs too. `None` if there is nothing to differentiate.
+/// A problem's gradients with respect to its float inputs, as a problem: each float output counts
+/// with weights drawn for it, which are inputs too. `None` if there is nothing to differentiate.
 fn gradient_problem(recipe: &Recipe) -> Option<Problem> {
     let mut problem = recipe.problem(Disguise::None, Weights::Inputs);
     if !problem.states.is_empty() {
@@ -92,9 +93,9 @@ fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// The true gradients are the limits of finite differences, along random directions and weights; of small
-/// problems every element of the Jacobian is. All is one graph on the `f64` reference, so that no difference
-/// is taken between rounded numbers.
+/// The true gradients are the limits of finite differences, along random directions and weights; of
+/// small problems every element of the Jacobian is. All is one graph on the `f64` reference, so
+/// that no difference is taken between rounded numbers.
 fn finite_differences(recipe: &Recipe) -> Result<Tally, String> {
     let problem = recipe.problem(Disguise::None, Weights::Inputs);
     if problem.states.is_empty() {
@@ -103,8 +104,9 @@ fn finite_differences(recipe: &Recipe) -> Result<Tally, String> {
     Ok(Tally::default())
 }
 
-/// Law 8: in a stack of causal layers, the gradient of row i of a sequence with respect to its rows j > i,
-/// and to all rows of other sequences, is 0 bit for bit; with respect to rows up to i it is not.
+/// Law 8: in a stack of causal layers, the gradient of row i of a sequence with respect to its rows
+/// j > i, and to all rows of other sequences, is 0 bit for bit; with respect to rows up to i it is
+/// not.
 pub(super) fn causality(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 8, name: "causality", subject, config };
     let lengths = proptest::collection::vec(1..=12usize, 1..=3);

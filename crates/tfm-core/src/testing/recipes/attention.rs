@@ -170,8 +170,8 @@ pub struct Ragged {
 }
 
 impl Ragged {
-    /// Up to `sequences` sequences of these lengths. Keys lie in the order of the sequences or not, with
-    /// gaps between, and some sequences share theirs.
+    /// Up to `sequences` sequences of these lengths. Keys lie in the order of the sequences or not,
+    /// with gaps between, and some sequences share theirs.
     pub fn strategy(
         sequences: usize,
         queries: BoxedStrategy<usize>,
@@ -221,8 +221,8 @@ impl Ragged {
     }
 }
 
-/// `rows` rows of floats of a type, those that are not `used` NaN, as `[rows, heads, d_head]` taken from a joined
-/// projection.
+/// `rows` rows of floats of a type, those that are not `used` NaN, as `[rows, heads, d_head]` taken
+/// from a joined projection.
 fn rows(
     b: &mut Builder,
     dtype: DType,
@@ -390,8 +390,8 @@ fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-/// Row tables for hypotheses of these lengths in a pool of `rows` rows: hypotheses share prefixes as after
-/// beam reorders; what is past a length is any row.
+/// Row tables for hypotheses of these lengths in a pool of `rows` rows: hypotheses share prefixes
+/// as after beam reorders; what is past a length is any row.
 pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize) -> Vec<i32> {
     let mut table: Vec<i32> = (0..lengths.len() * width).map(|_| data.below(rows) as i32).collect();
     for i in 1..lengths.len() {

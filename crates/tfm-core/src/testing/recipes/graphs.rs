@@ -1,4 +1,5 @@
-//! Random whole graphs: any op after any other, on values of any layout, with parameters and states.
+//! Random whole graphs: any op after any other, on values of any layout, with parameters and
+//! states.
 
 use super::attention::row_tables;
 use super::primitives::moved;

@@ -1,5 +1,6 @@
-//! Recipes for problems of one op each, with operands of all the sizes and kinds that may break a kernel:
-//! no rows, one, lengths that are no multiple of a vector, ties, infinities, rows where nothing is visible.
+//! Recipes for problems of one op each, with operands of all the sizes and kinds that may break a
+//! kernel: no rows, one, lengths that are no multiple of a vector, ties, infinities, rows where
+//! nothing is visible.
 
 mod attention;
 mod fused;
@@ -32,7 +33,8 @@ pub enum Sameness {
 
 /// The recipes of one op.
 pub struct Family {
-    /// The op, for a fused one as in [`crate::fused::Fused::NAMES`], and what is special about its operands.
+    /// The op, for a fused one as in [`crate::fused::Fused::NAMES`], and what is special about its
+    /// operands.
     pub name: &'static str,
     /// How its results depend on layouts.
     pub layouts: Sameness,
