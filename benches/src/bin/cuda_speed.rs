@@ -270,7 +270,7 @@ impl Bench {
     fn decode(&self, dtype: DType, width: usize) -> Outcome {
         let (cuda, n, heads, size) = (&self.cuda, 256, 16, 64);
         let rows = n * width;
-        let pool = || Tensor::filled(cuda, dtype, &[rows, heads, size], 1);
+        let cache = || Tensor::filled(cuda, dtype, &[rows, heads, size], 1);
         let query = Tensor::filled(cuda, dtype, &[n, heads, size], 1)?;
         let table = Tensor::filled(cuda, DType::I32, &[n, width], rows)?;
         let lengths = Tensor::integers(cuda, &[n], &vec![width as i32; n])?;
@@ -279,7 +279,7 @@ impl Bench {
         let name = format!(
             "attention by a table, {n} hypotheses, {width} keys, {heads} heads of {size} {dtype}"
         );
-        self.time(&name, attention, &[query, pool()?, pool()?, table, lengths], Floor::Operands)
+        self.time(&name, attention, &[query, cache()?, cache()?, table, lengths], Floor::Operands)
     }
 
     fn linear(&self, dtype: DType, m: usize, n: usize, k: usize) -> Outcome {

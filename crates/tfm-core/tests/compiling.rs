@@ -260,15 +260,18 @@ fn a_run_checks_what_it_is_given() {
     );
 
     let mut graph = Graph::new();
-    let state = graph.state("pool", DType::F32, [2]);
+    let state = graph.state("cache", DType::F32, [2]);
     let negated = graph.neg(state);
     graph.output(negated);
     let program = session.compile(&graph, &CompileOptions::default()).unwrap();
     let unbound = session.run(&program, &[], &mut []).unwrap_err();
-    assert_eq!(unbound.to_string(), "state `pool` is not bound; pass it to `run`");
+    assert_eq!(unbound.to_string(), "state `cache` is not bound; pass it to `run`");
     let mut other = session.allocate(DType::F32, [3]).unwrap();
-    let mismatch = session.run(&program, &[], &mut [("pool", &mut other)]).unwrap_err();
-    assert_eq!(mismatch.to_string(), "state `pool`: the graph declares f32 [2], but it is f32 [3]");
+    let mismatch = session.run(&program, &[], &mut [("cache", &mut other)]).unwrap_err();
+    assert_eq!(
+        mismatch.to_string(),
+        "state `cache`: the graph declares f32 [2], but it is f32 [3]"
+    );
 }
 
 #[test]

@@ -23,5 +23,5 @@ pub use bounds::{Bounds, Interval, Tally};
 pub use bytes::graph_from_bytes;
 pub use data::Data;
 pub use poison::Poisoned;
-pub use recipe::{Builder, Disguise, Parameters, Problem, Recipe, Weights};
+pub use recipe::{Builder, OperandLayout, Parameters, Problem, Recipe, Weights};
 pub use subject::{Candidate, Subject};

@@ -106,17 +106,9 @@ pub fn attention_gradient(
                 // SAFETY: each sequence and head has a part of its own, and is one task's.
                 let d_bias = unsafe { shared.slice(place..place + buckets) };
                 let heads = heads_of;
-                let one = SequenceHead {
-                    forward,
-                    d_context,
-                    sequence,
-                    heads,
-                    gradients,
-                    d_bias,
-                    add,
-                    workspace,
-                };
-                isa.run(one);
+                let head =
+                    Head { forward, d_context, sequence, heads, gradients, d_bias, add, workspace };
+                isa.run(head);
             }
         }
     });
@@ -189,8 +181,8 @@ struct Workspace {
     d_bias: Vec<f32>,
 }
 
-/// The gradient of one head of one sequence.
-struct SequenceHead<'a> {
+/// One head of one sequence, and where its gradients go.
+struct Head<'a> {
     forward: &'a Forward<'a>,
     d_context: &'a [f32],
     sequence: &'a Sequence,
@@ -204,14 +196,12 @@ struct SequenceHead<'a> {
     workspace: &'a mut Workspace,
 }
 
-impl Kernel for SequenceHead<'_> {
+impl Kernel for Head<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let SequenceHead {
-            forward, sequence, gradients, add, workspace, d_context, d_bias, ..
-        } = self;
+        let Head { forward, sequence, gradients, add, workspace, d_context, d_bias, .. } = self;
         let Sequence { queries: (first, last), keys: (start, count) } = *sequence;
         let [head, kv_head] = self.heads;
         let (query, Keys { key, value, causal, window, bias, .. }) = (forward.query, forward.keys);

@@ -7,6 +7,7 @@ mod fused;
 mod graphs;
 mod indices;
 mod primitives;
+mod ragged;
 mod shortlist;
 mod training;
 
@@ -16,10 +17,10 @@ use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
 pub use attention::{
-    Heads, KeySource, Ragged, RowLists, bias_table, heads, key_set, relative_bias, row_tables,
-    soft_cap,
+    Heads, KeySource, RowLists, bias_table, heads, key_set, relative_bias, row_tables, soft_cap,
 };
 pub use graphs::graphs;
+pub use ragged::Ragged;
 pub(super) use shortlist::{Lists, list};
 
 /// How strided operands must compare with contiguous ones.
@@ -88,7 +89,7 @@ pub fn fused(range: &Range) -> Vec<Family> {
 /// Those of [`fused`], and of ops whose operands have several types of floats.
 pub fn fused_of_any_types(range: &Range) -> Vec<Family> {
     let mut families = fused(range);
-    families.extend(attention::of_kept(range));
+    families.extend(attention::of_any_key_dtype(range));
     families
 }
 
