@@ -1,6 +1,6 @@
-//! Times the CUDA kernels on a device: a line a kernel, with its share of the floor. Memory-bound
-//! kernels are held against the bandwidth of a copy on the same device, products and attention are
-//! given in TFLOP/s. `cuda_peers.py` prints the same lines of what PyTorch does.
+//! Times the CUDA kernels on a device and prints a line for each. A kernel that is bound by memory
+//! is compared with the bandwidth of a copy on the same device. Products and attention are given in
+//! TFLOP/s. `cuda_peers.py` prints the same lines for PyTorch.
 
 use std::error::Error;
 use std::time::Instant;
@@ -13,11 +13,13 @@ use tfm_core::fused::{
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
 
-/// How often a kernel runs before it is timed, how many timings there are, and how often it runs in
-/// one: so many times at most, for about so many seconds.
+/// How often a kernel runs before it is timed.
 const WARM: usize = 3;
+/// How many timings there are.
 const TIMINGS: usize = 9;
+/// How often a kernel runs in one timing at most.
 const CALLS: usize = 20;
+/// About how many seconds one timing takes.
 const SECONDS: f64 = 0.01;
 /// Bytes of the copy that says how fast memory is.
 const COPIED: usize = 512 << 20;
