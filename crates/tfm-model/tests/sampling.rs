@@ -26,7 +26,7 @@ fn run(
         let row = logits(step, vocabulary);
         let sum: f64 = row.iter().map(|&logit| f64::from(logit).exp()).sum();
         let live = search.live();
-        let Needs { output, candidates } = search.needs();
+        let Needs { output, candidates, .. } = search.needs();
         let (values, ids, width): (Vec<f32>, Vec<i32>, usize) = match output {
             Output::Row => (row.repeat(live), Vec::new(), vocabulary),
             _ => {
@@ -40,7 +40,8 @@ fn run(
             }
         };
         let normalizers = vec![sum.ln() as f32; live];
-        let rows = Rows { values: &values, ids: &ids, width, normalizers: &normalizers };
+        let rows =
+            Rows { values: &values, ids: &ids, width, normalizers: &normalizers, deeper: &[] };
         match search.advance(rows).unwrap() {
             Advance::Continue => {}
             Advance::Finished => break,

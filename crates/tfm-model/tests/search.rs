@@ -154,7 +154,7 @@ impl Table {
             let (values, ids): (Vec<f32>, Vec<i32>) =
                 rows.iter().flat_map(|&row| self.top(row, options, width)).unzip();
             let sums: Vec<f32> = rows.iter().map(|&row| self.log_sum_exps[row]).collect();
-            let rows = Rows { values: &values, ids: &ids, width, normalizers: &sums };
+            let rows = Rows { values: &values, ids: &ids, width, normalizers: &sums, deeper: &[] };
             match search.advance(rows).expect("finite rows") {
                 Advance::Finished => return search.finish(),
                 Advance::Continue => {}

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use std::sync::Arc;
 use tfm_model::generation::{
-    Advance, EarlyStopping, GenerationOptions, Hypothesis, NotFinite, OptionsError, Rows, Search,
-    SearchInput, Settled, static_bans,
+    Advance, DeeperRow, EarlyStopping, GenerationOptions, Hypothesis, NotFinite, OptionsError,
+    Rows, Search, SearchInput, Settled, static_bans,
 };
 
 const VOCABULARY: u32 = 12;
@@ -82,7 +82,8 @@ fn run(
             ids.extend(row[..width].iter().map(|candidate| candidate.1));
         }
         let live = search.live();
-        let rows = Rows { values: &log_probabilities, ids: &ids, width, normalizers: &[] };
+        let rows =
+            Rows { values: &log_probabilities, ids: &ids, width, normalizers: &[], deeper: &[] };
         let advance = search.advance(rows)?;
         settled.extend(search.settled());
         match advance {
@@ -206,7 +207,7 @@ proptest! {
         let mut search = search(&Arc::new(odd));
         for _ in 0..20 {
             prop_assert!(search.needs().candidates > 0);
-            let rows = Rows { values: &values, ids: &ids, width, normalizers: &[] };
+            let rows = Rows { values: &values, ids: &ids, width, normalizers: &[], deeper: &[] };
             if search.advance(rows) != Ok(Advance::Continue) {
                 break;
             }
@@ -252,7 +253,7 @@ fn wide_beams_find_the_best_of_all() {
             values.extend(row.iter().map(|candidate| candidate.0));
             ids.extend(row.iter().map(|candidate| candidate.1));
         }
-        let rows = Rows { values: &values, ids: &ids, width: 4, normalizers: &[] };
+        let rows = Rows { values: &values, ids: &ids, width: 4, normalizers: &[], deeper: &[] };
         if search.advance(rows) == Ok(Advance::Finished) {
             break;
         }
@@ -272,7 +273,7 @@ fn advance(
     ids: &[i32],
     width: usize,
 ) -> Result<Advance, NotFinite> {
-    search.advance(Rows { values, ids, width, normalizers: &[] })
+    search.advance(Rows { values, ids, width, normalizers: &[], deeper: &[] })
 }
 
 /// Equal scores: the earlier hypothesis, then the more probable token, then the lower id.
@@ -363,4 +364,85 @@ fn rows_of_no_numbers_are_errors() {
     assert_eq!(first(&[f32::INFINITY, -1.0], &[5, 6]), Err(NotFinite));
     assert_eq!(first(&[BANNED, BANNED], &[2, 3]), Err(NotFinite));
     assert_eq!(first(&[BANNED, BANNED], &[3, 4]), Ok(Advance::Finished));
+}
+
+/// A row of log-probabilities, best first: few different values, so that there are many equals. In
+/// some rows one token has nearly all of the probability, and in others none has more than another.
+fn drawn_row(seed: u64, vocabulary: i32) -> (Vec<f32>, Vec<i32>) {
+    let steepness = [0.0, 0.25, 4.0][(seed % 3) as usize];
+    let mut row: Vec<(f32, i32)> = (0..vocabulary)
+        .map(|id| {
+            let hash = (seed ^ (id as u64) << 17).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 60;
+            (-steepness * hash as f32, id)
+        })
+        .collect();
+    row.sort_by(|a, b| b.0.total_cmp(&a.0));
+    row.into_iter().unzip()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A search that is shown few candidates of each hypothesis, and more of those that it says
+    /// lack them, is the search that is shown all.
+    #[test]
+    fn few_candidates_do_where_the_search_lacks_none(
+        beams in 30..90usize,
+        seed in any::<u64>(),
+        eos in tokens(2),
+        min_length in 0..4usize,
+        bad_words_ids in prop::collection::vec(prop::collection::vec(0..VOCABULARY, 2), 0..3),
+    ) {
+        let vocabulary = 160;
+        let options = Arc::new(GenerationOptions {
+            num_beams: beams,
+            num_return_sequences: 9,
+            max_new_tokens: Some(6),
+            min_length,
+            bad_words_ids,
+            ..GenerationOptions::new(0, eos)
+        });
+        let (mut whole, mut few) = (search(&options), search(&options));
+        let mut lacked = 0;
+        for step in 0.. {
+            let needs = whole.needs();
+            prop_assert_eq!(needs, few.needs());
+            let rows: Vec<_> = (0..whole.live() as u64)
+                .map(|row| drawn_row(seed.wrapping_add(row * 7 + step * 1000), vocabulary))
+                .collect();
+            let flat = |width: usize| {
+                let values: Vec<f32> =
+                    rows.iter().flat_map(|(values, _)| &values[..width]).copied().collect();
+                let ids: Vec<i32> =
+                    rows.iter().flat_map(|(_, ids)| &ids[..width]).copied().collect();
+                (values, ids)
+            };
+            let width = needs.candidates.min(vocabulary as usize);
+            let (values, ids) = flat(width);
+            let all = Rows { values: &values, ids: &ids, width, normalizers: &[], deeper: &[] };
+            prop_assert!(whole.lacking(all).is_empty());
+            let outcome = whole.advance(all);
+            let (values, ids) = flat(needs.first);
+            let shown = Rows { values: &values, ids: &ids, width: needs.first, ..all };
+            let numbers = few.lacking(shown);
+            lacked += numbers.len();
+            let deeper: Vec<DeeperRow> = numbers
+                .into_iter()
+                .map(|number| DeeperRow {
+                    number,
+                    values: rows[number].0[..width].to_vec(),
+                    ids: rows[number].1[..width].to_vec(),
+                })
+                .collect();
+            prop_assert_eq!(outcome, few.advance(Rows { deeper: &deeper, ..shown }));
+            prop_assert_eq!(whole.parents(), few.parents());
+            if outcome != Ok(Advance::Continue) {
+                break;
+            }
+        }
+        prop_assert_eq!(whole.finish(), few.finish());
+        // With few values that differ little, no row is likely to do; with one token far ahead, most
+        // rows do.
+        prop_assert!(lacked < 6 * beams);
+    }
 }

@@ -206,19 +206,25 @@ fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
             let mut model = TeacherForcing::new(fork, config.clone(), Numerics::default());
             let (numerics, limits) = (Numerics::default(), Limits::default());
             let scheduler = scheduler(&session, &config, numerics, (1, 1), limits);
-            let options = GenerationOptions {
-                num_beams: 3,
-                max_new_tokens: Some(20),
-                ..GenerationOptions::new(0, vec![2])
-            };
             let sources = [source.clone(), source[..3].to_vec()];
-            let found = scheduler.generate(&Arc::new(options), &sources).unwrap();
-            for (source, found) in sources.iter().zip(&found) {
-                let tokens = &found[0].tokens;
+            // With 40 beams a step finds few candidates first, and more of some hypotheses.
+            let searches = [3, 40].map(|num_beams| {
+                let options = GenerationOptions {
+                    num_beams,
+                    num_return_sequences: num_beams,
+                    max_new_tokens: Some(20),
+                    ..GenerationOptions::new(0, vec![2])
+                };
+                scheduler.generate(&Arc::new(options), &sources).unwrap()
+            });
+            let found = searches.iter().flat_map(|found| sources.iter().zip(found));
+            let found = found.flat_map(|(source, all)| all.iter().map(move |one| (source, one)));
+            for (source, found) in found {
+                let tokens = &found.tokens;
                 let target: Vec<u32> = [0].into_iter().chain(tokens.iter().copied()).collect();
                 let pair = Pair { source, target: &target[..tokens.len()] };
                 let whole = model.log_probabilities(&[pair], tokens).unwrap();
-                for (step, whole) in found[0].token_log_probabilities.iter().zip(&whole) {
+                for (step, whole) in found.token_log_probabilities.iter().zip(&whole) {
                     let error = (step - whole).abs();
                     assert!(error < 1e-4 * whole.abs().max(1.0), "{name}: {step} and {whole}");
                 }

@@ -7,7 +7,8 @@
 //! use tfm_core::reference::Reference;
 //! use tfm_core::testing::{Candidate, laws};
 //!
-//! laws::assert_all(&Candidate::new(Reference::<f64>::new()), &laws::Config { scale: 0.01, seed: None });
+//! let config = laws::Config { scale: 0.01, seed: None };
+//! laws::assert_all(&Candidate::new(Reference::<f64>::new()), &config);
 //! ```
 
 mod bounds;

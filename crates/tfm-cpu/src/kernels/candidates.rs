@@ -12,7 +12,7 @@ use super::scratch::Scratch;
 use super::simd::{Isa, Kernel, Simd};
 use super::softmax::sum_of_exponentials;
 use super::threads::{SharedMut, Threads, share};
-use super::top_k::{Best, Entry, room};
+use super::top_k::{Best, Entry, best_of_parts, room};
 
 /// A product `[m, n]` that can be computed in parts.
 pub trait Product: Sync {
@@ -167,14 +167,12 @@ impl Found {
         let Some(&Found { k, .. }) = all.first() else { return };
         let ids = SharedMut::new(ids);
         threads.rows(values, k, OPERATIONS_AN_ENTRY * k, |rows, values| {
-            let offered = all.iter().map(|found| found.room).sum();
-            let mut entries = vec![Entry::default(); room(k, offered)];
+            let mut entries = Vec::new();
             for (row, values) in rows.zip(values.chunks_exact_mut(k)) {
                 // SAFETY: only the task that has a row takes that row of the ids.
                 let ids = unsafe { ids.slice(row * k..(row + 1) * k) };
-                let mut best = Best::new(&mut entries, k, 0);
-                all.iter().for_each(|found| best.offer_all(found.part(row)));
-                write(row, values, ids, best.sorted());
+                let parts = all.iter().map(|found| found.part(row));
+                write(row, values, ids, best_of_parts(parts, k, &mut entries));
             }
         });
     }

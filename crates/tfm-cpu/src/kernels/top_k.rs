@@ -23,7 +23,7 @@ impl<T: PartialOrd + Copy> Entry<T> {
     }
 }
 
-impl<T: Ranked> Entry<T> {
+impl<T: Rankable> Entry<T> {
     /// A number in the order of [`Entry::precedes`]: that of an entry that ranks before another is
     /// less. A sort compares it in one instruction.
     #[inline(always)]
@@ -33,14 +33,14 @@ impl<T: Ranked> Entry<T> {
 }
 
 /// Values that entries are ranked by.
-pub trait Ranked: PartialOrd + Copy + Send + Sync {
+pub trait Rankable: PartialOrd + Copy + Send + Sync {
     /// A number that is greater for the greater value, the same for equal ones, and 0 for NaN.
     fn ascending(self) -> u32;
 }
 
 const SIGN: u32 = 1 << 31;
 
-impl Ranked for f32 {
+impl Rankable for f32 {
     #[inline(always)]
     fn ascending(self) -> u32 {
         // The bits of positive numbers have their order, those of negative numbers the other. Adding
@@ -51,21 +51,21 @@ impl Ranked for f32 {
     }
 }
 
-impl Ranked for f16 {
+impl Rankable for f16 {
     #[inline(always)]
     fn ascending(self) -> u32 {
         self.to_f32().ascending()
     }
 }
 
-impl Ranked for bf16 {
+impl Rankable for bf16 {
     #[inline(always)]
     fn ascending(self) -> u32 {
         self.to_f32().ascending()
     }
 }
 
-impl Ranked for i32 {
+impl Rankable for i32 {
     #[inline(always)]
     fn ascending(self) -> u32 {
         self as u32 ^ SIGN
@@ -102,7 +102,7 @@ pub(super) fn room(k: usize, columns: usize) -> usize {
     if k <= FEW { k.min(columns) } else { (2 * k).min(columns) }
 }
 
-impl<'a, T: Ranked> Best<'a, T> {
+impl<'a, T: Rankable> Best<'a, T> {
     /// Begins with the first `len` of `entries`, which are what [`Best::len`] entries were before.
     #[inline(always)]
     pub(super) fn new(entries: &'a mut [Entry<T>], k: usize, len: usize) -> Self {
@@ -133,15 +133,6 @@ impl<'a, T: Ranked> Best<'a, T> {
     pub(super) fn offer(&mut self, value: T, id: usize) {
         if self.last_entry().is_none_or(|last| beats(value, last.value)) {
             self.take(Entry { value, id: id as i32 });
-        }
-    }
-
-    /// Takes in those of another part of the row that belong to the best so far.
-    pub(super) fn offer_all(&mut self, part: &[Entry<T>]) {
-        for entry in part {
-            if self.last_entry().is_none_or(|last| entry.precedes(last)) {
-                self.take(*entry);
-            }
         }
     }
 
@@ -192,9 +183,28 @@ impl<'a, T: Ranked> Best<'a, T> {
     }
 }
 
+/// The k best of all that tasks have found in the parts of a row, in order. `entries` is room for
+/// them, of which nothing is kept.
+pub(super) fn best_of_parts<'a, 'b, T: Rankable + 'b>(
+    parts: impl Iterator<Item = &'b [Entry<T>]>,
+    k: usize,
+    entries: &'a mut Vec<Entry<T>>,
+) -> &'a [Entry<T>] {
+    entries.clear();
+    parts.for_each(|part| entries.extend_from_slice(part));
+    if k < entries.len() {
+        if k > 0 {
+            entries.select_nth_unstable_by_key(k - 1, Entry::key);
+        }
+        entries.truncate(k);
+    }
+    entries.sort_unstable_by_key(Entry::key);
+    entries
+}
+
 /// The `k` greatest of each row, greatest first, the lower index first among equals:
 /// `values [rows, k]` and `indices [rows, k]`. NaN ranks last. Panics when k exceeds the row.
-pub fn top_k<T: Ranked>(
+pub fn top_k<T: Rankable>(
     threads: &Threads,
     x: Rows<'_, T>,
     k: usize,
@@ -226,7 +236,7 @@ pub fn top_log_probabilities(
     });
 }
 
-fn each_row<T: Ranked>(
+fn each_row<T: Rankable>(
     threads: &Threads,
     x: Rows<'_, T>,
     k: usize,

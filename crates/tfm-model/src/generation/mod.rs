@@ -23,7 +23,7 @@ mod settled;
 mod tests;
 mod validate;
 
-pub use needs::{Needs, NotFinite, Output, Rows};
+pub use needs::{DeeperRow, Needs, NotFinite, Output, Rows};
 pub use options::{EarlyStopping, GenerationOptions, static_bans};
 pub use search::{Advance, Hypothesis, Search, SearchInput};
 pub use settled::Settled;

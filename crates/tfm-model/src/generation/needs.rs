@@ -25,6 +25,10 @@ pub struct Needs {
     /// Of how many tokens, the best of the row: at least 1. More change nothing, and more than the
     /// vocabulary has are never needed.
     pub candidates: usize,
+    /// Of how many tokens each hypothesis should be shown at first; at most `candidates`. Together
+    /// they most likely do, and [`Search::lacking`](super::Search::lacking) says of which
+    /// hypotheses they do not.
+    pub first: usize,
 }
 
 /// What a step's program found for the live hypotheses of a search, in their order.
@@ -38,6 +42,8 @@ pub struct Rows<'a> {
     pub ids: &'a [i32],
     /// Candidates of each row.
     pub width: usize,
+    /// Rows of which there are more candidates, by their numbers, ascending.
+    pub deeper: &'a [DeeperRow],
     /// `[live]`: the logarithms of the sums of the rows' exponentiated logits, where they were
     /// asked for; else empty.
     pub normalizers: &'a [f32],
@@ -46,11 +52,26 @@ pub struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// The values and the tokens of a live hypothesis.
     pub(super) fn row(&self, number: usize) -> Option<(&'a [f32], &'a [i32])> {
+        if let Ok(place) = self.deeper.binary_search_by_key(&number, |row| row.number) {
+            let DeeperRow { values, ids, .. } = &self.deeper[place];
+            return Some((values, ids));
+        }
         let width = self.width.max(1);
         let range = number * width..(number + 1) * width;
         let ids = if self.ids.is_empty() { Some(&[][..]) } else { self.ids.get(range.clone()) };
         Some((self.values.get(range)?, ids?))
     }
+}
+
+/// A row with more candidates than the others have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeeperRow {
+    /// Its live hypothesis.
+    pub number: usize,
+    /// As [`Rows::values`].
+    pub values: Vec<f32>,
+    /// As [`Rows::ids`].
+    pub ids: Vec<i32>,
 }
 
 /// A row holds what no model should compute: NaN, or infinities that are no bans.

@@ -71,6 +71,14 @@ impl Ranking {
         }
     }
 
+    /// The sum of the worst of the best, once there are as many as the capacity.
+    pub(super) fn worst(&mut self) -> Option<f32> {
+        if self.found.len() > self.capacity {
+            self.select();
+        }
+        self.found.get(self.capacity - 1).map(|worst| worst.candidate.sum)
+    }
+
     /// Keeps the best alone, the worst of them last.
     fn select(&mut self) {
         self.found.select_nth_unstable_by(self.capacity - 1, Ranked::order);

@@ -39,6 +39,9 @@ pub struct Hypothesis {
     pub finished: bool,
 }
 
+/// As many candidates are shown of each hypothesis at once.
+const FEW: usize = 16;
+
 /// A hypothesis within the search.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Beam {
@@ -179,7 +182,21 @@ impl Search {
         } else {
             Output::Logits
         };
-        Needs { output, candidates: self.candidates() }
+        let candidates = self.candidates();
+        Needs { output, candidates, first: self.shown_first(output, candidates) }
+    }
+
+    /// See [`Needs::first`]. A beam search picks about as many of each live hypothesis, so four
+    /// times as many most likely do. Few are sorted faster than the rest is asked for.
+    fn shown_first(&self, output: Output, candidates: usize) -> usize {
+        let options = &*self.options;
+        let plain = Output::LogProbabilities { renormalized: false, normalizers: false };
+        if output != plain || options.do_sample || options.num_beams <= 1 {
+            return candidates;
+        }
+        let share = (4 * candidates).div_ceil(self.live.len().max(1));
+        let first = share.next_power_of_two().max(FEW);
+        if first <= candidates / 2 { first } else { candidates }
     }
 
     /// Whether a token may come next that is not among the best.

@@ -8,6 +8,7 @@
 
 mod admission;
 mod bans;
+mod deeper;
 mod inputs;
 mod kv_cache;
 mod programs;

@@ -56,9 +56,22 @@ pub(super) struct StepShape {
     pub(super) segments: Segments,
     /// Rows of the table of bans.
     pub(super) ban_sets: usize,
+    /// Whether the decoder's states are wanted as well.
+    pub(super) states: bool,
     /// Where hypotheses choose among lists.
     pub(super) shortlist: Option<ShortlistShape>,
     pub(super) cache_rows: CacheRows,
+}
+
+/// The shape of a search for more candidates of some hypotheses of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct DeeperShape {
+    pub(super) rows: usize,
+    /// How many candidates of each.
+    pub(super) candidates: usize,
+    /// Rows of the table of bans, and which of them is theirs.
+    pub(super) ban_sets: usize,
+    pub(super) bans: usize,
 }
 
 /// Compiled programs by shape, of all workers on forks of one session.
@@ -66,6 +79,7 @@ pub(super) struct StepShape {
 pub(super) struct Programs {
     encode: ProgramCache<EncodeShape>,
     step: ProgramCache<StepShape>,
+    deeper: ProgramCache<DeeperShape>,
 }
 
 type ProgramCache<K> = Mutex<HashMap<K, Program>>;
@@ -120,7 +134,8 @@ impl Programs {
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`,
     /// `lengths`, `cross_offsets`, `cross_ranges`, with a shortlist also `columns`, `lists`,
     /// `list_lengths`, `list_of`; states: all caches and `bans`; outputs, for each segment: the
-    /// candidates' log-probabilities (or logits) and ids, then the normalisers if wanted.
+    /// candidates' log-probabilities (or logits) and ids, then the normalisers if wanted; at the end
+    /// the decoder's states `[n, d_model]` if wanted.
     pub(super) fn step(
         &self,
         session: &mut Session,
@@ -169,6 +184,34 @@ impl Programs {
                 segment_outputs(&mut net, x, bans, listed, segment);
                 start += segment.rows;
             }
+            if shape.states {
+                let states = net.graph.cast(states, DType::F32);
+                net.graph.output(states);
+            }
+            session.compile(&net.graph, &CompileOptions::default())
+        })
+    }
+
+    /// Finds candidates of the decoder's `states`, an input `[rows, d_model]`. State: `bans`;
+    /// outputs: the candidates' log-probabilities and ids.
+    pub(super) fn deeper(
+        &self,
+        session: &mut Session,
+        config: &Config,
+        numerics: Numerics,
+        shape: DeeperShape,
+    ) -> Result<Program> {
+        cached(&self.deeper, &shape, || {
+            let DeeperShape { rows, candidates, ban_sets, bans } = shape;
+            let vocabulary = config.target.vocabulary;
+            let mut net = Network::new(config, numerics);
+            let states = net.graph.input("states", DType::F32, [rows, config.d_model]);
+            let states = net.graph.cast(states, numerics.dtype);
+            let all_bans = net.graph.state("bans", DType::F32, [ban_sets, vocabulary]);
+            let bans = net.graph.slice(all_bans, 0, bans, 1);
+            let bans = net.graph.reshape(bans, [vocabulary]);
+            let found = net.candidates(states, Among::LogProbabilities, bans, candidates);
+            found.into_iter().take(2).for_each(|value| net.graph.output(value));
             session.compile(&net.graph, &CompileOptions::default())
         })
     }

@@ -1,12 +1,13 @@
 //! What a worker computes: the encoding of requests that it takes on, and the steps that follow.
 
+use super::deeper;
 use super::inputs::EncodeInputs;
 use super::programs::{EncodeShape, Segment, Segments, StepShape};
 use super::running::Running;
 use super::shortlists::Shortlists;
 use super::worker::Worker;
 use crate::error::Error;
-use crate::generation::{Advance, Rows};
+use crate::generation::{Advance, DeeperRow, Rows};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use tfm_core::{NotFinite, Program, Tensor};
@@ -51,21 +52,21 @@ impl Worker {
         let computed = self.compute_step();
         self.queue.counters.steps.fetch_add(1, Ordering::Relaxed);
         match computed {
-            Ok((program, segments, outputs)) => self.advance(&program, &segments, &outputs),
+            Ok(computed) => self.advance(&computed),
             Err(error) => self.end_all(|| error.clone().into()),
         }
     }
 
     /// Runs the program of the step: for each segment values, ids and, where its kind of output
-    /// has them, normalisers.
-    fn compute_step(&mut self) -> tfm_core::Result<(Program, Segments, Vec<Tensor>)> {
+    /// has them, normalisers. Where a search needs more candidates, finds these as well.
+    fn compute_step(&mut self) -> tfm_core::Result<Computed> {
         // Each kind of output is computed for rows that lie together.
         let kind = |running: &Running| (running.search.needs().output, running.bans);
         if !self.running.is_sorted_by_key(kind) {
             self.running.sort_by_key(kind);
             self.shortlists.iter_mut().for_each(Shortlists::reordered);
         }
-        let segments = self.segments();
+        let (segments, deeper) = self.segments();
         let hypotheses: usize = segments.iter().map(|segment| segment.rows).sum();
         self.cache.reserve_rows(&mut self.session, hypotheses)?;
         let candidates = segments.iter().map(|segment| segment.candidates).max().unwrap_or(1);
@@ -76,6 +77,7 @@ impl Worker {
             width: self.inputs.width,
             segments: segments.clone(),
             ban_sets: self.bans.rows(),
+            states: deeper,
             shortlist,
             cache_rows: self.cache.cache_rows(),
         };
@@ -85,21 +87,27 @@ impl Worker {
         let mut states = self.cache.states();
         states.push(self.bans.state());
         let outputs = self.session.run(&program, &bindings, &mut states)?;
-        Ok((program, segments, outputs))
+        let deeper = if deeper { self.look_deeper(&segments, &outputs)? } else { Vec::new() };
+        Ok(Computed { program, segments, outputs, deeper })
     }
 
-    /// The kinds of output of the next step, in the order of the requests.
-    fn segments(&self) -> Segments {
+    /// The kinds of output of the next step, in the order of the requests, and whether some may
+    /// turn out to have too few candidates.
+    fn segments(&self) -> (Segments, bool) {
         let mut segments = Segments::new();
+        let (listed, mut deeper) = (self.shortlists.is_some(), false);
         for running in &self.running {
             let (needs, rows) = (running.search.needs(), running.rows.len());
+            let few = deeper::is_possible(needs.output, listed);
+            let candidates = if few { needs.first } else { needs.candidates };
+            deeper |= candidates < needs.candidates.min(self.config.target.vocabulary);
             match segments.last_mut() {
                 Some(last) if (last.output, last.bans) == (needs.output, running.bans) => {
                     last.rows += rows;
-                    last.candidates = needs.candidates.max(last.candidates);
+                    last.candidates = candidates.max(last.candidates);
                 }
                 _ => {
-                    let (output, candidates) = (needs.output, needs.candidates);
+                    let output = needs.output;
                     segments.push(Segment { output, bans: running.bans, rows, candidates });
                 }
             }
@@ -112,15 +120,17 @@ impl Worker {
             let few = segment.candidates.next_multiple_of(step);
             segment.candidates = few.min(self.config.target.vocabulary);
         }
-        segments
+        (segments, deeper)
     }
 
     /// Shows each search what the step found for it.
-    fn advance(&mut self, program: &Program, segments: &[Segment], outputs: &[Tensor]) {
-        let listed = self.shortlists.is_some();
-        let mut found = Found { segments, outputs, listed, row: 0 };
-        for mut running in std::mem::take(&mut self.running) {
-            let outcome = match running.search.advance(found.next(running.rows.len())) {
+    fn advance(&mut self, computed: &Computed) {
+        let Computed { program, segments, outputs, deeper } = computed;
+        let mut found = Found::new(segments, outputs, self.shortlists.is_some());
+        for (number, mut running) in std::mem::take(&mut self.running).into_iter().enumerate() {
+            let deeper = deeper.get(number).map_or(&[][..], |rows| rows);
+            let rows = Rows { deeper, ..found.next(running.rows.len()) };
+            let outcome = match running.search.advance(rows) {
                 Ok(Advance::Continue) => running.report().err().map(Err),
                 Ok(Advance::Finished) => Some(Ok(running.search.finish())),
                 Err(_) => Some(Err(self.name_not_finite(program, &running))),
@@ -167,8 +177,18 @@ impl Worker {
     }
 }
 
+/// What a step has computed.
+struct Computed {
+    program: Program,
+    segments: Segments,
+    /// What the program returned.
+    outputs: Vec<Tensor>,
+    /// For each request the rows of which more candidates had to be found.
+    deeper: Vec<Vec<DeeperRow>>,
+}
+
 /// What a step's program returned, handed out in the order of its rows.
-struct Found<'a> {
+pub(super) struct Found<'a> {
     segments: &'a [Segment],
     outputs: &'a [Tensor],
     /// Whether there is a shortlist.
@@ -178,8 +198,12 @@ struct Found<'a> {
 }
 
 impl<'a> Found<'a> {
+    pub(super) fn new(segments: &'a [Segment], outputs: &'a [Tensor], listed: bool) -> Self {
+        Found { segments, outputs, listed, row: 0 }
+    }
+
     /// The next `count` rows, which are of one segment.
-    fn next(&mut self, count: usize) -> Rows<'a> {
+    pub(super) fn next(&mut self, count: usize) -> Rows<'a> {
         if self.row == self.segments[0].rows {
             self.outputs = &self.outputs[self.segments[0].outputs(self.listed)..];
             self.segments = &self.segments[1..];
@@ -206,6 +230,7 @@ impl<'a> Found<'a> {
             ids: ids.unwrap_or_default(),
             width,
             normalizers: normalizers.unwrap_or_default(),
+            deeper: &[],
         }
     }
 }

@@ -60,9 +60,9 @@ impl Network<'_> {
         ["key", "value"].map(|name| self.project(heads, x, name, heads.kv_count))
     }
 
-    /// `Attention(Q, K, V) = softmax(scale·Q·Kᵀ + B)·V` of the heads of x to the keys and values that
-    /// `keys_and_values` gives. Each query sees the keys of its `rows`; if `causal`, only those up
-    /// to its own position. B is the `bias` by distance, where there is one.
+    /// `Attention(Q, K, V) = softmax(scale·Q·Kᵀ + B)·V` of the heads of x to the keys and values
+    /// that `keys_and_values` gives. Each query sees the keys of its `rows`; if `causal`, only
+    /// those up to its own position. B is the `bias` by distance, where there is one.
     pub(crate) fn attend(
         &mut self,
         heads: &Heads,

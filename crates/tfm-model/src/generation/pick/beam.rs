@@ -8,8 +8,34 @@ use crate::generation::ranking::Candidate;
 use crate::generation::search::{Advance, Beam, Search};
 
 impl Search {
+    /// The live hypotheses of which `rows` has too few candidates: a candidate that is not there
+    /// may be among those that are picked. [`Search::advance`] is exact once these have as many as
+    /// [`Needs::candidates`](crate::generation::Needs::candidates) says.
+    pub fn lacking(&mut self, rows: Rows<'_>) -> Vec<usize> {
+        if rows.width >= self.candidates() || self.needs().first == self.candidates() {
+            return Vec::new();
+        }
+        self.rank_all(rows);
+        let worst = self.ranking.worst();
+        let lacks = |&beam: &usize| {
+            let last = rows.row(beam).and_then(|(values, _)| values.last().copied());
+            // What follows it is no more probable, and rules never raise it.
+            last.filter(|last| last.is_finite()).is_some_and(|last| {
+                let sum = self.live[beam].sum + last;
+                worst.is_none_or(|worst| sum >= worst)
+            })
+        };
+        (0..self.live.len()).filter(lacks).collect()
+    }
+
     /// Ranks what `rows` offer, and ends or continues hypotheses.
     pub(in crate::generation) fn advance_beams(&mut self, rows: Rows<'_>) -> Advance {
+        self.rank_all(rows);
+        self.choose()
+    }
+
+    /// Ranks what `rows` offer.
+    fn rank_all(&mut self, rows: Rows<'_>) {
         self.ranking.clear();
         if self.forced_tokens().is_some() {
             self.rank_forced();
@@ -29,7 +55,6 @@ impl Search {
                 }
             }
         }
-        self.choose()
     }
 
     /// Offers the tokens that are the only choice.
