@@ -1,5 +1,6 @@
-//! Attention with 8 heads of 64: a batch of sentences, and decoding steps. FLOP/s are elements per second; behind each stands
-//! the share of the CPU's peak. (Steps wait for keys and values, whose bytes are 4 for 2 operations.)
+//! Attention with 8 heads of 64: a batch of sentences, and decoding steps. FLOP/s are elements per
+//! second; behind each stands the share of the CPU's peak. (Decoding steps wait for memory: each
+//! element of a key or value is 4 bytes for 2 operations.)
 
 mod common;
 
@@ -53,7 +54,7 @@ fn bench(c: &mut Criterion) {
         });
     }
     let (n, length, width) = (32, 15, 64);
-    let (q, pool) = (numbers(n), numbers(n * width));
+    let (q, cache) = (numbers(n), numbers(n * width));
     let row_table: Vec<i32> = (0..n * width).map(|i| (i * 37 % (n * width)) as i32).collect();
     let lengths = vec![length as i32; n];
     let mut out = vec![0.0; q.len()];
@@ -62,7 +63,7 @@ fn bench(c: &mut Criterion) {
     let id = BenchmarkId::new(format!("row table, {n} on"), length);
     peak.bench(&mut group, id, (operations, 1), || {
         let rows = KeyRows::Table { row_table: &row_table[..], lengths: &lengths[..] };
-        let (q, keys) = (heads(&q), Keys::new([heads(&pool); 2], rows));
+        let (q, keys) = (heads(&q), Keys::new([heads(&cache); 2], rows));
         let options = Options { scale: 0.125, ..Options::default() };
         attention(Isa::best(), &threads, q, (keys, None), options, black_box(&mut out));
     });

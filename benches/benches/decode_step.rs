@@ -7,13 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 use tfm_core::{CompileOptions, DType, DeviceTensor, Graph, HostSlice, Program, Session};
 use tfm_cpu::CpuBackend;
-use tfm_model::transformer::{DecoderKeys, Network, Pools, Sequences};
+use tfm_model::transformer::{CacheRows, DecoderKeys, Network, Sequences};
 use tfm_model::{Checkpoint, Config, Numerics, Parameters};
 
 const HYPOTHESES: usize = 32;
 const WIDTH: usize = 16;
 const CANDIDATES: usize = 8;
-const POOLS: Pools = Pools { own: 512, cross: 512 };
+const CACHE_ROWS: CacheRows = CacheRows { own: 512, cross: 512 };
 /// The number of steps decoded so far, and of source tokens of each sentence.
 const LENGTH: usize = 8;
 
@@ -23,11 +23,11 @@ fn graph(config: &Config) -> Graph {
     let tokens = net.graph.indices("tokens", v, [n]);
     let positions = net.graph.indices("positions", config.target.longest_sequence(), [n]);
     let keys = DecoderKeys::Step {
-        pools: POOLS,
-        new_rows: net.graph.indices("new_rows", POOLS.own, [n]),
-        row_table: net.graph.indices("row_table", POOLS.own, [n, WIDTH]),
+        cache_rows: CACHE_ROWS,
+        new_rows: net.graph.indices("new_rows", CACHE_ROWS.own, [n]),
+        row_table: net.graph.indices("row_table", CACHE_ROWS.own, [n, WIDTH]),
         lengths: net.graph.indices("lengths", WIDTH + 1, [n]),
-        cross: Sequences::input(&mut net.graph, "cross", n, n, POOLS.cross),
+        cross: Sequences::input(&mut net.graph, "cross", n, n, CACHE_ROWS.cross),
     };
     let states = net.decoder(tokens, positions, keys);
     let logits = net.logits(states);
@@ -47,23 +47,23 @@ struct Step {
     offsets: Vec<i32>,
     ranges: Vec<i32>,
     bias: Vec<f32>,
-    pools: Vec<(String, DeviceTensor)>,
+    caches: Vec<(String, DeviceTensor)>,
 }
 
 impl Step {
     fn new(session: &Session, config: &Config) -> Self {
         let n = HYPOTHESES as i32;
         let shape = |rows| [rows, config.decoder.attention.count, config.decoder.attention.size];
-        let mut pools = Vec::new();
-        for (kind, rows) in [("self", POOLS.own), ("cross", POOLS.cross)] {
+        let mut caches = Vec::new();
+        for (kind, rows) in [("self", CACHE_ROWS.own), ("cross", CACHE_ROWS.cross)] {
             for layer in 0..config.decoder.layers {
                 for what in ["key", "value"] {
                     let tensor = session.allocate(DType::F32, shape(rows)).unwrap();
-                    pools.push((Network::pool_name(kind, layer, what), tensor));
+                    caches.push((Network::cache_name(kind, layer, what), tensor));
                 }
             }
         }
-        let row = |i: i32| (0..WIDTH as i32).map(move |j| (i + j * n) % POOLS.own as i32);
+        let row = |i: i32| (0..WIDTH as i32).map(move |j| (i + j * n) % CACHE_ROWS.own as i32);
         let sentence =
             |i: i32| [(i / 4) * LENGTH as i32, if i < n / 4 { LENGTH as i32 } else { 0 }];
         Step {
@@ -74,7 +74,7 @@ impl Step {
             offsets: (0..=n).map(|i| (i * 4).min(n)).collect(),
             ranges: (0..n).flat_map(sentence).collect(),
             bias: vec![0.0; config.target.vocabulary],
-            pools,
+            caches,
         }
     }
 
@@ -90,7 +90,7 @@ impl Step {
             ("bias", HostSlice::F32(&self.bias)),
         ];
         let mut states: Vec<(&str, &mut DeviceTensor)> =
-            self.pools.iter_mut().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+            self.caches.iter_mut().map(|(name, tensor)| (name.as_str(), tensor)).collect();
         session.run(program, &inputs, &mut states).unwrap();
     }
 }

@@ -1,6 +1,6 @@
-//! Times the CUDA kernels on a device: a line a kernel, with its share of the floor. Memory-bound kernels are held against
-//! the bandwidth of a copy on the same device, products and attention are given in TFLOP/s. `cuda_peers.py` prints the same lines
-//! of what PyTorch does.
+//! Times the CUDA kernels on a device and prints a line for each. A kernel that is bound by memory
+//! is compared with the bandwidth of a copy on the same device. Products and attention are given in
+//! TFLOP/s. `cuda_peers.py` prints the same lines for PyTorch.
 
 use std::error::Error;
 use std::time::Instant;
@@ -13,11 +13,13 @@ use tfm_core::fused::{
 use tfm_core::{Backend, DType, HostSlice, Layout, Shape};
 use tfm_cuda::{Buffer, CudaBackend};
 
-/// How often a kernel runs before it is timed, how many timings there are, and how often it runs in one: so many times at most,
-/// for about so many seconds.
+/// How often a kernel runs before it is timed.
 const WARM: usize = 3;
+/// How many timings there are.
 const TIMINGS: usize = 9;
+/// How often a kernel runs in one timing at most.
 const CALLS: usize = 20;
+/// About how many seconds one timing takes.
 const SECONDS: f64 = 0.01;
 /// Bytes of the copy that says how fast memory is.
 const COPIED: usize = 512 << 20;
@@ -270,7 +272,7 @@ impl Bench {
     fn decode(&self, dtype: DType, width: usize) -> Outcome {
         let (cuda, n, heads, size) = (&self.cuda, 256, 16, 64);
         let rows = n * width;
-        let pool = || Tensor::filled(cuda, dtype, &[rows, heads, size], 1);
+        let cache = || Tensor::filled(cuda, dtype, &[rows, heads, size], 1);
         let query = Tensor::filled(cuda, dtype, &[n, heads, size], 1)?;
         let table = Tensor::filled(cuda, DType::I32, &[n, width], rows)?;
         let lengths = Tensor::integers(cuda, &[n], &vec![width as i32; n])?;
@@ -279,7 +281,7 @@ impl Bench {
         let name = format!(
             "attention by a table, {n} hypotheses, {width} keys, {heads} heads of {size} {dtype}"
         );
-        self.time(&name, attention, &[query, pool()?, pool()?, table, lengths], Floor::Operands)
+        self.time(&name, attention, &[query, cache()?, cache()?, table, lengths], Floor::Operands)
     }
 
     fn linear(&self, dtype: DType, m: usize, n: usize, k: usize) -> Outcome {

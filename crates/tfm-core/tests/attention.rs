@@ -17,8 +17,8 @@ const ROWS: usize = 9;
 /// after it.
 const BIAS: RelativeBias = RelativeBias { buckets: 6, max_distance: 2, bidirectional: true };
 
-/// Three sequences: the second has more queries than keys, the third has no keys. Rows 0 and 8 are
-/// nobody's.
+/// Three sequences: the second has more queries than keys, the third has no keys. No sequence
+/// has rows 0 and 8.
 const OFFSETS: [i32; 4] = [0, 2, 5, 6];
 const RANGES: [[i32; 2]; 3] = [[1, 5], [6, 2], [0, 0]];
 const LENGTHS: [i32; QUERIES] = [3, 1, 0, 4, 4, 2];
@@ -35,16 +35,16 @@ fn row_of(query: usize, column: usize) -> usize {
 }
 
 /// What a set of keys holds.
-struct Kept {
+struct KeyData {
     set: KeySet,
     key: Vec<f32>,
     value: Vec<f32>,
     biases: Vec<f32>,
 }
 
-impl Kept {
-    fn new(set: KeySet, kv_heads: usize, phase: f32) -> Kept {
-        Kept {
+impl KeyData {
+    fn new(set: KeySet, kv_heads: usize, phase: f32) -> KeyData {
+        KeyData {
             set,
             key: numbers(ROWS * kv_heads * D, phase),
             value: numbers(ROWS * kv_heads * D, phase + 0.4),
@@ -83,27 +83,27 @@ impl Kept {
 }
 
 /// The context of all queries and heads, and log Σ exp of their scores, by the equation.
-fn expected(op: &Attention, query: &[f32], sets: &[Kept], kv_heads: usize) -> [Vec<f64>; 2] {
+fn expected(op: &Attention, query: &[f32], sets: &[KeyData], kv_heads: usize) -> [Vec<f64>; 2] {
     let (mut contexts, mut sums) = (Vec::new(), Vec::new());
     for (i, head) in (0..QUERIES).flat_map(|i| (0..HEADS).map(move |head| (i, head))) {
         let kv_head = head * kv_heads / HEADS;
-        let place = |row: usize| (row * kv_heads + kv_head) * D;
+        let at = |row: usize| (row * kv_heads + kv_head) * D;
         let mut total = 0.0;
         let mut context = [0.0; D];
-        for kept in sets {
-            for (row, distance) in kept.seen(i) {
+        for data in sets {
+            for (row, distance) in data.seen(i) {
                 let mut score = 0.0;
                 for c in 0..D {
                     let q = f64::from(query[(i * HEADS + head) * D + c]);
-                    score += q * f64::from(kept.key[place(row) + c]);
+                    score += q * f64::from(data.key[at(row) + c]);
                 }
                 score *= op.scale;
                 if let Some(cap) = op.soft_cap {
                     score = cap * (score / cap).tanh();
                 }
-                let weight = (score + kept.bias(distance, head)).exp();
+                let weight = (score + data.bias(distance, head)).exp();
                 total += weight;
-                for (context, &value) in context.iter_mut().zip(&kept.value[place(row)..]) {
+                for (context, &value) in context.iter_mut().zip(&data.value[at(row)..]) {
                     *context += weight * f64::from(value);
                 }
             }
@@ -141,17 +141,17 @@ fn assert_close(found: &[f64], expected: &[f64], about: &Attention) {
 fn check(op: Attention, kv_heads: usize) {
     let query = numbers(QUERIES * HEADS * D, 0.0);
     let sets = [Some(op.keys), op.more_keys].into_iter().flatten().zip([0.3, 0.7]);
-    let sets: Vec<Kept> = sets.map(|(set, phase)| Kept::new(set, kv_heads, phase)).collect();
+    let sets: Vec<KeyData> = sets.map(|(set, phase)| KeyData::new(set, kv_heads, phase)).collect();
     let ranges = RANGES.as_flattened();
     let table: Vec<i32> =
-        (0..QUERIES * WIDTH).map(|place| row_of(place / WIDTH, place % WIDTH) as i32).collect();
+        (0..QUERIES * WIDTH).map(|at| row_of(at / WIDTH, at % WIDTH) as i32).collect();
 
     let mut inputs = Inputs { graph: Graph::new(), bindings: Vec::new() };
     let q = inputs.add(&query[..], &[QUERIES, HEADS, D]);
-    let mut operands = sets.iter().map(|kept| {
+    let mut operands = sets.iter().map(|data| {
         let shape = [ROWS, kv_heads, D];
-        let (key, value) = (inputs.add(&kept.key[..], &shape), inputs.add(&kept.value[..], &shape));
-        let rows = match kept.set.lookup {
+        let (key, value) = (inputs.add(&data.key[..], &shape), inputs.add(&data.value[..], &shape));
+        let rows = match data.set.lookup {
             KeyLookup::Ranges => KeyRows::Ranges {
                 query_offsets: inputs.add(&OFFSETS[..], &[4]),
                 key_ranges: inputs.add(ranges, &[3, 2]),
@@ -161,7 +161,7 @@ fn check(op: Attention, kv_heads: usize) {
                 lengths: inputs.add(&LENGTHS[..], &[QUERIES]),
             },
         };
-        let bias = kept.set.bias.map(|_| inputs.add(&kept.biases[..], &[6, HEADS]));
+        let bias = data.set.bias.map(|_| inputs.add(&data.biases[..], &[6, HEADS]));
         KeyOperands { key, value, rows, bias }
     });
     let (keys, more_keys) = (operands.next().unwrap(), operands.next());

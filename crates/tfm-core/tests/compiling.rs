@@ -1,4 +1,5 @@
-//! What compilation makes of a graph: joined and fused layers, folded parameters, taps; and what a run checks.
+//! What compilation makes of a graph: joined and fused layers, folded parameters, taps; and what a
+//! run checks.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -223,7 +224,8 @@ fn taps_look_inside_fused_ops() {
     for (row, weights) in weights.as_f32().unwrap().chunks(3).enumerate() {
         assert!((weights.iter().sum::<f32>() - 1.0).abs() < 1e-6, "row {row}: {weights:?}");
     }
-    // The first query of the first sequence sees itself alone, the second sequence its own key alone.
+    // The first query of the first sequence sees itself alone, the second sequence its own key
+    // alone.
     assert_eq!(weights.as_f32().unwrap()[..3], [1.0, 0.0, 0.0]);
     assert_eq!(weights.as_f32().unwrap()[6..9], [0.0, 0.0, 1.0]);
 
@@ -258,15 +260,18 @@ fn a_run_checks_what_it_is_given() {
     );
 
     let mut graph = Graph::new();
-    let state = graph.state("pool", DType::F32, [2]);
+    let state = graph.state("cache", DType::F32, [2]);
     let negated = graph.neg(state);
     graph.output(negated);
     let program = session.compile(&graph, &CompileOptions::default()).unwrap();
     let unbound = session.run(&program, &[], &mut []).unwrap_err();
-    assert_eq!(unbound.to_string(), "state `pool` is not bound; pass it to `run`");
+    assert_eq!(unbound.to_string(), "state `cache` is not bound; pass it to `run`");
     let mut other = session.allocate(DType::F32, [3]).unwrap();
-    let mismatch = session.run(&program, &[], &mut [("pool", &mut other)]).unwrap_err();
-    assert_eq!(mismatch.to_string(), "state `pool`: the graph declares f32 [2], but it is f32 [3]");
+    let mismatch = session.run(&program, &[], &mut [("cache", &mut other)]).unwrap_err();
+    assert_eq!(
+        mismatch.to_string(),
+        "state `cache`: the graph declares f32 [2], but it is f32 [3]"
+    );
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The decompositions define the fused ops. Here they are compared with the equations, written as plain
-//! loops over one element after the other.
+//! The decompositions define the fused ops. Here they are compared with the equations, written as
+//! plain loops over one element after the other.
 
 use std::sync::Arc;
 use tfm_core::fused::{Activate, Activation};

@@ -161,13 +161,13 @@ fn relative_biases_say_what_is_wrong() {
     ];
     for (bias, dtype, shape, problem) in faults {
         let mut graph = Graph::new();
-        let pool = floats(&mut graph, "pool", [9, 2, 4]);
+        let cache = floats(&mut graph, "cache", [9, 2, 4]);
         let table = graph.input("table", DType::I32, [9, 5]);
         let lengths = graph.input("lengths", DType::I32, [9]);
         let biases = graph.input("bias", dtype, shape);
         let keys = KeySet { bias: Some(bias), ..BY_TABLE };
         let rows = KeyRows::Table { row_table: table, lengths };
-        let mut operands = AttentionOperands::new(pool, [pool, pool], rows);
+        let mut operands = AttentionOperands::new(cache, [cache, cache], rows);
         operands.keys.bias = Some(biases);
         graph.attention(Attention { scale: 1.0, keys, ..Attention::default() }, operands);
         assert_eq!(message(&graph), format!("attention: {problem}"));
@@ -205,7 +205,7 @@ fn values_of_another_graph_are_refused() {
 /// A graph with a state, something to write to it, and the rows to write.
 fn with_state() -> (Graph, Value, Value, Value) {
     let mut graph = Graph::new();
-    let state = graph.state("pool", DType::F32, [4, 2]);
+    let state = graph.state("cache", DType::F32, [4, 2]);
     let x = floats(&mut graph, "x", [1, 2]);
     let ids = graph.indices("ids", 4, [1]);
     (graph, state, x, ids)
@@ -213,7 +213,7 @@ fn with_state() -> (Graph, Value, Value, Value) {
 
 #[test]
 fn a_state_is_not_read_after_it_was_replaced() {
-    let replaced = "state `pool` is used after write_rows replaced it; use its result";
+    let replaced = "state `cache` is used after write_rows replaced it; use its result";
     let (mut graph, state, x, ids) = with_state();
     graph.write_rows(state, x, ids);
     graph.neg(state);
@@ -246,11 +246,11 @@ fn only_states_are_written_and_not_with_themselves() {
     let (mut graph, state, _, ids) = with_state();
     let row = graph.slice(state, 0, 0, 1);
     graph.write_rows(state, row, ids);
-    assert!(message(&graph).contains("`pool` is written with a view of itself"));
+    assert!(message(&graph).contains("`cache` is written with a view of itself"));
 
     let (mut graph, ..) = with_state();
-    graph.state("pool", DType::F32, [1]);
-    assert_eq!(message(&graph), "state: `pool` is declared twice");
+    graph.state("cache", DType::F32, [1]);
+    assert_eq!(message(&graph), "state: `cache` is declared twice");
 }
 
 #[test]
@@ -264,11 +264,11 @@ fn declared_indices_fit_what_they_index() {
             g.write_rows(state, table, ids);
         },
         |g, table, ids| {
-            let pool = g.reshape(table, [3, 1, 2]);
+            let cache = g.reshape(table, [3, 1, 2]);
             let rows = g.reshape(ids, [3, 1]);
             let lengths = g.indices("lengths", 2, [3]);
             let rows = KeyRows::Table { row_table: rows, lengths };
-            let operands = AttentionOperands::new(pool, [pool, pool], rows);
+            let operands = AttentionOperands::new(cache, [cache, cache], rows);
             let op = Attention { scale: 1.0, keys: BY_TABLE, ..Attention::default() };
             g.attention(op, operands);
         },

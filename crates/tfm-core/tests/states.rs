@@ -22,19 +22,19 @@ fn session() -> Session {
 #[test]
 fn a_run_writes_rows_and_reads_them_back() {
     let mut graph = Graph::new();
-    let pool = graph.state("pool", DType::F32, [4, 2]);
+    let cache = graph.state("cache", DType::F32, [4, 2]);
     let x = graph.input("x", DType::F32, [2, 2]);
     let rows = graph.indices("rows", 4, [2]);
-    let pool = graph.write_rows(pool, x, rows);
-    let all = graph.gather(pool, rows);
+    let cache = graph.write_rows(cache, x, rows);
+    let all = graph.gather(cache, rows);
     graph.output(all);
 
     let mut session = session();
     let program = session.compile(&graph, &CompileOptions::default()).unwrap();
-    let mut pool = session.allocate(DType::F32, [4, 2]).unwrap();
+    let mut cache = session.allocate(DType::F32, [4, 2]).unwrap();
     let mut run = |x: [f32; 4], rows: [i32; 2]| {
         let inputs = [("x", x[..].into()), ("rows", rows[..].into())];
-        let outputs = session.run(&program, &inputs, &mut [("pool", &mut pool)]).unwrap();
+        let outputs = session.run(&program, &inputs, &mut [("cache", &mut cache)]).unwrap();
         outputs[0].as_f32().unwrap().to_vec()
     };
     assert_eq!(run([1.0, 2.0, 3.0, 4.0], [3, 0]), [1.0, 2.0, 3.0, 4.0]);
@@ -47,16 +47,17 @@ fn folding_leaves_the_writes_alone() {
     let mut graph = Graph::new();
     let weight = graph.parameter("weight", DType::F32, [2, 2]);
     let doubled = graph.scale(weight, 2.0);
-    let pool = graph.state("pool", DType::F32, [3, 2]);
+    let cache = graph.state("cache", DType::F32, [3, 2]);
     let rows = graph.indices("rows", 3, [2]);
-    let pool = graph.write_rows(pool, doubled, rows);
-    let written = graph.gather(pool, rows);
+    let cache = graph.write_rows(cache, doubled, rows);
+    let written = graph.gather(cache, rows);
     graph.output(written);
 
     let mut session = Session::new(Reference::<f64>::new(), Arc::new(Ones));
     let program = session.compile(&graph, &CompileOptions::default()).unwrap();
-    let mut pool = session.allocate(DType::F32, [3, 2]).unwrap();
-    let outputs =
-        session.run(&program, &[("rows", [2, 1][..].into())], &mut [("pool", &mut pool)]).unwrap();
+    let mut cache = session.allocate(DType::F32, [3, 2]).unwrap();
+    let outputs = session
+        .run(&program, &[("rows", [2, 1][..].into())], &mut [("cache", &mut cache)])
+        .unwrap();
     assert_eq!(outputs[0].as_f32().unwrap(), [2.0; 4]);
 }

@@ -33,7 +33,7 @@ enum Wanted {
     Contiguous,
 }
 
-/// What each of so many operands of `op` must be like.
+/// What the kernel of `op` asks of each of so many operands.
 fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
     use Wanted::{Any, Contiguous, Rows};
     match op {

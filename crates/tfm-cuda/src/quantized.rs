@@ -18,8 +18,8 @@ pub(crate) const LONGEST: usize = (1 << 31) / (127 * 127);
 /// A weight in the form that the kernels take. Either the load has stored it so, or this call
 /// quantises it, because the load did not know it as a weight.
 pub(crate) enum Weight<'a> {
-    Stored(&'a Buffer),
-    Now(Scratch<'a>),
+    FromLoad(&'a Buffer),
+    FromCall(Scratch<'a>),
 }
 
 impl Deref for Weight<'_> {
@@ -27,8 +27,8 @@ impl Deref for Weight<'_> {
 
     fn deref(&self) -> &Buffer {
         match self {
-            Weight::Stored(buffer) => buffer,
-            Weight::Now(scratch) => scratch,
+            Weight::FromLoad(buffer) => buffer,
+            Weight::FromCall(scratch) => scratch,
         }
     }
 }
@@ -61,12 +61,12 @@ impl CudaBackend {
     /// [`CudaBackend::stored_weight`] has made of it.
     pub(crate) fn quantized_weight<'a>(&'a self, weight: &View<'a, Buffer>) -> Outcome<Weight<'a>> {
         if weight.buffer.form == Form::Quantized {
-            return Ok(Weight::Stored(weight.buffer));
+            return Ok(Weight::FromLoad(weight.buffer));
         }
         let shape = weight.layout.shape();
         let mut out = self.scratch(DType::F32, elements(shape[0], shape[1]))?;
         self.quantize_weight(weight, &mut out)?;
-        Ok(Weight::Now(out))
+        Ok(Weight::FromCall(out))
     }
 
     /// Quantises a weight and stores it in the format [`FORMAT`].

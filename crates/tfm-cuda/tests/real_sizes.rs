@@ -1,5 +1,6 @@
-//! The kernels at the sizes of real models, on a device, against the CPU's in f32. An interpreter would take hours: without a
-//! device nothing is checked here. With `TFM_CUDA_DEVICE=1` the device is asked.
+//! Compares the kernels at the sizes of real models, on a device, with the CPU's in f32. An
+//! interpreter would take hours, so these tests do nothing unless `TFM_CUDA_DEVICE=1` says that
+//! there is a device.
 
 use tfm_core::backend::{Signature, View, ViewMut};
 use tfm_core::fused::{
@@ -14,7 +15,7 @@ use tfm_cpu::CpuBackend;
 use tfm_cuda::CudaBackend;
 
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
-/// Lengths on both sides of tiles of 16, 32, 64 and 128, none, and long ones.
+/// Lengths on both sides of tiles of 16, 32, 64 and 128, an empty one, and long ones.
 const LENGTHS: [usize; 12] = [1, 0, 63, 64, 65, 129, 511, 513, 17, 1000, 2, 1537];
 
 struct Pair {
@@ -23,7 +24,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// `None` without a device to be asked.
+    /// `None` if there is no device to use.
     fn new() -> Option<Pair> {
         if std::env::var_os("TFM_CUDA_DEVICE").is_none() {
             println!("skipped: TFM_CUDA_DEVICE is not set");
@@ -77,7 +78,7 @@ fn in_f32(x: &Tensor) -> Tensor {
     }
 }
 
-/// One op on new memory, whose results were NaN before.
+/// Computes one op in new memory, which held NaN before.
 fn compute<B: Backend>(backend: &B, op: &Fused, inputs: &[Tensor]) -> Vec<Tensor> {
     let operands: Vec<_> =
         inputs.iter().map(|x| Operand { shape: x.shape(), dtype: x.dtype() }).collect();
@@ -152,7 +153,8 @@ fn rows() {
         let error = difference(&found[0], &expected[0]);
         println!("best of a row {dtype}: {error:.1e}");
         assert!(error <= tolerance(dtype), "best of a row {dtype}: {error:e}");
-        // In 16 bits many are equal, and the CPU's sums, rounded elsewhere, put them in another order.
+        // In 16 bits many are equal. The CPU rounds its sums at other places, and so gives another
+        // order.
         assert!(dtype != DType::F32 || found[1] == expected[1], "best of a row {dtype}");
     }
 }
@@ -177,7 +179,7 @@ fn products() {
     }
 }
 
-/// What kinds of attention there are: by size of heads, hiding, biases and dropout.
+/// The kinds of attention: each size of heads, with or without causality, biases and dropout.
 fn kinds() -> impl Iterator<Item = (usize, Attention)> {
     let sizes = [64, 128, 80, 256];
     sizes.into_iter().flat_map(|size| {
@@ -227,7 +229,7 @@ fn attention_and_its_gradient() {
                 what += if said { word } else { "" };
             }
             pair.check(&what, attention, &forward);
-            // Blocks have not the memory for heads of 256 and gradients of biases.
+            // Blocks have too little memory for heads of 256 and gradients of biases.
             if size == 256 && attention.keys.bias.is_some() {
                 continue;
             }

@@ -24,8 +24,8 @@ struct Case {
     dtype: DType,
     heads: usize,
     d_head: usize,
-    pool: usize,
-    /// Elements in the gap between two rows of the pool.
+    rows: usize,
+    /// Elements in the gap between two rows of the cache.
     gap: usize,
     width: usize,
     table: Vec<i32>,
@@ -34,16 +34,16 @@ struct Case {
 }
 
 impl Case {
-    /// Hypotheses of these lengths, whose rows lie scattered in a pool.
+    /// Hypotheses of these lengths, whose rows lie scattered in a cache.
     fn new(dtype: DType, heads: usize, d_head: usize, lengths: &[usize], width: usize) -> Case {
-        let pool = width + 7;
+        let rows = width + 7;
         // A hypothesis has the same rows at the same places, however wide the table is.
         let table = (0..lengths.len())
             .flat_map(|i| (0..width).map(move |j| ((i * 31 + j * 13) % 71) as i32))
-            .map(|row| row % pool as i32)
+            .map(|row| row % rows as i32)
             .collect();
         let lengths = lengths.iter().map(|length| *length as i32).collect();
-        Case { dtype, heads, d_head, pool, gap: 0, width, table, lengths, bias: None }
+        Case { dtype, heads, d_head, rows, gap: 0, width, table, lengths, bias: None }
     }
 
     fn row(&self) -> usize {
@@ -54,8 +54,8 @@ impl Case {
     fn inputs(&self) -> [Vec<f64>; 3] {
         let sizes = [
             self.lengths.len() * self.heads * self.d_head,
-            self.pool * self.row(),
-            self.pool * self.row(),
+            self.rows * self.row(),
+            self.rows * self.row(),
         ];
         [0, 1, 2].map(|i| decode(self.dtype, &encode(self.dtype, &noise(i as i32, sizes[i]))))
     }
@@ -80,7 +80,7 @@ impl Case {
             let rows: Vec<(usize, f64)> = self.table[i * self.width..][..seen]
                 .iter()
                 .enumerate()
-                .filter(|(_, row)| (0..self.pool as i32).contains(*row))
+                .filter(|(_, row)| (0..self.rows as i32).contains(*row))
                 .map(|(j, row)| {
                     let bucket = self.bias.map(|bias| bias.bucket(j as i64 - (seen as i64 - 1)));
                     let bias = bucket.map_or(0.0, |bucket| biases[bucket * heads + head]);
@@ -122,7 +122,7 @@ impl Case {
         let (row, head) = (long(self.row() as u64), long(d as u64));
         let arguments = [
             vec![long(query), long((heads * d) as u64), head.clone()],
-            vec![long(key), row.clone(), head.clone(), long(value), row, head, int(self.pool)],
+            vec![long(key), row.clone(), head.clone(), long(value), row, head, int(self.rows)],
             vec![long(table), int(self.width), long(lengths), int(d)],
             vec![(d as f32).powf(-0.5).to_le_bytes().to_vec(), long(out), long(partial)],
             self.bias_arguments(&mut device),
@@ -220,7 +220,7 @@ fn biases_by_distance() {
         for d_head in [1, 63, 128, 256] {
             biased(Case::new(dtype, 2, d_head, &[5, 70], 70)).check(1);
         }
-        let mut case = biased(Case { pool: 9, ..Case::new(dtype, 1, 64, &[40, 90], 70) });
+        let mut case = biased(Case { rows: 9, ..Case::new(dtype, 1, 64, &[40, 90], 70) });
         for (at, row) in [(0, -1), (3, 9), (69, i32::MIN)] {
             case.table[at] = row;
         }
@@ -243,17 +243,17 @@ fn every_kind_of_head() {
 #[test]
 fn a_hypothesis_has_the_same_bits_in_any_company() {
     for dtype in TYPES {
-        let pool = 71;
-        let alone = Case { pool, ..Case::new(dtype, 2, 40, &[50], CHUNK) }.check(1);
-        let among = Case { pool, ..Case::new(dtype, 2, 40, &[50, 200, 0], 200) }.check(2);
+        let rows = 71;
+        let alone = Case { rows, ..Case::new(dtype, 2, 40, &[50], CHUNK) }.check(1);
+        let among = Case { rows, ..Case::new(dtype, 2, 40, &[50, 200, 0], 200) }.check(2);
         assert_eq!(alone, among[..alone.len()], "{dtype}");
     }
 }
 
 #[test]
 fn rows_that_are_not_there_are_not_read() {
-    for (dtype, pool) in TYPES.into_iter().flat_map(|dtype| [(dtype, 9), (dtype, 0)]) {
-        let mut case = Case { pool, ..Case::new(dtype, 1, 64, &[40, 40, 90], 70) };
+    for (dtype, rows) in TYPES.into_iter().flat_map(|dtype| [(dtype, 9), (dtype, 0)]) {
+        let mut case = Case { rows, ..Case::new(dtype, 1, 64, &[40, 40, 90], 70) };
         case.lengths[1] = -1;
         for (at, row) in [(0, -1), (3, 9), (5, i32::MAX), (69, i32::MIN)] {
             case.table[at] = row;

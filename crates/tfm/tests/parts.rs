@@ -191,7 +191,7 @@ fn encoder_outputs_and_logits_are_those_of_transformers() {
     }
 }
 
-/// Step by step, with keys and values in pools, decoding finds the log-probabilities of one pass
+/// Step by step, with keys and values in caches, decoding finds the log-probabilities of one pass
 /// over the whole.
 #[test]
 fn stepwise_decoding_agrees_with_a_pass_over_the_whole_target() {
@@ -242,10 +242,9 @@ fn grouped_heads_windows_and_caps_are_computed_alike_on_all_backends() {
     let [source, target] = ["golden.source", "golden.target"].map(|ids| tensors.ids(ids));
     let pair = Pair { source: &source, target: &target };
     let logits = |config: &Config, session: Session| {
-        let mut forced =
-            TeacherForcing::new(session, Arc::new(config.clone()), Numerics::default());
-        let logits = forced.logits(&[pair]).unwrap().as_f32().unwrap().to_vec();
-        let alignment = forced.alignment(pair, 0).unwrap();
+        let mut model = TeacherForcing::new(session, Arc::new(config.clone()), Numerics::default());
+        let logits = model.logits(&[pair]).unwrap().as_f32().unwrap().to_vec();
+        let alignment = model.alignment(pair, 0).unwrap();
         for row in alignment.chunks(source.len()) {
             assert!((row.iter().sum::<f32>() - 1.0).abs() < 1e-5, "a distribution: {row:?}");
         }

@@ -6,34 +6,10 @@ use std::path::{Path, PathBuf};
 /// The width that `rustfmt.toml` gives code.
 const MOST_COLUMNS: usize = 100;
 
-/// Files whose longer lines wait for other changes to the same files.
-const NOT_YET: &[&str] = &[
-    "benches/benches/cpu_attention.rs",
-    "benches/src/bin/cuda_speed.rs",
-    "crates/tfm-core/src/fused/attention.rs",
-    "crates/tfm-core/src/fused/attention_gradient.rs",
-    "crates/tfm-core/src/fused/row_table_attention.rs",
-    "crates/tfm-core/src/graph/rules.rs",
-    "crates/tfm-core/src/testing",
-    "crates/tfm-core/tests",
-    "crates/tfm-cpu/src/fused.rs",
-    "crates/tfm-cpu/src/fused",
-    "crates/tfm-cpu/src/kernels/attention.rs",
-    "crates/tfm-cpu/src/kernels/attention",
-    "crates/tfm-cpu/src/kernels/attention_gradient.rs",
-    "crates/tfm-cuda/src/fused/attention.rs",
-    "crates/tfm-cuda/src/fused/mod.rs",
-    "crates/tfm-cuda/src/fused/row_table_attention.rs",
-    "crates/tfm-cuda/tests/real_sizes.rs",
-    "docs/ARCHITECTURE.md",
-    "docs/cuda.md",
-    "docs/numerics.md",
-];
-
 /// The faults.
 pub(super) fn check(files: &[PathBuf]) -> Outcome<Vec<String>> {
     let mut faults = Vec::new();
-    for file in files.iter().filter(|file| !NOT_YET.iter().any(|path| file.starts_with(path))) {
+    for file in files {
         let Some(long_lines) = long_lines_of(file) else { continue };
         for number in long_lines(&project::read(file)?) {
             faults.push(format!(

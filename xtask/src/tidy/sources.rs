@@ -10,9 +10,6 @@ const MOST_LINES: usize = 400;
 /// The most lines of any other file, such as tests.
 const MOST_LINES_ELSEWHERE: usize = 500;
 
-/// Longer files that wait for other changes to the same files.
-const NOT_YET: &[&str] = &["crates/tfm-cpu/src/kernels/attention.rs"];
-
 /// Where `unsafe` may stand: in kernels, in what calls the CUDA driver or acts as one, and in the
 /// mapping of weight files.
 const UNSAFE_MAY_STAND_IN: &[&str] = &[
@@ -78,8 +75,7 @@ fn most_lines(file: &Path) -> usize {
     let mut parts = file.iter();
     let of_a_crate = parts.next().is_some_and(|part| part == "crates");
     let is_source = of_a_crate && parts.nth(1).is_some_and(|part| part == "src");
-    let waits = NOT_YET.iter().any(|path| file == Path::new(path));
-    if is_source && !waits { MOST_LINES } else { MOST_LINES_ELSEWHERE }
+    if is_source { MOST_LINES } else { MOST_LINES_ELSEWHERE }
 }
 
 fn has_extension(file: &Path, extension: &str) -> bool {

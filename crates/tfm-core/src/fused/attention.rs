@@ -16,12 +16,12 @@ use crate::{DType, Graph, Value};
 /// `softmax(scale·Q·Kᵀ + B)·V` ("Attention is all you need", eq. 1) for each query and head, with
 /// learned biases B by distance where there are any.
 ///
-/// The operands are [`AttentionOperands`], in the order in which
-/// [`list`](AttentionOperands::list) gives them: `query [tq, heads, d_head]`, the keys, a second set
-/// of keys if the op has one, and `random_key [3]` in `I32` if it has a dropout. Of a set of keys
-/// these are `key` and `value [rows, kv_heads, d_head]`, what says which rows a query sees
-/// ([`KeyRows`]), and `bias [buckets, heads]` in `F32` if the set has a bias. All keys and values
-/// have one type of floats; where it is not the query's, they are converted to that.
+/// [`AttentionOperands`] names the operands, and [`list`](AttentionOperands::list) gives their
+/// order: `query [tq, heads, d_head]`, a set of keys, a second set if the op has one, and
+/// `random_key [3]` in `I32` if it has a dropout. A set of keys has `key` and
+/// `value [rows, kv_heads, d_head]`, the operands that say which rows a query sees ([`KeyRows`]),
+/// and `bias [buckets, heads]` in `F32` if the set has a bias. All keys and values have one type of
+/// floats. Where it is not the query's, they are converted to that.
 ///
 /// `heads` is a multiple of `kv_heads`: head h reads key head `h / (heads / kv_heads)` (Ainslie et
 /// al. 2023, "GQA"). Where there are two sets of keys, one softmax goes over the keys of both.
@@ -31,9 +31,9 @@ use crate::{DType, Graph, Value};
 /// exponentials of each query's scores, from which the gradient finds the weights again. A query
 /// that sees no key gives 0, also as L.
 ///
-/// The weights that may be tapped are `[heads, tq, columns]`. Of a set by ranges the columns are all
-/// its rows, of a set by a table the table's columns; the second set's follow the first's. The mask
-/// of the dropout is drawn for weights of this shape.
+/// The weights that may be tapped are `[heads, tq, columns]`. The columns of a set by ranges are
+/// all its rows, those of a set by a table are the table's columns. The columns of the second set
+/// follow those of the first. The mask of the dropout is drawn for weights of this shape.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Attention {
     /// The factor of the scores, 1/√d_head in the paper.
@@ -65,15 +65,15 @@ pub struct KeySet {
     pub bias: Option<RelativeBias>,
 }
 
-/// How a query finds its keys: which of [`KeyRows`] the operands are.
+/// How a query finds its keys. It says which kind of [`KeyRows`] the operands are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum KeyLookup {
     /// The batch is ragged, and the keys of a sequence are a range of rows. Query i of q stands at
     /// position `i + (k − q)` of its k keys: both end together.
     #[default]
     Ranges,
-    /// Each query has a list of rows, as in a decoding step: a beam reorder changes the list, and no
-    /// key or value moves. The query stands at the last of its keys.
+    /// Each query has a list of rows, as in a decoding step: a beam reorder changes the list, and
+    /// no key or value moves. The query stands at the last of its keys.
     Table,
 }
 

@@ -1,5 +1,5 @@
-//! What a node must obey beyond the shapes of its operands: states are written one after the other, and
-//! indices stay inside what they index.
+//! The rules of a node beyond the shapes of its operands: states are written one after the other,
+//! and indices stay below the extent that they index.
 
 use super::{Graph, Value};
 use crate::fused::{Attention, CrossEntropyOperands, EmbeddingOperands, Fused, KeyRows};

@@ -11,10 +11,12 @@ use crate::passes::{LoweringPolicy, fuse_linears, join_linears, lower};
 use crate::plan::{Plan, Reuse, Writes};
 use crate::{DType, Error, Graph, Value};
 
-/// Builds the graph that the bytes spell, then writes it out, rewrites, lowers and plans it. Nothing is run.
+/// Builds the graph that the bytes spell, then writes it out, rewrites, lowers and plans it.
+/// Nothing is run.
 ///
 /// # Errors
-/// The first fault of a node, which was left out, or of the whole. What must never happen is a panic.
+/// The first fault of a node, which was left out, or of the whole. What must never happen is a
+/// panic.
 pub fn graph_from_bytes(bytes: &[u8]) -> Result<(), Error> {
     let mut reader = Reader { bytes: bytes.iter(), values: Vec::new() };
     let mut graph = Graph::new();

@@ -7,7 +7,8 @@
 //! use tfm_core::reference::Reference;
 //! use tfm_core::testing::{Candidate, laws};
 //!
-//! laws::assert_all(&Candidate::new(Reference::<f64>::new()), &laws::Config { scale: 0.01, seed: None });
+//! let config = laws::Config { scale: 0.01, seed: None };
+//! laws::assert_all(&Candidate::new(Reference::<f64>::new()), &config);
 //! ```
 
 mod bounds;
@@ -23,5 +24,5 @@ pub use bounds::{Bounds, Interval, Tally};
 pub use bytes::graph_from_bytes;
 pub use data::Data;
 pub use poison::Poisoned;
-pub use recipe::{Builder, Disguise, Parameters, Problem, Recipe, Weights};
+pub use recipe::{Builder, OperandLayout, Parameters, Problem, Recipe, Weights};
 pub use subject::{Candidate, Subject};

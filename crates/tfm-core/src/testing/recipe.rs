@@ -32,9 +32,9 @@ impl ParameterSource for Parameters {
 
 /// How operands lie in memory; the values are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disguise {
+pub enum OperandLayout {
     /// Contiguous.
-    None,
+    Contiguous,
     /// Permuted, inside larger tensors whose other elements are NaN (integers: 0), and broadcast
     /// where the data repeats.
     Strided,
@@ -159,7 +159,7 @@ pub(super) fn device_tensor(session: &mut Session, tensor: &Tensor) -> crate::Re
     Ok(state)
 }
 
-/// How to build one problem, in any disguise.
+/// How to build one problem, whatever the layout of its operands.
 #[derive(Clone)]
 pub struct Recipe {
     description: String,
@@ -184,16 +184,16 @@ impl Recipe {
         self.seed
     }
 
-    /// The problem. The values are the same for every disguise and kind of weights.
-    pub fn problem(&self, disguise: Disguise, weights: Weights) -> Problem {
+    /// The problem. The values are the same for every layout and kind of weights.
+    pub fn problem(&self, layout: OperandLayout, weights: Weights) -> Problem {
         let data = Data::new(self.seed);
         let mut builder = Builder {
             graph: Graph::new(),
             dtype: self.dtype,
             seed: self.seed,
-            disguises: data.part(u32::MAX),
+            layout_data: data.part(u32::MAX),
             data,
-            disguise,
+            layout,
             weights,
             inputs: Vec::new(),
             parameters: Parameters::default(),
@@ -224,8 +224,8 @@ pub struct Builder {
     /// Random numbers.
     pub data: Data,
     seed: u64,
-    disguises: Data,
-    disguise: Disguise,
+    layout_data: Data,
+    layout: OperandLayout,
     weights: Weights,
     inputs: Vec<(String, Tensor)>,
     parameters: Parameters,
@@ -241,7 +241,7 @@ impl Builder {
             .map(|&extent| if extent > 1 && self.data.once_in(12) { 1 } else { extent })
             .collect();
         let tensor = self.data.tensor(self.dtype, &drawn, scale);
-        if self.disguise == Disguise::Strided {
+        if self.layout == OperandLayout::Strided {
             let value = self.tensor(tensor);
             return self.graph.broadcast(value, shape);
         }
@@ -257,12 +257,12 @@ impl Builder {
 
     /// A weight of this content.
     pub fn weight_of(&mut self, tensor: Tensor) -> Value {
-        self.disguised(tensor, self.weights)
+        self.laid_out(tensor, self.weights)
     }
 
     /// An input of this content.
     pub fn tensor(&mut self, tensor: Tensor) -> Value {
-        self.disguised(tensor, Weights::Inputs)
+        self.laid_out(tensor, Weights::Inputs)
     }
 
     /// Floats of this content, rounded to the float type.
@@ -294,19 +294,20 @@ impl Builder {
         value
     }
 
-    fn disguised(&mut self, tensor: Tensor, weights: Weights) -> Value {
+    /// A source of this content, laid out as operands shall be.
+    fn laid_out(&mut self, tensor: Tensor, weights: Weights) -> Value {
         let shape = tensor.shape().clone();
-        if self.disguise == Disguise::None {
+        if self.layout == OperandLayout::Contiguous {
             return self.source(tensor, weights);
         }
         // The stored tensor has its axes in another order, and more before and after along each.
         let rank = shape.len();
-        let order: Vec<usize> = if self.disguises.once_in(2) {
+        let order: Vec<usize> = if self.layout_data.once_in(2) {
             (0..rank).collect()
         } else {
-            self.disguises.distinct(rank, rank).into_iter().map(|axis| axis as usize).collect()
+            self.layout_data.distinct(rank, rank).into_iter().map(|axis| axis as usize).collect()
         };
-        let mut gap = || if self.disguises.once_in(2) { 0 } else { self.disguises.below(4) };
+        let mut gap = || if self.layout_data.once_in(2) { 0 } else { self.layout_data.below(4) };
         let gaps: Vec<(usize, usize)> = (0..rank).map(|_| (gap(), gap())).collect();
         let padded: Shape =
             (0..rank).map(|axis| gaps[axis].0 + shape[axis] + gaps[axis].1).collect();

@@ -14,24 +14,24 @@ use super::training::dropout_of;
 use crate::CpuBackend;
 use crate::buffer::{Buffer, Element, destination, from_offset, in_order};
 use crate::kernels::attention::{Keys, Options, attention};
-use crate::kernels::attention_gradient::{Attended, attention_gradient};
+use crate::kernels::attention_gradient::{Forward, attention_gradient};
 use crate::kernels::distance_bias::DistanceBias;
-use crate::kernels::heads::{Heads, Kept};
+use crate::kernels::heads::{HeadElement, Heads};
 
-/// Whether [`run`] takes these operands: heads without gaps inside, keys and values in `f32` or
-/// `bf16`; a dropout only where the op gives sums, as in training.
+/// Whether [`run`] takes these operands: heads without gaps inside, queries in `f32`, keys and
+/// values in `f32` or `bf16`. A dropout it takes only where the op gives sums, as in training.
 pub(super) fn supports(op: &Attention, signature: &Signature<'_>) -> bool {
     let operands = op.positions();
     let sets = [Some(operands.keys), operands.more_keys];
-    let kept = |set: &KeyOperands<usize>| {
+    let takes_set = |set: &KeyOperands<usize>| {
         are_heads(signature, [set.key, set.value], &[DType::F32, DType::BF16])
     };
     (op.dropout.is_none() || op.gives_sums())
         && are_heads(signature, [operands.query], &[DType::F32])
-        && sets.iter().flatten().all(kept)
+        && sets.iter().flatten().all(takes_set)
 }
 
-/// Whether [`gradient`] takes these operands: heads likewise, all in `f32`, without a cap.
+/// Whether [`gradient`] takes these operands: heads without gaps inside, all in `f32`, and no cap.
 pub(super) fn supports_gradient(op: &AttentionGradient, signature: &Signature<'_>) -> bool {
     let AttentionOperands { query, keys, .. } = op.0.positions();
     let heads = [query, keys.key, keys.value];
@@ -60,9 +60,9 @@ pub(super) fn run(
 ) {
     let operands = op.operands(inputs);
     let query = operands.query;
-    let set = KeptSet::new(op.keys, query, operands.keys);
+    let set = PreparedKeys::new(op.keys, query, operands.keys);
     let more = op.more_keys.zip(operands.more_keys);
-    let more = more.map(|(set, operands)| KeptSet::new(set, query, operands));
+    let more = more.map(|(set, operands)| PreparedKeys::new(set, query, operands));
     let dropout = op.dropout.zip(operands.random_key);
     let options = Options {
         scale: op.scale as f32,
@@ -72,10 +72,10 @@ pub(super) fn run(
     };
     let (isa, threads, query) = (cpu.isa, &cpu.threads, heads(&query));
     if operands.keys.key.dtype == DType::BF16 {
-        let sets = (set.keys::<bf16>(), more.as_ref().map(KeptSet::keys));
+        let sets = (set.keys::<bf16>(), more.as_ref().map(PreparedKeys::keys));
         attention(isa, threads, query, sets, options, out);
     } else {
-        let sets = (set.keys::<f32>(), more.as_ref().map(KeptSet::keys));
+        let sets = (set.keys::<f32>(), more.as_ref().map(PreparedKeys::keys));
         attention(isa, threads, query, sets, options, out);
     }
 }
@@ -90,11 +90,11 @@ pub(super) fn gradient<'a>(
     let AttentionGradientOperands { forward, context, log_sum_exp, d_context } =
         op.operands(inputs);
     let AttentionOperands { query, keys, random_key, .. } = forward;
-    let set = KeptSet::new(op.0.keys, query, keys);
+    let set = PreparedKeys::new(op.0.keys, query, keys);
     let dropout = op.0.dropout.zip(random_key);
     let [context, log_sum_exp, d_context] =
         [context, log_sum_exp, d_context].each_ref().map(in_order);
-    let attended = Attended {
+    let computed = Forward {
         query: heads(&query),
         keys: set.keys(),
         scale: op.0.scale as f32,
@@ -104,18 +104,19 @@ pub(super) fn gradient<'a>(
     };
     let gradients = [out(), out(), out()];
     let d_bias = set.bias.is_some().then(out);
-    attention_gradient(cpu.isa, &cpu.threads, attended, &d_context, gradients, d_bias);
+    attention_gradient(cpu.isa, &cpu.threads, computed, &d_context, gradients, d_bias);
 }
 
-/// A set of keys with the numbers that say which rows are seen, and its biases by distance.
-struct KeptSet<'a> {
+/// A set of keys whose row numbers and biases are as the kernels read them: the numbers contiguous,
+/// the biases by distance.
+struct PreparedKeys<'a> {
     set: KeySet,
-    kept: [View<'a, Buffer>; 2],
+    key_value: [View<'a, Buffer>; 2],
     rows: KeyRows<Cow<'a, [i32]>>,
     bias: Option<DistanceBias>,
 }
 
-impl<'a> KeptSet<'a> {
+impl<'a> PreparedKeys<'a> {
     fn new(set: KeySet, query: View<'_, Buffer>, operands: KeyOperands<View<'a, Buffer>>) -> Self {
         let KeyOperands { key, value, rows, bias } = operands;
         let rows = rows.map(in_order::<i32>);
@@ -125,11 +126,11 @@ impl<'a> KeptSet<'a> {
             let counts = [query[0], key[0]];
             DistanceBias::new(relative, &in_order(&table), query[1], counts, numbers)
         });
-        KeptSet { set, kept: [key, value], rows, bias }
+        PreparedKeys { set, key_value: [key, value], rows, bias }
     }
 
-    fn keys<T: Element + Kept>(&self) -> Keys<'_, T> {
-        let [key, value] = self.kept.each_ref().map(heads);
+    fn keys<T: Element + HeadElement>(&self) -> Keys<'_, T> {
+        let [key, value] = self.key_value.each_ref().map(heads);
         let rows = self.rows.map(|numbers| &numbers[..]);
         let KeySet { causal, window, .. } = self.set;
         Keys { key, value, rows, causal, window, bias: self.bias.as_ref() }
@@ -137,7 +138,7 @@ impl<'a> KeptSet<'a> {
 }
 
 /// A view `[rows, heads, size]`.
-fn heads<'a, T: Element + Kept>(view: &View<'a, Buffer>) -> Heads<'a, T> {
+fn heads<'a, T: Element + HeadElement>(view: &View<'a, Buffer>) -> Heads<'a, T> {
     let layout: &Layout = view.layout;
     let (shape, strides) = (layout.shape(), layout.strides());
     Heads::new(from_offset(view), [shape[0], shape[1], shape[2]], [strides[0], strides[1]])

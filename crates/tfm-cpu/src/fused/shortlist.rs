@@ -12,7 +12,8 @@ use crate::buffer::{Buffer, in_order};
 use crate::kernels::epilogue::Epilogue;
 use crate::kernels::shortlist::{Found, Lists, best_of_lists};
 
-/// Runs the search for the best of each row's list: the product with the columns that are in any list, then each row's own.
+/// Searches the best of each row's list. It computes the product with the columns that are in any
+/// list, then searches each row's own list.
 pub(super) fn run(
     cpu: &CpuBackend,
     op: &TopOfShortlist,

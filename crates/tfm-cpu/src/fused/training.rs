@@ -107,7 +107,7 @@ pub(super) fn run(
                 weight_decay: op.weight_decay as f32,
                 scale,
             };
-            // A scale that is no number: nothing changes.
+            // The scale is NaN: nothing changes.
             if !scale.is_nan() {
                 let AdamInPlace { parameter, first_moment, second_moment } =
                     AdamInPlace::of(outputs);

@@ -1,21 +1,21 @@
-//! Attention over ragged batches, and over rows of a pool named by a table.
+//! Attention over ragged batches, and over cached rows that a table lists.
 //!
-//! Each query of each head goes over a list of keys. The order of operations depends on the head's
-//! size and on which keys the query sees alone, so a query's result is the same in any batch, and
-//! the same whether its keys are found by range or by table.
+//! Each query of each head goes over a list of keys. The order of operations depends on two things
+//! alone: the head's size, and which keys the query sees. So a query's result is the same in any
+//! batch, whether it finds its keys by a range or by a table.
 
 use std::ops::Range;
 
 use tfm_core::fused::KeyRows;
 
 use super::dropout::Dropout;
-use super::heads::{Heads, Kept};
+use super::heads::{HeadElement, Heads};
 use super::simd::{Isa, Kernel, Simd};
 use super::threads::{SharedMut, Threads};
-pub(super) use keys::Seen;
-use keys::{InList, InRange, Sight, index};
+pub(super) use keys::KeySpan;
+use keys::{KeyList, KeyRange, VisibleKeys, index};
 pub use keys::{Keys, most_keys};
-use vectors::{From, SCORED, Values, add_values, dots};
+use vectors::{SCORED, Values, ValuesFrom, add_values, dots};
 
 mod by_head;
 mod by_key;
@@ -25,7 +25,7 @@ mod two_sets;
 mod vectors;
 mod weigh;
 
-/// What is computed of a query and its keys beside their products.
+/// What is computed beside the products of queries, keys and values.
 #[derive(Debug, Default)]
 pub struct Options<'a> {
     /// The factor of the scores.
@@ -33,7 +33,8 @@ pub struct Options<'a> {
     /// Scores x become `cap·tanh(x/cap)` before biases are added.
     pub soft_cap: Option<f32>,
     /// Dropout of the weights: that of head h, query i and row j has position
-    /// `(h·queries + i)·rows + j`. It is for one set of keys by ranges alone.
+    /// `(h·queries + i)·rows + j`. Only one set of
+    /// keys by ranges may have it.
     pub dropout: Option<Dropout>,
     /// To be filled with log Σ exp of each query's scores, for the gradient: `[queries, heads]`, 0
     /// for a query that sees no key.
@@ -43,7 +44,7 @@ pub struct Options<'a> {
 /// `softmax(scale·Q·Kᵀ)·V` for every query and head, into `out [queries, heads, size]`; where there
 /// are two sets of keys, over the keys of both. Head h reads key head `h / (heads / kv_heads)`. A
 /// query that sees no key gives 0. Panics where a row that is named does not exist.
-pub fn attention<K: Kept>(
+pub fn attention<K: HeadElement>(
     isa: Isa,
     threads: &Threads,
     query: Heads<'_>,
@@ -96,7 +97,7 @@ struct OneSet<'a, K> {
     keys: Keys<'a, K>,
 }
 
-impl<K: Kept> Kernel for OneSet<'_, K> {
+impl<K: HeadElement> Kernel for OneSet<'_, K> {
     type Output = ();
 
     #[inline(always)]
@@ -104,35 +105,36 @@ impl<K: Kept> Kernel for OneSet<'_, K> {
         self.attend.clear();
         match (self.keys.rows, self.keys.window) {
             (KeyRows::Ranges { query_offsets, key_ranges }, None) => {
-                self.in_ranges::<S, false>(s, query_offsets, key_ranges);
+                self.attend_ranges::<S, false>(s, query_offsets, key_ranges);
             }
             (KeyRows::Ranges { query_offsets, key_ranges }, Some(_)) => {
-                self.in_ranges::<S, true>(s, query_offsets, key_ranges);
+                self.attend_ranges::<S, true>(s, query_offsets, key_ranges);
             }
             (KeyRows::Table { row_table, lengths }, None) => {
-                self.in_lists::<S, false>(s, row_table, lengths);
+                self.attend_lists::<S, false>(s, row_table, lengths);
             }
             (KeyRows::Table { row_table, lengths }, Some(_)) => {
-                self.in_lists::<S, true>(s, row_table, lengths);
+                self.attend_lists::<S, true>(s, row_table, lengths);
             }
         }
     }
 }
 
-/// So many queries that share their keys go key by key: what is read lies together, all heads of a
-/// row. More go head by head: the keys and values of one head stay in the first-level cache for all
-/// of them.
+/// Up to so many queries that share their keys go key by key: all heads of a row lie together and
+/// are read together. More queries go head by head, so that the keys and values of one head stay in
+/// the first-level cache for all of them.
 const FEW_QUERIES: usize = 8;
 
-/// Queries or heads whose scores are made weights together.
+/// How many queries or heads go through one softmax together.
 const TOGETHER: usize = 4;
-/// From so many lanes on there are registers for the sums of [`TOGETHER`] queries; below, of two.
+/// With so many lanes the registers hold the sums of [`TOGETHER`] queries; with fewer, those of
+/// two.
 const WIDE: usize = 16;
 
-impl<K: Kept> OneSet<'_, K> {
+impl<K: HeadElement> OneSet<'_, K> {
     /// Every head of every query in the range, sequence by sequence.
     #[inline(always)]
-    fn in_ranges<S: Simd, const WINDOW: bool>(
+    fn attend_ranges<S: Simd, const WINDOW: bool>(
         &mut self,
         s: S,
         query_offsets: &[i32],
@@ -145,29 +147,34 @@ impl<K: Kept> OneSet<'_, K> {
             if mine.is_empty() {
                 continue;
             }
-            let sight = InRange::<WINDOW>::new(&self.keys, key_ranges, sequence, last);
+            let visible = KeyRange::<WINDOW>::new(&self.keys, key_ranges, sequence, last);
             if mine.len() <= FEW_QUERIES {
-                self.key_by_key(s, mine, sight, &mut scores);
+                self.key_by_key(s, mine, visible, &mut scores);
             } else {
-                self.head_by_head(s, mine, sight, &mut scores);
+                self.head_by_head(s, mine, visible, &mut scores);
             }
         }
     }
 
     /// Every head of every query in the range, each with its list of rows.
     #[inline(always)]
-    fn in_lists<S: Simd, const WINDOW: bool>(&mut self, s: S, row_table: &[i32], lengths: &[i32]) {
+    fn attend_lists<S: Simd, const WINDOW: bool>(
+        &mut self,
+        s: S,
+        row_table: &[i32],
+        lengths: &[i32],
+    ) {
         let mut scores = Vec::new();
         for i in self.attend.range.clone() {
             let next = i + 1 < self.attend.range.end;
-            let sight = InList::<WINDOW>::new(&self.keys, row_table, lengths, i, next);
-            self.key_by_key(s, i..i + 1, sight, &mut scores);
+            let visible = KeyList::<WINDOW>::new(&self.keys, row_table, lengths, i, next);
+            self.key_by_key(s, i..i + 1, visible, &mut scores);
         }
     }
 }
 
 impl Attend<'_> {
-    /// Sets all results to those of a query that sees nothing.
+    /// Sets all results to those of a query that sees no key.
     #[inline(always)]
     fn clear(&mut self) {
         self.out.fill(0.0);
@@ -179,7 +186,7 @@ impl Attend<'_> {
     /// The dot products of one head of `N` queries from `first` on with four keys, into `scores`,
     /// `stride` apart.
     #[inline(always)]
-    fn score<S: Simd, K: Kept, const N: usize>(
+    fn score<S: Simd, K: HeadElement, const N: usize>(
         &self,
         s: S,
         (first, head): (usize, usize),
@@ -200,7 +207,7 @@ impl Attend<'_> {
     /// Adds the values of some keys to the results of one head of `N` queries from `first` on, by
     /// weights `stride` apart.
     #[inline(always)]
-    fn add<'v, S: Simd, K: Kept, const N: usize>(
+    fn add<'v, S: Simd, K: HeadElement, const N: usize>(
         &mut self,
         s: S,
         (first, head): (usize, usize),
@@ -209,13 +216,13 @@ impl Attend<'_> {
         values: impl Values<'v, K>,
     ) {
         let (heads, size) = (self.query.heads(), self.query.size());
-        let (mut of, mut places) = ([&[][..]; N], [0; N]);
+        let (mut of, mut offsets) = ([&[][..]; N], [0; N]);
         for r in 0..N {
             of[r] = &weights[r * stride..][keys.clone()];
-            places[r] = ((first + r - self.range.start) * heads + head) * size;
+            offsets[r] = ((first + r - self.range.start) * heads + head) * size;
         }
-        let values = From { first: keys.start, values };
-        add_values(s, of, values, (self.out, places), size);
+        let values = ValuesFrom { first: keys.start, values };
+        add_values(s, of, values, (self.out, offsets), size);
     }
 }
 

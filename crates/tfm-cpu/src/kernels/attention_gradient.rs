@@ -1,14 +1,14 @@
 //! The gradient of attention over a ragged batch.
 //!
-//! The weights are computed again from the scores and their saved `log Σ exp`. For every sequence and head there
-//! are five small products; queries are taken in blocks, so that no more than a block's weights are
-//! in memory.
+//! The kernel computes the weights again from the scores and their saved `log Σ exp`. Each sequence
+//! and head takes five small products. It takes queries in blocks, so that only a block's weights
+//! are in memory.
 
 use std::ops::Range;
 
 use tfm_core::fused::KeyRows;
 
-use super::attention::{Keys, Seen};
+use super::attention::{KeySpan, Keys};
 use super::distance_bias::DistanceBias;
 use super::dropout::Dropout;
 use super::heads::Heads;
@@ -20,9 +20,9 @@ use super::threads::{SharedMut, Threads, share};
 /// Queries whose weights are in memory together.
 const BLOCK: usize = 32;
 
-/// What attention computed, and where.
+/// What attention was computed from, and its results.
 #[derive(Clone, Copy, Debug)]
-pub struct Attended<'a> {
+pub struct Forward<'a> {
     /// `[queries, heads, size]`
     pub query: Heads<'a>,
     /// The keys, which lie in ranges.
@@ -38,32 +38,34 @@ pub struct Attended<'a> {
     pub log_sum_exp: &'a [f32],
 }
 
-/// The gradients of query, key and value, each in its shape, given that of the context. With weights
-/// P, their factors M of dropout and `dP = M∘(dO·Vᵀ)`: `dV = (M∘P)ᵀ·dO`, `dS = scale·P∘(dP − D)` with
-/// `D_i = dO_i·O_i`, `dQ = dS·K` and `dK = dSᵀ·Q`. Rows of no sequence get 0; where the keys of sequences
-/// overlap, their gradients are added in the order of the sequences. `d_bias [buckets, heads]`, where there is a
-/// bias, gets the sums of `P∘(dP − D)`: of a sequence by distance, then by bucket, then of all sequences.
+/// The gradients of query, key and value, each in its shape, given that of the context.
+///
+/// With weights P, their factors M of dropout and `dP = M∘(dO·Vᵀ)` they are `dV = (M∘P)ᵀ·dO`, `dQ =
+/// dS·K` and `dK = dSᵀ·Q`, where `dS = scale·P∘(dP − D)` and `D_i = dO_i·O_i`. Rows of no sequence
+/// get 0. Where the keys of sequences overlap, their gradients are added in the order of the
+/// sequences. `d_bias [buckets, heads]`, where there is a bias, gets the sums of `P∘(dP − D)`:
+/// those of a sequence by distance, then by bucket, then over all sequences.
 pub fn attention_gradient(
     isa: Isa,
     threads: &Threads,
-    attended: Attended<'_>,
+    forward: Forward<'_>,
     d_context: &[f32],
     gradients: [&mut [f32]; 3],
     d_bias: Option<&mut [f32]>,
 ) {
-    let (query, Keys { key, value, bias, .. }) = (attended.query, attended.keys);
+    let (query, Keys { key, value, bias, .. }) = (forward.query, forward.keys);
     let (heads, kv_heads, size) = (query.heads(), key.heads(), query.size());
     assert!(key.heads() == value.heads() && [key.size(), value.size()] == [size; 2]);
     assert!(heads.is_multiple_of(kv_heads.max(1)) && heads >= kv_heads);
-    assert!(key.rows() == value.rows() && d_context.len() == attended.context.len());
-    assert!(attended.context.len() == query.rows() * heads * size);
-    assert!(attended.log_sum_exp.len() == query.rows() * heads);
+    assert!(key.rows() == value.rows() && d_context.len() == forward.context.len());
+    assert!(forward.context.len() == query.rows() * heads * size);
+    assert!(forward.log_sum_exp.len() == query.rows() * heads);
     let lengths = [query.rows() * heads, key.rows() * kv_heads, key.rows() * kv_heads];
     assert!((0..3).all(|i| gradients[i].len() == lengths[i] * size));
     let biases = bias.map(|bias| bias.buckets() * heads);
     assert!(d_bias.as_ref().map(|d_bias| d_bias.len()) == biases);
-    let sequences = sequences(&attended);
-    let apart = are_apart(&sequences);
+    let sequences = sequences(&forward);
+    let disjoint = are_disjoint(&sequences);
     let [d_query, d_key, d_value] = gradients;
     let queries = sequences.iter().map(|s| s.queries).collect();
     let keys: Vec<_> = sequences.iter().map(|s| (s.keys.0, s.keys.0 + s.keys.1)).collect();
@@ -72,13 +74,13 @@ pub fn attention_gradient(
         (&mut *d_key, keys.clone(), kv_heads),
         (&mut *d_value, keys, kv_heads),
     ] {
-        // Each row is written once, or they are added up.
-        clear(gradient, if apart { rows } else { Vec::new() }, heads * size);
+        // Either each row is written once, or all rows are added to.
+        clear(gradient, if disjoint { rows } else { Vec::new() }, heads * size);
     }
     let gradients = [d_query, d_key, d_value].map(SharedMut::new);
     let pairs: usize = sequences.iter().map(|s| (s.queries.1 - s.queries.0) * s.keys.1).sum();
     // Sequences whose keys overlap are one task's, for each key head.
-    let items = if apart { sequences.len() * kv_heads } else { kv_heads };
+    let items = if disjoint { sequences.len() * kv_heads } else { kv_heads };
     let group = heads / kv_heads.max(1);
     // Of each sequence and head.
     let buckets = bias.map_or(0, DistanceBias::buckets);
@@ -86,27 +88,27 @@ pub fn attention_gradient(
     let shared = SharedMut::new(&mut by_bucket);
     let tasks = threads.tasks(pairs.saturating_mul(10 * size * heads), items);
     threads.run(tasks, |task| {
-        let mut memory = Memory::default();
+        let mut workspace = Workspace::default();
         for item in share(items, tasks, task) {
-            let (kv_head, mine) = if apart {
+            let (kv_head, mine) = if disjoint {
                 (item % kv_heads, item / kv_heads..item / kv_heads + 1)
             } else {
                 (item, 0..sequences.len())
             };
             let mine = mine.flat_map(|number| (0..group).map(move |member| (number, member)));
             for (number, member) in mine {
-                let (attended, sequence) = (&attended, &sequences[number]);
-                let (gradients, memory) = (&gradients, &mut memory);
+                let (forward, sequence) = (&forward, &sequences[number]);
+                let (gradients, workspace) = (&gradients, &mut workspace);
                 let heads_of = [kv_head * group + member, kv_head];
                 // The heads of a group add to the same keys.
-                let add = [!apart, !apart || member > 0];
+                let add = [!disjoint, !disjoint || member > 0];
                 let place = (number * heads + heads_of[0]) * buckets;
                 // SAFETY: each sequence and head has a part of its own, and is one task's.
                 let d_bias = unsafe { shared.slice(place..place + buckets) };
                 let heads = heads_of;
-                let one =
-                    One { attended, d_context, sequence, heads, gradients, d_bias, add, memory };
-                isa.run(one);
+                let head =
+                    Head { forward, d_context, sequence, heads, gradients, d_bias, add, workspace };
+                isa.run(head);
             }
         }
     });
@@ -123,33 +125,33 @@ struct Sequence {
     keys: (usize, usize),
 }
 
-/// The sequences with queries and keys, of which some query sees each. Panics where a row does not
-/// exist.
-fn sequences(attended: &Attended<'_>) -> Vec<Sequence> {
+/// The sequences that have queries and keys, with those keys that some query sees. Panics where a
+/// row does not exist.
+fn sequences(forward: &Forward<'_>) -> Vec<Sequence> {
     let index = |i: i32| usize::try_from(i).unwrap_or(i32::MAX as usize);
-    let KeyRows::Ranges { query_offsets, key_ranges } = attended.keys.rows else {
+    let KeyRows::Ranges { query_offsets, key_ranges } = forward.keys.rows else {
         panic!("the gradient is for keys in ranges");
     };
     let pairs = query_offsets.windows(2).zip(key_ranges.chunks_exact(2));
     let all = pairs.map(|(queries, keys)| {
         let queries = (index(queries[0]), index(queries[1]));
         let (start, count) = (index(keys[0]), index(keys[1]));
-        // What lies before the first query's window nobody sees, and it may be NaN.
-        let window = attended.keys.window.unwrap_or(usize::MAX);
+        // No query sees the keys before the first query's window, and they may be NaN.
+        let window = forward.keys.window.unwrap_or(usize::MAX);
         let most = (queries.1.saturating_sub(queries.0)).saturating_add(window.saturating_sub(1));
         let unseen = count.saturating_sub(most);
         Sequence { queries, keys: (start + unseen, count - unseen) }
     });
     let some = all.filter(|s| s.queries.0 < s.queries.1 && s.keys.1 > 0);
     some.inspect(|s| {
-        assert!(s.keys.0 + s.keys.1 <= attended.keys.key.rows(), "keys outside the rows");
-        assert!(s.queries.1 <= attended.query.rows(), "queries outside the rows");
+        assert!(s.keys.0 + s.keys.1 <= forward.keys.key.rows(), "keys outside the rows");
+        assert!(s.queries.1 <= forward.query.rows(), "queries outside the rows");
     })
     .collect()
 }
 
 /// Whether no two sequences share a key or a query.
-fn are_apart(sequences: &[Sequence]) -> bool {
+fn are_disjoint(sequences: &[Sequence]) -> bool {
     let ascending = |mut ranges: Vec<(usize, usize)>| {
         ranges.sort_unstable();
         ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0)
@@ -158,108 +160,113 @@ fn are_apart(sequences: &[Sequence]) -> bool {
         && ascending(sequences.iter().map(|s| s.queries).collect())
 }
 
-/// One head of one sequence in rows of whole vectors, and what is computed of it.
+/// Memory of a task: one head of one sequence in rows of whole vectors, and what is computed of it.
 #[derive(Default)]
-struct Memory {
+struct Workspace {
     query: Vec<f32>,
     d_context: Vec<f32>,
     key: Vec<f32>,
-    key_turned: Vec<f32>,
-    value_turned: Vec<f32>,
-    /// `[BLOCK, keys]`: the weights, those after dropout, and the gradients of both and of the scores.
+    key_transposed: Vec<f32>,
+    value_transposed: Vec<f32>,
+    /// `[BLOCK, keys]`, as the two that follow: the weights.
     weights: Vec<f32>,
+    /// The weights after dropout.
     dropped: Vec<f32>,
+    /// The gradients of the weights, then those of the scores.
     d_scores: Vec<f32>,
     d_query: Vec<f32>,
     d_key: Vec<f32>,
     d_value: Vec<f32>,
-    /// By distance.
+    /// The gradient of the biases, by distance.
     d_bias: Vec<f32>,
 }
 
-struct One<'a> {
-    attended: &'a Attended<'a>,
+/// One head of one sequence, and where its gradients go.
+struct Head<'a> {
+    forward: &'a Forward<'a>,
     d_context: &'a [f32],
     sequence: &'a Sequence,
     /// The head of the queries, and that of their keys.
     heads: [usize; 2],
     gradients: &'a [SharedMut<'a, f32>; 3],
-    /// By bucket.
+    /// The gradient of the biases, by bucket.
     d_bias: &'a mut [f32],
     /// Whether to add to the gradients of queries, and of keys and values, or to write them.
     add: [bool; 2],
-    memory: &'a mut Memory,
+    workspace: &'a mut Workspace,
 }
 
-impl Kernel for One<'_> {
+impl Kernel for Head<'_> {
     type Output = ();
 
     #[inline(always)]
     fn run<S: Simd>(self, s: S) {
-        let One { attended, sequence, gradients, add, memory, d_context, d_bias, .. } = self;
+        let Head { forward, sequence, gradients, add, workspace, d_context, d_bias, .. } = self;
         let Sequence { queries: (first, last), keys: (start, count) } = *sequence;
         let [head, kv_head] = self.heads;
-        let (query, Keys { key, value, causal, window, bias, .. }) =
-            (attended.query, attended.keys);
+        let (query, Keys { key, value, causal, window, bias, .. }) = (forward.query, forward.keys);
         let (heads, size) = (query.heads(), query.size());
         let query_place = (add[0], [heads, size, head]);
         let key_place = (add[1], [key.heads(), size, kv_head]);
         let wide = size.next_multiple_of(S::LANES);
         let columns = count.next_multiple_of(S::LANES);
-        // The extra rows of keys and values are 0, and give columns of 0 when turned.
-        copy(&mut memory.key, (start, count), columns, wide, |row| key.head(row, kv_head));
-        turn(s, &memory.key, [columns, wide], &mut memory.key_turned);
-        copy(&mut memory.d_value, (start, count), columns, wide, |row| value.head(row, kv_head));
-        turn(s, &memory.d_value, [columns, wide], &mut memory.value_turned);
-        for gradient in [&mut memory.d_key, &mut memory.d_value] {
+        // The extra rows of keys and values are 0, and give columns of 0 when transposed.
+        copy(&mut workspace.key, (start, count), columns, wide, |row| key.head(row, kv_head));
+        transpose(s, &workspace.key, [columns, wide], &mut workspace.key_transposed);
+        copy(&mut workspace.d_value, (start, count), columns, wide, |row| value.head(row, kv_head));
+        transpose(s, &workspace.d_value, [columns, wide], &mut workspace.value_transposed);
+        for gradient in [&mut workspace.d_key, &mut workspace.d_value] {
             gradient.clear();
             gradient.resize(count * wide, 0.0);
         }
-        for block in [&mut memory.weights, &mut memory.dropped, &mut memory.d_scores] {
+        for block in [&mut workspace.weights, &mut workspace.dropped, &mut workspace.d_scores] {
             block.resize(BLOCK * columns, 0.0);
         }
-        memory.d_bias.clear();
-        memory.d_bias.resize(bias.map_or(0, DistanceBias::distances), 0.0);
+        workspace.d_bias.clear();
+        workspace.d_bias.resize(bias.map_or(0, DistanceBias::distances), 0.0);
         for from in (first..last).step_by(BLOCK) {
             let m = BLOCK.min(last - from);
             let d_context = |row: usize| &d_context[(row * heads + head) * size..][..size];
-            copy(&mut memory.query, (from, m), m, wide, |row| query.head(row, head));
-            copy(&mut memory.d_context, (from, m), m, wide, d_context);
-            let (d_scores, weights) = (&mut memory.d_scores[..], &mut memory.weights[..]);
-            let (a, b) = ((&memory.query[..], wide, 1), (&memory.key_turned[..], columns));
+            copy(&mut workspace.query, (from, m), m, wide, |row| query.head(row, head));
+            copy(&mut workspace.d_context, (from, m), m, wide, d_context);
+            let (d_scores, weights) = (&mut workspace.d_scores[..], &mut workspace.weights[..]);
+            let (a, b) =
+                ((&workspace.query[..], wide, 1), (&workspace.key_transposed[..], columns));
             product(s, [m, columns, size], a, b, (weights, columns), false);
-            let (a, b) = ((&memory.d_context[..], wide, 1), (&memory.value_turned[..], columns));
+            let (a, b) =
+                ((&workspace.d_context[..], wide, 1), (&workspace.value_transposed[..], columns));
             product(s, [m, columns, size], a, b, (d_scores, columns), false);
             for i in 0..m {
                 let row = from + i;
-                let context = &attended.context[(row * heads + head) * size..][..size];
+                let context = &forward.context[(row * heads + head) * size..][..size];
                 let own = dot(s, context, d_context(row));
                 let later = last - 1 - row;
                 let end = count.saturating_sub(if causal { later } else { 0 });
-                let all = Seen::all(end, (later + 1) as isize - count as isize);
-                let seen = window.map_or(all, |window| all.within(window));
-                let distance = seen.distance + seen.start as isize;
-                let log_sum = attended.log_sum_exp[row * heads + head];
+                let all = KeySpan::all(end, (later + 1) as isize - count as isize);
+                let span = window.map_or(all, |window| all.within(window));
+                let distance = span.distance + span.start as isize;
+                let log_sum = forward.log_sum_exp[row * heads + head];
                 let line = i * columns..(i + 1) * columns;
                 let weights = &mut weights[line.clone()];
-                let (d_scores, dropped) = (&mut d_scores[line.clone()], &mut memory.dropped[line]);
-                let mut scale = attended.scale;
-                let bias = bias.filter(|_| !seen.range().is_empty());
+                let (d_scores, dropped) =
+                    (&mut d_scores[line.clone()], &mut workspace.dropped[line]);
+                let mut scale = forward.scale;
+                let bias = bias.filter(|_| !span.range().is_empty());
                 if let Some(bias) = bias {
-                    bias.add(s, (scale, head), distance, &mut weights[seen.range()]);
+                    bias.add(s, (scale, head), distance, &mut weights[span.range()]);
                     scale = 1.0;
                 }
-                exponentials(s, weights, scale, log_sum, seen.range());
+                exponentials(s, weights, scale, log_sum, span.range());
                 dropped.copy_from_slice(weights);
-                if let Some(dropout) = attended.dropout {
-                    let position = (head * query.rows() + row) * key.rows() + start + seen.start;
-                    dropout.apply(s, position as u64, &mut d_scores[seen.range()]);
-                    dropout.apply(s, position as u64, &mut dropped[seen.range()]);
+                if let Some(dropout) = forward.dropout {
+                    let position = (head * query.rows() + row) * key.rows() + start + span.start;
+                    dropout.apply(s, position as u64, &mut d_scores[span.range()]);
+                    dropout.apply(s, position as u64, &mut dropped[span.range()]);
                 }
-                let (own, scale) = (s.splat(own), s.splat(attended.scale));
+                let (own, scale) = (s.splat(own), s.splat(forward.scale));
                 if let Some(bias) = bias {
-                    let sums = &mut memory.d_bias[bias.place(distance)..][..seen.range().len()];
-                    let (d_scores, weights) = (&d_scores[seen.start..], &weights[seen.start..]);
+                    let sums = &mut workspace.d_bias[bias.place(distance)..][..span.range().len()];
+                    let (d_scores, weights) = (&d_scores[span.start..], &weights[span.start..]);
                     let lanes = d_scores.chunks(S::LANES).zip(weights.chunks(S::LANES));
                     for (sum, (d, p)) in sums.chunks_mut(S::LANES).zip(lanes) {
                         let difference = s.sub(s.load_partial(d), own);
@@ -273,23 +280,23 @@ impl Kernel for One<'_> {
                     s.store(s.mul(s.mul(s.load(p), scale), difference), d);
                 }
             }
-            memory.d_query.resize(BLOCK * wide, 0.0);
-            let a = (&memory.d_scores[..], columns, 1);
-            let out = (&mut memory.d_query[..], wide);
-            product(s, [m, wide, count], a, (&memory.key, wide), out, false);
-            let a = (&memory.d_scores[..], 1, columns);
-            let out = (&mut memory.d_key[..], wide);
-            product(s, [count, wide, m], a, (&memory.query, wide), out, true);
-            let a = (&memory.dropped[..], 1, columns);
-            let out = (&mut memory.d_value[..], wide);
-            product(s, [count, wide, m], a, (&memory.d_context, wide), out, true);
-            store(&gradients[0], query_place, (from, m), wide, &memory.d_query);
+            workspace.d_query.resize(BLOCK * wide, 0.0);
+            let a = (&workspace.d_scores[..], columns, 1);
+            let out = (&mut workspace.d_query[..], wide);
+            product(s, [m, wide, count], a, (&workspace.key, wide), out, false);
+            let a = (&workspace.d_scores[..], 1, columns);
+            let out = (&mut workspace.d_key[..], wide);
+            product(s, [count, wide, m], a, (&workspace.query, wide), out, true);
+            let a = (&workspace.dropped[..], 1, columns);
+            let out = (&mut workspace.d_value[..], wide);
+            product(s, [count, wide, m], a, (&workspace.d_context, wide), out, true);
+            store(&gradients[0], query_place, (from, m), wide, &workspace.d_query);
         }
         if let Some(bias) = bias {
-            bias.fold(&memory.d_bias, d_bias);
+            bias.fold(&workspace.d_bias, d_bias);
         }
-        store(&gradients[1], key_place, (start, count), wide, &memory.d_key);
-        store(&gradients[2], key_place, (start, count), wide, &memory.d_value);
+        store(&gradients[1], key_place, (start, count), wide, &workspace.d_key);
+        store(&gradients[2], key_place, (start, count), wide, &workspace.d_value);
     }
 }
 
@@ -318,7 +325,7 @@ fn store(
     }
 }
 
-/// Sets the rows between those of `written`, which do not overlap, to 0.
+/// Sets the rows outside the ranges of `written`, which do not overlap, to 0.
 fn clear(gradient: &mut [f32], mut written: Vec<(usize, usize)>, row_len: usize) {
     written.sort_unstable();
     let rows = gradient.len().checked_div(row_len).unwrap_or(0);
@@ -329,7 +336,8 @@ fn clear(gradient: &mut [f32], mut written: Vec<(usize, usize)>, row_len: usize)
     }
 }
 
-/// Copies `rows` (first and count) into rows of `wide` elements, `height` in all; what is beyond is 0.
+/// Copies `rows` (first and count) into `height` rows of `wide` elements, and fills the rest with
+/// 0.
 #[inline(always)]
 fn copy<'a>(
     to: &mut Vec<f32>,
@@ -351,7 +359,7 @@ fn copy<'a>(
 
 /// Transposes `[rows, columns]`, both multiples of `S::LANES`.
 #[inline(always)]
-fn turn<S: Simd>(s: S, from: &[f32], [rows, columns]: [usize; 2], to: &mut Vec<f32>) {
+fn transpose<S: Simd>(s: S, from: &[f32], [rows, columns]: [usize; 2], to: &mut Vec<f32>) {
     to.resize(rows * columns, 0.0);
     for i in (0..rows).step_by(S::LANES) {
         for j in (0..columns).step_by(S::LANES) {
@@ -369,17 +377,17 @@ fn dot<S: Simd>(s: S, a: &[f32], b: &[f32]) -> f32 {
     s.sum(sum)
 }
 
-/// `x = exp(scale·x − log_sum)` for those that are seen; 0 for the others.
+/// `x = exp(scale·x − log_sum)` for the keys of `span`, and 0 for the others.
 #[inline(always)]
-fn exponentials<S: Simd>(s: S, x: &mut [f32], scale: f32, log_sum: f32, seen: Range<usize>) {
+fn exponentials<S: Simd>(s: S, x: &mut [f32], scale: f32, log_sum: f32, span: Range<usize>) {
     let (scale, shift) = (s.splat(scale), s.splat(-log_sum));
-    let begin = seen.start / S::LANES * S::LANES;
-    let whole = begin..seen.end.next_multiple_of(S::LANES);
+    let begin = span.start / S::LANES * S::LANES;
+    let whole = begin..span.end.next_multiple_of(S::LANES);
     for x in x[whole].chunks_exact_mut(S::LANES) {
         s.store(exp(s, s.fma(s.load(x), scale, shift)), x);
     }
-    x[..seen.start].fill(0.0);
-    x[seen.end..].fill(0.0);
+    x[..span.start].fill(0.0);
+    x[span.end..].fill(0.0);
 }
 
 #[cfg(test)]

@@ -5,14 +5,14 @@ use half::bf16;
 use super::simd::Simd;
 
 /// A type in which keys and values are kept. Attention computes with `f32`, which holds it exactly.
-pub trait Kept: Copy + Send + Sync + 'static {
+pub trait HeadElement: Copy + Send + Sync + 'static {
     /// The first `LANES` elements of `x`. Panics if there are fewer.
     fn load<S: Simd>(s: S, x: &[Self]) -> S::F;
     /// The elements of `x` (at most `LANES` of them), the other lanes zero.
     fn load_partial<S: Simd>(s: S, x: &[Self]) -> S::F;
 }
 
-impl Kept for f32 {
+impl HeadElement for f32 {
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[f32]) -> S::F {
         s.load(x)
@@ -23,7 +23,7 @@ impl Kept for f32 {
     }
 }
 
-impl Kept for bf16 {
+impl HeadElement for bf16 {
     #[inline(always)]
     fn load<S: Simd>(s: S, x: &[bf16]) -> S::F {
         s.load_bf16(x)
@@ -46,7 +46,7 @@ pub struct Heads<'a, T = f32> {
     head_stride: usize,
 }
 
-impl<'a, T: Kept> Heads<'a, T> {
+impl<'a, T: HeadElement> Heads<'a, T> {
     /// Panics if `data` is too short for the last head of the last row.
     pub fn new(
         data: &'a [T],

@@ -1,4 +1,5 @@
-//! The kernels of attention and its gradient: by tiles of tensor cores for half precision, else plain ones.
+//! The kernels of attention over ranges, and of its gradient. Those of tiles use tensor cores and
+//! take half precision. Plain ones take everything else.
 
 use super::{Buckets, typed};
 use crate::backend::CudaBackend;
@@ -11,15 +12,15 @@ use tfm_core::fused::{
 use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape as Extents};
 
-/// The largest heads that there are kernels for.
+/// The largest size of heads that the kernels take.
 const LARGEST: usize = 256;
-/// Those that the kernels of tiles are made for; others are padded to the next.
+/// The sizes that the kernels of tiles are made for. Other sizes are padded to the next.
 const PADDED: [usize; 5] = [32, 64, 96, 128, 256];
-/// Those of the kernels with biases.
+/// The sizes that the kernels of tiles with biases are made for.
 const PADDED_BIASED: [usize; 2] = [64, 128];
 /// Bytes of shared memory that every device has for a block.
 const MOST_SHARED: usize = 99 << 10;
-/// Elements of 16 bytes: what one copy moves.
+/// Elements of half precision in 16 bytes, which one copy moves.
 const CHUNK: usize = 8;
 
 /// The operands of a call.
@@ -34,7 +35,7 @@ struct Shape {
     heads: usize,
     size: usize,
     dropout: bool,
-    /// The distances with biases in a block's memory; 0 without biases.
+    /// The distances whose biases a block has in its memory; 0 without biases.
     distances: usize,
 }
 
@@ -45,12 +46,13 @@ pub(super) fn is_plain(op: &Attention) -> bool {
     plain && dropout_of_sums
 }
 
-/// Whether there is a kernel for heads of this size, and for the biases.
+/// Whether there is a kernel for heads of this size and for the op's biases.
 pub(super) fn supports(op: &Attention, size: usize) -> bool {
     (1..=LARGEST).contains(&size) && op.keys.bias.is_none_or(|bias| Buckets::of(bias).is_some())
 }
 
-/// Whether there are kernels for the gradient: where heads are large and biases reach far, the plain ones have not the memory.
+/// Whether there are kernels for the gradient. Where heads are large and biases reach far, a block
+/// has too little memory for the plain ones.
 pub(super) fn supports_gradient(op: &Attention, size: usize) -> bool {
     let distances = distances(op);
     supports(op, size)
@@ -76,7 +78,8 @@ impl Shape {
         }
     }
 
-    /// Blocks for the queries: `tile_of` of the kernels finds sequence and tile.
+    /// How many blocks the queries take. The kernels' `tile_of` finds the sequence and tile of a
+    /// block.
     fn query_blocks(&self, tile: usize) -> usize {
         if self.queries == 0 || self.sequences == 0 {
             return 0;
@@ -96,12 +99,13 @@ fn ranges<'a>(operands: &Operands<'a>) -> [View<'a, Buffer>; 2] {
 /// Which kernels compute a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kernels {
-    /// Of tiles, for heads padded to this size.
+    /// Those of tiles, with heads padded to this size.
     Tiles(usize),
     Plain,
 }
 
-/// Bytes of shared memory and sizes as `attention_forward.cuh`, `attention_gradient.cuh` and `attention_plain.cuh` have them.
+/// The sizes and bytes of shared memory here are those of `attention_forward.cuh`,
+/// `attention_gradient.cuh` and `attention_plain.cuh`.
 impl Kernels {
     /// Tiles need half precision, 16-byte aligned rows, and scores that grow with the products.
     fn of(op: &Attention, operands: &[View<'_, Buffer>], results: &[&Layout]) -> Kernels {
@@ -158,24 +162,25 @@ impl Kernels {
         (4 * keys + queries) * row + biases + if shape.dropout { 64 * (keys + 4) } else { 0 }
     }
 
-    /// Of the gradient of keys and values.
+    /// Bytes of shared memory of the gradient of keys and values.
     fn key_gradient_shared(self, size: usize, dropout: bool, distances: usize) -> usize {
         let (row, biases) = (self.row(size), 4 * distances);
         let Kernels::Tiles(padded) = self else { return 3 * 32 * row + biases };
         let (stream, stages) = if padded > 128 { (16, 1) } else { (32, 2) };
-        // The masks of 64 queries and the keys that pass by, or the other way round.
-        let kept = if dropout { (64 * (stream + 4)).max(stream * (64 + 4)) } else { 0 };
-        (2 * 64 + 2 * stages * stream) * row + stages * stream * 8 + 16 + biases + kept
+        // The masks of 64 queries and the keys that pass by, or of 64 keys and the queries.
+        let masks = if dropout { (64 * (stream + 4)).max(stream * (64 + 4)) } else { 0 };
+        (2 * 64 + 2 * stages * stream) * row + stages * stream * 8 + 16 + biases + masks
     }
 
-    /// Of the gradient of queries, with which that of biases begins: their sums, and a tile of the scores' gradients, whose rows
-    /// are 9 longer than there are keys.
+    /// Bytes of shared memory of the gradient of queries. With biases it also sums their gradients:
+    /// it has these sums, and a tile of the scores' gradients, whose rows are 9 elements longer
+    /// than there are keys.
     fn query_gradient_shared(self, size: usize, dropout: bool, distances: usize) -> usize {
         let all = self.key_gradient_shared(size, dropout, distances);
         let tile = match self {
             _ if distances == 0 => 0,
             Kernels::Tiles(_) => 4 * 64 * (32 + 9),
-            // What the last of the three tiles has not anyway.
+            // What this needs beyond the last of the three tiles, whose memory it takes.
             Kernels::Plain => (4 * 32 * (32 + 9)).max(32 * self.row(size)) - 32 * self.row(size),
         };
         all + 4 * distances + tile
@@ -223,7 +228,7 @@ fn arguments<'a>(
     let call = call.signed(i32::from(op.keys.causal)).float(op.scale);
     match (op.dropout, operands.random_key) {
         (Some(mask), Some(key)) => {
-            // A number is k/2^24: it is below the rate where k is below this.
+            // A random number is k/2^24. It is below the rate where k is below this threshold.
             let threshold = (f64::from(mask.rate) * f64::from(1 << 24)).ceil();
             call.source(&key).bits(mask.stream).bits(threshold as u32).float(mask.scale())
         }
@@ -231,7 +236,7 @@ fn arguments<'a>(
     }
 }
 
-/// The arguments of biases, if there are any.
+/// Adds the arguments of biases, if there are any.
 fn with_biases<'a>(call: Call<'a>, op: &Attention, operands: &Operands<'_>) -> Call<'a> {
     match operands.keys.bias.zip(op.keys.bias.and_then(Buckets::of)) {
         Some((bias, buckets)) => call.source(&bias).buckets(buckets),

@@ -106,7 +106,8 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
     let sizes_fit = match op {
         Fused::Linear(op) => weight_fits(op.precision, &signature.inputs[op.positions().weight]),
         Fused::Embedding(op) => weight_fits(op.precision, &signature.inputs[op.positions().table]),
-        // The decompositions of what is not here begin with the kernel of a linear layer, and lose nothing.
+        // Where these two are refused, their decompositions begin with the kernel of a linear layer
+        // and lose nothing.
         Fused::TopOfLinear(op) => {
             let (x, _) = signature.inputs[op.positions().x];
             op.precision == Precision::Full && x != DType::F32
@@ -153,8 +154,8 @@ fn of_one_shape(operands: &[(DType, Layout)]) -> bool {
     operands.iter().all(|(of, layout)| of == dtype && layout.shape()[1] == query.shape()[1])
 }
 
-/// How a static operand of an op that [`supports`] accepts is stored. An embedding's table is often also the weight of the last
-/// product, and is then stored once.
+/// How a static operand of an op that [`supports`] accepts is stored. An embedding's table that is
+/// also the weight of the last product is stored once.
 pub(crate) fn pack_format(op: &Fused, operand: usize) -> Option<PackFormat> {
     let (weight, precision) = match op {
         Fused::Linear(op) => (op.positions().weight, op.precision),
@@ -214,7 +215,7 @@ pub(crate) fn run(
             search::of_linear(cuda, "top_of_linear", op.k, layer, bans, outputs)
         }
         Fused::TopLogits(op) => {
-            // What it may be screened by is not needed.
+            // The weight for screening is not needed: these kernels compute all logits.
             let TopLogitsOperands { x, weight, screen: _, bias, bans } = op.operands(inputs);
             let layer = LinearOperands { x, weight, bias, residual: None };
             search::of_linear(cuda, "top_logits", op.k, layer, bans, outputs)
@@ -237,13 +238,13 @@ pub(crate) fn rows(layout: &Layout) -> (usize, usize, usize) {
     layout.as_rows().expect("`supports` asks for rows")
 }
 
-/// The threads of a block that has a row of so many elements: about 16 elements a thread, and 512 threads at most. It depends
-/// on the length alone, and with it the order of sums.
+/// How many threads a block has for a row of so many elements: one for about 16 elements, and 512
+/// at most. The number depends on the length alone, and so does the order of sums.
 pub(crate) fn row_threads(width: usize) -> u32 {
     (width.div_ceil(16).next_multiple_of(32)).clamp(32, 512) as u32
 }
 
-/// The elements of 16 bytes: what a thread of an element-wise kernel has.
+/// How many elements 16 bytes hold: the pack that a thread of an element-wise kernel takes.
 fn pack(dtype: DType) -> usize {
     16 / dtype.size()
 }

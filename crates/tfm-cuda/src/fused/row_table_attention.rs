@@ -1,4 +1,5 @@
-//! The kernels of attention in a decoding step: partial results of chunks of keys, and their merging.
+//! The kernels of attention by row tables, as in a decoding step: one computes partial results of
+//! chunks of keys, another merges them.
 
 use super::{Buckets, typed};
 use crate::backend::CudaBackend;
@@ -8,14 +9,15 @@ use tfm_core::DType;
 use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::{Attention, AttentionOperands, KeyOperands, KeyRows};
 
-/// Keys of a block; `CHUNK` of the kernels.
+/// How many keys a block takes: `CHUNK` of the kernels.
 const CHUNK: usize = 64;
-/// Warps of a block; `WARPS` of the kernels.
+/// How many warps a block has: `WARPS` of the kernels.
 const WARPS: usize = 4;
-/// The sizes of heads that the kernels are made for, by loads of 16 bytes; with other loads one takes all up to the last.
+/// The sizes of heads that the kernels with loads of 16 bytes are made for. The kernel with other
+/// loads takes every size up to the last of these.
 const SIZES: [usize; 3] = [64, 128, 256];
 
-/// Whether there is a kernel for heads of this size, and for the biases.
+/// Whether there is a kernel for heads of this size and for the op's biases.
 pub(super) fn supports(op: &Attention, d_head: usize) -> bool {
     d_head <= SIZES[SIZES.len() - 1] && op.keys.bias.is_none_or(|bias| Buckets::of(bias).is_some())
 }
@@ -73,14 +75,15 @@ pub(super) fn run(
     merge.count(heads).count(d_head).count(chunks).target(out).each(shape.elements())
 }
 
-/// `[rows, heads, d_head]`, with the distances of rows and of heads.
+/// Adds the argument of an operand `[rows, heads, d_head]`: its pointer, and the strides of rows
+/// and heads.
 fn heads_of<'a>(call: Call<'a>, view: &View<'_, Buffer>) -> Call<'a> {
     let strides = view.layout.strides();
     call.source(view).stride(strides[0]).stride(strides[1])
 }
 
-/// Whether every head starts at a multiple of 16 bytes and is as long. What lies between the only row and the next has no
-/// say: a hypothesis alone is computed as among others.
+/// Whether every head starts at a multiple of 16 bytes and has a length that is one. The stride of
+/// a single row does not count, so that a hypothesis alone is computed as it is among others.
 fn loads_by_16_bytes(view: &View<'_, Buffer>) -> bool {
     let (layout, width) = (view.layout, 16 / view.dtype.size());
     let between = |axis: usize| if layout.shape()[axis] > 1 { layout.strides()[axis] } else { 0 };

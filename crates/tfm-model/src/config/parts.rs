@@ -20,8 +20,8 @@ pub struct Stack {
 pub struct Heads {
     /// How many heads queries have.
     pub count: usize,
-    /// How many heads keys and values have: `count` in the paper. Where there are fewer, each serves
-    /// a group of query heads (Ainslie et al. 2023), so this divides `count`.
+    /// How many heads keys and values have: `count` in the paper. Where there are fewer, each
+    /// serves a group of query heads (Ainslie et al. 2023), so this divides `count`.
     pub kv_count: usize,
     /// Features of a query, a key and a value of one head.
     pub size: usize,

@@ -107,7 +107,8 @@ fn heads(fields: &mut Fields, field: &str, d_model: usize) -> Heads {
     Heads::new(count, size)
 }
 
-fn special_tokens(
+/// The tokens with a role, of any family that names them as `transformers` does.
+pub(super) fn special_tokens(
     files: &mut ConfigFiles,
     default_start: fn(&SpecialTokens) -> Option<u32>,
 ) -> SpecialTokens {

@@ -1,21 +1,21 @@
-//! The device memory of decoding: the pools of keys and values, which grow on demand.
+//! The device memory of decoding: the caches of keys and values, which grow on demand.
 
 use super::programs::copy_rows;
 use super::ranges::FreeRanges;
 use super::rows::FreeRows;
 use crate::config::{Config, Heads};
-use crate::transformer::{Network, Pools};
+use crate::transformer::{CacheRows, Network};
 use std::ops::Range;
 use tfm_core::{DType, DeviceTensor, HostSlice, Result, Session};
 
-/// Rows of the cross-attention pools that are nobody's.
+/// Rows of the cross-attention caches that no sentence has.
 pub(super) const SPARE: usize = 3;
 
-/// Rows of a pool at first.
+/// Rows of a cache at first.
 const FIRST_ROWS: usize = 512;
 
-/// How many rows a pool has when one of so many is to have `more`: twice as many at least, so that
-/// it grows few times. What nobody writes to is not taken from the system.
+/// How many rows a cache of `rows` rows gets where it needs `more`. They are twice as many at
+/// least, so that it grows few times. Memory that nobody writes to is not taken from the system.
 fn grown(rows: usize, more: usize) -> usize {
     (2 * rows).max(rows + more)
 }
@@ -24,73 +24,73 @@ fn grown(rows: usize, more: usize) -> usize {
 pub(super) struct KvCache {
     pub(super) rows: FreeRows,
     pub(super) ranges: FreeRanges,
-    pools: Pools,
+    cache_rows: CacheRows,
     /// By kind and layer: name and tensor, keys and values in turn.
     own: Vec<(String, DeviceTensor)>,
     cross: Vec<(String, DeviceTensor)>,
-    /// The first of [`SPARE`] rows of the cross-attention pools that are nobody's.
+    /// The first of the [`SPARE`] rows of the cross-attention caches.
     spare: usize,
 }
 
 impl KvCache {
     pub(super) fn new(session: &mut Session, config: &Config, key_dtype: DType) -> Result<Self> {
-        let pools = Pools { own: FIRST_ROWS, cross: FIRST_ROWS };
+        let cache_rows = CacheRows { own: FIRST_ROWS, cross: FIRST_ROWS };
         let mut ranges = FreeRanges::default();
-        ranges.grow_to(pools.cross);
-        let spare = ranges.take(SPARE).expect("a new pool has room");
+        ranges.grow_to(cache_rows.cross);
+        let spare = ranges.take(SPARE).expect("a new cache has room");
         let layers = config.decoder.layers;
-        let pool = |kind: &str, heads: &Heads, rows: usize| {
+        let new = |kind: &str, heads: &Heads, rows: usize| {
             allocate(session, kind, layers, key_dtype, [rows, heads.kv_count, heads.size])
         };
         let mut cache = KvCache {
             rows: FreeRows::default(),
             ranges,
-            pools,
-            own: pool("self", &config.decoder.attention, pools.own)?,
-            cross: pool("cross", &config.cross_attention, pools.cross)?,
+            cache_rows,
+            own: new("self", &config.decoder.attention, cache_rows.own)?,
+            cross: new("cross", &config.cross_attention, cache_rows.cross)?,
             spare,
         };
-        cache.rows.grow_to(pools.own);
+        cache.rows.grow_to(cache_rows.own);
         Ok(cache)
     }
 
-    pub(super) fn pools(&self) -> Pools {
-        self.pools
+    pub(super) fn cache_rows(&self) -> CacheRows {
+        self.cache_rows
     }
 
-    /// [`SPARE`] rows of the cross-attention pools for keys of tokens that nobody reads.
+    /// The [`SPARE`] rows of the cross-attention caches, for keys of tokens that nobody reads.
     pub(super) fn spare_rows(&self) -> Range<usize> {
         self.spare..self.spare + SPARE
     }
 
-    /// Makes sure that `count` rows of the self-attention pools are free.
+    /// Makes sure that `count` rows of the self-attention caches are free.
     pub(super) fn reserve_rows(&mut self, session: &mut Session, count: usize) -> Result<()> {
         if self.rows.available() >= count {
             return Ok(());
         }
-        let rows = grown(self.pools.own, count);
+        let rows = grown(self.cache_rows.own, count);
         grow(session, "self", &mut self.own, rows)?;
-        self.pools.own = rows;
+        self.cache_rows.own = rows;
         self.rows.grow_to(rows);
         Ok(())
     }
 
-    /// The first row of a range of the cross-attention pools, which grow if they must.
+    /// The first row of a range of the cross-attention caches, which grow if they must.
     pub(super) fn take_range(&mut self, session: &mut Session, length: usize) -> Result<usize> {
         if let Some(start) = self.ranges.take(length) {
             return Ok(start);
         }
-        let rows = grown(self.pools.cross, length);
+        let rows = grown(self.cache_rows.cross, length);
         grow(session, "cross", &mut self.cross, rows)?;
-        self.pools.cross = rows;
+        self.cache_rows.cross = rows;
         self.ranges.grow_to(rows);
-        Ok(self.ranges.take(length).expect("the pool grew by at least this much"))
+        Ok(self.ranges.take(length).expect("the cache grew by at least this much"))
     }
 
     /// All states, for a run.
     pub(super) fn states(&mut self) -> Vec<(&str, &mut DeviceTensor)> {
-        let pools = self.own.iter_mut().chain(&mut self.cross);
-        pools.map(|(name, tensor)| (name.as_str(), tensor)).collect()
+        let caches = self.own.iter_mut().chain(&mut self.cross);
+        caches.map(|(name, tensor)| (name.as_str(), tensor)).collect()
     }
 }
 
@@ -102,22 +102,22 @@ fn allocate(
     shape: [usize; 3],
 ) -> Result<Vec<(String, DeviceTensor)>> {
     let names = (0..layers)
-        .flat_map(|layer| ["key", "value"].map(|what| Network::pool_name(kind, layer, what)));
+        .flat_map(|layer| ["key", "value"].map(|what| Network::cache_name(kind, layer, what)));
     names.map(|name| Ok((name, session.allocate(dtype, shape)?))).collect()
 }
 
-/// Replaces pools by larger ones with the same first rows, one pool at a time.
+/// Replaces caches by larger ones with the same first rows, one after the other.
 fn grow(
     session: &mut Session,
     kind: &str,
-    pools: &mut [(String, DeviceTensor)],
+    caches: &mut [(String, DeviceTensor)],
     rows: usize,
 ) -> Result<()> {
-    let shape = pools[0].1.shape().with_extent(0, rows);
-    let (old_shape, key_dtype) = (pools[0].1.shape().clone(), pools[0].1.dtype());
+    let shape = caches[0].1.shape().with_extent(0, rows);
+    let (old_shape, key_dtype) = (caches[0].1.shape().clone(), caches[0].1.dtype());
     let ids: Vec<i32> = (0..old_shape[0] as i32).collect();
     let mut copy = None;
-    for (name, old) in pools {
+    for (name, old) in caches {
         debug_assert!(name.starts_with(kind));
         if session.enlarge(old, rows)? {
             continue;

@@ -4,7 +4,7 @@ use super::shortlists::ShortlistShape;
 use crate::config::Config;
 use crate::generation::Output;
 use crate::numerics::Numerics;
-use crate::transformer::{Among, DecoderKeys, Listed, Network, Pools, Sequences};
+use crate::transformer::{Among, CacheRows, DecoderKeys, Listed, Network, Sequences};
 use smallvec::SmallVec;
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -18,7 +18,7 @@ pub(super) struct EncodeShape {
     pub(super) tokens: usize,
     /// At most as many as tokens but for empty ones.
     pub(super) sequences: usize,
-    pub(super) pools: Pools,
+    pub(super) cache_rows: CacheRows,
 }
 
 /// Hypotheses, next to each other in a step, of which the same is wanted.
@@ -60,7 +60,7 @@ pub(super) struct StepShape {
     pub(super) states: bool,
     /// Where hypotheses choose among lists.
     pub(super) shortlist: Option<ShortlistShape>,
-    pub(super) pools: Pools,
+    pub(super) cache_rows: CacheRows,
 }
 
 /// The shape of a search for more candidates of some hypotheses of a step.
@@ -77,20 +77,20 @@ pub(super) struct DeeperShape {
 /// Compiled programs by shape, of all workers on forks of one session.
 #[derive(Default)]
 pub(super) struct Programs {
-    encode: Kept<EncodeShape>,
-    step: Kept<StepShape>,
-    deeper: Kept<DeeperShape>,
+    encode: ProgramCache<EncodeShape>,
+    step: ProgramCache<StepShape>,
+    deeper: ProgramCache<DeeperShape>,
 }
 
-type Kept<K> = Mutex<HashMap<K, Program>>;
+type ProgramCache<K> = Mutex<HashMap<K, Program>>;
 
-/// More programs of a kind than this are not kept; a plan is a few tens of kilobytes.
-const KEPT: usize = 512;
+/// The most programs of a kind that are kept. A plan is a few tens of kilobytes.
+const MOST_PROGRAMS: usize = 512;
 
 /// The program of a shape, compiled if there is none. Nobody waits for a compilation: two workers
 /// that want one at the same time both compile it.
 fn cached<K: Eq + Hash + Clone>(
-    programs: &Kept<K>,
+    programs: &ProgramCache<K>,
     key: &K,
     compile: impl FnOnce() -> Result<Program>,
 ) -> Result<Program> {
@@ -100,7 +100,7 @@ fn cached<K: Eq + Hash + Clone>(
     }
     let program = compile()?;
     let mut programs = lock();
-    if programs.len() >= KEPT {
+    if programs.len() >= MOST_PROGRAMS {
         programs.clear();
     }
     programs.insert(key.clone(), program.clone());
@@ -108,9 +108,9 @@ fn cached<K: Eq + Hash + Clone>(
 }
 
 impl Programs {
-    /// Encodes sentences and writes their cross-attention keys and values to the pools. Inputs:
-    /// `tokens`, `positions`, `source_offsets`, `source_ranges`, `cross_rows`; states: the cross
-    /// pools.
+    /// Encodes sentences and writes their cross-attention keys and values to the caches. Inputs:
+    /// `tokens`, `positions`, `source_offsets`, `source_ranges`, `cross_rows`; states: the
+    /// cross-attention caches.
     pub(super) fn encode(
         &self,
         session: &mut Session,
@@ -119,21 +119,21 @@ impl Programs {
         shape: EncodeShape,
     ) -> Result<Program> {
         cached(&self.encode, &shape, || {
-            let EncodeShape { tokens: t, sequences, pools } = shape;
+            let EncodeShape { tokens: t, sequences, cache_rows } = shape;
             let mut net = Network::new(config, numerics);
             let tokens = net.graph.indices("tokens", config.source.vocabulary, [t]);
             let positions = net.graph.indices("positions", config.source.longest_sequence(), [t]);
             let sources = Sequences::input(&mut net.graph, "source", sequences, t, t);
             let memory = net.encoder(tokens, positions, sources);
-            let rows = net.graph.indices("cross_rows", pools.cross, [t]);
-            net.write_cross_keys(memory, rows, pools.cross);
+            let rows = net.graph.indices("cross_rows", cache_rows.cross, [t]);
+            net.write_cross_keys(memory, rows, cache_rows.cross);
             session.compile(&net.graph, &CompileOptions::default())
         })
     }
 
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`,
     /// `lengths`, `cross_offsets`, `cross_ranges`, with a shortlist also `columns`, `lists`,
-    /// `list_lengths`, `list_of`; states: all pools and `bans`; outputs, for each segment: the
+    /// `list_lengths`, `list_of`; states: all caches and `bans`; outputs, for each segment: the
     /// candidates' log-probabilities (or logits) and ids, then the normalisers if wanted; at the end
     /// the decoder's states `[n, d_model]` if wanted.
     pub(super) fn step(
@@ -145,19 +145,20 @@ impl Programs {
     ) -> Result<Program> {
         cached(&self.step, shape, || {
             let n = shape.segments.iter().map(|segment| segment.rows).sum();
-            let (width, pools, vocabulary) = (shape.width, shape.pools, config.target.vocabulary);
+            let (width, cache_rows, vocabulary) =
+                (shape.width, shape.cache_rows, config.target.vocabulary);
             let mut net = Network::new(config, numerics);
             let tokens = net.graph.indices("tokens", vocabulary, [n]);
             let positions = net.graph.indices("positions", config.target.longest_sequence(), [n]);
             let keys = DecoderKeys::Step {
-                pools,
-                new_rows: net.graph.indices("new_rows", pools.own, [n]),
-                row_table: net.graph.indices("row_table", pools.own, [n, width]),
+                cache_rows,
+                new_rows: net.graph.indices("new_rows", cache_rows.own, [n]),
+                row_table: net.graph.indices("row_table", cache_rows.own, [n, width]),
                 lengths: net.graph.indices("lengths", width + 1, [n]),
                 // There are at most as many sentences as hypotheses; sequences that are not there
                 // are empty. So the program does not depend on how the hypotheses are shared among
                 // the sentences.
-                cross: Sequences::input(&mut net.graph, "cross", n, n, pools.cross),
+                cross: Sequences::input(&mut net.graph, "cross", n, n, cache_rows.cross),
             };
             let all_bans = net.graph.state("bans", DType::F32, [shape.ban_sets, vocabulary]);
             let listed = shape.shortlist.map(|ShortlistShape { columns, lists, width }| Listed {

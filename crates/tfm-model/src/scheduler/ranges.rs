@@ -1,8 +1,8 @@
-//! Which ranges of the cross-attention pool are free.
+//! Which ranges of the cross-attention caches are free.
 
 use std::collections::BTreeMap;
 
-/// The free ranges of a pool: first fit, neighbours merged.
+/// The free ranges of a cache: first fit, neighbours merged.
 #[derive(Debug, Default)]
 pub(super) struct FreeRanges {
     /// Start and length of each free range; no two touch.
@@ -11,7 +11,7 @@ pub(super) struct FreeRanges {
 }
 
 impl FreeRanges {
-    /// The pool now has `rows` rows; those that are new are free.
+    /// The cache now has `rows` rows; those that are new are free.
     pub(super) fn grow_to(&mut self, rows: usize) {
         let old = std::mem::replace(&mut self.rows, rows);
         self.give_back(old, rows - old);
@@ -58,7 +58,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// Taken ranges never overlap, and when all are given back the pool is whole again.
+        /// Taken ranges never overlap, and when all are given back the cache is whole again.
         #[test]
         fn ranges_are_disjoint_and_come_back(steps in proptest::collection::vec((any::<bool>(), 0usize..9), 1..80)) {
             let mut ranges = FreeRanges::default();

@@ -1,6 +1,6 @@
-//! Which rows of the self-attention pool are free.
+//! Which rows of the self-attention caches are free.
 
-/// The free rows of a pool, handed out one by one.
+/// The free rows of a cache, handed out one by one.
 #[derive(Debug, Default)]
 pub(super) struct FreeRows {
     free: Vec<u32>,
@@ -11,7 +11,7 @@ pub(super) struct FreeRows {
 }
 
 impl FreeRows {
-    /// The pool now has `rows` rows; those that are new are free.
+    /// The cache now has `rows` rows; those that are new are free.
     pub(super) fn grow_to(&mut self, rows: usize) {
         self.free.extend((self.rows as u32..rows as u32).rev());
         self.rows = rows;

@@ -19,9 +19,9 @@ pub(super) struct Running {
     pub(super) list: Vec<u32>,
     /// The row of its bans.
     pub(super) bans: usize,
-    /// Its range of the cross-attention pools: the first row and how many.
+    /// Its range of the cross-attention caches: the first row and how many.
     pub(super) cross: (usize, usize),
-    /// For each live hypothesis the rows of the self-attention pools that hold its past.
+    /// For each live hypothesis the rows of the self-attention caches that hold its past.
     pub(super) rows: Vec<Vec<u32>>,
     /// The rows that it has. Those that hypotheses have no more are freed on the way, the others
     /// when it ends.

@@ -39,8 +39,9 @@ impl Worker {
 
     /// The program that encodes inputs of that shape.
     fn encoding(&mut self, inputs: &EncodeInputs) -> tfm_core::Result<Program> {
-        let pools = self.cache.pools();
-        let shape = EncodeShape { tokens: inputs.tokens(), sequences: inputs.sequences(), pools };
+        let cache_rows = self.cache.cache_rows();
+        let shape =
+            EncodeShape { tokens: inputs.tokens(), sequences: inputs.sequences(), cache_rows };
         self.programs.encode(&mut self.session, &self.config, self.numerics, shape)
     }
 
@@ -78,7 +79,7 @@ impl Worker {
             ban_sets: self.bans.rows(),
             states: deeper,
             shortlist,
-            pools: self.cache.pools(),
+            cache_rows: self.cache.cache_rows(),
         };
         let program = self.programs.step(&mut self.session, &self.config, self.numerics, &shape)?;
         let mut bindings = self.inputs.bindings().to_vec();

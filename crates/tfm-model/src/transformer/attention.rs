@@ -60,9 +60,9 @@ impl Network<'_> {
         ["key", "value"].map(|name| self.project(heads, x, name, heads.kv_count))
     }
 
-    /// `Attention(Q, K, V) = softmax(scale·Q·Kᵀ + B)·V` of the heads of x to the keys and values that
-    /// `kept` gives, of which each query sees `rows`; where it is causal, none after its own
-    /// position. B is the `bias` by distance, where there is one.
+    /// `Attention(Q, K, V) = softmax(scale·Q·Kᵀ + B)·V` of the heads of x to the keys and values
+    /// that `keys_and_values` gives. Each query sees the keys of its `rows`; if `causal`, only
+    /// those up to its own position. B is the `bias` by distance, where there is one.
     pub(crate) fn attend(
         &mut self,
         heads: &Heads,
@@ -70,10 +70,10 @@ impl Network<'_> {
         causal: bool,
         bias: Option<(RelativeBias, Value)>,
         rows: KeyRows<Value>,
-        kept: impl FnOnce(&mut Self) -> [Value; 2],
+        keys_and_values: impl FnOnce(&mut Self) -> [Value; 2],
     ) -> Value {
         self.multi_head(heads, x, |net, query| {
-            let mut operands = AttentionOperands::new(query, kept(net), rows);
+            let mut operands = AttentionOperands::new(query, keys_and_values(net), rows);
             operands.keys.bias = bias.map(|(_, biases)| biases);
             let dropped = net.mask(|rates| rates.attention);
             operands.random_key = dropped.map(|(_, key)| key);

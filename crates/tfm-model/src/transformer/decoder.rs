@@ -24,27 +24,27 @@ pub enum DecoderKeys {
         /// The targets' queries to the sources' keys.
         cross: Sequences,
     },
-    /// One step of many hypotheses, keys and values in pools.
+    /// One step of many hypotheses, whose keys and values are cached.
     Step {
-        /// Rows of each pool.
-        pools: Pools,
-        /// `[n]`: the row of the pool where each hypothesis' new key and value go.
+        /// Rows of the caches.
+        cache_rows: CacheRows,
+        /// `[n]`: the row of the cache where each hypothesis' new key and value go.
         new_rows: Value,
         /// `[n, width]`: the rows each hypothesis sees, the new one included.
         row_table: Value,
         /// `[n]`: how many rows each sees.
         lengths: Value,
-        /// The hypotheses of a sentence as queries to its range of the cross pool.
+        /// The hypotheses of a sentence as queries to its range of the cross-attention cache.
         cross: Sequences,
     },
 }
 
-/// How many rows the pools have.
+/// How many rows the caches of keys and values have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Pools {
-    /// Rows of the self-attention pools.
+pub struct CacheRows {
+    /// Rows of the self-attention caches.
     pub own: usize,
-    /// Rows of the cross-attention pools.
+    /// Rows of the cross-attention caches.
     pub cross: usize,
 }
 
@@ -170,9 +170,9 @@ impl Network<'_> {
             let new = net.keys_and_values(heads, x);
             match keys {
                 DecoderKeys::Whole { .. } => new,
-                DecoderKeys::Step { pools, new_rows, .. } => {
-                    let pools = net.pool("self", heads, layer, pools.own);
-                    net.keep(pools, new, new_rows)
+                DecoderKeys::Step { cache_rows, new_rows, .. } => {
+                    let cache = net.kv_cache("self", heads, layer, cache_rows.own);
+                    net.write_to_cache(cache, new, new_rows)
                 }
             }
         })
@@ -184,12 +184,14 @@ impl Network<'_> {
         let (DecoderKeys::Whole { cross, .. } | DecoderKeys::Step { cross, .. }) = keys;
         self.attend(heads, x, false, None, cross.rows(), |net| match keys {
             DecoderKeys::Whole { memory, .. } => net.keys_and_values(heads, memory),
-            DecoderKeys::Step { pools, .. } => net.pool("cross", heads, layer, pools.cross),
+            DecoderKeys::Step { cache_rows, .. } => {
+                net.kv_cache("cross", heads, layer, cache_rows.cross)
+            }
         })
     }
 
     /// Projects the encoder's output to every decoder layer's cross-attention keys and values and
-    /// writes them to the rows `ids [s]` of the cross pools.
+    /// writes them to the rows `ids [s]` of the cross-attention caches, which have `rows` rows.
     pub fn write_cross_keys(&mut self, memory: Value, ids: Value, rows: usize) {
         let config = self.config;
         let heads = &config.cross_attention;
@@ -197,30 +199,31 @@ impl Network<'_> {
             for layer in 0..config.decoder.layers {
                 net.scoped(&format!("layers.{layer}.cross_attention"), |net| {
                     let new = net.keys_and_values(heads, memory);
-                    let pools = net.pool("cross", heads, layer, rows);
-                    net.keep(pools, new, ids);
+                    let cache = net.kv_cache("cross", heads, layer, rows);
+                    net.write_to_cache(cache, new, ids);
                 });
             }
         });
     }
 
-    /// Writes keys and values to the rows `ids` of their pools, in the pools' type; the pools after it.
-    fn keep(&mut self, pools: [Value; 2], new: [Value; 2], ids: Value) -> [Value; 2] {
+    /// Writes keys and values to the rows `ids` of their caches, in the caches' type, and returns
+    /// the caches after that.
+    fn write_to_cache(&mut self, cache: [Value; 2], new: [Value; 2], ids: Value) -> [Value; 2] {
         [0, 1].map(|i| {
-            let new = self.graph.cast(new[i], self.graph.dtype(pools[i]));
-            self.graph.write_rows(pools[i], new, ids)
+            let new = self.graph.cast(new[i], self.graph.dtype(cache[i]));
+            self.graph.write_rows(cache[i], new, ids)
         })
     }
 
     /// The states that hold a layer's keys and values: `[rows, kv_heads, d_head]` each.
-    fn pool(&mut self, kind: &str, heads: &Heads, layer: usize, rows: usize) -> [Value; 2] {
+    fn kv_cache(&mut self, kind: &str, heads: &Heads, layer: usize, rows: usize) -> [Value; 2] {
         let (shape, dtype) = ([rows, heads.kv_count, heads.size], self.numerics.key_dtype);
         ["key", "value"]
-            .map(|what| self.graph.state(&Self::pool_name(kind, layer, what), dtype, shape))
+            .map(|what| self.graph.state(&Self::cache_name(kind, layer, what), dtype, shape))
     }
 
-    /// The name of a pool's state.
-    pub fn pool_name(kind: &str, layer: usize, what: &str) -> String {
+    /// The name of a cache's state.
+    pub fn cache_name(kind: &str, layer: usize, what: &str) -> String {
         format!("{kind}.{layer}.{what}")
     }
 }

@@ -12,6 +12,6 @@ mod learning;
 pub mod positions;
 
 pub use attention::Sequences;
-pub use decoder::{Among, DecoderKeys, Listed, Pools};
+pub use decoder::{Among, CacheRows, DecoderKeys, Listed};
 pub use layers::Network;
 pub use learning::{Adapters, DropoutRates, Learning, RANDOM_KEY, adapter_shapes};

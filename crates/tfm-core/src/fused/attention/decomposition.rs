@@ -47,8 +47,8 @@ pub(super) fn decompose(
     results
 }
 
-/// Softmax over the last axis among the entries where `visible` (broadcast) is 1; 0 elsewhere, and 0
-/// throughout a row where nothing is visible. Then, in `F32`, the logarithm of the sum of the
+/// Softmax over the last axis among the entries where `visible` (broadcast) is 1; 0 elsewhere, and
+/// 0 throughout a row where nothing is visible. Then, in `F32`, the logarithm of the sum of the
 /// visible scores' exponentials, 0 where nothing is.
 fn masked_softmax(graph: &mut Graph, scores: Value, visible: Value) -> (Value, Value) {
     let axis = graph.shape(scores).len() - 1;
@@ -80,11 +80,11 @@ struct Scored {
     values: Grouped,
 }
 
-/// Values as the weights multiply them.
+/// The values of a set, grouped by key heads as the weights multiply them.
 enum Grouped {
-    /// `[kv_heads, rows, d_head]`: all queries have the same.
+    /// `[kv_heads, rows, d_head]`: all queries share them.
     Shared(Value),
-    /// `[tq, kv_heads, width, d_head]`
+    /// `[tq, kv_heads, width, d_head]`: each query has its own.
     Own(Value),
 }
 
@@ -104,8 +104,8 @@ impl Scored {
             KeyRows::Ranges { .. } => {
                 let seen = graph.reduce(ReduceOp::Max, visible, 0);
                 let seen = graph.reshape(seen, [rows, 1, 1]);
-                let [key, v] =
-                    [operands.key, operands.value].map(|x| only_seen(graph, x, seen, query));
+                let [key, v] = [operands.key, operands.value]
+                    .map(|x| zero_unless_visible(graph, x, seen, query));
                 let query = graph.permute(query, &[1, 0, 2]); // [heads, tq, d_head]
                 let query = graph.reshape(query, [kv_heads, group * queries, d_head]);
                 let key = graph.permute(key, &[1, 2, 0]); // [kv_heads, d_head, rows]
@@ -118,7 +118,7 @@ impl Scored {
                 let seen = graph.reshape(visible, [queries, width, 1, 1]);
                 let [key, v] = [operands.key, operands.value].map(|x| {
                     let x = graph.gather(x, row_table); // [tq, width, kv_heads, d_head]
-                    only_seen(graph, x, seen, query)
+                    zero_unless_visible(graph, x, seen, query)
                 });
                 let query = graph.reshape(query, [queries, kv_heads, group, d_head]);
                 let key = graph.permute(key, &[0, 2, 3, 1]); // [tq, kv_heads, d_head, width]
@@ -176,17 +176,18 @@ fn dims(graph: &Graph, x: Value) -> (usize, usize, usize) {
     (shape[0], shape[1], shape[2])
 }
 
-/// Keys or values in the query's type, 0 where nobody sees them: rows that nobody sees may hold
-/// anything, also NaN, which a weight of 0 would not take away.
-fn only_seen(graph: &mut Graph, x: Value, seen: Value, query: Value) -> Value {
+/// Keys or values in the query's type, and 0 where no query sees them. Rows that no query sees may
+/// hold anything, also NaN, which a weight of 0 would not remove.
+fn zero_unless_visible(graph: &mut Graph, x: Value, seen: Value, query: Value) -> Value {
     let zero = graph.constant_like(0.0, x);
     let x = graph.select(seen, x, zero);
     graph.cast(x, graph.dtype(query))
 }
 
 impl KeySet {
-    /// 1 where query i sees the key of column j, else 0: `[tq, columns]`, in the query's type. Then the
-    /// distance of the key from the query, if it matters, where both belong together.
+    /// `[tq, columns]` in the query's type: 1 where query i sees the key of column j, else 0. Then
+    /// the distance of each key from the query. It means something only where an attribute asks for
+    /// distances and the key is one of the query's.
     fn visible(
         &self,
         graph: &mut Graph,
@@ -218,8 +219,8 @@ impl KeySet {
     }
 }
 
-/// Which of all rows each query's range has, by arithmetic on offsets and ranges; and the distance
-/// of each from the query, if it is wanted.
+/// Which of all rows each query's range has, by arithmetic on offsets and ranges. Then the distance
+/// of each row from the query, if `by_distance`.
 fn in_ranges(
     graph: &mut Graph,
     [queries, rows]: [usize; 2],
@@ -266,8 +267,8 @@ fn in_ranges(
     (visible, graph.sub(position, own_position))
 }
 
-/// Which columns of its list each query sees; and the distance of each from the query, which
-/// stands at the last that it sees.
+/// Which columns of its list each query sees. Then the distance of each column from the query,
+/// which stands at the last that it sees, if `by_distance`.
 fn in_lists(
     graph: &mut Graph,
     row_table: Value,

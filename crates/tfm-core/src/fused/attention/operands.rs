@@ -42,8 +42,8 @@ pub enum KeyRows<T> {
     },
     /// A list of rows for each query.
     Table {
-        /// `[tq, width]`: query i sees the rows `row_table[i][0 .. lengths[i]]`. The rest of its list
-        /// holds any row's number.
+        /// `[tq, width]`: query i sees the rows `row_table[i][0 .. lengths[i]]`. The rest of its
+        /// list holds any row's number.
         row_table: T,
         /// `[tq]`, at most width.
         lengths: T,

@@ -1,5 +1,5 @@
-//! Law 7: a row or a sequence gets the same bits alone and in any batch, on any number of threads; where a library computes
-//! products, the same but for rounding.
+//! Law 7: a row or a sequence gets the same bits alone and in any batch, on any number of threads.
+//! Where a library computes products, it gets the same up to rounding.
 
 use super::harness::Check;
 use super::single_ops::{compare, same_bits};
@@ -14,7 +14,7 @@ use crate::testing::recipes::{
     Heads, KeySource, Lists, Ragged, RowLists, bias_table, heads, key_set, list, row_tables,
     soft_cap,
 };
-use crate::testing::{Builder, Disguise, Problem, Recipe, Subject, Tally, Weights};
+use crate::testing::{Builder, OperandLayout, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Layout, Shape, Tensor, Value};
 use proptest::prelude::*;
 use proptest::sample::select;
@@ -48,7 +48,7 @@ impl Batch {
         let build = self.build.clone();
         let recipe =
             Recipe::new(String::new(), self.dtype, self.seed, move |b| build(b, rows.clone()));
-        recipe.problem(Disguise::None, Weights::Parameters)
+        recipe.problem(OperandLayout::Contiguous, Weights::Parameters)
     }
 
     fn run(&self, subject: &dyn Subject, rows: Range<usize>, threads: usize) -> Outputs {
@@ -119,14 +119,14 @@ pub(super) fn law(subject: &dyn Subject, config: &Config) -> Result<Report, Fail
     let rows = check("rows").run(120, &row_batches(subject.dtypes()), |batch: &Batch| {
         batch.check(subject, subject.keeps_bits(), |row| row..row + 1)
     })?;
-    let attention = |name, sources: BoxedStrategy<Attended>| {
+    let attention = |name, sources: BoxedStrategy<AttentionCase>| {
         let batches = attention_batches(subject.dtypes(), sources);
         check(name).run(60, &batches, |(batch, offsets): &(Batch, Vec<usize>)| {
             let keeps_bits = subject.keeps_bits() && batch.attends_in_a_kernel(subject)?;
             batch.check(subject, keeps_bits, |s| offsets[s]..offsets[s + 1])
         })
     };
-    let [ranges, tables, two_sets] = attended();
+    let [ranges, tables, two_sets] = attention_cases();
     let ranges = attention("Attention", ranges)?;
     let tables = attention("Attention, tables", tables)?;
     let two_sets = attention("Attention, two sets", two_sets)?;
@@ -232,41 +232,41 @@ fn row_op(b: &mut Builder, op: RowOp, all: usize, rows: &Range<usize>, k: usize,
 
 /// Sequences that attend to one or two sets of keys.
 #[derive(Debug, Clone)]
-struct Attended {
+struct AttentionCase {
     /// The queries of each sequence.
     queries: Vec<usize>,
     sources: Vec<KeySource>,
 }
 
 /// Keys by ranges, by tables of single queries, and two sets of either kind.
-fn attended() -> [BoxedStrategy<Attended>; 3] {
+fn attention_cases() -> [BoxedStrategy<AttentionCase>; 3] {
     let ragged = || Ragged::strategy(8, (0..=20usize).boxed(), (0..=30usize).boxed());
-    let ranges = ragged().prop_map(|ragged| Attended {
+    let ranges = ragged().prop_map(|ragged| AttentionCase {
         queries: ragged.queries.clone(),
         sources: vec![KeySource::Ranges(ragged)],
     });
-    let tables = proptest::collection::vec(0..=30usize, 1..=70).prop_map(|lengths| Attended {
+    let tables = proptest::collection::vec(0..=30usize, 1..=70).prop_map(|lengths| AttentionCase {
         queries: vec![1; lengths.len()],
-        sources: vec![KeySource::Table(RowLists { lengths, width: 30, pool: 60 })],
+        sources: vec![KeySource::Table(RowLists { lengths, width: 30, rows: 60 })],
     });
     let two_sets = (ragged(), any::<[u64; 2]>().no_shrink()).prop_map(|(ragged, seeds)| {
         let queries = ragged.queries.clone();
         let ranges = KeySource::Ranges(ragged);
-        Attended { queries, sources: seeds.map(|seed| ranges.another(30, seed)).into() }
+        AttentionCase { queries, sources: seeds.map(|seed| ranges.another(30, seed)).into() }
     });
     [ranges.boxed(), tables.boxed(), two_sets.boxed()]
 }
 
-/// Batches of sequences, and the first query of each and the end of the last.
+/// Batches of sequences. With each come the first query of each sequence and the end of the last.
 fn attention_batches(
     dtypes: &[DType],
-    attended: BoxedStrategy<Attended>,
+    cases: BoxedStrategy<AttentionCase>,
 ) -> impl Strategy<Value = (Batch, Vec<usize>)> {
     let how = (soft_cap(), [key_set(), key_set()], 1..=3usize);
-    (select(dtypes.to_vec()), any::<u64>().no_shrink(), attended, heads(), how).prop_map(
-        |(dtype, seed, attended, heads, (soft_cap, sets, threads))| {
+    (select(dtypes.to_vec()), any::<u64>().no_shrink(), cases, heads(), how).prop_map(
+        |(dtype, seed, case, heads, (soft_cap, sets, threads))| {
             let scale = 1.0 / (heads.size as f64).sqrt();
-            let Attended { queries, sources } = attended;
+            let AttentionCase { queries, sources } = case;
             let sets = sets.into_iter().zip(&sources);
             let mut sets = sets.map(|(set, from)| KeySet { lookup: from.lookup(), ..set });
             let keys = sets.next().expect("there is a set of keys");
@@ -307,7 +307,7 @@ fn some_keys(
     some: &Range<usize>,
     mine: &Range<usize>,
 ) -> KeyOperands<Value> {
-    // One sequence comes with its own keys alone, several with all there are.
+    // One sequence comes with its own keys alone, several come with all keys.
     let (first, length) = match source {
         KeySource::Ranges(ragged) if some.len() == 1 => ragged.keys[some.start],
         _ => (0, source.rows()),
@@ -326,8 +326,8 @@ fn some_keys(
             let query_offsets = b.integers([some.len() + 1], starts);
             KeyRows::Ranges { query_offsets, key_ranges: b.integers([some.len(), 2], ranges) }
         }
-        KeySource::Table(RowLists { lengths, width, pool }) => {
-            let table = row_tables(&mut b.data, lengths, *width, *pool);
+        KeySource::Table(RowLists { lengths, width, rows: all }) => {
+            let table = row_tables(&mut b.data, lengths, *width, *all);
             let part = table[mine.start * width..mine.end * width].to_vec();
             let row_table = b.integers([mine.len(), *width], part);
             let lengths = lengths[mine.clone()].iter().map(|&length| length as i32).collect();
@@ -338,7 +338,7 @@ fn some_keys(
     KeyOperands { key, value, rows, bias }
 }
 
-/// Rows with a list each: neither the lists of the others nor the order of the columns matters.
+/// Rows with a list each. Neither the lists of other rows nor the order of the columns may matter.
 fn list_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
     let sizes = (1..=40usize, 1..=700usize, 1..=90usize, 1..=9usize);
     let how = (any::<bool>(), select(&Precision::ALL[..]), 1..=3usize);
@@ -358,7 +358,7 @@ fn list_batches(dtypes: &[DType]) -> impl Strategy<Value = Batch> {
                 let list_of = (0..some.len() as i32).collect();
                 let operands = lists.operands(b, layer, bans, list_of);
                 let top = b.graph.fused_all(op, &operands.list());
-                // Beyond the end of a list the ids are those of what the columns happen to have.
+                // Beyond the end of a list the ids are those that the columns happen to have.
                 let [values, ids] = [top[0], top[1]];
                 let least = b.graph.constant(f64::MIN, DType::F32);
                 let listed = b.graph.less(least, values);

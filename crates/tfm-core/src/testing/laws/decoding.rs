@@ -1,11 +1,11 @@
-//! Laws 5 and 6: decoding step by step from a pool of keys and values.
+//! Laws 5 and 6: decoding step by step from a cache of keys and values.
 
 use super::harness::Check;
 use super::single_ops::{SLACK, same_bits};
 use super::{Config, Failure, Report};
 use crate::fused::{Attention, AttentionOperands, KeyLookup, KeyRows, KeySet};
 use crate::testing::recipes::{Heads, heads, key_set, soft_cap};
-use crate::testing::{Data, Disguise, Problem, Recipe, Subject, Tally, Weights};
+use crate::testing::{Data, OperandLayout, Problem, Recipe, Subject, Tally, Weights};
 use crate::{
     CompileOptions, DType, DeviceTensor, Graph, NoParameters, Session, Shape, Tensor, Value,
 };
@@ -14,7 +14,8 @@ use proptest::sample::select;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Hypotheses that grow by one token a step, some of them replaced by copies of others before each step.
+/// Hypotheses that grow by one token a step, some of them replaced by copies of others before each
+/// step.
 #[derive(Debug, Clone)]
 struct Decoding {
     dtype: DType,
@@ -24,7 +25,7 @@ struct Decoding {
     soft_cap: Option<f64>,
     /// How a step sees its keys.
     keys: KeySet,
-    /// Whether hypotheses change places.
+    /// Whether a beam search reorders the hypotheses.
     reorders: bool,
     seed: u64,
 }
@@ -40,7 +41,7 @@ fn decodings(dtypes: &[DType], reorders: bool) -> impl Strategy<Value = Decoding
     )
 }
 
-/// Law 5: step by step with a pool gives what attention over the whole sequence gives.
+/// Law 5: decoding step by step with a cache gives what attention over the whole sequence gives.
 pub(super) fn cached(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 5, name: "cached decoding", subject, config };
     check.run(60, &decodings(subject.dtypes(), false), |decoding: &Decoding| {
@@ -63,8 +64,8 @@ pub(super) fn cached(subject: &dyn Subject, config: &Config) -> Result<Report, F
     })
 }
 
-/// Law 6: after reorders of the row table, a step gives the bits that it gives when keys and values are
-/// computed again in the new order.
+/// Law 6: after reorders of the row table, a step gives the bits that it gives when keys and values
+/// are computed again in the new order.
 pub(super) fn reorder(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 6, name: "beam reorder", subject, config };
     check.run(60, &decodings(subject.dtypes(), true), |decoding: &Decoding| {
@@ -78,7 +79,7 @@ pub(super) fn reorder(subject: &dyn Subject, config: &Config) -> Result<Report, 
     })
 }
 
-/// A row of the pool: a position of a hypothesis, with what was drawn for it.
+/// A row of the cache: a position of a hypothesis, with what was drawn for it.
 #[derive(Debug, Clone)]
 struct Position {
     row: i32,
@@ -100,28 +101,28 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(decoding: &'a Decoding, subject: &dyn Subject) -> Result<Self, String> {
         let session = subject.poisoned_session(Arc::new(NoParameters), 1);
-        let pool = || {
-            let shape = [decoding.pool_rows(), decoding.heads.key, decoding.heads.size];
+        let cache = || {
+            let shape = [decoding.cache_rows(), decoding.heads.key, decoding.heads.size];
             session.allocate(decoding.dtype, shape).map_err(|error| error.to_string())
         };
         Ok(Run {
             data: Data::new(decoding.seed),
-            keys: pool()?,
-            values: pool()?,
+            keys: cache()?,
+            values: cache()?,
             histories: vec![Vec::new(); decoding.hypotheses],
             session,
             decoding,
         })
     }
 
-    /// Rows of the pool that no hypothesis holds.
+    /// Rows of the cache that no hypothesis holds.
     fn free_rows(&mut self) -> Vec<i32> {
-        let mut free = self.data.distinct(self.decoding.pool_rows(), self.decoding.pool_rows());
+        let mut free = self.data.distinct(self.decoding.cache_rows(), self.decoding.cache_rows());
         free.retain(|row| !self.histories.iter().flatten().any(|position| position.row == *row));
         free
     }
 
-    /// Draws a token for each hypothesis, writes its key and value to the pool, and attends.
+    /// Draws a token for each hypothesis, writes its key and value to the cache, and attends.
     fn step(&mut self) -> Result<Tensor, String> {
         let Decoding { dtype, hypotheses, heads, .. } = *self.decoding;
         if self.decoding.reorders {
@@ -178,11 +179,11 @@ impl<'a> Run<'a> {
         outputs.map(|mut outputs| outputs.remove(0)).map_err(|error| error.to_string())
     }
 
-    /// The newest step again, in a new session whose pool has each hypothesis' rows in order.
+    /// The newest step again, in a new session whose cache has each hypothesis' rows in order.
     fn recompute(&self, subject: &dyn Subject) -> Result<Tensor, String> {
         let Decoding { dtype, hypotheses, heads, .. } = *self.decoding;
         let length = self.histories[0].len();
-        let pool = |part: fn(&Position) -> &Vec<f64>| {
+        let cache = |part: fn(&Position) -> &Vec<f64>| {
             let values = self.histories.iter().flatten().flat_map(part).copied();
             crate::reference::tensor_from_f64(
                 values,
@@ -195,8 +196,8 @@ impl<'a> Run<'a> {
         let queries = crate::reference::tensor_from_f64(queries, dtype, &shape);
         let inputs = HashMap::from([
             ("query", queries),
-            ("keys", pool(|position| &position.key)),
-            ("values", pool(|position| &position.value)),
+            ("keys", cache(|position| &position.key)),
+            ("values", cache(|position| &position.value)),
         ]);
         let mut graph = Graph::new();
         let [query, keys, values] = ["query", "keys", "values"]
@@ -233,19 +234,19 @@ impl<'a> Run<'a> {
         let recipe = Recipe::new(String::new(), dtype, seed, move |b| {
             let shape = |heads_of_row| [hypotheses * length, heads_of_row, heads.size];
             let query = b.values(shape(heads.query), queries.clone());
-            let kept = [&keys, &values].map(|kept| b.values(shape(heads.key), kept.clone()));
+            let key_value = [&keys, &values].map(|x| b.values(shape(heads.key), x.clone()));
             let starts = (0..=hypotheses).map(|i| (i * length) as i32).collect();
             let ranges =
                 (0..hypotheses).flat_map(|i| [(i * length) as i32, length as i32]).collect();
             let query_offsets = b.integers([hypotheses + 1], starts);
             let key_ranges = b.integers([hypotheses, 2], ranges);
             let rows = KeyRows::Ranges { query_offsets, key_ranges };
-            let mut operands = AttentionOperands::new(query, kept, rows);
+            let mut operands = AttentionOperands::new(query, key_value, rows);
             operands.keys.bias = biases.clone().map(|biases| b.tensor(biases));
             let context = b.graph.attention(op, operands);
             b.graph.output(context);
         });
-        recipe.problem(Disguise::None, Weights::Inputs)
+        recipe.problem(OperandLayout::Contiguous, Weights::Inputs)
     }
 }
 
@@ -260,7 +261,7 @@ fn round(value: f64, dtype: DType) -> f64 {
 
 impl Decoding {
     /// Room for all hypotheses apart, and a row that stays unwritten.
-    fn pool_rows(&self) -> usize {
+    fn cache_rows(&self) -> usize {
         self.hypotheses * (self.steps + 1) + 1
     }
 
@@ -300,11 +301,11 @@ impl Decoding {
         let query = graph.input("query", dtype, [hypotheses, heads.query, heads.size]);
         let [key, value] = ["key", "value"]
             .map(|name| graph.input(name, dtype, [hypotheses, heads.key, heads.size]));
-        let rows = graph.indices("rows", self.pool_rows(), [hypotheses]);
-        let table = graph.indices("table", self.pool_rows(), [hypotheses, width]);
+        let rows = graph.indices("rows", self.cache_rows(), [hypotheses]);
+        let table = graph.indices("table", self.cache_rows(), [hypotheses, width]);
         let lengths = graph.indices("lengths", width + 1, [hypotheses]);
         let [keys, values] = ["keys", "values"]
-            .map(|name| graph.state(name, dtype, [self.pool_rows(), heads.key, heads.size]));
+            .map(|name| graph.state(name, dtype, [self.cache_rows(), heads.key, heads.size]));
         let keys = graph.write_rows(keys, key, rows);
         let values = graph.write_rows(values, value, rows);
         let context = self.attend(&mut graph, query, [keys, values], [table, lengths]);

@@ -16,24 +16,24 @@ const STEP: f64 = 1.0 / (1 << 17) as f64;
 /// results leave the reference in `f32`, the rest is for third derivatives.
 const RELATIVE: f64 = 2e-6;
 
-/// Two estimates, with steps of which one is half the other, that differ by more than this share
-/// are no estimates: the function has a kink or a pole nearby.
+/// Two estimates whose steps are one half of the other must agree within this share. Else they say
+/// nothing: the function has a kink or a pole nearby.
 const SMOOTH: f64 = 1e-5;
 
 /// The error of a one-sided difference halves with the step. Where more than this share of it
-/// stays, there is a kink, which differences of both sides don't see if it is symmetric.
+/// stays, there is a kink. Two-sided differences do not see a symmetric kink.
 const KINK: f64 = 0.75;
 
 /// Up to so many operand elements times result elements, every element of the Jacobian is checked.
 const WHOLE_JACOBIAN: usize = 64;
 
-/// The float inputs of a problem, by their places among its inputs.
+/// The float inputs of a problem, by their positions among its inputs.
 pub(super) fn float_inputs(problem: &Problem) -> Vec<(usize, Value)> {
     let nodes = problem.graph.nodes.iter();
     let named = nodes.filter_map(|node| match &node.op {
         Op::Input { name, .. } if problem.graph.dtype(node.outputs[0]).is_float() => {
-            let place = problem.inputs.iter().position(|(other, _)| **other == **name)?;
-            Some((place, node.outputs[0]))
+            let position = problem.inputs.iter().position(|(other, _)| **other == **name)?;
+            Some((position, node.outputs[0]))
         }
         _ => None,
     });
@@ -71,7 +71,7 @@ pub fn check_gradients(problem: &Problem, seed: u64) -> Result<(), String> {
 struct DirectionalTest<'a> {
     problem: &'a Problem,
     graph: Graph,
-    /// Shapes of the float inputs (v), with their places, and of the float outputs (w).
+    /// Shapes of the float inputs (v), with their positions, and of the float outputs (w).
     inputs: Vec<(usize, Shape)>,
     outputs: Vec<Shape>,
 }
@@ -94,9 +94,9 @@ impl<'a> DirectionalTest<'a> {
             let old = node.outputs[0];
             let (dtype, shape) = (inner.dtype(old), inner.shape(old).clone());
             let new = graph.input(name, dtype, shape.clone());
-            let place = float.iter().position(|(_, value)| *value == old);
+            let position = float.iter().position(|(_, value)| *value == old);
             let direction =
-                place.map(|i| graph.input(&format!("direction {i}"), DType::F32, shape));
+                position.map(|i| graph.input(&format!("direction {i}"), DType::F32, shape));
             sources.push((old, new, direction));
         }
         let weights: Vec<Value> = results
@@ -152,7 +152,7 @@ impl<'a> DirectionalTest<'a> {
         }
         graph.output(slope);
         graph.output(size);
-        let inputs = float.iter().map(|&(place, value)| (place, inner.shape(value).clone()));
+        let inputs = float.iter().map(|&(position, value)| (position, inner.shape(value).clone()));
         let outputs = results.iter().map(|&number| inner.shape(inner.outputs()[number]).clone());
         Some(DirectionalTest {
             problem,
@@ -222,8 +222,8 @@ impl<'a> DirectionalTest<'a> {
         Err(format!("the slope is {narrow:e} by differences and {slope:e} by gradients"))
     }
 
-    /// The slope along these vectors: by differences of both sides with two steps, by those of one
-    /// side with the same, and by gradients; and the sum of the absolute terms of the last.
+    /// The slope along these vectors: by two-sided differences with two steps, by one-sided ones
+    /// with the same steps, and by gradients. Then the sum of the absolute terms of the last.
     fn slopes(
         &self,
         session: &mut Session,
@@ -231,9 +231,9 @@ impl<'a> DirectionalTest<'a> {
         vectors: &[Tensor],
     ) -> Result<[f64; 6], String> {
         let mut vectors = vectors.to_vec();
-        for (vector, (place, shape)) in vectors.iter_mut().zip(&self.inputs) {
+        for (vector, (position, shape)) in vectors.iter_mut().zip(&self.inputs) {
             // An element that is not finite does not move.
-            let x = self.problem.inputs[*place].1.to_f64();
+            let x = self.problem.inputs[*position].1.to_f64();
             let pairs = vector.to_f64().into_iter().zip(x);
             let still = pairs.map(|(v, x)| if x.is_finite() { v as f32 } else { 0.0 });
             *vector = Tensor::from_f32(shape.clone(), still.collect()).expect("a value an element");

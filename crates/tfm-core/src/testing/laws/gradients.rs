@@ -7,14 +7,15 @@ use super::{Config, Failure, Report};
 use crate::fused::{Attention, AttentionOperands, Fused, KeyRows, KeySet};
 use crate::op::Op;
 use crate::testing::recipes::{self, Family, Heads, Range, heads};
-use crate::testing::{Data, Disguise, Problem, Recipe, Subject, Tally, Weights};
+use crate::testing::{Data, OperandLayout, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, DType, Shape, Value};
 use proptest::prelude::*;
 
 /// Law 4.
 pub(super) fn derivatives(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let mut report = Report::default();
-    // With operands of one type: the gradient of one in fewer bits is rounded to them, and so not the slope.
+    // All operands have one type here. The gradient of an operand with fewer bits is rounded to
+    // those, and so is not the slope.
     for Family { name, recipes, .. } in families(&[DType::F32], recipes::fused) {
         let check = Check { law: 4, name, subject, config };
         report = report.and(check.run(40, &recipes, finite_differences)?);
@@ -35,12 +36,12 @@ fn families(dtypes: &[DType], fused: fn(&Range) -> Vec<Family>) -> Vec<Family> {
     families
 }
 
-/// A problem's gradients with respect to its float inputs, as a problem: each float output counts with
-/// weights drawn for it, which are inputs too. `None` if there is nothing to differentiate.
+/// A problem's gradients with respect to its float inputs, as a problem: each float output counts
+/// with weights drawn for it, which are inputs too. `None` if there is nothing to differentiate.
 fn gradient_problem(recipe: &Recipe) -> Option<Problem> {
-    let mut problem = recipe.problem(Disguise::None, Weights::Inputs);
+    let mut problem = recipe.problem(OperandLayout::Contiguous, Weights::Inputs);
     if !problem.states.is_empty() {
-        return None; // a state is no operand of floats; its gradient has a test of its own
+        return None; // the gradients of states have a test of their own
     }
     let inputs = float_inputs(&problem);
     let outputs: Vec<Value> = problem.graph.outputs().to_vec();
@@ -67,7 +68,7 @@ fn gradient_problem(recipe: &Recipe) -> Option<Problem> {
 /// Gradients on the backend are within what rounding can make of the true ones.
 fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
     let Some(problem) = gradient_problem(recipe) else { return Ok(Tally::default()) };
-    // Which of two near equals is among the greatest is open, and with it whose the gradient is.
+    // Either of two near equals may be among the greatest, and so have the gradient.
     let chooses = |op: &Op| {
         matches!(
             op,
@@ -92,19 +93,20 @@ fn bounded(subject: &dyn Subject, recipe: &Recipe) -> Result<Tally, String> {
     Ok(tally)
 }
 
-/// The true gradients are the limits of finite differences, along random directions and weights; of small
-/// problems every element of the Jacobian is. All is one graph on the `f64` reference, so that no difference
-/// is taken between rounded numbers.
+/// The true gradients are the limits of finite differences, along random directions and weights. Of
+/// small problems every element of the Jacobian is checked. All is one graph on the `f64`
+/// reference, so that no difference is taken between rounded numbers.
 fn finite_differences(recipe: &Recipe) -> Result<Tally, String> {
-    let problem = recipe.problem(Disguise::None, Weights::Inputs);
+    let problem = recipe.problem(OperandLayout::Contiguous, Weights::Inputs);
     if problem.states.is_empty() {
         check_gradients(&problem, recipe.seed())?;
     }
     Ok(Tally::default())
 }
 
-/// Law 8: in a stack of causal layers, the gradient of row i of a sequence with respect to its rows j > i,
-/// and to all rows of other sequences, is 0 bit for bit; with respect to rows up to i it is not.
+/// Law 8: in a stack of causal layers, the gradient of row i of a sequence with respect to its rows
+/// j > i, and to all rows of other sequences, is 0 bit for bit; with respect to rows up to i it is
+/// not.
 pub(super) fn causality(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 8, name: "causality", subject, config };
     let lengths = proptest::collection::vec(1..=12usize, 1..=3);
@@ -182,6 +184,6 @@ fn gradient_of_row(
             b.graph.output(gradient);
         }
     });
-    let problem = recipe.problem(Disguise::None, Weights::Parameters);
+    let problem = recipe.problem(OperandLayout::Contiguous, Weights::Parameters);
     Ok(run(subject, &problem, &CompileOptions::default())?[0].to_f64())
 }

@@ -3,14 +3,14 @@
 use super::harness::Check;
 use super::{Config, Failure, Report};
 use crate::testing::recipes::{self, Range, Sameness};
-use crate::testing::{Disguise, Problem, Recipe, Subject, Tally, Weights};
+use crate::testing::{OperandLayout, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, Tensor};
 
 /// How many times its derived bound an error may be. The bounds are those of the decompositions,
 /// and a fused kernel may round at other places.
 pub(super) const SLACK: f64 = 2.0;
 
-/// Runs a problem in a new session under poison.
+/// Runs a problem in a new session whose memory is poisoned.
 pub(super) fn run(
     subject: &dyn Subject,
     problem: &Problem,
@@ -35,7 +35,7 @@ pub(super) fn same_bits(a: &[Tensor], b: &[Tensor]) -> Result<Tally, String> {
     Ok(Tally::default())
 }
 
-/// Pairs of answers to a problem that differ by no more than rounding may make of them.
+/// Checks that pairs of answers to a problem differ by no more than rounding explains.
 pub(super) fn compare<'a>(
     problem: &Problem,
     pairs: impl Iterator<Item = (&'a Tensor, &'a Tensor)>,
@@ -58,7 +58,7 @@ pub(super) fn reference(subject: &dyn Subject, config: &Config) -> Result<Report
         report = report.and(check.run(80, &family.recipes, |recipe: &Recipe| {
             let mut tally = Tally::default();
             for weights in [Weights::Parameters, Weights::Inputs] {
-                let problem = recipe.problem(Disguise::None, weights);
+                let problem = recipe.problem(OperandLayout::Contiguous, weights);
                 let outputs = run(subject, &problem, &CompileOptions::default())?;
                 for (bounds, output) in problem.bounds()?.iter().zip(&outputs) {
                     tally = tally.and(bounds.check(output, SLACK)?);
@@ -77,7 +77,7 @@ pub(super) fn fused(subject: &dyn Subject, config: &Config) -> Result<Report, Fa
     for family in recipes::fused_of_any_types(&range) {
         let check = Check { law: 2, name: family.name, subject, config };
         report = report.and(check.run(60, &family.recipes, |recipe: &Recipe| {
-            let problem = recipe.problem(Disguise::None, Weights::Parameters);
+            let problem = recipe.problem(OperandLayout::Contiguous, Weights::Parameters);
             let fused = run(subject, &problem, &CompileOptions::default())?;
             let decomposed = CompileOptions { decompose_all: true, ..CompileOptions::default() };
             let decomposed = run(subject, &problem, &decomposed)?;
@@ -96,8 +96,8 @@ pub(super) fn layouts(subject: &dyn Subject, config: &Config) -> Result<Report, 
     for family in primitives.iter().chain(&fused) {
         let check = Check { law: 3, name: family.name, subject, config };
         report = report.and(check.run(60, &family.recipes, |recipe: &Recipe| {
-            let plain = recipe.problem(Disguise::None, Weights::Parameters);
-            let strided = recipe.problem(Disguise::Strided, Weights::Parameters);
+            let plain = recipe.problem(OperandLayout::Contiguous, Weights::Parameters);
+            let strided = recipe.problem(OperandLayout::Strided, Weights::Parameters);
             let contiguous = run(subject, &plain, &CompileOptions::default())?;
             let strided = run(subject, &strided, &CompileOptions::default())?;
             match family.layouts {

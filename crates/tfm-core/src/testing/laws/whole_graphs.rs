@@ -4,20 +4,20 @@ use super::harness::Check;
 use super::single_ops::{SLACK, compare, run, same_bits};
 use super::{Config, Failure, Report};
 use crate::testing::recipes::{self, Family, Range};
-use crate::testing::{Disguise, Parameters, Problem, Recipe, Subject, Tally, Weights};
+use crate::testing::{OperandLayout, Parameters, Problem, Recipe, Subject, Tally, Weights};
 use crate::{CompileOptions, Program, Session, Tensor};
 use proptest::prelude::*;
 use std::sync::Arc;
 
-/// Law 9: zero-length and one-token sequences, no rows and one row: no fault, no NaN, and 0 where a
-/// query has no key (whose error bound is 0).
+/// Law 9: sequences of no and of one token, no rows and one row. There is no fault, no NaN, and 0
+/// where a query has no key (whose error bound is 0).
 pub(super) fn tiny(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let range = Range::tiny(subject.dtypes());
     let mut report = Report::default();
     for family in recipes::primitives(&range).into_iter().chain(recipes::fused(&range)) {
         let check = Check { law: 9, name: family.name, subject, config };
         report = report.and(check.run(40, &family.recipes, |recipe: &Recipe| {
-            let problem = recipe.problem(Disguise::None, Weights::Parameters);
+            let problem = recipe.problem(OperandLayout::Contiguous, Weights::Parameters);
             let outputs = run(subject, &problem, &CompileOptions::default())?;
             let mut tally = Tally::default();
             for (bounds, output) in problem.bounds()?.iter().zip(&outputs) {
@@ -40,8 +40,10 @@ pub(super) fn replay(subject: &dyn Subject, config: &Config) -> Result<Report, F
     let several = (proptest::collection::vec(recipe, 1..=4), any::<[u8; 6]>());
     let check = Check { law: 10, name: "replay", subject, config };
     check.run(60, &several, |(recipes, order)| {
-        let problems: Vec<Problem> =
-            recipes.iter().map(|r| r.problem(Disguise::None, Weights::Parameters)).collect();
+        let problems: Vec<Problem> = recipes
+            .iter()
+            .map(|r| r.problem(OperandLayout::Contiguous, Weights::Parameters))
+            .collect();
         let mut session = subject.session(Arc::new(Parameters::of(&problems)), 1);
         let mut programs: Vec<Option<Program>> = vec![None; problems.len()];
         for &number in order {
@@ -80,12 +82,12 @@ pub(super) fn replay(subject: &dyn Subject, config: &Config) -> Result<Report, F
 }
 
 /// Law 11: random whole graphs agree with the reference: as they are, with all fused ops
-/// decomposed, and on strided operands; and memory that values share changes no bit.
+/// decomposed, and on strided operands. Memory that values share changes no bit.
 pub(super) fn random(subject: &dyn Subject, config: &Config) -> Result<Report, Failure> {
     let check = Check { law: 11, name: "random graphs", subject, config };
     let graphs = recipes::graphs(&Range::new(subject.dtypes()));
     check.run(300, &graphs, |recipe: &Recipe| {
-        let plain = recipe.problem(Disguise::None, Weights::Parameters);
+        let plain = recipe.problem(OperandLayout::Contiguous, Weights::Parameters);
         let outputs = run(subject, &plain, &CompileOptions::default())?;
         let mut tally = Tally::default();
         for (bounds, output) in plain.bounds()?.iter().zip(&outputs) {
@@ -98,7 +100,7 @@ pub(super) fn random(subject: &dyn Subject, config: &Config) -> Result<Report, F
         let decomposed = run(subject, &plain, &decompose_all)?;
         compare(&plain, outputs.iter().zip(&decomposed))
             .map_err(|fault| format!("decomposed: {fault}"))?;
-        let strided = recipe.problem(Disguise::Strided, Weights::Inputs);
+        let strided = recipe.problem(OperandLayout::Strided, Weights::Inputs);
         let strided = run(subject, &strided, &CompileOptions::default())?;
         compare(&plain, outputs.iter().zip(&strided))
             .map_err(|fault| format!("strided: {fault}"))?;

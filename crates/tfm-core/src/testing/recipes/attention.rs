@@ -1,5 +1,6 @@
-//! Attention over ragged batches and over pools.
+//! Attention over ragged batches and over tables of rows.
 
+use super::ragged::Ragged;
 use super::training::{key, mask};
 use super::{Family, Range, Sameness, basics, extent};
 use crate::fused::{
@@ -15,13 +16,13 @@ use proptest::strategy::BoxedStrategy;
 pub(super) fn families(range: &Range) -> Vec<Family> {
     let gradient = attention_gradient(range);
     let mut families = vec![Family::new("AttentionGradient", Sameness::Bounds, gradient)];
-    families.extend(forward(range, own()));
+    families.extend(forward(range, query_dtype()));
     families
 }
 
 /// Attention to keys and values of another type than the query's.
-pub(super) fn of_kept(range: &Range) -> Vec<Family> {
-    let mut families = forward(range, other());
+pub(super) fn of_any_key_dtype(range: &Range) -> Vec<Family> {
+    let mut families = forward(range, other_dtypes());
     for family in &mut families {
         family.name = match family.name {
             "Attention" => "Attention, kept keys",
@@ -32,13 +33,13 @@ pub(super) fn of_kept(range: &Range) -> Vec<Family> {
     families
 }
 
-fn forward(range: &Range, kept: Kept) -> Vec<Family> {
+fn forward(range: &Range, key_dtype: KeyDType) -> Vec<Family> {
     let alone = |source: &BoxedStrategy<KeySource>| source.clone().prop_map(|one| vec![one]);
     let [ranges, tables] = sources(range);
     let either = prop_oneof![ranges.clone(), tables.clone()];
     let two = (either, extent(range, 40), any::<u64>().no_shrink())
         .prop_map(|(first, most, seed)| vec![first.clone(), first.another(most, seed)]);
-    let of = |sources| attention(range, sources, kept.clone());
+    let of = |sources| attention(range, sources, key_dtype.clone());
     vec![
         Family::new("Attention", Sameness::Bounds, of(alone(&ranges).boxed())),
         Family::new("Attention, tables", Sameness::Bounds, of(alone(&tables).boxed())),
@@ -63,16 +64,16 @@ pub struct RowLists {
     /// Columns of the table.
     pub width: usize,
     /// Rows of keys and values.
-    pub pool: usize,
+    pub rows: usize,
 }
 
 /// Sources by ranges and by tables.
 fn sources(range: &Range) -> [BoxedStrategy<KeySource>; 2] {
     let ragged = Ragged::strategy(6, extent(range, 20), extent(range, 40));
     let lengths = proptest::collection::vec(extent(range, 40), 0..=12);
-    let lists = (lengths, 1..60usize, 0..4usize).prop_map(|(lengths, pool, spare)| {
+    let lists = (lengths, 1..60usize, 0..4usize).prop_map(|(lengths, rows, spare)| {
         let width = lengths.iter().max().map_or(0, |most| most + spare);
-        RowLists { lengths, width, pool }
+        RowLists { lengths, width, rows }
     });
     [ragged.prop_map(KeySource::Ranges).boxed(), lists.prop_map(KeySource::Table).boxed()]
 }
@@ -98,7 +99,7 @@ impl KeySource {
     pub fn rows(&self) -> usize {
         match self {
             KeySource::Ranges(ragged) => ragged.rows,
-            KeySource::Table(lists) => lists.pool,
+            KeySource::Table(lists) => lists.rows,
         }
     }
 
@@ -107,7 +108,7 @@ impl KeySource {
         let mut data = Data::new(seed);
         if data.once_in(2) {
             let lengths = (0..self.queries()).map(|_| data.below(most + 1)).collect();
-            return KeySource::Table(RowLists { lengths, width: most, pool: 1 + data.below(50) });
+            return KeySource::Table(RowLists { lengths, width: most, rows: 1 + data.below(50) });
         }
         let queries = match self {
             KeySource::Ranges(ragged) => ragged.queries.clone(),
@@ -120,7 +121,7 @@ impl KeySource {
         KeySource::Ranges(Ragged::new(&lengths, &mut data))
     }
 
-    /// What says which rows each query sees, and for each row whether some query does.
+    /// The operands that say which rows each query sees, and for each row whether some query does.
     fn rows_of(&self, b: &mut Builder, set: &KeySet) -> (KeyRows<Value>, Vec<bool>) {
         let mut seen = vec![false; self.rows()];
         match self {
@@ -136,8 +137,8 @@ impl KeySource {
                 let key_ranges = b.integers([sequences, 2], ragged.ranges());
                 (KeyRows::Ranges { query_offsets, key_ranges }, seen)
             }
-            KeySource::Table(RowLists { lengths, width, pool }) => {
-                let table = row_tables(&mut b.data, lengths, *width, *pool);
+            KeySource::Table(RowLists { lengths, width, rows }) => {
+                let table = row_tables(&mut b.data, lengths, *width, *rows);
                 for (i, &length) in lengths.iter().enumerate() {
                     for (j, &row) in table[i * width..][..length].iter().enumerate() {
                         seen[row as usize] |= sees(set, j as i64 - (length as i64 - 1));
@@ -158,71 +159,8 @@ fn sees(set: &KeySet, distance: i64) -> bool {
         && set.window.is_none_or(|window| distance.unsigned_abs() < window as u64)
 }
 
-/// Which queries and keys belong together in a ragged batch.
-#[derive(Debug, Clone)]
-pub struct Ragged {
-    /// The queries of each sequence.
-    pub queries: Vec<usize>,
-    /// First row and number of each sequence's keys.
-    pub keys: Vec<(usize, usize)>,
-    /// Rows of keys and values in all, also those that no sequence has.
-    pub rows: usize,
-}
-
-impl Ragged {
-    /// Up to `sequences` sequences of these lengths. Keys lie in the order of the sequences or not, with
-    /// gaps between, and some sequences share theirs.
-    pub fn strategy(
-        sequences: usize,
-        queries: BoxedStrategy<usize>,
-        keys: BoxedStrategy<usize>,
-    ) -> BoxedStrategy<Ragged> {
-        let lengths = (queries, keys);
-        (proptest::collection::vec(lengths, 0..=sequences), any::<u64>().no_shrink())
-            .prop_map(|(lengths, seed)| Ragged::new(&lengths, &mut Data::new(seed)))
-            .boxed()
-    }
-
-    /// Sequences of so many queries and keys.
-    fn new(lengths: &[(usize, usize)], data: &mut Data) -> Ragged {
-        let (mut rows, mut keys): (usize, Vec<(usize, usize)>) = (data.below(3), Vec::new());
-        for &(_, length) in lengths {
-            let shared = data.once_in(4).then(|| keys.last().copied()).flatten();
-            keys.push(shared.unwrap_or((rows, length)));
-            if shared.is_none() {
-                rows += length + if data.once_in(3) { data.below(3) } else { 0 };
-            }
-        }
-        if data.once_in(3) {
-            let order = data.distinct(keys.len(), keys.len());
-            keys = order.into_iter().map(|i| keys[i as usize]).collect();
-        }
-        Ragged { queries: lengths.iter().map(|&(queries, _)| queries).collect(), keys, rows }
-    }
-
-    /// Where each sequence's queries start, and where the last ends.
-    pub fn offsets(&self) -> Vec<i32> {
-        let mut end = 0;
-        let ends = self.queries.iter().map(|&length| {
-            end += length as i32;
-            end
-        });
-        [0].into_iter().chain(ends).collect()
-    }
-
-    /// Start and length of each sequence's keys.
-    pub fn ranges(&self) -> Vec<i32> {
-        self.keys.iter().flat_map(|&(start, length)| [start as i32, length as i32]).collect()
-    }
-
-    /// All queries.
-    pub fn query_rows(&self) -> usize {
-        self.queries.iter().sum()
-    }
-}
-
-/// `rows` rows of floats of a type, those that are not `used` NaN, as `[rows, heads, d_head]` taken from a joined
-/// projection.
+/// `[rows, heads, d_head]` floats of a type, as a joined projection gives them. Rows that are not
+/// `used` hold NaN.
 fn rows(
     b: &mut Builder,
     dtype: DType,
@@ -276,7 +214,7 @@ pub fn relative_bias() -> BoxedStrategy<Option<RelativeBias>> {
     proptest::option::of(bias).boxed()
 }
 
-/// How queries see keys that are looked up in this way.
+/// How queries see keys, but for their lookup.
 pub fn key_set() -> BoxedStrategy<KeySet> {
     let window = prop_oneof![2 => Just(None), 1 => (1..=24usize).prop_map(Some)];
     (any::<bool>(), window, relative_bias())
@@ -295,14 +233,14 @@ pub fn bias_table(b: &mut Builder, bias: RelativeBias, heads: usize) -> Value {
     b.weight_of(table)
 }
 
-/// A type of keys and values: the query's where it is none.
-type Kept = BoxedStrategy<Option<DType>>;
+/// The type of keys and values: the query's where it is `None`.
+type KeyDType = BoxedStrategy<Option<DType>>;
 
-fn own() -> Kept {
+fn query_dtype() -> KeyDType {
     Just(None).boxed()
 }
 
-fn other() -> Kept {
+fn other_dtypes() -> KeyDType {
     let dtypes = vec![DType::BF16, DType::BF16, DType::F16, DType::F32];
     proptest::sample::select(dtypes).prop_map(Some).boxed()
 }
@@ -310,26 +248,28 @@ fn other() -> Kept {
 fn attention(
     range: &Range,
     sources: BoxedStrategy<Vec<KeySource>>,
-    kept: Kept,
+    key_dtype: KeyDType,
 ) -> BoxedStrategy<Recipe> {
     let attributes = (proptest::option::of(mask()), soft_cap(), [key_set(), key_set()]);
-    (basics(range), sources, (heads(), kept), any::<bool>(), attributes)
-        .prop_map(|((dtype, seed), sources, (heads, kept), large, (dropout, soft_cap, sets))| {
-            let sets = looked_up(sets, &sources);
-            let op = op(scale(heads.size, large), soft_cap, dropout, &sets);
-            let kept = kept.unwrap_or(dtype);
-            let description = format!("{op:?} of {heads:?}, keys in {kept}, {sources:?}");
-            Recipe::new(description, dtype, seed, move |b| {
-                let operands = operands(b, &op, &sources, heads, kept);
-                let results = b.graph.fused_all(op, &operands.list());
-                let results = if op.gives_sums() { &results[..] } else { &results[..1] };
-                results.iter().for_each(|result| b.graph.output(*result));
-            })
-        })
+    (basics(range), sources, (heads(), key_dtype), any::<bool>(), attributes)
+        .prop_map(
+            |((dtype, seed), sources, (heads, key_dtype), large, (dropout, soft_cap, sets))| {
+                let sets = looked_up(sets, &sources);
+                let op = op(scale(heads.size, large), soft_cap, dropout, &sets);
+                let key_dtype = key_dtype.unwrap_or(dtype);
+                let description = format!("{op:?} of {heads:?}, keys in {key_dtype}, {sources:?}");
+                Recipe::new(description, dtype, seed, move |b| {
+                    let operands = operands(b, &op, &sources, heads, key_dtype);
+                    let results = b.graph.fused_all(op, &operands.list());
+                    let results = if op.gives_sums() { &results[..] } else { &results[..1] };
+                    results.iter().for_each(|result| b.graph.output(*result));
+                })
+            },
+        )
         .boxed()
 }
 
-/// Sets that find their keys as the sources have them.
+/// The sets with the lookup of their sources.
 fn looked_up(sets: [KeySet; 2], sources: &[KeySource]) -> Vec<KeySet> {
     let pairs = sets.into_iter().zip(sources);
     pairs.map(|(set, source)| KeySet { lookup: source.lookup(), ..set }).collect()
@@ -351,14 +291,14 @@ fn operands(
     op: &Attention,
     sources: &[KeySource],
     heads: Heads,
-    kept: DType,
+    key_dtype: DType,
 ) -> AttentionOperands<Value> {
     let query = rows(b, b.dtype, sources[0].queries(), heads.query, heads.size, |_| true);
     let sets = [Some(op.keys), op.more_keys].into_iter().flatten().zip(sources);
     let mut sets = sets.map(|(set, source)| {
         let (key_rows, seen) = source.rows_of(b, &set);
-        let [key, value] =
-            [(); 2].map(|()| rows(b, kept, seen.len(), heads.key, heads.size, |row| seen[row]));
+        let [key, value] = [(); 2]
+            .map(|()| rows(b, key_dtype, seen.len(), heads.key, heads.size, |row| seen[row]));
         let bias = set.bias.map(|bias| bias_table(b, bias, heads.query));
         KeyOperands { key, value, rows: key_rows, bias }
     });
@@ -390,8 +330,8 @@ fn attention_gradient(range: &Range) -> BoxedStrategy<Recipe> {
         .boxed()
 }
 
-/// Row tables for hypotheses of these lengths in a pool of `rows` rows: hypotheses share prefixes as after
-/// beam reorders; what is past a length is any row.
+/// Row tables for hypotheses of these lengths in a cache of `rows` rows. Hypotheses share prefixes
+/// as after beam reorders. Beyond a length stands any row.
 pub fn row_tables(data: &mut Data, lengths: &[usize], width: usize, rows: usize) -> Vec<i32> {
     let mut table: Vec<i32> = (0..lengths.len() * width).map(|_| data.below(rows) as i32).collect();
     for i in 1..lengths.len() {

@@ -1,4 +1,5 @@
-//! Random whole graphs: any op after any other, on values of any layout, with parameters and states.
+//! Random whole graphs: any op after any other, on values of any layout, with parameters and
+//! states.
 
 use super::attention::row_tables;
 use super::primitives::moved;
@@ -116,7 +117,7 @@ fn grow(b: &mut Builder, x: Value, other: Value) -> Vec<Value> {
             vec![b.graph.activate(activation, x)]
         }
         14 => vec![self_attention(b, x)],
-        15 => pooled_attention(b, x),
+        15 => cached_attention(b, x),
         16 => {
             let (n, d) = (b.data.below(6), 1 + b.data.below(16));
             let (picked, table) = (ids(b, n, 7), b.weight([7, d], 0.5));
@@ -223,19 +224,19 @@ fn self_attention(b: &mut Builder, x: Value) -> Value {
     b.graph.reshape(y, [rows, width])
 }
 
-/// A pool that the value's rows are written to, and attention over it.
-fn pooled_attention(b: &mut Builder, x: Value) -> Vec<Value> {
+/// A cache that the value's rows are written to, and attention over it.
+fn cached_attention(b: &mut Builder, x: Value) -> Vec<Value> {
     let (x, rows, width) = flat(b, x);
     let x = b.graph.reshape(x, [rows, 1, width]);
-    let pool = rows + 3;
-    let before = b.data.tensor(b.dtype, &Shape::new(&[pool, 1, width]), 1.0);
+    let cache_rows = rows + 3;
+    let before = b.data.tensor(b.dtype, &Shape::new(&[cache_rows, 1, width]), 1.0);
     let state = b.state(before);
-    let distinct = b.data.distinct(rows, pool);
-    let places = b.indices(pool, [rows], distinct);
-    let keys = b.graph.write_rows(state, x, places);
+    let distinct = b.data.distinct(rows, cache_rows);
+    let new_rows = b.indices(cache_rows, [rows], distinct);
+    let keys = b.graph.write_rows(state, x, new_rows);
     let lengths: Vec<usize> = (0..rows).map(|_| b.data.below(5)).collect();
-    let table = row_tables(&mut b.data, &lengths, 4, pool);
-    let table = b.indices(pool, [rows, 4], table);
+    let table = row_tables(&mut b.data, &lengths, 4, cache_rows);
+    let table = b.indices(cache_rows, [rows, 4], table);
     let lengths = b.indices(5, [rows], lengths.into_iter().map(|length| length as i32).collect());
     let set = KeySet { lookup: KeyLookup::Table, ..KeySet::default() };
     let op = Attention { scale: 0.5, keys: set, ..Attention::default() };
@@ -248,8 +249,8 @@ fn pooled_attention(b: &mut Builder, x: Value) -> Vec<Value> {
 fn static_arithmetic(b: &mut Builder, x: Value) -> Value {
     let d = b.graph.shape(x).last_extent();
     let weight = b.weight([d, 3], 1.0);
-    let turned = b.graph.permute(weight, &[1, 0]);
-    let square = b.graph.matmul(turned, weight);
+    let transposed = b.graph.permute(weight, &[1, 0]);
+    let square = b.graph.matmul(transposed, weight);
     let row = b.graph.reshape(square, [9]);
     let first = b.graph.slice(row, 0, b.data.clone().below(9), 1);
     let small = b.graph.tanh(first);

@@ -1,11 +1,13 @@
-//! Recipes for problems of one op each, with operands of all the sizes and kinds that may break a kernel:
-//! no rows, one, lengths that are no multiple of a vector, ties, infinities, rows where nothing is visible.
+//! Recipes for problems of one op each, with operands of all the sizes and kinds that may break a
+//! kernel: no rows, one, lengths that are no multiple of a vector, ties, infinities, rows where
+//! nothing is visible.
 
 mod attention;
 mod fused;
 mod graphs;
 mod indices;
 mod primitives;
+mod ragged;
 mod shortlist;
 mod training;
 
@@ -15,10 +17,10 @@ use proptest::prelude::*;
 use proptest::strategy::BoxedStrategy;
 
 pub use attention::{
-    Heads, KeySource, Ragged, RowLists, bias_table, heads, key_set, relative_bias, row_tables,
-    soft_cap,
+    Heads, KeySource, RowLists, bias_table, heads, key_set, relative_bias, row_tables, soft_cap,
 };
 pub use graphs::graphs;
+pub use ragged::Ragged;
 pub(super) use shortlist::{Lists, list};
 
 /// How strided operands must compare with contiguous ones.
@@ -32,7 +34,8 @@ pub enum Sameness {
 
 /// The recipes of one op.
 pub struct Family {
-    /// The op, for a fused one as in [`crate::fused::Fused::NAMES`], and what is special about its operands.
+    /// The op, for a fused one as in [`crate::fused::Fused::NAMES`], and what is special about its
+    /// operands.
     pub name: &'static str,
     /// How its results depend on layouts.
     pub layouts: Sameness,
@@ -86,7 +89,7 @@ pub fn fused(range: &Range) -> Vec<Family> {
 /// Those of [`fused`], and of ops whose operands have several types of floats.
 pub fn fused_of_any_types(range: &Range) -> Vec<Family> {
     let mut families = fused(range);
-    families.extend(attention::of_kept(range));
+    families.extend(attention::of_any_key_dtype(range));
     families
 }
 

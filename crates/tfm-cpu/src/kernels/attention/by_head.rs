@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use super::super::heads::{Heads, Kept};
+use super::super::heads::{HeadElement, Heads};
 use super::super::simd::Simd;
 use super::vectors::{SCORED, Values};
-use super::{OneSet, Sight, TOGETHER, WIDE};
+use super::{OneSet, TOGETHER, VisibleKeys, WIDE};
 
-impl<K: Kept> OneSet<'_, K> {
+impl<K: HeadElement> OneSet<'_, K> {
     /// Queries over the keys of one range.
     #[inline(always)]
     pub(super) fn head_by_head<S: Simd>(
         &mut self,
         s: S,
         queries: Range<usize>,
-        sight: impl Sight,
+        visible: impl VisibleKeys,
         scores: &mut Vec<f32>,
     ) {
-        let most = queries.clone().map(|i| sight.seen(i).end).max().unwrap_or(0);
+        let most = queries.clone().map(|i| visible.span(i).end).max().unwrap_or(0);
         if most == 0 {
             return;
         }
@@ -29,11 +29,11 @@ impl<K: Kept> OneSet<'_, K> {
                 let mut i = queries.start;
                 while i + TOGETHER <= queries.end {
                     let of = (i, head, kv_head);
-                    self.one_head::<S, TOGETHER>(s, of, sight, (scores, stride));
+                    self.one_head::<S, TOGETHER>(s, of, visible, (scores, stride));
                     i += TOGETHER;
                 }
                 for i in i..queries.end {
-                    self.one_head::<S, 1>(s, (i, head, kv_head), sight, (scores, stride));
+                    self.one_head::<S, 1>(s, (i, head, kv_head), visible, (scores, stride));
                 }
             }
         }
@@ -45,19 +45,19 @@ impl<K: Kept> OneSet<'_, K> {
         &mut self,
         s: S,
         (first, head, kv_head): (usize, usize, usize),
-        sight: impl Sight,
+        visible: impl VisibleKeys,
         (scores, stride): (&mut [f32], usize),
     ) {
-        let (mut least, mut most) = (sight.seen(first).start, 0);
+        let (mut least, mut most) = (visible.span(first).start, 0);
         for r in 0..N {
-            least = least.min(sight.seen(first + r).start);
-            most = most.max(sight.seen(first + r).end);
+            least = least.min(visible.span(first + r).start);
+            most = most.max(visible.span(first + r).end);
         }
         for key in (least / SCORED * SCORED..most).step_by(SCORED) {
             let mut of_keys = [&[][..]; SCORED];
             for (j, of_key) in of_keys.iter_mut().enumerate() {
-                // What is computed beyond the last is of no use.
-                *of_key = self.keys.key.head(sight.row((key + j).min(most - 1)), kv_head);
+                // Scores beyond the last key are not used.
+                *of_key = self.keys.key.head(visible.row((key + j).min(most - 1)), kv_head);
             }
             let attend = &self.attend;
             if N == TOGETHER && S::LANES >= WIDE {
@@ -79,18 +79,19 @@ impl<K: Kept> OneSet<'_, K> {
         for (r, (query, _)) in of.iter_mut().enumerate() {
             *query += r;
         }
-        self.weigh(s, of, sight, (scores, stride));
+        self.weigh(s, of, visible, (scores, stride));
         let (values, attend) = (self.keys.value, &mut self.attend);
-        let values = OfHead { values, sight, kv_head };
-        // What some see, what all see together, then again what some see: each in its order.
-        let mut all = sight.seen(first).range();
+        let values = HeadValues { values, visible, kv_head };
+        // The keys that all queries see are added together; those before and after that only some
+        // see, query by query. Each query still adds its keys in their order.
+        let mut all = visible.span(first).range();
         for r in 1..N {
-            let seen = sight.seen(first + r);
-            all = all.start.max(seen.start)..all.end.min(seen.end);
+            let span = visible.span(first + r);
+            all = all.start.max(span.start)..all.end.min(span.end);
         }
         let all = if N == TOGETHER && !all.is_empty() { all } else { 0..0 };
         for r in 0..N {
-            let before = sight.seen(first + r).start..all.start;
+            let before = visible.span(first + r).start..all.start;
             if !before.is_empty() {
                 let scores = (&scores[r * stride..], stride);
                 attend.add::<S, K, 1>(s, (first + r, head), scores, before, values);
@@ -106,8 +107,8 @@ impl<K: Kept> OneSet<'_, K> {
         }
         for r in 0..N {
             let scores = (&scores[r * stride..], stride);
-            let seen = sight.seen(first + r);
-            let after = seen.start.max(all.end)..seen.end;
+            let span = visible.span(first + r);
+            let after = span.start.max(all.end)..span.end;
             if !after.is_empty() {
                 attend.add::<S, K, 1>(s, (first + r, head), scores, after, values);
             }
@@ -117,15 +118,15 @@ impl<K: Kept> OneSet<'_, K> {
 
 /// The values of one head.
 #[derive(Clone, Copy)]
-struct OfHead<'v, K, P> {
+struct HeadValues<'v, K, P> {
     values: Heads<'v, K>,
-    sight: P,
+    visible: P,
     kv_head: usize,
 }
 
-impl<'v, K: Kept, P: Sight> Values<'v, K> for OfHead<'v, K, P> {
+impl<'v, K: HeadElement, P: VisibleKeys> Values<'v, K> for HeadValues<'v, K, P> {
     #[inline(always)]
     fn of(&self, j: usize) -> &'v [K] {
-        self.values.head(self.sight.row(j), self.kv_head)
+        self.values.head(self.visible.row(j), self.kv_head)
     }
 }

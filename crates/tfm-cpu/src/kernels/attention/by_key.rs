@@ -2,88 +2,88 @@
 
 use std::ops::Range;
 
-use super::super::heads::{Heads, Kept};
+use super::super::heads::{HeadElement, Heads};
 use super::super::simd::Simd;
 use super::keys::Keys;
 use super::prefetch::{LINE, Prefetch};
 use super::vectors::{SCORED, Values};
-use super::{Attend, OneSet, Sight, TOGETHER, WIDE};
+use super::{Attend, OneSet, TOGETHER, VisibleKeys, WIDE};
 
 /// Keys whose values are added together.
 pub(super) const ADDED: usize = 8;
-/// How many rows beforehand rows are prefetched.
+/// Rows are prefetched so many rows before they are read.
 const AHEAD: usize = 8;
 
-impl<K: Kept> OneSet<'_, K> {
-    /// As [`OneSet::head_by_head`], with the same bits. What is read soon is prefetched, at the end
-    /// the first keys of those who come next.
+impl<K: HeadElement> OneSet<'_, K> {
+    /// Computes what [`OneSet::head_by_head`] does, with the same bits. It prefetches the rows that
+    /// it reads next; the last ones are the first keys of the queries that follow.
     #[inline(always)]
     pub(super) fn key_by_key<S: Simd>(
         &mut self,
         s: S,
         queries: Range<usize>,
-        sight: impl Sight,
+        visible: impl VisibleKeys,
         scores: &mut Vec<f32>,
     ) {
         let heads = self.attend.query.heads();
-        let reading = Reading::new(&self.keys, queries.clone(), sight);
-        if heads == 0 || reading.keys.is_empty() {
+        let order = ReadOrder::new(&self.keys, queries.clone(), visible);
+        if heads == 0 || order.keys.is_empty() {
             return;
         }
-        let stride = reading.keys.end.next_multiple_of(S::LANES);
+        let stride = order.keys.end.next_multiple_of(S::LANES);
         let needed = queries.len() * heads * stride;
         scores.resize(needed.max(scores.len()), 0.0);
-        self.attend.score_keys(s, queries.clone(), &reading, (scores, stride));
-        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
+        self.attend.score_keys(s, queries.clone(), &order, (scores, stride));
+        let offset = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
         for i in queries.clone() {
             let mut head = 0;
             while head + TOGETHER <= heads {
                 let of = [(i, head), (i, head + 1), (i, head + 2), (i, head + 3)];
-                self.weigh(s, of, sight, (&mut scores[place(i, head)..], stride));
+                self.weigh(s, of, visible, (&mut scores[offset(i, head)..], stride));
                 head += TOGETHER;
             }
             for head in head..heads {
-                self.weigh(s, [(i, head)], sight, (&mut scores[place(i, head)..], stride));
+                self.weigh(s, [(i, head)], visible, (&mut scores[offset(i, head)..], stride));
             }
         }
-        self.attend.add_keys(s, queries, &reading, (scores, stride));
+        self.attend.add_keys(s, queries, &order, (scores, stride));
     }
 }
 
-/// The rows of some queries' keys in the order in which they are read: all keys, all values, then
-/// the keys of those who come next.
-pub(super) struct Reading<'a, K, P> {
+/// The order in which the rows of some queries are read: all keys, all values, then the keys of the
+/// queries that follow.
+pub(super) struct ReadOrder<'a, K, P> {
     key: Heads<'a, K>,
     value: Heads<'a, K>,
-    sight: P,
+    visible: P,
     /// The keys that some of the queries see, from a multiple of [`SCORED`] on.
     pub(super) keys: Range<usize>,
 }
 
-impl<'a, K: Kept, P: Sight> Reading<'a, K, P> {
+impl<'a, K: HeadElement, P: VisibleKeys> ReadOrder<'a, K, P> {
     #[inline(always)]
-    pub(super) fn new(keys: &Keys<'a, K>, queries: Range<usize>, sight: P) -> Self {
+    pub(super) fn new(keys: &Keys<'a, K>, queries: Range<usize>, visible: P) -> Self {
         let (mut least, mut most) = (usize::MAX, 0);
         for i in queries {
-            let seen = sight.seen(i);
-            least = least.min(seen.start);
-            most = most.max(seen.end);
+            let span = visible.span(i);
+            least = least.min(span.start);
+            most = most.max(span.end);
         }
         let Keys { key, value, .. } = *keys;
-        Reading { key, value, sight, keys: least / SCORED * SCORED..most }
+        ReadOrder { key, value, visible, keys: least / SCORED * SCORED..most }
     }
 
-    /// The row that is read n-th.
+    /// The row that is read as number n.
     #[inline(always)]
     fn nth(&self, n: usize) -> &'a [K] {
         let (first, count) = (self.keys.start, self.keys.len());
         if n < count {
-            return self.key.row(self.sight.row(first + n));
+            return self.key.row(self.visible.row(first + n));
         }
         if n < 2 * count {
-            return self.value.row(self.sight.row(first + n - count));
+            return self.value.row(self.visible.row(first + n - count));
         }
-        match self.sight.next(n - 2 * count) {
+        match self.visible.next_row(n - 2 * count) {
             Some(row) if row < self.key.rows() => self.key.row(row),
             _ => &[],
         }
@@ -94,22 +94,22 @@ impl Attend<'_> {
     /// The products of all heads of some queries with their keys: those of key j are at j of each
     /// head's scores, which are `stride` apart.
     #[inline(always)]
-    pub(super) fn score_keys<S: Simd, K: Kept>(
+    pub(super) fn score_keys<S: Simd, K: HeadElement>(
         &self,
         s: S,
         queries: Range<usize>,
-        reading: &Reading<'_, K, impl Sight>,
+        order: &ReadOrder<'_, K, impl VisibleKeys>,
         (scores, stride): (&mut [f32], usize),
     ) {
         let (heads, size) = (self.query.heads(), self.query.size());
-        let (key, sight, keys) = (reading.key, reading.sight, &reading.keys);
+        let (key, visible, keys) = (order.key, order.visible, &order.keys);
         let group = heads / key.heads();
-        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
+        let offset = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
         for first in keys.clone().step_by(SCORED) {
-            let (mut rows, mut soon) = ([&[][..]; SCORED], Prefetch::default());
+            let (mut rows, mut prefetch) = ([&[][..]; SCORED], Prefetch::default());
             for (j, rows) in rows.iter_mut().enumerate() {
-                *rows = key.row(sight.row((first + j).min(keys.end - 1)));
-                soon.rows[j] = reading.nth(first - keys.start + AHEAD + j);
+                *rows = key.row(visible.row((first + j).min(keys.end - 1)));
+                prefetch.rows[j] = order.nth(first - keys.start + AHEAD + j);
             }
             let share = (SCORED * size_of_val(rows[0])).div_ceil(heads * LINE);
             for kv_head in 0..key.heads() {
@@ -118,10 +118,10 @@ impl Attend<'_> {
                     *key = &row[at..][..size];
                 }
                 for head in kv_head * group..(kv_head + 1) * group {
-                    soon.advance(s, share);
+                    prefetch.advance(s, share);
                     let mut i = queries.start;
                     while i < queries.end {
-                        let scores = &mut scores[place(i, head) + first..];
+                        let scores = &mut scores[offset(i, head) + first..];
                         let (of, left, stride) = ((i, head), queries.end - i, heads * stride);
                         if left >= TOGETHER && S::LANES >= WIDE {
                             self.score::<S, K, TOGETHER>(s, of, of_keys, scores, stride);
@@ -139,46 +139,46 @@ impl Attend<'_> {
         }
     }
 
-    /// Adds the values of their keys to the results of all heads of some queries, by the weights that
-    /// lie where [`Attend::score_keys`] leaves the scores.
+    /// Adds the values of their keys to the results of all heads of some queries, by the weights
+    /// that lie where [`Attend::score_keys`] leaves the scores.
     #[inline(always)]
-    pub(super) fn add_keys<S: Simd, K: Kept>(
+    pub(super) fn add_keys<S: Simd, K: HeadElement>(
         &mut self,
         s: S,
         queries: Range<usize>,
-        reading: &Reading<'_, K, impl Sight>,
+        order: &ReadOrder<'_, K, impl VisibleKeys>,
         (weights, stride): (&[f32], usize),
     ) {
         let (heads, size) = (self.query.heads(), self.query.size());
-        let (value, sight, keys) = (reading.value, reading.sight, &reading.keys);
+        let (value, visible, keys) = (order.value, order.visible, &order.keys);
         let group = heads / value.heads();
-        let place = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
+        let offset = |i: usize, head: usize| ((i - queries.start) * heads + head) * stride;
         for first in keys.clone().step_by(ADDED) {
-            let (mut rows, mut soon) = ([&[][..]; ADDED], Prefetch::default());
+            let (mut rows, mut prefetch) = ([&[][..]; ADDED], Prefetch::default());
             for (j, rows) in rows.iter_mut().enumerate() {
-                *rows = value.row(sight.row((first + j).min(keys.end - 1)));
-                soon.rows[j] = reading.nth(keys.len() + first - keys.start + AHEAD + j);
+                *rows = value.row(visible.row((first + j).min(keys.end - 1)));
+                prefetch.rows[j] = order.nth(keys.len() + first - keys.start + AHEAD + j);
             }
             let share = (ADDED * size_of_val(rows[0])).div_ceil(heads * LINE);
-            // Which of them a query sees.
+            // Which of these keys a query sees.
             let part = |i: usize| {
-                let seen = sight.seen(i);
-                let end = ADDED.min(seen.end.saturating_sub(first));
-                seen.start.saturating_sub(first).min(end)..end
+                let span = visible.span(i);
+                let end = ADDED.min(span.end.saturating_sub(first));
+                span.start.saturating_sub(first).min(end)..end
             };
             for kv_head in 0..value.heads() {
                 let (at, mut of_values) = (kv_head * value.head_stride(), [&[][..]; ADDED]);
                 for (value, row) in of_values.iter_mut().zip(rows) {
                     *value = &row[at..][..size];
                 }
-                let of = Listed(&of_values);
+                let of = ListedValues(&of_values);
                 for head in kv_head * group..(kv_head + 1) * group {
-                    soon.advance(s, share);
+                    prefetch.advance(s, share);
                     let mut i = queries.start;
                     while i < queries.end {
-                        let weights = (&weights[place(i, head) + first..], heads * stride);
+                        let weights = (&weights[offset(i, head) + first..], heads * stride);
                         let all = part(i);
-                        // Only queries that see the same go together; else each goes alone.
+                        // Queries go together only where they see the same of these keys.
                         let alike =
                             |n: usize| i + n <= queries.end && (1..n).all(|r| part(i + r) == all);
                         if S::LANES >= WIDE && alike(TOGETHER) {
@@ -198,11 +198,11 @@ impl Attend<'_> {
     }
 }
 
-/// The values of one head, listed.
+/// The values of one head, in a list.
 #[derive(Clone, Copy)]
-struct Listed<'r, 'v, K>(&'r [&'v [K]; ADDED]);
+struct ListedValues<'r, 'v, K>(&'r [&'v [K]; ADDED]);
 
-impl<'v, K: Kept> Values<'v, K> for Listed<'_, 'v, K> {
+impl<'v, K: HeadElement> Values<'v, K> for ListedValues<'_, 'v, K> {
     #[inline(always)]
     fn of(&self, j: usize) -> &'v [K] {
         self.0[j]

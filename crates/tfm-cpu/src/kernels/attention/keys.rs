@@ -5,7 +5,7 @@ use std::ops::Range;
 use tfm_core::fused::KeyRows;
 
 use super::super::distance_bias::DistanceBias;
-use super::super::heads::{Heads, Kept};
+use super::super::heads::{HeadElement, Heads};
 
 /// A set of keys, and how queries see it.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +24,7 @@ pub struct Keys<'a, K = f32> {
     pub bias: Option<&'a DistanceBias>,
 }
 
-impl<'a, K: Kept> Keys<'a, K> {
+impl<'a, K: HeadElement> Keys<'a, K> {
     /// All keys of each query, without biases.
     pub fn new([key, value]: [Heads<'a, K>; 2], rows: KeyRows<&'a [i32]>) -> Self {
         Keys { key, value, rows, causal: false, window: None, bias: None }
@@ -45,33 +45,33 @@ impl<'a, K: Kept> Keys<'a, K> {
     }
 }
 
-/// The keys of a query that it sees, among those of its range or list.
+/// The span of keys that a query sees, among those of its range or list.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Seen {
+pub(crate) struct KeySpan {
     /// The first that it sees.
     pub(crate) start: usize,
-    /// Behind the last that it sees; at least `start`.
+    /// The end: one more than the last that it sees, and at least `start`.
     pub(crate) end: usize,
     /// The distance of key 0 from the query.
     pub(crate) distance: isize,
 }
 
-impl Seen {
-    /// All of the first `end` keys, of which key 0 is at this distance.
+impl KeySpan {
+    /// The first `end` keys, where key 0 is at this distance.
     #[inline(always)]
-    pub(crate) fn all(end: usize, distance: isize) -> Seen {
-        Seen { start: 0, end, distance }
+    pub(crate) fn all(end: usize, distance: isize) -> KeySpan {
+        KeySpan { start: 0, end, distance }
     }
 
-    /// Those of them that are less far away than `window`.
+    /// The part of the span that is less far away than `window`.
     #[inline(always)]
-    pub(crate) fn within(self, window: usize) -> Seen {
+    pub(crate) fn within(self, window: usize) -> KeySpan {
         let window = isize::try_from(window).unwrap_or(isize::MAX);
         let from = (1 - window).saturating_sub(self.distance);
         let to = window.saturating_sub(self.distance);
         let [from, to] = [from, to].map(|at| usize::try_from(at).unwrap_or(0));
         let end = self.end.min(to);
-        Seen { start: self.start.max(from).min(end), end, distance: self.distance }
+        KeySpan { start: self.start.max(from).min(end), end, distance: self.distance }
     }
 
     #[inline(always)]
@@ -93,35 +93,35 @@ pub fn most_keys(rows: KeyRows<&[i32]>, causal: bool) -> (usize, usize) {
     }
 }
 
-/// Where the keys of some queries lie, and which of them each query sees. (Not closures, which are
-/// compiled apart where a function is large.)
-pub(super) trait Sight: Copy {
-    /// The keys that query i sees.
-    fn seen(&self, i: usize) -> Seen;
+/// Which keys each of some queries sees, and in which rows they lie. (A trait, since closures are
+/// compiled out of line where a function is large.)
+pub(super) trait VisibleKeys: Copy {
+    /// The span of keys that query i sees.
+    fn span(&self, i: usize) -> KeySpan;
     /// The row of key j.
     fn row(&self, j: usize) -> usize;
-    /// The row of key j of those who are read next, if it is known.
-    fn next(&self, j: usize) -> Option<usize>;
+    /// The row of key j of the queries that follow, where it is known.
+    fn next_row(&self, j: usize) -> Option<usize>;
 }
 
 /// The keys of a sequence, in a range of rows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InRange<const WINDOW: bool> {
-    /// Behind the last query.
+pub(super) struct KeyRange<const WINDOW: bool> {
+    /// The end of the queries: one more than the last.
     end: usize,
     start: usize,
     length: usize,
-    /// Range of the next sequence.
+    /// The range of the next sequence: start and length.
     next: [usize; 2],
     causal: bool,
     window: usize,
 }
 
-impl<const WINDOW: bool> InRange<WINDOW> {
-    /// Those of a sequence of these ranges, whose queries end before `end`. Panics where they are not
-    /// all among the rows.
+impl<const WINDOW: bool> KeyRange<WINDOW> {
+    /// The keys of a sequence of these ranges, whose queries end before `end`. Panics where some
+    /// are outside the rows.
     #[inline(always)]
-    pub(super) fn new<K: Kept>(
+    pub(super) fn new<K: HeadElement>(
         keys: &Keys<'_, K>,
         ranges: &[i32],
         sequence: usize,
@@ -132,17 +132,17 @@ impl<const WINDOW: bool> InRange<WINDOW> {
         let next = ranges.get(2 * sequence + 2..2 * sequence + 4);
         let next = next.map_or([0; 2], |next| [index(next[0]), index(next[1])]);
         let window = keys.window.unwrap_or(usize::MAX);
-        InRange { end, start, length, next, causal: keys.causal, window }
+        KeyRange { end, start, length, next, causal: keys.causal, window }
     }
 }
 
-impl<const WINDOW: bool> Sight for InRange<WINDOW> {
+impl<const WINDOW: bool> VisibleKeys for KeyRange<WINDOW> {
     #[inline(always)]
-    fn seen(&self, i: usize) -> Seen {
+    fn span(&self, i: usize) -> KeySpan {
         // The last query stands at the last key; the one before it at the key before.
         let later = self.end - 1 - i;
         let end = self.length.saturating_sub(if self.causal { later } else { 0 });
-        let all = Seen::all(end, (later + 1) as isize - self.length as isize);
+        let all = KeySpan::all(end, (later + 1) as isize - self.length as isize);
         if WINDOW { all.within(self.window) } else { all }
     }
 
@@ -152,7 +152,7 @@ impl<const WINDOW: bool> Sight for InRange<WINDOW> {
     }
 
     #[inline(always)]
-    fn next(&self, j: usize) -> Option<usize> {
+    fn next_row(&self, j: usize) -> Option<usize> {
         let [start, length] = self.next;
         (j < length).then_some(start + j)
     }
@@ -160,17 +160,17 @@ impl<const WINDOW: bool> Sight for InRange<WINDOW> {
 
 /// The keys of one query, in rows that a table lists.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct InList<'a, const WINDOW: bool> {
+pub(super) struct KeyList<'a, const WINDOW: bool> {
     rows: &'a [i32],
-    /// Of the next query.
+    /// The rows of the next query.
     next: &'a [i32],
     window: usize,
 }
 
-impl<'a, const WINDOW: bool> InList<'a, WINDOW> {
-    /// Those of query i; `next` says whether the query after it comes next.
+impl<'a, const WINDOW: bool> KeyList<'a, WINDOW> {
+    /// The keys of query i. `next` says whether the task goes on with query i + 1.
     #[inline(always)]
-    pub(super) fn new<K: Kept>(
+    pub(super) fn new<K: HeadElement>(
         keys: &Keys<'_, K>,
         row_table: &'a [i32],
         lengths: &[i32],
@@ -180,14 +180,14 @@ impl<'a, const WINDOW: bool> InList<'a, WINDOW> {
         let width = row_table.len() / lengths.len();
         let list = |i: usize| &row_table[i * width..][..index(lengths[i])];
         let (rows, next) = (list(i), if next { list(i + 1) } else { &[] });
-        InList { rows, next, window: keys.window.unwrap_or(usize::MAX) }
+        KeyList { rows, next, window: keys.window.unwrap_or(usize::MAX) }
     }
 }
 
-impl<const WINDOW: bool> Sight for InList<'_, WINDOW> {
+impl<const WINDOW: bool> VisibleKeys for KeyList<'_, WINDOW> {
     #[inline(always)]
-    fn seen(&self, _: usize) -> Seen {
-        let all = Seen::all(self.rows.len(), 1 - self.rows.len() as isize);
+    fn span(&self, _: usize) -> KeySpan {
+        let all = KeySpan::all(self.rows.len(), 1 - self.rows.len() as isize);
         if WINDOW { all.within(self.window) } else { all }
     }
 
@@ -197,12 +197,12 @@ impl<const WINDOW: bool> Sight for InList<'_, WINDOW> {
     }
 
     #[inline(always)]
-    fn next(&self, j: usize) -> Option<usize> {
+    fn next_row(&self, j: usize) -> Option<usize> {
         self.next.get(j).map(|&row| index(row))
     }
 }
 
-/// An index from outside as a `usize`; what is negative becomes out of every bound.
+/// An index from outside as a `usize`. A negative one becomes a number beyond every bound.
 #[inline(always)]
 pub(super) fn index(i: i32) -> usize {
     usize::try_from(i).unwrap_or(i32::MAX as usize)

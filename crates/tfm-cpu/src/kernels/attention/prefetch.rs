@@ -1,4 +1,4 @@
-//! Rows of keys and values that attention reads soon, prefetched at the pace at which it reads.
+//! Prefetches rows of keys and values at the pace at which attention reads.
 
 use super::super::simd::Simd;
 use super::by_key::ADDED;
@@ -6,7 +6,7 @@ use super::by_key::ADDED;
 /// Bytes of a cache line.
 pub(super) const LINE: usize = 64;
 
-/// Rows to prefetch, some lines at a time, one row after the other.
+/// Rows to prefetch, one after the other, some cache lines at a time.
 pub(super) struct Prefetch<'a, K> {
     pub(super) rows: [&'a [K]; ADDED],
     row: usize,

@@ -40,7 +40,8 @@ fn equals_f64_over_ragged_batches_and_tables_alike() {
         let heads = [&q, &k, &v].map(|data| strided(data, size));
         let bias = RelativeBias { buckets: 10, max_distance: 15, bidirectional: true };
         let biases = noise(4, 10 * HEADS);
-        // A table has each query stand at the last of its keys: biases are compared where that is so.
+        // A table has each query stand at the last of its keys: biases are compared where that is
+        // so.
         for (causal, biased) in [(false, false), (true, false), (true, true)] {
             let (mut want, mut table, mut lengths) = (vec![], vec![], vec![]);
             for (sequence, range) in query_offsets.windows(2).zip(key_ranges.chunks(2)) {

@@ -1,11 +1,12 @@
-//! What attention does with the vectors of one head: products with keys, the softmax, sums of values.
+//! What attention does with the vectors of one head: products with keys, the softmax, sums of
+//! values.
 
 #![expect(
     clippy::needless_range_loop,
     reason = "loops over ranges are unrolled, those over arrays may not be"
 )]
 
-use super::super::heads::Kept;
+use super::super::heads::HeadElement;
 use super::super::math::exp_of_negative;
 use super::super::simd::Simd;
 
@@ -14,8 +15,8 @@ pub(super) const SCORED: usize = 4;
 /// Vectors of a head whose products are written out one after the other.
 const UNROLLED: usize = 4;
 
-/// Where the values of one head lie. (Not a closure: the compiler leaves those out of line where a
-/// function is large, and then each call spills the sums.)
+/// Where the values of one head lie. (A trait, since the compiler leaves closures out of line where
+/// a function is large, and then each call spills the sums.)
 pub(super) trait Values<'v, K>: Copy {
     /// The value of key j.
     fn of(&self, j: usize) -> &'v [K];
@@ -23,48 +24,48 @@ pub(super) trait Values<'v, K>: Copy {
 
 /// The values from that of key `first` on.
 #[derive(Clone, Copy)]
-pub(super) struct From<V> {
+pub(super) struct ValuesFrom<V> {
     pub(super) first: usize,
     pub(super) values: V,
 }
 
-impl<'v, K, V: Values<'v, K>> Values<'v, K> for From<V> {
+impl<'v, K, V: Values<'v, K>> Values<'v, K> for ValuesFrom<V> {
     #[inline(always)]
     fn of(&self, j: usize) -> &'v [K] {
         self.values.of(self.first + j)
     }
 }
 
-/// Adds `Σ_j weights[r][j]·values.of(j)` to the `size` elements from `places[r]` on, for each of `N`
-/// queries r. All have as many weights. The sums of a query are the same whatever `N` is: together,
-/// each value is loaded once.
+/// Adds `Σ_j weights[r][j]·values.of(j)` to the `size` elements from `places[r]` on, for each of
+/// `N` queries r. All have as many weights. The sums of a query are the same whatever `N` is:
+/// together, each value is loaded once.
 #[inline(always)]
-pub(super) fn add_values<'v, S: Simd, K: Kept, const N: usize>(
+pub(super) fn add_values<'v, S: Simd, K: HeadElement, const N: usize>(
     s: S,
     weights: [&[f32]; N],
     values: impl Values<'v, K>,
-    (out, places): (&mut [f32], [usize; N]),
+    (out, offsets): (&mut [f32], [usize; N]),
     size: usize,
 ) {
     let mut at = 0;
     while at + 4 * S::LANES <= size {
-        weighted_sums::<S, K, N, 4>(s, weights, values, (out, places), at);
+        weighted_sums::<S, K, N, 4>(s, weights, values, (out, offsets), at);
         at += 4 * S::LANES;
     }
     while at + S::LANES <= size {
-        weighted_sums::<S, K, N, 1>(s, weights, values, (out, places), at);
+        weighted_sums::<S, K, N, 1>(s, weights, values, (out, offsets), at);
         at += S::LANES;
     }
     if at < size {
-        for (weights, place) in weights.into_iter().zip(places) {
-            last_sum(s, weights, values, &mut out[place + at..place + size], at);
+        for (weights, offset) in weights.into_iter().zip(offsets) {
+            last_sum(s, weights, values, &mut out[offset + at..offset + size], at);
         }
     }
 }
 
 /// The dot products of `N` queries and four keys. Those of a query are the same whatever `N` is.
 #[inline(always)]
-pub(super) fn dots<S: Simd, K: Kept, const N: usize>(
+pub(super) fn dots<S: Simd, K: HeadElement, const N: usize>(
     s: S,
     queries: [&[f32]; N],
     keys: [&[K]; SCORED],
@@ -114,10 +115,11 @@ pub(super) fn dots<S: Simd, K: Kept, const N: usize>(
     out
 }
 
-/// Replaces the scores x of `N` queries and heads, `counts[r]` of them from `r·stride` on, by `softmax(scale·x)`, and returns
-/// for each the sum of `exp(scale·x − max)` and the maximum of all `scale·x`. A stride is whole vectors, and as long as the
-/// longest; what lies behind the last score is overwritten. One softmax waits most of its time for its own results: several
-/// go on at a time.
+/// Replaces the scores x of `N` queries and heads, `counts[r]` of them from `r·stride` on, by
+/// `softmax(scale·x)`. Returns for each the sum of `exp(scale·x − max)` and the maximum of all
+/// `scale·x`. A stride is whole vectors, at least as long as the longest. What lies behind the last
+/// score is overwritten. One softmax waits most of its time for its own results, so several go on
+/// at a time.
 #[inline(always)]
 pub(super) fn softmax<S: Simd, const N: usize>(
     s: S,
@@ -176,7 +178,7 @@ pub(super) fn softmax<S: Simd, const N: usize>(
     (sum, max)
 }
 
-/// A vector of scores, of which so many are visible. The others are −∞, under any scale.
+/// A vector of scaled scores. Those behind the first `visible` are −∞, under any scale.
 #[inline(always)]
 fn scaled<S: Simd>(s: S, scores: &[f32], visible: usize, scale: S::F) -> S::F {
     let hidden = s.splat(f32::NEG_INFINITY);
@@ -213,18 +215,18 @@ fn sums_of<S: Simd, const N: usize>(s: S, v: [S::F; N]) -> [f32; N] {
 
 /// `out[places[r] + at..] += Σ_j weights[r][j]·values.of(j)[at..]`, for `VECTORS` whole vectors.
 #[inline(always)]
-fn weighted_sums<'v, S: Simd, K: Kept, const N: usize, const VECTORS: usize>(
+fn weighted_sums<'v, S: Simd, K: HeadElement, const N: usize, const VECTORS: usize>(
     s: S,
     weights: [&[f32]; N],
     values: impl Values<'v, K>,
-    (out, places): (&mut [f32], [usize; N]),
+    (out, offsets): (&mut [f32], [usize; N]),
     at: usize,
 ) {
     let count = weights[0].len();
     let (mut acc, mut w) = ([[s.splat(0.0); VECTORS]; N], [&[][..]; N]);
     for r in 0..N {
         w[r] = &weights[r][..count];
-        let out = &out[places[r] + at..][..VECTORS * S::LANES];
+        let out = &out[offsets[r] + at..][..VECTORS * S::LANES];
         for v in 0..VECTORS {
             acc[r][v] = s.load(&out[v * S::LANES..(v + 1) * S::LANES]);
         }
@@ -243,16 +245,16 @@ fn weighted_sums<'v, S: Simd, K: Kept, const N: usize, const VECTORS: usize>(
         }
     }
     for r in 0..N {
-        let out = &mut out[places[r] + at..][..VECTORS * S::LANES];
+        let out = &mut out[offsets[r] + at..][..VECTORS * S::LANES];
         for v in 0..VECTORS {
             s.store(acc[r][v], &mut out[v * S::LANES..(v + 1) * S::LANES]);
         }
     }
 }
 
-/// The same for one query's part of a vector, which is all of `out`.
+/// As [`weighted_sums`], for one query and the part of a vector that `out` is.
 #[inline(always)]
-fn last_sum<'v, S: Simd, K: Kept>(
+fn last_sum<'v, S: Simd, K: HeadElement>(
     s: S,
     weights: &[f32],
     values: impl Values<'v, K>,

@@ -1,13 +1,13 @@
 //! From products of queries and keys to weights.
 
-use super::super::heads::Kept;
+use super::super::heads::HeadElement;
 use super::super::math::tanh;
 use super::super::simd::Simd;
 use super::keys::Keys;
 use super::vectors::softmax;
-use super::{Attend, OneSet, Seen, Sight};
+use super::{Attend, KeySpan, OneSet, VisibleKeys};
 
-impl<K: Kept> OneSet<'_, K> {
+impl<K: HeadElement> OneSet<'_, K> {
     /// Makes weights of the products of some queries and heads with their keys, `stride` apart:
     /// `softmax(scale·x + bias)`, with dropout.
     #[inline(always)]
@@ -15,23 +15,24 @@ impl<K: Kept> OneSet<'_, K> {
         &mut self,
         s: S,
         of: [(usize, usize); N],
-        sight: impl Sight,
+        visible: impl VisibleKeys,
         (scores, stride): (&mut [f32], usize),
     ) {
         let Attend { scale, soft_cap, dropout, .. } = self.attend;
         let (mut counts, mut skipped) = ([0; N], usize::MAX);
         for (r, (i, _)) in of.into_iter().enumerate() {
-            counts[r] = sight.seen(i).end;
-            skipped = skipped.min(sight.seen(i).start);
+            counts[r] = visible.span(i).end;
+            skipped = skipped.min(visible.span(i).start);
         }
-        // Whole vectors, so that a key has the same lane in any company.
+        // Whole vectors are skipped, so that a key has the same lane whatever the other queries
+        // see.
         let skipped = skipped / S::LANES * S::LANES;
         let mut scale = scale;
         if self.keys.bias.is_some() || self.keys.window.is_some() || soft_cap.is_some() {
             for (r, (i, head)) in of.into_iter().enumerate() {
                 let of_query = &mut scores[r * stride..][..counts[r]];
-                self.attend.finish_scores(s, &self.keys, head, sight.seen(i), of_query);
-                of_query[skipped..sight.seen(i).start].fill(f32::NEG_INFINITY);
+                self.attend.finish_scores(s, &self.keys, head, visible.span(i), of_query);
+                of_query[skipped..visible.span(i).start].fill(f32::NEG_INFINITY);
             }
             scale = 1.0;
         }
@@ -40,17 +41,17 @@ impl<K: Kept> OneSet<'_, K> {
         }
         let (sum, max) = softmax(s, &mut scores[skipped..], stride, counts, scale);
         for (r, (i, head)) in of.into_iter().enumerate().filter(|&(r, _)| counts[r] > 0) {
-            let Seen { start, end, .. } = sight.seen(i);
+            let KeySpan { start, end, .. } = visible.span(i);
             if start == end {
                 continue;
             }
             if let Some(all) = &mut self.attend.log_sum_exp {
-                let place = (i - self.attend.range.start) * self.attend.query.heads() + head;
-                all[place] = max[r] + sum[r].ln();
+                let offset = (i - self.attend.range.start) * self.attend.query.heads() + head;
+                all[offset] = max[r] + sum[r].ln();
             }
             if let Some(dropout) = dropout {
                 let rows = self.keys.key.rows();
-                let position = (head * self.attend.query.rows() + i) * rows + sight.row(start);
+                let position = (head * self.attend.query.rows() + i) * rows + visible.row(start);
                 dropout.apply(s, position as u64, &mut scores[r * stride..][start..end]);
             }
         }
@@ -58,18 +59,18 @@ impl<K: Kept> OneSet<'_, K> {
 }
 
 impl Attend<'_> {
-    /// Makes scores of one query's products with the keys that it sees, `products[j]` being that of
-    /// key j: with scale, cap and bias.
+    /// Makes scores of one query's products with the keys of `span`, by scale, cap and bias.
+    /// `products[j]` is that of key j.
     #[inline(always)]
-    pub(super) fn finish_scores<S: Simd, K: Kept>(
+    pub(super) fn finish_scores<S: Simd, K: HeadElement>(
         &self,
         s: S,
         keys: &Keys<'_, K>,
         head: usize,
-        seen: Seen,
+        span: KeySpan,
         products: &mut [f32],
     ) {
-        let x = &mut products[seen.range()];
+        let x = &mut products[span.range()];
         if x.is_empty() {
             return;
         }
@@ -82,7 +83,7 @@ impl Attend<'_> {
             scale = cap;
         }
         if let Some(bias) = keys.bias {
-            bias.add(s, (scale, head), seen.distance + seen.start as isize, x);
+            bias.add(s, (scale, head), span.distance + span.start as isize, x);
         } else {
             let scale = s.splat(scale);
             for x in x.chunks_mut(S::LANES) {

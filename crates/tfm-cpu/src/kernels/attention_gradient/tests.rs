@@ -140,11 +140,11 @@ fn equals_f64_and_any_threads_give_the_same_bits() {
                     Options { scale, dropout, log_sum_exp: Some(log_sum_exp), soft_cap: None };
                 attention(isa, threads, heads[0], (keys, None), options, context);
                 let query = heads[0];
-                let attended = Attended { query, keys, scale, dropout, context, log_sum_exp };
+                let forward = Forward { query, keys, scale, dropout, context, log_sum_exp };
                 attention_gradient(
                     isa,
                     threads,
-                    attended,
+                    forward,
                     &d_context,
                     [d_query, d_key, d_value],
                     bias.map(|_| &mut d_bias[..]),
