@@ -441,8 +441,7 @@ proptest! {
             }
         }
         prop_assert_eq!(whole.finish(), few.finish());
-        // With few values that differ little, no row is likely to do; with one token far ahead, most
-        // rows do.
+        // Where values differ little, few rows do; where one token is far ahead, most do.
         prop_assert!(lacked < 6 * beams);
     }
 }

@@ -91,8 +91,8 @@ impl Worker {
     }
 
     /// Whether it is time to admit requests: at once where none is being decoded; otherwise when a
-    /// quarter of the room is free and a quarter as many requests wait as are being decoded, so that
-    /// the encoder gets a large batch. No request waits for others longer than [`PATIENCE`].
+    /// quarter of the room is free and a quarter as many requests wait as are being decoded, so
+    /// that the encoder gets a large batch. No request waits for others longer than [`PATIENCE`].
     pub(super) fn is_time_to_admit(&mut self) -> bool {
         if self.running.is_empty() {
             self.waited = 0;

@@ -1,8 +1,9 @@
 //! More candidates of the hypotheses of which a step has found too few.
 //!
-//! A beam search may pick all its candidates of one hypothesis, but nearly always picks few of each.
-//! So a step finds few, and where they do not do, the candidates of those hypotheses are found once
-//! more, as many as there may have to be. With many beams that saves most of the sorting.
+//! A beam search may pick all its candidates of one hypothesis, but nearly always picks few of
+//! each. So a step finds few, and where they do not do, the candidates of those hypotheses are
+//! found once more, as many as there may have to be. With many beams that saves most of the
+//! sorting.
 
 use super::programs::{DeeperShape, Segment};
 use super::step::Found;

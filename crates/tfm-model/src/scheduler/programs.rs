@@ -134,8 +134,8 @@ impl Programs {
     /// Advances hypotheses by one token. Inputs: `tokens`, `positions`, `new_rows`, `row_table`,
     /// `lengths`, `cross_offsets`, `cross_ranges`, with a shortlist also `columns`, `lists`,
     /// `list_lengths`, `list_of`; states: all caches and `bans`; outputs, for each segment: the
-    /// candidates' log-probabilities (or logits) and ids, then the normalisers if wanted; at the end
-    /// the decoder's states `[n, d_model]` if wanted.
+    /// candidates' log-probabilities (or logits) and ids, then the normalisers if wanted; at the
+    /// end the decoder's states `[n, d_model]` if wanted.
     pub(super) fn step(
         &self,
         session: &mut Session,
