@@ -179,3 +179,23 @@ fn tokens_that_rise_are_found_wherever_they_are() {
         assert_eq!(found.tokens, [13; 4], "{num_beams}");
     }
 }
+
+/// Where nothing may come next, a sequence is cut off: none is lost, whatever became of the others.
+#[test]
+fn sequences_that_cannot_go_on_are_kept() {
+    let only = 2;
+    let options = GenerationOptions {
+        num_return_sequences: 8,
+        max_new_tokens: Some(6),
+        suppress_tokens: (0..8).filter(|&token| token != only && token != EOS).collect(),
+        bad_words_ids: vec![vec![only, EOS], vec![only, only]],
+        ..sampling(0)
+    };
+    for number in 0..20 {
+        let found = run(&options, number, 8, 0);
+        assert_eq!(found.len(), 8);
+        for hypothesis in found {
+            assert!([&[only][..], &[EOS]].contains(&&hypothesis.tokens[..]));
+        }
+    }
+}

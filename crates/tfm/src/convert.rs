@@ -22,6 +22,9 @@ pub fn convert(from: &Path, to: &Path, element_type: ElementType) -> Result<()> 
 ///
 /// # Errors
 /// Faults of a model; models of different shapes; a file that cannot be written.
+///
+/// # Panics
+/// If `from` is empty.
 pub fn average(from: &[&Path], to: &Path, element_type: ElementType) -> Result<()> {
     let checkpoints = from.iter().map(Checkpoint::open).collect::<Result<_, _>>()?;
     let names: Vec<String> = from.iter().map(|folder| folder.display().to_string()).collect();

@@ -328,6 +328,52 @@ impl ParameterSource for Overflowing {
     }
 }
 
+/// What waits and is not wanted any more ends although there is no room for it.
+#[test]
+fn what_waits_unwanted_ends_before_there_is_room() {
+    let checkpoint = open(root().join(BUNDLED));
+    let config = Arc::new(checkpoint.config().clone());
+    let limits = Limits { hypotheses: 1, sentences: 1, ..Limits::default() };
+    let settings = Settings { limits, ..Settings::default() };
+    let session = cpu(&checkpoint, 1);
+    let scheduler = Scheduler::new(&session, &config, Numerics::default(), &settings).unwrap();
+    let options = defaults(&checkpoint);
+    let long = Arc::new(GenerationOptions {
+        num_beams: 1,
+        num_return_sequences: 1,
+        max_new_tokens: Some(200),
+        min_new_tokens: Some(200),
+        ..options.clone()
+    });
+    let source = &sources()[0];
+    let running = send(&scheduler, source, &long, None);
+    while running.heard.lock().unwrap().calls < 2 {
+        std::thread::yield_now();
+    }
+    let options = Arc::new(options);
+    let cancelled = send(&scheduler, source, &options, Some(1));
+    assert!(matches!(cancelled.outcome(), Err(Error::Cancelled)));
+    assert!(running.end.try_recv().is_err(), "the other is still being decoded");
+    assert_eq!(running.outcome().unwrap()[0].tokens.len(), 200);
+}
+
+/// Numbers that no model has need of are bounded by what the model has.
+#[test]
+fn more_candidates_than_tokens_are_all_tokens() {
+    let checkpoint = open(fixture("marian_swish_tied"));
+    let config = Arc::new(checkpoint.config().clone());
+    let session = cpu(&checkpoint, 1);
+    let settings = Settings::default();
+    let scheduler = Scheduler::new(&session, &config, Numerics::default(), &settings).unwrap();
+    let source = vec![5, 6, 7, config.special.eos[0]];
+    for top_k in [config.target.vocabulary, usize::MAX, (1 << 63) + 1] {
+        let options = GenerationOptions { do_sample: true, top_k, ..defaults(&checkpoint) };
+        let options = GenerationOptions { num_beams: 1, max_new_tokens: Some(9), ..options };
+        let all = scheduler.generate(&Arc::new(options), std::slice::from_ref(&source)).unwrap();
+        assert!(!all[0][0].tokens.is_empty());
+    }
+}
+
 #[test]
 fn numbers_that_are_not_finite_are_an_error_that_names_the_op() {
     let checkpoint = open(root().join(BUNDLED));

@@ -10,8 +10,8 @@ use std::time::Instant;
 /// How much a worker takes on at a time.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Hypotheses decoded together; a request counts as many as it has beams. The more, the less
-    /// often weights are read.
+    /// Hypotheses decoded together; a request counts as many as it has beams or, where it samples,
+    /// sequences. The more, the less often weights are read.
     pub hypotheses: usize,
     /// Requests decoded together. They take memory for keys and values, hypotheses of one request
     /// little more.
@@ -19,7 +19,7 @@ pub struct Limits {
     /// Source tokens encoded together.
     pub source_tokens: usize,
     /// Bytes of keys and values up to which another request is taken on. A request counts with its
-    /// source and, for each beam, with as many tokens as it has or, while that is more, as its
+    /// source and, for each hypothesis, with as many tokens as it has or, while that is more, as its
     /// source is long twice over; one alone is always taken on.
     pub memory: usize,
 }
@@ -39,7 +39,7 @@ impl Limits {
     /// The part of the room that a request takes: of the hypotheses or of the requests that may be
     /// decoded together, whichever is the larger share.
     fn cost(&self, options: &GenerationOptions) -> usize {
-        let hypotheses = options.num_beams.max(1).saturating_mul(self.sentences.max(1));
+        let hypotheses = hypotheses(options).saturating_mul(self.sentences.max(1));
         hypotheses.max(self.hypotheses.max(1))
     }
 }
@@ -50,10 +50,16 @@ const PATIENCE: usize = 4;
 /// Target tokens that a request is expected to have, for each token of its source.
 const EXPECTED: usize = 2;
 
+/// The most hypotheses of a request that are decoded at a time.
+fn hypotheses(options: &GenerationOptions) -> usize {
+    let sequences = if options.do_sample { options.num_return_sequences } else { 1 };
+    options.num_beams.max(sequences).max(1)
+}
+
 /// Rows of keys and values of a request that has found `found` tokens.
 fn rows(options: &GenerationOptions, positions: usize, source: usize, found: usize) -> usize {
     let expected = EXPECTED.saturating_mul(source).min(options.longest(positions));
-    source.saturating_add(options.num_beams.max(1).saturating_mul(found.max(expected)))
+    source.saturating_add(hypotheses(options).saturating_mul(found.max(expected)))
 }
 
 /// What a worker's requests take up.
@@ -98,10 +104,14 @@ impl Worker {
             self.waited = 0;
             return true;
         }
-        let waiting = self.queue.waiting();
-        if waiting == 0 || !self.has_room() {
+        if self.queue.waiting() == 0 {
             return false;
         }
+        self.queue.drop_unwanted();
+        if !self.has_room() {
+            return false;
+        }
+        let waiting = self.queue.waiting();
         let are_many = waiting >= self.running.len().div_ceil(4);
         self.waited += 1;
         if are_many || self.waited > PATIENCE {
@@ -127,7 +137,7 @@ impl Worker {
         let (mut load, mut tokens) = (self.load(), 0);
         self.held_back = false;
         let mut more = true;
-        while tokens < self.limits.source_tokens {
+        while tokens < self.limits.source_tokens.max(1) {
             let alone = self.running.is_empty();
             let (limits, positions) = (self.limits, self.config.target.longest_sequence());
             let after = |load: Load, request: &Accepted| {

@@ -47,6 +47,7 @@ impl BanSets {
             Some(row) => row,
             None => {
                 let row = self.free_row(session)?;
+                self.sets[row].tokens = None; // what a write leaves that fails is no set
                 self.write(session, row, &tokens)?;
                 self.sets[row].tokens = Some(tokens);
                 row
@@ -74,12 +75,16 @@ impl BanSets {
             Some(row) => Ok(row),
             None => {
                 let rows = self.sets.len();
-                self.table = session.allocate(DType::F32, [2 * rows, self.table.shape()[1]])?;
-                self.sets.resize_with(2 * rows, BanSet::default);
+                let larger = session.allocate(DType::F32, [2 * rows, self.table.shape()[1]])?;
+                let smaller = std::mem::replace(&mut self.table, larger);
                 for row in 0..rows {
                     let tokens = self.sets[row].tokens.clone().unwrap_or_default();
-                    self.write(session, row, &tokens)?;
+                    if let Err(error) = self.write(session, row, &tokens) {
+                        self.table = smaller;
+                        return Err(error);
+                    }
                 }
+                self.sets.resize_with(2 * rows, BanSet::default);
                 Ok(rows)
             }
         }

@@ -44,7 +44,7 @@ impl Worker {
             let shape = DeeperShape {
                 // Few different numbers, so that programs are found again.
                 rows: group.len().next_power_of_two(),
-                candidates: candidates.next_power_of_two().min(vocabulary),
+                candidates: candidates.min(vocabulary).next_power_of_two().min(vocabulary),
                 ban_sets: self.bans.rows(),
                 bans: group[0].bans,
             };

@@ -30,6 +30,8 @@ pub(super) struct KvCache {
     cross: Vec<(String, DeviceTensor)>,
     /// The first of the [`SPARE`] rows of the cross-attention caches.
     spare: usize,
+    /// Whether all caches of a kind have as many rows. Memory may run out while they grow.
+    pub(super) is_whole: bool,
 }
 
 impl KvCache {
@@ -43,6 +45,7 @@ impl KvCache {
             allocate(session, kind, layers, key_dtype, [rows, heads.kv_count, heads.size])
         };
         let mut cache = KvCache {
+            is_whole: true,
             rows: FreeRows::default(),
             ranges,
             cache_rows,
@@ -69,7 +72,9 @@ impl KvCache {
             return Ok(());
         }
         let rows = grown(self.cache_rows.own, count);
+        self.is_whole = false;
         grow(session, "self", &mut self.own, rows)?;
+        self.is_whole = true;
         self.cache_rows.own = rows;
         self.rows.grow_to(rows);
         Ok(())
@@ -81,7 +86,9 @@ impl KvCache {
             return Ok(start);
         }
         let rows = grown(self.cache_rows.cross, length);
+        self.is_whole = false;
         grow(session, "cross", &mut self.cross, rows)?;
+        self.is_whole = true;
         self.cache_rows.cross = rows;
         self.ranges.grow_to(rows);
         Ok(self.ranges.take(length).expect("the cache grew by at least this much"))

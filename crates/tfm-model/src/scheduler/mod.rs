@@ -29,11 +29,12 @@ pub use stats::Stats;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::generation::{GenerationOptions, Hypothesis};
+use crate::generation::{GenerationOptions, Hypothesis, Settled};
 use crate::numerics::Numerics;
 use core_affinity::CoreId;
 use programs::Programs;
 use queue::Queue;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use tfm_core::Session;
@@ -183,10 +184,9 @@ impl Scheduler {
         sources: &[Vec<u32>],
     ) -> Result<Vec<Vec<Hypothesis>>> {
         let (send, outcomes) = mpsc::channel();
+        let failed = Arc::new(AtomicBool::new(false));
         for (number, source) in sources.iter().enumerate() {
-            let send = send.clone();
-            // The receiver is there until all have ended or one has failed.
-            let sink = move |outcome| drop(send.send((number, outcome)));
+            let sink = OneOfMany { number, outcomes: send.clone(), failed: failed.clone() };
             let request = Request::new(source.clone(), options, sink);
             self.submit_when_there_is_room(Request { number: number as u64, ..request })
                 .map_err(|rejected| Error::Rejected(rejected.reason))?;
@@ -194,9 +194,28 @@ impl Scheduler {
         drop(send);
         let mut results = vec![Vec::new(); sources.len()];
         for (number, outcome) in outcomes {
-            results[number] = outcome?;
+            results[number] = outcome.inspect_err(|_| failed.store(true, Ordering::Relaxed))?;
         }
         Ok(results)
+    }
+}
+
+/// The sink of a request of [`Scheduler::generate`].
+struct OneOfMany {
+    number: usize,
+    outcomes: mpsc::Sender<(usize, Result<Vec<Hypothesis>>)>,
+    /// Whether one of the requests has failed, so that nobody waits for the others.
+    failed: Arc<AtomicBool>,
+}
+
+impl Sink for OneOfMany {
+    fn settled(&mut self, _: &[Settled]) -> Flow {
+        if self.failed.load(Ordering::Relaxed) { Flow::Cancel } else { Flow::Continue }
+    }
+
+    fn end(self: Box<Self>, outcome: Result<Vec<Hypothesis>>) {
+        // The receiver is there until all have ended or one has failed.
+        let _ = self.outcomes.send((self.number, outcome));
     }
 }
 

@@ -115,10 +115,11 @@ impl Worker {
         for segment in &mut segments {
             // Few different numbers, so that programs are found again: powers of two, and of many
             // candidates, whose order takes time, multiples of an eighth of one.
-            let power = segment.candidates.next_power_of_two();
+            let vocabulary = self.config.target.vocabulary;
+            let wanted = segment.candidates.min(vocabulary);
+            let power = wanted.next_power_of_two();
             let step = if power > 64 { power / 8 } else { power };
-            let few = segment.candidates.next_multiple_of(step);
-            segment.candidates = few.min(self.config.target.vocabulary);
+            segment.candidates = wanted.next_multiple_of(step).min(vocabulary);
         }
         (segments, deeper)
     }

@@ -1,4 +1,4 @@
-//! The threads that the workers of a generator share.
+//! The threads that the workers of a scheduler share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

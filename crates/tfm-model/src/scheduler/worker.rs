@@ -95,6 +95,7 @@ impl Worker {
             if self.running.is_empty() {
                 self.busy = None; // it may wait for its next request
                 self.count();
+                self.renew_cache();
             }
             if self.is_time_to_admit() && !self.admit() && self.running.is_empty() {
                 return;
@@ -102,6 +103,17 @@ impl Worker {
             if !self.running.is_empty() {
                 self.count();
                 self.step();
+            }
+        }
+    }
+
+    /// Replaces the caches where one of them could not grow with the others. Where there is no
+    /// memory for new ones either, the next requests fail, and it is tried again after them.
+    fn renew_cache(&mut self) {
+        if !self.cache.is_whole {
+            let dtype = self.numerics.key_dtype;
+            if let Ok(cache) = KvCache::new(&mut self.session, &self.config, dtype) {
+                self.cache = cache;
             }
         }
     }

@@ -47,6 +47,12 @@ impl Search {
 
     fn carry_on_samples(&mut self, drawn: &[(usize, Candidate)]) -> Advance {
         if drawn.is_empty() {
+            // Nothing can be drawn for any: all are cut off.
+            let length = self.length;
+            let score = |beam: &Beam| self.options.score(beam.sum, length);
+            let cut_off: Vec<Beam> =
+                self.live.iter().map(|beam| Beam { score: score(beam), ..*beam }).collect();
+            self.finished.extend(cut_off);
             return self.stop();
         }
         let in_prefix = self.length < self.options.prefix.len();
