@@ -328,35 +328,6 @@ impl ParameterSource for Overflowing {
     }
 }
 
-/// What waits and is not wanted any more ends although there is no room for it.
-#[test]
-fn what_waits_unwanted_ends_before_there_is_room() {
-    let checkpoint = open(root().join(BUNDLED));
-    let config = Arc::new(checkpoint.config().clone());
-    let limits = Limits { hypotheses: 1, sentences: 1, ..Limits::default() };
-    let settings = Settings { limits, ..Settings::default() };
-    let session = cpu(&checkpoint, 1);
-    let scheduler = Scheduler::new(&session, &config, Numerics::default(), &settings).unwrap();
-    let options = defaults(&checkpoint);
-    let long = Arc::new(GenerationOptions {
-        num_beams: 1,
-        num_return_sequences: 1,
-        max_new_tokens: Some(200),
-        min_new_tokens: Some(200),
-        ..options.clone()
-    });
-    let source = &sources()[0];
-    let running = send(&scheduler, source, &long, None);
-    while running.heard.lock().unwrap().calls < 2 {
-        std::thread::yield_now();
-    }
-    let options = Arc::new(options);
-    let cancelled = send(&scheduler, source, &options, Some(1));
-    assert!(matches!(cancelled.outcome(), Err(Error::Cancelled)));
-    assert!(running.end.try_recv().is_err(), "the other is still being decoded");
-    assert_eq!(running.outcome().unwrap()[0].tokens.len(), 200);
-}
-
 /// Numbers that no model has need of are bounded by what the model has.
 #[test]
 fn more_candidates_than_tokens_are_all_tokens() {

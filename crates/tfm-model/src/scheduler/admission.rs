@@ -19,8 +19,8 @@ pub struct Limits {
     /// Source tokens encoded together.
     pub source_tokens: usize,
     /// Bytes of keys and values up to which another request is taken on. A request counts with its
-    /// source and, for each hypothesis, with as many tokens as it has or, while that is more, as its
-    /// source is long twice over; one alone is always taken on.
+    /// source and, for each hypothesis, with as many tokens as it has or, while that is more, as
+    /// its source is long twice over; one alone is always taken on.
     pub memory: usize,
 }
 
@@ -104,14 +104,10 @@ impl Worker {
             self.waited = 0;
             return true;
         }
-        if self.queue.waiting() == 0 {
-            return false;
-        }
-        self.queue.drop_unwanted();
-        if !self.has_room() {
-            return false;
-        }
         let waiting = self.queue.waiting();
+        if waiting == 0 || !self.has_room() {
+            return false;
+        }
         let are_many = waiting >= self.running.len().div_ceil(4);
         self.waited += 1;
         if are_many || self.waited > PATIENCE {

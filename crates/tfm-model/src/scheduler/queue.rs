@@ -149,22 +149,6 @@ impl Queue {
         }
     }
 
-    /// Ends the requests that have waited longest and are not wanted any more, so that none of them
-    /// holds up the others.
-    pub(super) fn drop_unwanted(&self) {
-        loop {
-            let Some(mut first) = self.lock().waiting.pop_front() else { return };
-            // The queue is open meanwhile, since the sink is the caller's code.
-            match first.check_wanted(Instant::now()) {
-                Ok(()) => return self.lock().waiting.push_front(first),
-                Err(error) => {
-                    first.caller.end(Err(error));
-                    self.taken.notify_one();
-                }
-            }
-        }
-    }
-
     /// How many requests wait.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
