@@ -1,4 +1,4 @@
-//! `tfm evaluate`: BLEU and chrF of a file, or of the model's translations of a file.
+//! `tfm evaluate`: BLEU, chrF and chrF++ of a file, or of the model's translations of a file.
 
 use crate::failure::{Failure, Outcome};
 use crate::options::{Format, ModelChoice, Search};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use tfm::metrics::{Bleu, Chrf};
 use tfm::{Options, Translator};
 
-/// Compute BLEU and chrF of a translation, or of the model itself.
+/// Compute BLEU, chrF and chrF++ of a translation, or of the model itself.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Lines to score
@@ -56,7 +56,11 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metric {
     Bleu,
+    /// Character n-grams
     Chrf,
+    /// Character n-grams and word n-grams
+    #[value(name = "chrf++")]
+    ChrfPlusPlus,
 }
 
 /// Does what the arguments say.
@@ -129,8 +133,9 @@ fn judge(
             let score = bleu.corpus(hypotheses, references).map_err(tfm::Error::from)?;
             (score.to_string(), score.score, bleu.signature(references.len()))
         }
-        Metric::Chrf => {
-            let chrf = Chrf::default();
+        Metric::Chrf | Metric::ChrfPlusPlus => {
+            let plain = metric == Metric::Chrf;
+            let chrf = if plain { Chrf::default() } else { Chrf::plus_plus() };
             let score = chrf.corpus(hypotheses, references).map_err(tfm::Error::from)?;
             (score.to_string(), score.score, chrf.signature(references.len()))
         }

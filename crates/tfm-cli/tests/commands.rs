@@ -224,6 +224,12 @@ fn evaluate_judges_files_and_the_model_alike() {
     let files = ["--hypothesis", argument(&saved), "--reference", argument(&reference)];
     assert_eq!(run(&[&["evaluate"][..], &files].concat(), b"").success(), model);
 
+    let words = run(&[&["evaluate", "--metrics", "chrf++"][..], &files].concat(), b"").success();
+    assert!(
+        words.starts_with("chrF2++|nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|version:"),
+        "{words}"
+    );
+
     fs::write(&saved, "Le chat dort.\nMerci beaucoup pour votre aide.\n").unwrap();
     let json = run(&[&["evaluate", "--format", "jsonl"][..], &files].concat(), b"").success();
     assert_eq!(json_lines(&json)[0]["name"], "BLEU");

@@ -53,7 +53,7 @@ fn check_sentences(expected: &Value, place: &str, score: impl Fn(usize) -> f64) 
 fn equal_to_sacrebleu() {
     let fixture = json("metrics.json");
     let corpora = fixture["corpora"].as_object().unwrap();
-    assert_eq!(corpora.len(), 7);
+    assert_eq!(corpora.len(), 11);
     for (name, corpus) in corpora {
         let hypotheses = strings(&corpus["hypotheses"]);
         let references: Vec<Vec<String>> =
@@ -90,6 +90,18 @@ fn equal_to_sacrebleu() {
             });
         }
     }
+}
+
+#[test]
+fn chrf_plus_plus_counts_word_pairs() {
+    let metric = Chrf::plus_plus();
+    let score = metric.sentence("a b c", &["a b c"]).unwrap();
+    assert_eq!(score.to_string(), "chrF2++ = 100.00");
+    let expected = "nrefs:3|case:mixed|eff:yes|nc:6|nw:2|space:no|version:tfm-";
+    assert!(metric.signature(3).starts_with(expected));
+    // The characters are the same in this order; only the words differ.
+    assert!(metric.sentence("ab c", &["a b c"]).unwrap().score < 100.0);
+    assert_eq!(Chrf::default().sentence("ab c", &["a b c"]).unwrap().score, 100.0);
 }
 
 #[test]
