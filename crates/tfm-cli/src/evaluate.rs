@@ -1,4 +1,4 @@
-//! `tfm evaluate`: BLEU, chrF and chrF++ of a file, or of the model's translations of a file.
+//! `tfm evaluate`: BLEU, chrF, chrF++ and TER of a file, or of the model's translations of a file.
 
 use crate::failure::{Failure, Outcome};
 use crate::options::{Format, ModelChoice, Search};
@@ -9,10 +9,10 @@ use crate::{lines, render};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tfm::metrics::{Bleu, Chrf};
+use tfm::metrics::{Bleu, Chrf, Ter};
 use tfm::{Options, Translator};
 
-/// Compute BLEU, chrF and chrF++ of a translation, or of the model itself.
+/// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Lines to score
@@ -61,6 +61,8 @@ enum Metric {
     /// Character n-grams and word n-grams
     #[value(name = "chrf++")]
     ChrfPlusPlus,
+    /// Edits and shifts in per cent of the reference's words: lower is better
+    Ter,
 }
 
 /// Does what the arguments say.
@@ -138,6 +140,11 @@ fn judge(
             let chrf = if plain { Chrf::default() } else { Chrf::plus_plus() };
             let score = chrf.corpus(hypotheses, references).map_err(tfm::Error::from)?;
             (score.to_string(), score.score, chrf.signature(references.len()))
+        }
+        Metric::Ter => {
+            let ter = Ter::default();
+            let score = ter.corpus(hypotheses, references).map_err(tfm::Error::from)?;
+            (score.to_string(), score.score, ter.signature(references.len()))
         }
     };
     let (name, rest) = shown.split_once(" = ").unwrap_or(("", &shown));

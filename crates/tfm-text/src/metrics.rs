@@ -3,10 +3,12 @@
 mod bleu;
 mod chrf;
 mod ngrams;
+mod ter;
 mod words;
 
 pub use bleu::{Bleu, BleuScore, Smoothing};
 pub use chrf::{Chrf, ChrfScore};
+pub use ter::{Ter, TerScore};
 pub use words::BleuTokenizer;
 
 use crate::Error;

@@ -4,7 +4,7 @@ mod support;
 
 use serde_json::Value;
 use support::{json, shared, strings};
-use tfm_text::{Bleu, BleuTokenizer, Chrf, Error, Smoothing};
+use tfm_text::{Bleu, BleuTokenizer, Chrf, Error, Smoothing, Ter};
 
 /// Far below the last digit that is printed, far above the rounding of sums.
 const TOLERANCE: f64 = 1e-9;
@@ -29,6 +29,16 @@ fn chrf(options: &Value) -> Chrf {
         char_order: options["char_order"].as_u64().unwrap() as usize,
         word_order: options["word_order"].as_u64().unwrap() as usize,
         lowercase: options["lowercase"].as_bool().unwrap(),
+    }
+}
+
+fn ter(options: &Value) -> Ter {
+    let option = |name: &str| options[name].as_bool().unwrap();
+    Ter {
+        normalized: option("normalized"),
+        no_punct: option("no_punct"),
+        asian_support: option("asian_support"),
+        case_sensitive: option("case_sensitive"),
     }
 }
 
@@ -89,6 +99,23 @@ fn equal_to_sacrebleu() {
                 metric.sentence(&hypotheses[line], &line_references(line)).unwrap().score
             });
         }
+        for expected in corpus["ter"].as_array().unwrap() {
+            let place = format!("{name}: {}", expected["options"]);
+            let metric = ter(&expected["options"]);
+            let score = metric.corpus(&hypotheses, &references).unwrap();
+            check_sentences(expected, &place, |line| {
+                metric.sentence(&hypotheses[line], &line_references(line)).unwrap().score
+            });
+            assert!(
+                (score.score - expected["score"].as_f64().unwrap()).abs() < TOLERANCE,
+                "{place}: {score}"
+            );
+            assert_eq!(score.to_string(), expected["line"].as_str().unwrap(), "{place}");
+            assert_eq!(metric.signature(references.len()), signature(expected), "{place}");
+            check_sentences(expected, &place, |line| {
+                metric.sentence(&hypotheses[line], &line_references(line)).unwrap().score
+            });
+        }
     }
 }
 
@@ -102,6 +129,17 @@ fn chrf_plus_plus_counts_word_pairs() {
     // The characters are the same in this order; only the words differ.
     assert!(metric.sentence("ab c", &["a b c"]).unwrap().score < 100.0);
     assert_eq!(Chrf::default().sentence("ab c", &["a b c"]).unwrap().score, 100.0);
+}
+
+#[test]
+fn ter_counts_a_shift_as_one_edit() {
+    let metric = Ter::default();
+    let score = metric.sentence("c d a b", &["A b C d", "x"]).unwrap();
+    assert_eq!((score.edits, score.reference_len), (1, 2.5));
+    assert_eq!(score.to_string(), "TER = 40.00");
+    // Without a word in the references, anything is wholly wrong and nothing is right.
+    assert_eq!(metric.sentence("a b c", &[""]).unwrap().score, 100.0);
+    assert_eq!(metric.sentence("", &["", ""]).unwrap().score, 0.0);
 }
 
 #[test]

@@ -93,21 +93,32 @@ fn rules(patterns: &[(&str, &'static str)]) -> Rules {
     patterns.iter().map(compile).collect()
 }
 
-fn apply(rules: &Rules, line: String) -> String {
+fn apply(rules: &[(Regex, &str)], line: String) -> String {
     rules.iter().fold(line, |line, (pattern, replacement)| {
         pattern.replace_all(&line, *replacement).into_owned()
     })
 }
 
 fn v13a(line: &str) -> String {
-    let mut line = line.replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
+    let line = line.replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
+    joined(&apply(&WESTERN, format!(" {} ", resolve_entities(line))))
+}
+
+/// The characters that four of XML's entities stand for.
+pub(super) fn resolve_entities(mut line: String) -> String {
     if line.contains('&') {
         for (entity, character) in [("&quot;", "\""), ("&amp;", "&"), ("&lt;", "<"), ("&gt;", ">")]
         {
             line = line.replace(entity, character);
         }
     }
-    joined(&apply(&WESTERN, format!(" {line} ")))
+    line
+}
+
+/// The rules of [`BleuTokenizer::V13a`], and one more: the `'s` of English is a word.
+pub(super) fn western_with_possessives(line: String) -> String {
+    let (first, others) = WESTERN.split_at(1);
+    apply(others, apply(first, line).replace("'s ", " 's "))
 }
 
 fn joined(line: &str) -> String {

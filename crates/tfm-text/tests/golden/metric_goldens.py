@@ -106,6 +106,9 @@ def goldens(french, snippets):
               for e in (False, True)]
     chrfs = [dict(word_order=w, char_order=c, lowercase=lc)
              for w, c in ((0, 6), (2, 6), (1, 4)) for lc in (False, True)]
+    ters = [dict(normalized=n, no_punct=p, asian_support=a, case_sensitive=c)
+            for n in (False, True) for p in (False, True) for a in (False, True) for c in (False, True)]
+
     def record(metric, options, hypotheses, references):
         score = metric.corpus_score(hypotheses, references)
         lines = [metric.sentence_score(h, list(r)).score for h, *r in zip(hypotheses, *references)]
@@ -117,6 +120,9 @@ def goldens(french, snippets):
             "hypotheses": hypotheses, "references": references,
             "bleu": [record(sacrebleu.BLEU(**o), o, hypotheses, references) for o in bleus],
             "chrf": [record(sacrebleu.CHRF(**o), o, hypotheses, references) for o in chrfs],
+            # Many lines, and long ones, take sacreBLEU minutes.
+            "ter": [record(sacrebleu.TER(**o), o, hypotheses, references)
+                    for o in (ters if name.startswith(("scripts", "hostile")) else ters[:1])],
         }
         for name, (hypotheses, references) in corpora(french, snippets).items()
     }
