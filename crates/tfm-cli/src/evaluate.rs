@@ -6,10 +6,11 @@ use crate::output::Sink;
 use crate::progress::Progress;
 use crate::translate::{close, stream};
 use crate::{lines, render};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tfm::metrics::{Bleu, Chrf, Ter};
+use tfm::metrics::{Bleu, BleuTokenizer, Chrf, Ter};
 use tfm::{Options, Translator};
 
 /// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
@@ -38,6 +39,9 @@ pub(crate) struct Arguments {
         default_value = "bleu,chrf"
     )]
     metrics: Vec<Metric>,
+    /// How BLEU cuts lines into words
+    #[arg(long, value_name = "NAME", default_value = "13a", value_parser = tokenizer())]
+    tokenize: BleuTokenizer,
     /// Write the model's translations of --source to this file
     #[arg(long, value_name = "FILE", requires = "source")]
     save: Option<PathBuf>,
@@ -63,6 +67,12 @@ enum Metric {
     ChrfPlusPlus,
     /// Edits and shifts in per cent of the reference's words: lower is better
     Ter,
+}
+
+/// Reads the name of a tokenizer.
+fn tokenizer() -> impl TypedValueParser<Value = BleuTokenizer> {
+    PossibleValuesParser::new(BleuTokenizer::ALL.map(BleuTokenizer::name))
+        .map(|name| BleuTokenizer::from_name(&name).unwrap_or_default())
 }
 
 /// Does what the arguments say.
@@ -131,7 +141,7 @@ fn judge(
 ) -> Outcome<String> {
     let (shown, score, signature) = match metric {
         Metric::Bleu => {
-            let bleu = Bleu::default();
+            let bleu = Bleu { tokenizer: arguments.tokenize, ..Bleu::default() };
             let score = bleu.corpus(hypotheses, references).map_err(tfm::Error::from)?;
             (score.to_string(), score.score, bleu.signature(references.len()))
         }

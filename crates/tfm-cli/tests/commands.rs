@@ -230,6 +230,12 @@ fn evaluate_judges_files_and_the_model_alike() {
         "{words}"
     );
 
+    let others = ["evaluate", "--metrics", "ter,bleu", "--tokenize", "zh"];
+    let others = run(&[&others[..], &files].concat(), b"").success();
+    let expected = "TER|nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:";
+    assert!(others.starts_with(expected), "{others}");
+    assert!(others.contains("\nBLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|"), "{others}");
+
     fs::write(&saved, "Le chat dort.\nMerci beaucoup pour votre aide.\n").unwrap();
     let json = run(&[&["evaluate", "--format", "jsonl"][..], &files].concat(), b"").success();
     assert_eq!(json_lines(&json)[0]["name"], "BLEU");

@@ -100,7 +100,7 @@ def corpora(french, snippets):
 def goldens(french, snippets):
     """The scores of every corpus by every metric."""
     bleus = [dict(tokenize=t, lowercase=lc, effective_order=e, smooth_method="exp")
-             for t in ("13a", "intl", "char", "none") for lc in (False, True) for e in (False, True)]
+             for t in ("13a", "intl", "zh", "char", "none") for lc in (False, True) for e in (False, True)]
     bleus += [dict(tokenize="13a", lowercase=False, effective_order=e, smooth_method=s, smooth_value=v)
               for s, v in (("floor", 0.1), ("floor", 0.5), ("add-k", 1), ("add-k", 2.5), ("none", None))
               for e in (False, True)]

@@ -1,7 +1,7 @@
 //! How TER cuts a line into words: Tercom's tokeniser, with sacreBLEU's character ranges.
 
 use super::Ter;
-use crate::metrics::words::{resolve_entities, western_with_possessives};
+use crate::metrics::words::{resolve_entities, set_apart, western_with_possessives};
 
 impl Ter {
     /// The line with its words apart.
@@ -27,18 +27,6 @@ impl Ter {
 fn normalize(line: &str) -> String {
     let line = resolve_entities(line.replace("\n-", "").replace('\n', " "));
     western_with_possessives(format!(" {line} "))
-}
-
-fn set_apart(line: &str, alone: impl Fn(char) -> bool) -> String {
-    let mut apart = String::with_capacity(line.len());
-    for character in line.chars() {
-        if alone(character) {
-            apart.extend([' ', character, ' ']);
-        } else {
-            apart.push(character);
-        }
-    }
-    apart
 }
 
 /// Characters that are words of their own. The last range is as wide as sacreBLEU has it.
