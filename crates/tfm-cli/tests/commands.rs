@@ -246,6 +246,35 @@ fn evaluate_judges_files_and_the_model_alike() {
 }
 
 #[test]
+fn evaluate_compares_systems() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (reference, good, bad) = (path("ref"), path("good"), path("bad"));
+    fs::write(&reference, "one two three four five\n".repeat(20)).unwrap();
+    fs::write(&good, "one two three four five\n".repeat(20)).unwrap();
+    fs::write(&bad, "one two three four six\n".repeat(20)).unwrap();
+    let files = ["evaluate", "--reference", argument(&reference), "--hypothesis", argument(&good)];
+    let alone = ["--metrics", "bleu", "--bootstrap", "50"];
+    let line = run(&[&files[..], &alone].concat(), b"").success();
+    assert!(line.starts_with("BLEU|nrefs:1|bs:50|seed:12345|case:mixed|"), "{line}");
+    assert!(line.contains(" = 100.00 (μ = 100.00 ± 0.00) 100.0/"), "{line}");
+
+    let both = ["--hypothesis", argument(&bad), "--metrics", "ter", "--format", "jsonl"];
+    for (test, field) in [("--paired-bs=100", "bs:100|seed"), ("--paired-ar=100", "ar:100|seed")] {
+        let lines = run(&[&files[..], &both, &[test]].concat(), b"").success();
+        let records = json_lines(&lines);
+        assert_eq!(records.len(), 2, "{lines}");
+        assert_eq!(records[0]["system"], argument(&good));
+        assert!(records[0].get("p_value").is_none(), "{lines}");
+        assert_eq!(records[1]["score"], 20.0);
+        // Every line differs alike: exchanging them never makes the difference larger.
+        assert_eq!(records[1]["p_value"], 1.0 / 101.0);
+        assert!(records[1]["signature"].as_str().unwrap().contains(field), "{lines}");
+    }
+    run(&[&files[..], &["--paired-bs", "--paired-ar"]].concat(), b"").failure(2);
+}
+
+#[test]
 fn inspect_shows_the_model_and_its_parameters() {
     let page = run(&["inspect"], b"").success();
     for fact in ["marian", "3 layers, 4 heads", "4000", "4977664 in BF16"] {

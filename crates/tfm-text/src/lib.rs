@@ -24,6 +24,7 @@ mod whitespace;
 
 pub use error::Error;
 pub use files::{Files, copy_tokenizer};
+pub use metrics::significance;
 pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore};
 pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};
 pub use shortlist::{Shortlist, ShortlistLearner, ShortlistOptions};

@@ -3,6 +3,8 @@
 mod bleu;
 mod chrf;
 mod ngrams;
+mod random;
+pub mod significance;
 mod ter;
 mod words;
 

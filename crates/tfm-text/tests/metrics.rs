@@ -4,6 +4,9 @@ mod support;
 
 use serde_json::Value;
 use support::{json, shared, strings};
+use tfm_text::significance::{
+    Metric, SEED, approximate_randomization, bootstrap, paired_bootstrap,
+};
 use tfm_text::{Bleu, BleuTokenizer, Chrf, Error, Smoothing, Ter};
 
 /// Far below the last digit that is printed, far above the rounding of sums.
@@ -180,4 +183,51 @@ fn what_cannot_be_scored_is_an_error() {
 fn of_equally_close_references_the_shorter_counts() {
     let score = Bleu::default().sentence("a b c", &["a b c d", "a b"]).unwrap();
     assert_eq!((score.hypothesis_len, score.reference_len), (3, 2));
+}
+
+/// sacreBLEU's bootstrap adds in f32: its means are as exact as that.
+#[test]
+fn chance_is_judged_as_by_sacrebleu() {
+    let fixture = json("metrics.json");
+    let fixture = &fixture["significance"];
+    let lists = |value: &Value| -> Vec<Vec<String>> {
+        value.as_array().unwrap().iter().map(strings).collect()
+    };
+    let (systems, references) = (lists(&fixture["systems"]), lists(&fixture["references"]));
+    let metrics: [(&str, &dyn Metric); 3] =
+        [("bleu", &Bleu::default()), ("chrf", &Chrf::default()), ("ter", &Ter::default())];
+    let near = |found: f64, expected: &Value, tolerance: f64, place: &str| {
+        let expected = expected.as_f64().unwrap();
+        assert!((found - expected).abs() <= tolerance, "{place}: {found}, not {expected}");
+    };
+    for (name, metric) in metrics {
+        let lines: Vec<Vec<Vec<f64>>> = systems
+            .iter()
+            .map(|system| {
+                let line = |(line, text): (usize, &String)| {
+                    metric.counts(text, &[references[0][line].as_str(), &references[1][line]])
+                };
+                system.iter().enumerate().map(line).collect()
+            })
+            .collect();
+        for (number, system) in lines.iter().enumerate() {
+            let place = format!("{name}, system {number}");
+            let bs = &fixture["bs"];
+            let samples = bs["samples"].as_u64().unwrap() as usize;
+            let expected = &bs[name][number];
+            let interval = bootstrap(metric, system, samples, SEED).unwrap();
+            near(interval.mean, &expected[2], 1e-4, &place);
+            near(interval.half_width, &expected[3], 1e-4, &place);
+            if number == 0 {
+                continue;
+            }
+            let found = paired_bootstrap(metric, &lines[0], system, samples, SEED);
+            near(found.p_value, &expected[1], 1e-12, &place);
+            assert_eq!(found.interval, Some(interval), "{place}");
+            let ar = &fixture["ar"];
+            let trials = ar["samples"].as_u64().unwrap() as usize;
+            let found = approximate_randomization(metric, &lines[0], system, trials, SEED);
+            near(found.p_value, &ar[name][number][1], 1e-12, &place);
+        }
+    }
 }

@@ -29,5 +29,7 @@ pub use translator::Translator;
 
 /// Scores of translations: BLEU, chrF and TER, with sacreBLEU's numbers and signatures.
 pub mod metrics {
-    pub use tfm_text::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore};
+    pub use tfm_text::{
+        Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore, significance,
+    };
 }

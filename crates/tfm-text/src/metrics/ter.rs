@@ -13,7 +13,7 @@ mod tokenizer;
 
 use std::fmt;
 
-use super::{VERSION, check_lines};
+use super::{VERSION, check_lines, significance::Metric};
 use crate::{
     Error,
     whitespace::{strip_end, words},
@@ -111,6 +111,20 @@ impl Ter {
             count += 1;
         }
         (fewest, total_len as f64 / f64::from(count))
+    }
+}
+
+impl Metric for Ter {
+    fn counts(&self, hypothesis: &str, references: &[&str]) -> Vec<f64> {
+        let (edits, reference_len) = self.line(hypothesis, references.iter().copied());
+        vec![edits as f64, reference_len]
+    }
+
+    fn score_of(&self, sums: &[f64]) -> f64 {
+        match sums {
+            &[edits, reference_len] => score(edits as u64, reference_len).score,
+            _ => 0.0,
+        }
     }
 }
 

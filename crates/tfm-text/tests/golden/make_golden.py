@@ -266,7 +266,8 @@ def tokenizer_json_goldens(shared, texts):
 
 
 def metric_goldens(shared):
-    return metrics.goldens([fr for _, fr in tatoeba(shared, "test", "fr", 120)], SNIPPETS)
+    french = [fr for _, fr in tatoeba(shared, "test", "fr", 120)]
+    return {"corpora": metrics.goldens(french, SNIPPETS), "significance": metrics.significance(french)}
 
 
 def digest(rows):
@@ -320,7 +321,7 @@ def write(name, content):
 def main():
     shared = pathlib.Path(sys.argv[1])
     if sys.argv[2:] == ["metrics"]:
-        write("metrics.json", {"corpora": metric_goldens(shared)})
+        write("metrics.json", metric_goldens(shared))
         return
     texts = hostile_texts() + [side for pair in tatoeba(shared, "test", "fr", 60) for side in pair]
     tiny = train_tiny_models(shared)
@@ -333,7 +334,7 @@ def main():
     write("marian.json", {"texts": texts, "tokenizers": marian_goldens(texts)})
     write("learnt.json", {"texts": texts, "models": learnt_goldens(learn_models(shared), texts)})
     write("tokenizer_json.json", {"texts": texts, **tokenizer_json_goldens(shared, texts)})
-    write("metrics.json", {"corpora": metric_goldens(shared)})
+    write("metrics.json", metric_goldens(shared))
     write("digests.json", {"digests": digests(shared)})
 
 

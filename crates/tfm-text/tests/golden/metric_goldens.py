@@ -3,6 +3,7 @@
 import random
 
 import sacrebleu
+from sacrebleu.significance import PairedTest
 
 # A reference, a translation of it with other words or another order, and a second reference.
 HELD = [
@@ -126,3 +127,25 @@ def goldens(french, snippets):
         }
         for name, (hypotheses, references) in corpora(french, snippets).items()
     }
+
+
+def significance(french):
+    """Tests by chance of three systems against two references, with sacreBLEU's own seed."""
+    generator = random.Random(9)
+
+    def damage(line, rate):
+        words = [word for word in line.split(" ") if generator.random() > rate]
+        return " ".join(words)
+
+    systems = [[damage(line, rate) for line in french] for rate in (0.2, 0.21, 0.35)]
+    references = [french, [damage(line, 0.1) for line in french]]
+    metrics = {"bleu": sacrebleu.BLEU(references=references), "chrf": sacrebleu.CHRF(references=references),
+               "ter": sacrebleu.TER(references=references)}
+    named = [(str(number), system) for number, system in enumerate(systems)]
+    results = {"systems": systems, "references": references}
+    for kind, samples in (("bs", 500), ("ar", 800)):
+        _, scores = PairedTest(named, metrics, None, kind, samples)()
+        results[kind] = {"samples": samples} | {
+            key: [[float(x) if x is not None else None for x in (r.score, r.p_value, r.mean, r.ci)] for r in column]
+            for key, column in zip(("bleu", "chrf", "ter"), [c for n, c in scores.items() if n != "System"])}
+    return results
