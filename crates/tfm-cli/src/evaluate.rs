@@ -1,4 +1,6 @@
-//! `tfm evaluate`: BLEU and chrF of a file, or of the model's translations of a file.
+//! `tfm evaluate`: BLEU, chrF, chrF++ and TER of a file, or of the model's translations of a file.
+
+mod chance;
 
 use crate::failure::{Failure, Outcome};
 use crate::options::{Format, ModelChoice, Search};
@@ -6,23 +8,25 @@ use crate::output::Sink;
 use crate::progress::Progress;
 use crate::translate::{close, stream};
 use crate::{lines, render};
+use chance::{Chance, Verdict};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
-use tfm::metrics::{Bleu, Chrf};
+use tfm::metrics::{Bleu, BleuTokenizer, Chrf, Ter, significance};
 use tfm::{Options, Translator};
 
-/// Compute BLEU and chrF of a translation, or of the model itself.
+/// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Lines to score
+    /// Lines to score; given several times, the first is the baseline
     #[arg(
         long,
         value_name = "FILE",
         required_unless_present = "source",
         conflicts_with = "source"
     )]
-    hypothesis: Option<PathBuf>,
+    hypothesis: Vec<PathBuf>,
     /// Lines to translate with the model and then to score
     #[arg(long, value_name = "FILE")]
     source: Option<PathBuf>,
@@ -38,12 +42,17 @@ pub(crate) struct Arguments {
         default_value = "bleu,chrf"
     )]
     metrics: Vec<Metric>,
+    /// How BLEU cuts lines into words
+    #[arg(long, value_name = "NAME", default_value = "13a", value_parser = tokenizer())]
+    tokenize: BleuTokenizer,
     /// Write the model's translations of --source to this file
     #[arg(long, value_name = "FILE", requires = "source")]
     save: Option<PathBuf>,
     /// One line of text, or one JSON object, per metric
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    #[command(flatten)]
+    chance: Chance,
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
     quiet: bool,
@@ -56,7 +65,19 @@ pub(crate) struct Arguments {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Metric {
     Bleu,
+    /// Character n-grams
     Chrf,
+    /// Character n-grams and word n-grams
+    #[value(name = "chrf++")]
+    ChrfPlusPlus,
+    /// Edits and shifts in per cent of the reference's words: lower is better
+    Ter,
+}
+
+/// Reads the name of a tokenizer.
+fn tokenizer() -> impl TypedValueParser<Value = BleuTokenizer> {
+    PossibleValuesParser::new(BleuTokenizer::ALL.map(BleuTokenizer::name))
+        .map(|name| BleuTokenizer::from_name(&name).unwrap_or_default())
 }
 
 /// Does what the arguments say.
@@ -65,14 +86,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let references: Vec<Vec<String>> =
         arguments.reference.iter().map(|path| read(path)).collect::<Outcome<_>>()?;
     let mut sink = Sink::open(Path::new("-"))?;
-    let hypotheses = match (&arguments.hypothesis, &arguments.source) {
-        (Some(path), _) => read(path)?,
-        (None, Some(source)) => translate(arguments, source)?,
-        (None, None) => unreachable!("the arguments have one of the two"),
+    let systems: Vec<Vec<String>> = match &arguments.source {
+        Some(source) => vec![translate(arguments, source)?],
+        None => arguments.hypothesis.iter().map(|path| read(path)).collect::<Outcome<_>>()?,
     };
     for metric in &arguments.metrics {
-        let line = judge(arguments, *metric, &hypotheses, &references)?;
-        sink.write(&line).map_err(|error| Failure::writing(&error))?;
+        for line in judge(arguments, *metric, &systems, &references)? {
+            sink.write(&line).map_err(|error| Failure::writing(&error))?;
+        }
     }
     Ok(())
 }
@@ -110,35 +131,115 @@ fn translate(arguments: &Arguments, source: &Path) -> Outcome<Vec<String>> {
 
 #[derive(Serialize)]
 struct Record<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<String>,
     name: &'a str,
     score: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_mean: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    confidence_var: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    p_value: Option<f64>,
     signature: &'a str,
     verbose_score: &'a str,
 }
 
-/// The line for one metric. As text it is sacreBLEU's: `name|signature = score …`.
+/// The lines for one metric, a line for each system.
 fn judge(
     arguments: &Arguments,
     metric: Metric,
+    systems: &[Vec<String>],
+    references: &[Vec<String>],
+) -> Outcome<Vec<String>> {
+    let bleu = Bleu { tokenizer: arguments.tokenize, ..Bleu::default() };
+    let (chrf, ter) = (Chrf::default(), Ter::default());
+    let plus_plus = Chrf::plus_plus();
+    let (counter, signature): (&dyn significance::Metric, _) = match metric {
+        Metric::Bleu => (&bleu, bleu.signature(references.len())),
+        Metric::Chrf => (&chrf, chrf.signature(references.len())),
+        Metric::ChrfPlusPlus => (&plus_plus, plus_plus.signature(references.len())),
+        Metric::Ter => (&ter, ter.signature(references.len())),
+    };
+    let signature = arguments.chance.sign(&signature);
+    let mut baseline: Option<Vec<Vec<f64>>> = None;
+    let mut lines = Vec::new();
+    for (number, hypotheses) in systems.iter().enumerate() {
+        let scored = match metric {
+            Metric::Bleu => {
+                bleu.corpus(hypotheses, references).map(|score| (score.to_string(), score.score))
+            }
+            Metric::Chrf => {
+                chrf.corpus(hypotheses, references).map(|score| (score.to_string(), score.score))
+            }
+            Metric::ChrfPlusPlus => plus_plus
+                .corpus(hypotheses, references)
+                .map(|score| (score.to_string(), score.score)),
+            Metric::Ter => {
+                ter.corpus(hypotheses, references).map(|score| (score.to_string(), score.score))
+            }
+        };
+        let (shown, score) = scored.map_err(tfm::Error::from)?;
+        let mut verdict = Verdict::default();
+        if arguments.chance.asked() {
+            let counts = counts(counter, hypotheses, references);
+            verdict = arguments.chance.judge(counter, baseline.as_deref(), &counts);
+            baseline.get_or_insert(counts);
+        }
+        let system =
+            (systems.len() > 1).then(|| arguments.hypothesis[number].display().to_string());
+        lines.push(show(arguments, system, &shown, score, &signature, &verdict));
+    }
+    Ok(lines)
+}
+
+/// What a metric counts in each line.
+fn counts(
+    metric: &dyn significance::Metric,
     hypotheses: &[String],
     references: &[Vec<String>],
-) -> Outcome<String> {
-    let (shown, score, signature) = match metric {
-        Metric::Bleu => {
-            let bleu = Bleu::default();
-            let score = bleu.corpus(hypotheses, references).map_err(tfm::Error::from)?;
-            (score.to_string(), score.score, bleu.signature(references.len()))
-        }
-        Metric::Chrf => {
-            let chrf = Chrf::default();
-            let score = chrf.corpus(hypotheses, references).map_err(tfm::Error::from)?;
-            (score.to_string(), score.score, chrf.signature(references.len()))
-        }
+) -> Vec<Vec<f64>> {
+    let line = |(line, hypothesis): (usize, &String)| {
+        let references: Vec<&str> = references.iter().map(|lines| lines[line].as_str()).collect();
+        metric.counts(hypothesis, &references)
     };
-    let (name, rest) = shown.split_once(" = ").unwrap_or(("", &shown));
-    Ok(if arguments.format.is_json() {
-        render::json_line(&Record { name, score, signature: &signature, verbose_score: rest })
-    } else {
-        format!("{name}|{signature} = {rest}\n")
-    })
+    hypotheses.iter().enumerate().map(line).collect()
+}
+
+/// The line for one score. As text it is sacreBLEU's, `name|signature = score …`, behind the file's
+/// name where there are several.
+fn show(
+    arguments: &Arguments,
+    system: Option<String>,
+    shown: &str,
+    score: f64,
+    signature: &str,
+    verdict: &Verdict,
+) -> String {
+    let (name, rest) = shown.split_once(" = ").unwrap_or(("", shown));
+    if arguments.format.is_json() {
+        return render::json_line(&Record {
+            system,
+            name,
+            score,
+            confidence_mean: verdict.interval.map(|interval| interval.mean),
+            confidence_var: verdict.interval.map(|interval| interval.half_width),
+            p_value: verdict.p_value,
+            signature,
+            verbose_score: rest,
+        });
+    }
+    let (value, verbose) = rest.split_once(' ').unwrap_or((rest, ""));
+    let mut line = system.map(|system| format!("{system}\t")).unwrap_or_default();
+    line += &format!("{name}|{signature} = {value}");
+    if let Some(interval) = verdict.interval {
+        line += &format!(" (μ = {:.2} ± {:.2})", interval.mean, interval.half_width);
+    }
+    if let Some(p_value) = verdict.p_value {
+        line += &format!(" (p = {p_value:.4})");
+    }
+    if !verbose.is_empty() {
+        line += &format!(" {verbose}");
+    }
+    line + "\n"
 }

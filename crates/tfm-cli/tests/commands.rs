@@ -224,6 +224,18 @@ fn evaluate_judges_files_and_the_model_alike() {
     let files = ["--hypothesis", argument(&saved), "--reference", argument(&reference)];
     assert_eq!(run(&[&["evaluate"][..], &files].concat(), b"").success(), model);
 
+    let words = run(&[&["evaluate", "--metrics", "chrf++"][..], &files].concat(), b"").success();
+    assert!(
+        words.starts_with("chrF2++|nrefs:1|case:mixed|eff:yes|nc:6|nw:2|space:no|version:"),
+        "{words}"
+    );
+
+    let others = ["evaluate", "--metrics", "ter,bleu", "--tokenize", "zh"];
+    let others = run(&[&others[..], &files].concat(), b"").success();
+    let expected = "TER|nrefs:1|case:lc|tok:tercom|norm:no|punct:yes|asian:no|version:";
+    assert!(others.starts_with(expected), "{others}");
+    assert!(others.contains("\nBLEU|nrefs:1|case:mixed|eff:no|tok:zh|smooth:exp|"), "{others}");
+
     fs::write(&saved, "Le chat dort.\nMerci beaucoup pour votre aide.\n").unwrap();
     let json = run(&[&["evaluate", "--format", "jsonl"][..], &files].concat(), b"").success();
     assert_eq!(json_lines(&json)[0]["name"], "BLEU");
@@ -231,6 +243,35 @@ fn evaluate_judges_files_and_the_model_alike() {
     let bleu = 100.0 * (9.0 / 10.0 * 6.0 / 8.0 * 4.0 / 6.0 * 2.0 / 4.0_f64).powf(0.25);
     let found = json_lines(&json)[0]["score"].as_f64().unwrap();
     assert!((found - bleu).abs() < 1e-9, "{found} and {bleu}");
+}
+
+#[test]
+fn evaluate_compares_systems() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (reference, good, bad) = (path("ref"), path("good"), path("bad"));
+    fs::write(&reference, "one two three four five\n".repeat(20)).unwrap();
+    fs::write(&good, "one two three four five\n".repeat(20)).unwrap();
+    fs::write(&bad, "one two three four six\n".repeat(20)).unwrap();
+    let files = ["evaluate", "--reference", argument(&reference), "--hypothesis", argument(&good)];
+    let alone = ["--metrics", "bleu", "--bootstrap", "50"];
+    let line = run(&[&files[..], &alone].concat(), b"").success();
+    assert!(line.starts_with("BLEU|nrefs:1|bs:50|seed:12345|case:mixed|"), "{line}");
+    assert!(line.contains(" = 100.00 (μ = 100.00 ± 0.00) 100.0/"), "{line}");
+
+    let both = ["--hypothesis", argument(&bad), "--metrics", "ter", "--format", "jsonl"];
+    for (test, field) in [("--paired-bs=100", "bs:100|seed"), ("--paired-ar=100", "ar:100|seed")] {
+        let lines = run(&[&files[..], &both, &[test]].concat(), b"").success();
+        let records = json_lines(&lines);
+        assert_eq!(records.len(), 2, "{lines}");
+        assert_eq!(records[0]["system"], argument(&good));
+        assert!(records[0].get("p_value").is_none(), "{lines}");
+        assert_eq!(records[1]["score"], 20.0);
+        // Every line differs alike: exchanging them never makes the difference larger.
+        assert_eq!(records[1]["p_value"], 1.0 / 101.0);
+        assert!(records[1]["signature"].as_str().unwrap().contains(field), "{lines}");
+    }
+    run(&[&files[..], &["--paired-bs", "--paired-ar"]].concat(), b"").failure(2);
 }
 
 #[test]

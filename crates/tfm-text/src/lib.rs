@@ -1,4 +1,4 @@
-//! Tokenisers (SentencePiece, tokenizer.json, Marian vocabularies) and the metrics BLEU and chrF.
+//! Tokenisers (SentencePiece, tokenizer.json, Marian vocabularies) and the metrics BLEU, chrF and TER.
 //!
 //! ```text
 //! text ─ Tokenizer::encode_source → ids ─ (the model) → ids
@@ -24,7 +24,8 @@ mod whitespace;
 
 pub use error::Error;
 pub use files::{Files, copy_tokenizer};
-pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
+pub use metrics::significance;
+pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore};
 pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};
 pub use shortlist::{Shortlist, ShortlistLearner, ShortlistOptions};
 pub use tokenizer::{Affixes, Framing, Tokenizer};

@@ -3,10 +3,14 @@
 mod bleu;
 mod chrf;
 mod ngrams;
+mod random;
+pub mod significance;
+mod ter;
 mod words;
 
 pub use bleu::{Bleu, BleuScore, Smoothing};
 pub use chrf::{Chrf, ChrfScore};
+pub use ter::{Ter, TerScore};
 pub use words::BleuTokenizer;
 
 use crate::Error;

@@ -27,7 +27,9 @@ pub use tfm_text::{Shortlist, ShortlistLearner, ShortlistOptions, Tokenizer};
 pub use translation::{Alignment, Alternative, Score, Translation};
 pub use translator::Translator;
 
-/// Scores of translations: BLEU and chrF, with sacreBLEU's numbers and signatures.
+/// Scores of translations: BLEU, chrF and TER, with sacreBLEU's numbers and signatures.
 pub mod metrics {
-    pub use tfm_text::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing};
+    pub use tfm_text::{
+        Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore, significance,
+    };
 }

@@ -12,6 +12,7 @@ use std::{collections::HashMap, fmt};
 use super::{
     BleuTokenizer, VERSION, check_lines,
     ngrams::{Counts, count, matches},
+    significance::Metric,
 };
 use crate::{
     Error,
@@ -242,6 +243,27 @@ impl Bleu {
             };
         }
         orders
+    }
+}
+
+impl Metric for Bleu {
+    fn counts(&self, hypothesis: &str, references: &[&str]) -> Vec<f64> {
+        let mut line = Statistics::default();
+        self.add_line(hypothesis, references.iter().copied(), &mut line);
+        let lengths = [line.hypothesis_len, line.reference_len];
+        let counts = lengths.into_iter().chain(line.matches).chain(line.totals);
+        counts.map(|count| count as f64).collect()
+    }
+
+    fn score_of(&self, sums: &[f64]) -> f64 {
+        let sum = |index: usize| sums.get(index).map_or(0, |&sum| sum as u64);
+        let statistics = Statistics {
+            hypothesis_len: sum(0),
+            reference_len: sum(1),
+            matches: std::array::from_fn(|n| sum(2 + n)),
+            totals: std::array::from_fn(|n| sum(2 + ORDER + n)),
+        };
+        self.score(&statistics).score
     }
 }
 

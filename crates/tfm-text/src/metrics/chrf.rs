@@ -11,6 +11,7 @@ use std::{fmt, hash::Hash};
 use super::{
     VERSION, check_lines,
     ngrams::{count, matches},
+    significance::Metric,
 };
 use crate::{
     Error,
@@ -199,6 +200,23 @@ fn f_score(orders: &[Order]) -> f64 {
     }
     let factor = BETA * BETA;
     100.0 * ((1.0 + factor) * precision * recall / (factor * precision + recall))
+}
+
+impl Metric for Chrf {
+    fn counts(&self, hypothesis: &str, references: &[&str]) -> Vec<f64> {
+        let orders = self.best(hypothesis, references.iter().copied());
+        let counts = orders.iter().flat_map(|o| [o.hypothesis, o.reference, o.matched]);
+        counts.map(|count| count as f64).collect()
+    }
+
+    fn score_of(&self, sums: &[f64]) -> f64 {
+        let order = |of: &[f64]| Order {
+            hypothesis: of[0] as u64,
+            reference: of[1] as u64,
+            matched: of[2] as u64,
+        };
+        f_score(&sums.chunks_exact(3).map(order).collect::<Vec<_>>())
+    }
 }
 
 impl fmt::Display for ChrfScore {

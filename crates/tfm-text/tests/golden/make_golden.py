@@ -1,9 +1,9 @@
 """Makes the fixtures of this folder again, from the Python packages that tfm-text must equal.
 
     pip install sentencepiece==0.2.3 tokenizers==0.23.3 transformers==5.23.0 sacrebleu==2.6.0
-    python make_golden.py SHARED
+    python make_golden.py SHARED [metrics]
 
-SHARED is the folder of large reference data (see CONTRIBUTING). Sentences come from Tatoeba (CC BY 2.0, tatoeba.org
+With `metrics` only metrics.json is made. SHARED is the folder of large reference data (see CONTRIBUTING). Sentences come from Tatoeba (CC BY 2.0, tatoeba.org
 by way of manythings.org/anki). Of texts that may not be copied only a hash of their token ids is kept.
 """
 
@@ -21,10 +21,11 @@ import warnings
 
 warnings.filterwarnings("ignore")
 
-import sacrebleu
 import sentencepiece
 import tokenizers
 from transformers import MarianTokenizer
+
+import metric_goldens as metrics
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parents[3]
@@ -265,54 +266,8 @@ def tokenizer_json_goldens(shared, texts):
 
 
 def metric_goldens(shared):
-    pairs = tatoeba(shared, "test", "fr", 120)
-    french = [fr for _, fr in pairs]
-    generator = random.Random(4)
-
-    def damage(line):
-        words = line.split(" ")
-        if generator.random() < 0.4 and len(words) > 2:
-            i = generator.randrange(len(words) - 1)
-            words[i], words[i + 1] = words[i + 1], words[i]
-        if generator.random() < 0.4:
-            words.pop(generator.randrange(len(words)))
-        return " ".join(words).replace("e", "é" if generator.random() < 0.1 else "e")
-
-    corpora = {
-        "tatoeba": ([damage(line) for line in french], [french]),
-        "two references": ([damage(line) for line in french], [french, [damage(line) for line in french]]),
-        "short": (["a", "b c"], [["a b c d e", "b c"]]),
-        "no match": (["x y z", "u"], [["a b c", "d"]]),
-        "empty lines": (["", "a b c d", ""], [["", "a b c d", "e f"]]),
-        "all empty": ([""], [[""]]),
-        "hostile": (
-            [*SNIPPETS, "1,000.5 -3 3-4 a.b,c. &quot;x&quot; &amp;lt; <skipped> x-\ny", "£5 (hi), it's \"ok\"… n°5 €2,50",
-             "ÉCOLE İstanbul ΣΑΣ", "\u0663,\u0664 ½.½ a\u00a0b\u3000c\x1cd", "(a) a! !a ! !! ¡a! 'q'"],
-            [[*SNIPPETS[1:], SNIPPETS[0], "1,000.5 -3 3 - 4 a.b, c . \"x\" &lt; xy", "£ 5 (hi) , it's \" ok \" … n°5 € 2,50",
-              "école i\u0307stanbul σας", "\u0663,\u0664 ½ . ½ a b c d", "(a) a ! ! a !! ¡ a ! 'q'"]]),
-    }
-    bleus = [dict(tokenize=t, lowercase=lc, effective_order=e, smooth_method="exp")
-             for t in ("13a", "intl", "char", "none") for lc in (False, True) for e in (False, True)]
-    bleus += [dict(tokenize="13a", lowercase=False, effective_order=e, smooth_method=s, smooth_value=v)
-              for s, v in (("floor", 0.1), ("floor", 0.5), ("add-k", 1), ("add-k", 2.5), ("none", None))
-              for e in (False, True)]
-    chrfs = [dict(word_order=w, char_order=c, lowercase=lc)
-             for w, c in ((0, 6), (2, 6), (1, 4)) for lc in (False, True)]
-
-    def record(metric, options, hypotheses, references):
-        score = metric.corpus_score(hypotheses, references)
-        lines = [metric.sentence_score(h, list(r)).score for h, *r in zip(hypotheses, *references)]
-        return {"options": options, "score": score.score, "line": str(score),
-                "signature": str(metric.get_signature()), "sentences": lines}
-
-    goldens = {}
-    for name, (hypotheses, references) in corpora.items():
-        goldens[name] = {
-            "hypotheses": hypotheses, "references": references,
-            "bleu": [record(sacrebleu.BLEU(**o), o, hypotheses, references) for o in bleus],
-            "chrf": [record(sacrebleu.CHRF(**o), o, hypotheses, references) for o in chrfs],
-        }
-    return goldens
+    french = [fr for _, fr in tatoeba(shared, "test", "fr", 120)]
+    return {"corpora": metrics.goldens(french, SNIPPETS), "significance": metrics.significance(french)}
 
 
 def digest(rows):
@@ -365,6 +320,9 @@ def write(name, content):
 
 def main():
     shared = pathlib.Path(sys.argv[1])
+    if sys.argv[2:] == ["metrics"]:
+        write("metrics.json", metric_goldens(shared))
+        return
     texts = hostile_texts() + [side for pair in tatoeba(shared, "test", "fr", 60) for side in pair]
     tiny = train_tiny_models(shared)
     models = {name: HERE / f"{name}.spm" for name in tiny}
@@ -376,7 +334,7 @@ def main():
     write("marian.json", {"texts": texts, "tokenizers": marian_goldens(texts)})
     write("learnt.json", {"texts": texts, "models": learnt_goldens(learn_models(shared), texts)})
     write("tokenizer_json.json", {"texts": texts, **tokenizer_json_goldens(shared, texts)})
-    write("metrics.json", {"corpora": metric_goldens(shared)})
+    write("metrics.json", metric_goldens(shared))
     write("digests.json", {"digests": digests(shared)})
 
 
