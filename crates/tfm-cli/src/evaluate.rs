@@ -82,6 +82,10 @@ fn tokenizer() -> impl TypedValueParser<Value = BleuTokenizer> {
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if arguments.chance.paired() && arguments.hypothesis.len() < 2 {
+        let message = "a paired test needs --hypothesis at least twice";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     // Read the references before the long computation, so that a bad file is reported early.
     let references: Vec<Vec<String>> =
         arguments.reference.iter().map(|path| read(path)).collect::<Outcome<_>>()?;

@@ -20,6 +20,8 @@ fn wrong_usage_has_status_2() {
         &["translate", "--threads", "0", "Hello."],
         &["translate", "--no-such-option"],
         &["evaluate", "--reference", "x"],
+        &["evaluate", "--reference", "x", "--hypothesis", "y", "--paired-bs"],
+        &["evaluate", "--reference", "x", "--hypothesis", "y", "--bootstrap", "0"],
         &["inspect", "--graph", "decoder", "--length", "513"],
         &["fly"],
         &[],

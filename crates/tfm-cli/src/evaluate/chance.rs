@@ -46,7 +46,12 @@ pub(super) struct Verdict {
 impl Chance {
     /// Whether any test is asked for.
     pub(super) fn asked(&self) -> bool {
-        self.samples().is_some() || self.paired_ar.is_some()
+        self.bootstrap.is_some() || self.paired()
+    }
+
+    /// Whether systems are to be compared.
+    pub(super) fn paired(&self) -> bool {
+        self.paired_bs.is_some() || self.paired_ar.is_some()
     }
 
     /// How many corpora the bootstrap draws.
