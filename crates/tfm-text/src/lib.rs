@@ -1,4 +1,5 @@
-//! Tokenisers (SentencePiece, tokenizer.json, Marian vocabularies) and the metrics BLEU, chrF and TER.
+//! Tokenisers (SentencePiece, tokenizer.json, Marian vocabularies) and the metrics BLEU, chrF and
+//! TER.
 //!
 //! ```text
 //! text ─ Tokenizer::encode_source → ids ─ (the model) → ids
