@@ -5,11 +5,14 @@ use tfm::metrics::significance::{
     self, Interval, Metric, SEED, approximate_randomization, paired_bootstrap,
 };
 
+/// The most corpora or trials: each takes a time, and each corpus has a score in memory.
+const MOST: i64 = 1_000_000;
+
 /// Which tests are asked for.
 #[derive(Debug, Args)]
 pub(super) struct Chance {
     /// Also the mean and the 95% interval of each score, by N corpora drawn from the lines
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=MOST))]
     bootstrap: Option<u32>,
     /// Compare with the first --hypothesis by paired bootstrap; 1000 samples if N is not given
     #[arg(
@@ -18,7 +21,7 @@ pub(super) struct Chance {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "1000",
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = clap::value_parser!(u32).range(1..=MOST),
         conflicts_with_all = ["source", "bootstrap", "paired_ar"]
     )]
     paired_bs: Option<u32>,
@@ -30,7 +33,7 @@ pub(super) struct Chance {
         num_args = 0..=1,
         require_equals = true,
         default_missing_value = "10000",
-        value_parser = clap::value_parser!(u32).range(1..),
+        value_parser = clap::value_parser!(u32).range(1..=MOST),
         conflicts_with = "source"
     )]
     paired_ar: Option<u32>,

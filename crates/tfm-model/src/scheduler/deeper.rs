@@ -8,7 +8,7 @@
 use super::programs::{DeeperShape, Segment};
 use super::step::Found;
 use super::worker::Worker;
-use crate::generation::{DeeperRow, Output};
+use crate::generation::DeeperRow;
 use tfm_core::{HostSlice, Result, Tensor};
 
 /// A hypothesis that needs more candidates.
@@ -84,9 +84,4 @@ impl Worker {
         }
         lacking
     }
-}
-
-/// Whether few candidates may be shown at first: with a shortlist all are found at once.
-pub(super) fn is_possible(output: Output, listed: bool) -> bool {
-    !listed && matches!(output, Output::LogProbabilities { .. })
 }

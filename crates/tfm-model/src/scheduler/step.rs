@@ -1,6 +1,5 @@
 //! What a worker computes: the encoding of requests that it takes on, and the steps that follow.
 
-use super::deeper;
 use super::inputs::EncodeInputs;
 use super::programs::{EncodeShape, Segment, Segments, StepShape};
 use super::running::Running;
@@ -98,8 +97,8 @@ impl Worker {
         let (listed, mut deeper) = (self.shortlists.is_some(), false);
         for running in &self.running {
             let (needs, rows) = (running.search.needs(), running.rows.len());
-            let few = deeper::is_possible(needs.output, listed);
-            let candidates = if few { needs.first } else { needs.candidates };
+            // With a shortlist all are found at once.
+            let candidates = if listed { needs.candidates } else { needs.first };
             deeper |= candidates < needs.candidates.min(self.config.target.vocabulary);
             match segments.last_mut() {
                 Some(last) if (last.output, last.bans) == (needs.output, running.bans) => {
