@@ -106,9 +106,6 @@ fn equal_to_sacrebleu() {
             let place = format!("{name}: {}", expected["options"]);
             let metric = ter(&expected["options"]);
             let score = metric.corpus(&hypotheses, &references).unwrap();
-            check_sentences(expected, &place, |line| {
-                metric.sentence(&hypotheses[line], &line_references(line)).unwrap().score
-            });
             assert!(
                 (score.score - expected["score"].as_f64().unwrap()).abs() < TOLERANCE,
                 "{place}: {score}"
