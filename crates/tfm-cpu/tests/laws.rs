@@ -27,6 +27,11 @@ fn avx512() {
 }
 
 #[test]
+fn amx() {
+    check("amx");
+}
+
+#[test]
 fn neon() {
     check("neon");
 }

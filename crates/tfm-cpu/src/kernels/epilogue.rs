@@ -29,7 +29,7 @@ impl Epilogue<'_> {
     }
 }
 
-/// The factors of sums of integers.
+/// The factors of sums that are the bits of integers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Scales<'a> {
     /// `[m]`
@@ -71,7 +71,8 @@ impl Results<'_> {
     }
 
     /// Finishes the sums of these rows and of the panel of columns from `column` on, and stores
-    /// those that are columns of the result. The sums are `[rows, width]`, packed.
+    /// those that are columns of the result. The sums are `[rows, width]`, packed; with scales they
+    /// are the bits of integers.
     ///
     /// # Safety
     /// No other task writes these elements.
@@ -85,52 +86,24 @@ impl Results<'_> {
         (column, width): (usize, usize),
     ) {
         let columns = column..(column + width).min(self.n);
-        let bias = self.epilogue.bias.map(|b| &b[columns.clone()]);
-        // In the usual case the lengths are constants here, so that no access is checked.
-        let whole = PANEL_VECTORS * S::LANES;
-        if width == whole && columns.len() == whole {
-            let mut of_columns = [s.splat(1.0); PANEL_VECTORS];
-            if let Some(scales) = scales {
-                load(s, &scales.columns[..whole], &mut of_columns);
-            }
-            let mut biases = [s.splat(0.0); PANEL_VECTORS];
-            if let Some(bias) = bias {
-                load(s, &bias[..whole], &mut biases);
-            }
-            for (row, sums) in rows.zip(sums.chunks_exact(whole)) {
-                // SAFETY: the caller's promise.
-                let out = unsafe { self.row(row, columns.clone()) };
-                let residual = self.residual(row, columns.clone());
-                let mut y = [s.splat(0.0); PANEL_VECTORS];
-                load(s, sums, &mut y);
-                if let Some(scales) = scales {
-                    let of_row = s.splat(scales.rows[row]);
-                    for (y, of_column) in y.iter_mut().zip(of_columns) {
-                        *y = s.mul(*y, s.mul(of_row, of_column));
+        if width == PANEL_VECTORS * S::LANES && columns.len() == width {
+            // The usual activations are constants here, so that their rows are computed without
+            // jumps.
+            let usual = Some(Activation::Relu);
+            // SAFETY: the caller's promise.
+            unsafe {
+                match (self.epilogue.activation, self.epilogue.residual) {
+                    (None, None) => self.store_panel(s, sums, scales, rows, column, (None, None)),
+                    (None, r) => self.store_panel(s, sums, scales, rows, column, (None, r)),
+                    (a, None) if a == usual => {
+                        self.store_panel(s, sums, scales, rows, column, (usual, None));
                     }
-                }
-                if bias.is_some() {
-                    for (y, bias) in y.iter_mut().zip(biases) {
-                        *y = s.add(*y, bias);
-                    }
-                }
-                if let Some(activation) = self.epilogue.activation {
-                    for y in &mut y {
-                        *y = activate(s, activation, *y);
-                    }
-                }
-                if let Some(residual) = residual {
-                    let residual = residual[..whole].chunks_exact(S::LANES);
-                    for (y, residual) in y.iter_mut().zip(residual) {
-                        *y = s.add(*y, s.load(residual));
-                    }
-                }
-                for (y, out) in y.into_iter().zip(out[..whole].chunks_exact_mut(S::LANES)) {
-                    s.store(y, out);
+                    rest => self.store_panel(s, sums, scales, rows, column, rest),
                 }
             }
             return;
         }
+        let bias = self.epilogue.bias.map(|b| &b[columns.clone()]);
         for (row, sums) in rows.zip(sums.chunks_exact(width)) {
             // SAFETY: the caller's promise.
             let out = unsafe { self.row(row, columns.clone()) };
@@ -140,7 +113,7 @@ impl Results<'_> {
                 let mut y = s.load_partial(&sums[lanes.clone()]);
                 if let Some(Scales { rows, columns }) = scales {
                     let of_columns = s.load_partial(&columns[lanes.clone()]);
-                    y = s.mul(y, s.mul(s.splat(rows[row]), of_columns));
+                    y = s.mul(s.of_integers(y), s.mul(s.splat(rows[row]), of_columns));
                 }
                 if let Some(bias) = bias {
                     y = s.add(y, s.load_partial(&bias[lanes.clone()]));
@@ -153,6 +126,68 @@ impl Results<'_> {
                 }
                 s.store_partial(y, out);
             }
+        }
+    }
+
+    /// [`store`](Results::store) for a whole panel of columns. `after` is what follows the bias.
+    ///
+    /// # Safety
+    /// As for `store`.
+    #[inline(always)]
+    unsafe fn store_panel<S: Simd>(
+        &self,
+        s: S,
+        sums: &[f32],
+        scales: Option<Scales<'_>>,
+        rows: Range<usize>,
+        column: usize,
+        (activation, residual): (Option<Activation>, Option<Rows<'_>>),
+    ) {
+        let width = PANEL_VECTORS * S::LANES;
+        let Some(last) = rows.clone().last() else { return };
+        let mut of_columns = [s.splat(1.0); PANEL_VECTORS];
+        if let Some(scales) = scales {
+            load(s, &scales.columns[..width], &mut of_columns);
+        }
+        // Adding −0 changes no number.
+        let mut biases = [s.splat(-0.0); PANEL_VECTORS];
+        if let Some(bias) = self.epilogue.bias {
+            load(s, &bias[column..column + width], &mut biases);
+        }
+        // What the loop reads and writes is checked here, once for all rows.
+        let mut sums = sums[..rows.len() * width].as_ptr();
+        let mut of_row = scales.map_or(sums, |scales| scales.rows[rows.clone()].as_ptr());
+        let (before, stride) = (last - rows.start, residual.map_or(0, |r| r.stride()));
+        let part = residual.map(|r| r.row(last)[column..column + width].as_ptr());
+        let mut part = part.unwrap_or(sums).wrapping_sub(before * stride);
+        assert!(rows.start * self.stride + column >= self.origin);
+        // SAFETY: the caller's promise.
+        let out = unsafe { self.row(last, column..column + width) }.as_mut_ptr();
+        let mut out = out.wrapping_sub(before * self.stride);
+        for _ in rows {
+            // SAFETY: all pointers are at the same row, none before the first or behind the last,
+            // and have as many elements there as are read or written.
+            unsafe {
+                for v in 0..PANEL_VECTORS {
+                    let at = v * S::LANES;
+                    let mut y = s.load_ptr(sums.add(at));
+                    if scales.is_some() {
+                        y = s.mul(s.of_integers(y), s.mul(s.splat(*of_row), of_columns[v]));
+                    }
+                    y = s.add(y, biases[v]);
+                    if let Some(activation) = activation {
+                        y = activate(s, activation, y);
+                    }
+                    if residual.is_some() {
+                        y = s.add(y, s.load_ptr(part.add(at)));
+                    }
+                    s.store(y, std::slice::from_raw_parts_mut(out.add(at), S::LANES));
+                }
+            }
+            sums = sums.wrapping_add(width);
+            of_row = of_row.wrapping_add(1);
+            part = part.wrapping_add(stride);
+            out = out.wrapping_add(self.stride);
         }
     }
 

@@ -24,6 +24,7 @@ pub mod heads;
 pub mod int8;
 pub mod math;
 pub mod matmul;
+pub mod matrix_unit;
 pub mod norm;
 pub mod norm_gradient;
 pub mod optimizer;

@@ -79,15 +79,14 @@ impl Dot for Avx512Vnni {
     #[inline(always)]
     fn store(self, sums: __m512i, out: &mut [f32]) {
         assert!(out.len() >= 16);
-        has_vnni!(_mm512_storeu_ps(out.as_mut_ptr(), _mm512_cvtepi32_ps(sums)))
-    }
-    #[inline(always)]
-    fn keep(self, sums: __m512i, out: &mut [f32]) {
-        assert!(out.len() >= 16);
         has_vnni!(_mm512_storeu_ps(out.as_mut_ptr(), _mm512_castsi512_ps(sums)))
     }
     #[inline(always)]
     fn prefetch(self, w: *const i8) {
         has_vnni!(_mm_prefetch::<_MM_HINT_T0>(w))
+    }
+    #[inline(always)]
+    fn prefetch_far(self, w: *const i8) {
+        has_vnni!(_mm_prefetch::<_MM_HINT_T1>(w))
     }
 }

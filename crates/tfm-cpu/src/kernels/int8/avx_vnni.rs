@@ -82,11 +82,6 @@ impl Dot for AvxVnni {
     #[inline(always)]
     fn store(self, sums: __m256i, out: &mut [f32]) {
         assert!(out.len() >= 8);
-        has_vnni!(_mm256_storeu_ps(out.as_mut_ptr(), _mm256_cvtepi32_ps(sums)))
-    }
-    #[inline(always)]
-    fn keep(self, sums: __m256i, out: &mut [f32]) {
-        assert!(out.len() >= 8);
         has_vnni!(_mm256_storeu_ps(out.as_mut_ptr(), _mm256_castsi256_ps(sums)))
     }
     #[inline(always)]

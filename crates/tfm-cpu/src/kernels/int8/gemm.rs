@@ -11,6 +11,7 @@ use super::super::rows::Rows;
 use super::super::scratch::Scratch;
 use super::super::threads::{SharedMut, Threads, product_work, share};
 use super::super::tile::Sums;
+use super::matrix;
 use super::pack::QuantizedWeight;
 use super::quantize::QuantizedRows;
 use super::tile::{panels_at_once, tile};
@@ -42,7 +43,7 @@ pub fn linear(
     let out = SharedMut::new(out);
     let results = Results { epilogue, out: &out, stride: out_stride, n, origin: 0 };
     let job = |rows, panels| {
-        weight.isa().run(Block { x: &x, weight, results, rows, panels });
+        Block { x: &x, weight, results, rows, panels }.compute();
     };
     // Divided as the product of floats is. A product of integers takes about half as long.
     let panels = weight.count();
@@ -92,17 +93,26 @@ impl Product for Projection<'_> {
         let out = SharedMut::new(out);
         let origin = rows.start * stride + columns.start;
         let results = Results { epilogue, out: &out, stride, n: weight.n(), origin };
-        weight.isa().run(Block { x, weight, results, rows, panels });
+        Block { x, weight, results, rows, panels }.compute();
     }
 }
 
 /// The rows and panels of a product that one task computes.
-struct Block<'a> {
-    x: &'a QuantizedRows<'a>,
-    weight: &'a QuantizedWeight,
+pub(super) struct Block<'a> {
+    pub(super) x: &'a QuantizedRows<'a>,
+    pub(super) weight: &'a QuantizedWeight,
     results: Results<'a>,
-    rows: Range<usize>,
-    panels: Range<usize>,
+    pub(super) rows: Range<usize>,
+    pub(super) panels: Range<usize>,
+}
+
+impl Block<'_> {
+    /// Computes the block on the instruction set that the weight is packed for.
+    fn compute(self) {
+        let isa = self.weight.isa();
+        let is_large = self.rows.len() >= matrix::FEWEST_ROWS && self.weight.k() >= matrix::CHUNK;
+        if isa.has_unit() && is_large { isa.run_on_unit(self) } else { isa.run(self) }
+    }
 }
 
 /// Bytes of inputs that stay in the second-level cache while the block goes through the panels.
@@ -154,13 +164,10 @@ impl DotKernel for Block<'_> {
                                 d.prefetch(next.as_ptr().wrapping_add(line * LINE));
                             }
                         }
-                        let (x, weight, groups) = (self.x, self.weight, groups.clone());
-                        if part + 1 < parts {
-                            tile(d, x, place.0, weight, place.1, groups, sums);
-                            continue;
+                        tile(d, self.x, place.0, self.weight, place.1, groups.clone(), sums);
+                        if part + 1 == parts {
+                            self.store(d, sums, place.0, place.1);
                         }
-                        tile(d, x, place.0, weight, place.1, groups, sums);
-                        self.store(d, sums, place.0, place.1);
                     }
                 }
                 panel += count;
@@ -172,7 +179,7 @@ impl DotKernel for Block<'_> {
 impl Block<'_> {
     /// Scales and finishes the sums of a tile, and stores them.
     #[inline(always)]
-    fn store<D: Dot>(
+    pub(super) fn store<D: Dot>(
         &self,
         d: D,
         sums: &[f32],
@@ -196,6 +203,7 @@ impl Block<'_> {
 mod tests {
     use super::*;
     use crate::kernels::int8::DotIsa;
+    use crate::kernels::matrix_unit::{Mistake, Model};
     use crate::kernels::pack::Strided;
     use crate::kernels::testing::{assert_same_bits, noise};
     use tfm_core::fused::Activation;
@@ -320,6 +328,27 @@ mod tests {
             let case = Case::new(m, n, k);
             let expected = case.expected();
             everywhere(|isa, threads| assert_same_bits(&case.run(isa, threads, 0..m), &expected));
+        }
+    }
+
+    #[test]
+    fn every_mistake_with_tiles_shows() {
+        use Mistake::*;
+        // Two visits, of two tiles and of one, whose rows overlap.
+        let (case, threads) = (Case::new(41, 70, 200), Threads::new(1).unwrap());
+        let run = || case.run(DotIsa::likeness(), &threads, 0..41);
+        let expected = case.expected();
+        assert_same_bits(&run(), &expected);
+        let of_tile = (0..8).flat_map(|t| [Unread(t), Stride(t), Unwritten(t)]);
+        // The initial sums have no distance between their rows, and only sums are written.
+        let of_tile = of_tile.filter(|mistake| !matches!(mistake, Unwritten(4..)));
+        let sums = [(0, 1), (1, 0), (2, 0), (0, 2), (3, 2), (2, 3), (1, 3), (3, 1)];
+        let operands = [(4, 5), (5, 4), (6, 7), (7, 6)];
+        let wrong = sums.map(|(is, should)| Sum(is, should)).into_iter();
+        let wrong = wrong.chain(operands.map(|(is, should)| Operand(is, should)));
+        for mistake in of_tile.chain(wrong) {
+            let result = Model::with_mistake(mistake, run);
+            assert!(result != expected, "{mistake:?} is not noticed");
         }
     }
 

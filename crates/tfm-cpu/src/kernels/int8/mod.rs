@@ -12,6 +12,7 @@ mod avx512_vnni;
 #[cfg(target_arch = "x86_64")]
 mod avx_vnni;
 pub mod gemm;
+mod matrix;
 #[cfg(target_arch = "aarch64")]
 mod neon_dot;
 pub mod pack;
@@ -19,6 +20,11 @@ mod portable;
 pub mod quantize;
 mod tile;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::matrix_unit::Amx;
+#[cfg(test)]
+use super::matrix_unit::Model;
+use super::matrix_unit::Unit;
 use super::simd::{Isa, Simd};
 
 /// Inputs that one operation multiplies and adds up.
@@ -75,7 +81,7 @@ pub trait Dot: Copy + Send + Sync {
     unsafe fn weights(self, w: *const i8) -> Self::Weights;
 
     /// `COLUMNS` sums to begin with: −[`OFFSET`](Dot::OFFSET) times the sum of a column's weights,
-    /// or sums that were [kept](Dot::keep).
+    /// or sums that were [stored](Dot::store).
     ///
     /// # Safety
     /// `start` must be readable for `COLUMNS` sums.
@@ -84,15 +90,18 @@ pub trait Dot: Copy + Send + Sync {
     /// Adds the products of these inputs and weights to the sums, exactly.
     fn add(self, sums: Self::Sums, x: Self::Inputs, w: Self::Weights) -> Self::Sums;
 
-    /// Writes the sums as `COLUMNS` floats. Panics if `out` is shorter.
-    fn store(self, sums: Self::Sums, out: &mut [f32]);
-
     /// Writes the bits of `COLUMNS` sums, from which [`start`](Dot::start) continues. Panics if
     /// `out` is shorter.
-    fn keep(self, sums: Self::Sums, out: &mut [f32]);
+    fn store(self, sums: Self::Sums, out: &mut [f32]);
 
     /// Prefetches the cache line of `w`, which need not be readable.
     fn prefetch(self, w: *const i8);
+
+    /// Prefetches the cache line of `w`, which need not be readable, into the second-level cache.
+    #[inline(always)]
+    fn prefetch_far(self, w: *const i8) {
+        self.prefetch(w);
+    }
 }
 
 /// A kernel with its arguments, to be run by [`DotIsa::run`].
@@ -106,7 +115,8 @@ pub trait DotKernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Set {
     Portable,
-    /// Plain Rust with the operands laid out as for AVX-512's instructions.
+    /// Plain Rust with the operands laid out as for AVX-512's instructions, and a model of the
+    /// matrix unit.
     #[cfg(test)]
     Likeness,
     #[cfg(target_arch = "x86_64")]
@@ -115,6 +125,9 @@ enum Set {
     AvxVnni,
     #[cfg(target_arch = "x86_64")]
     Avx512Vnni,
+    /// AVX-512 with VNNI, and the matrix unit.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
     #[cfg(target_arch = "aarch64")]
     NeonDot,
 }
@@ -132,6 +145,12 @@ impl DotIsa {
         all
     }
 
+    /// Plain Rust with a model of the matrix unit.
+    #[cfg(test)]
+    pub(crate) fn likeness() -> DotIsa {
+        DotIsa(Set::Likeness)
+    }
+
     /// Every set that this CPU has.
     pub fn available() -> Vec<DotIsa> {
         #[allow(unused_mut)]
@@ -147,6 +166,10 @@ impl DotIsa {
             if avx512_vnni::detected() {
                 all.push(DotIsa(Set::Avx512Vnni));
             }
+            #[cfg(target_os = "linux")]
+            if avx512_vnni::detected() && Amx::detect().is_some() {
+                all.push(DotIsa(Set::Amx));
+            }
         }
         #[cfg(target_arch = "aarch64")]
         if neon_dot::detected() {
@@ -160,7 +183,8 @@ impl DotIsa {
         let widest = match isa.name() {
             "portable" => 0,
             "avx2" => 2,
-            _ => 3,
+            "avx512" => 3,
+            _ => 4,
         };
         let mut all = DotIsa::available();
         all.retain(|set| set.rank() <= widest);
@@ -178,6 +202,8 @@ impl DotIsa {
             Set::AvxVnni => 2,
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => 3,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => 4,
             #[cfg(target_arch = "aarch64")]
             Set::NeonDot => 1,
         }
@@ -195,6 +221,8 @@ impl DotIsa {
             Set::AvxVnni => "avx-vnni",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => "avx512-vnni",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => "amx-int8",
             #[cfg(target_arch = "aarch64")]
             Set::NeonDot => "neon-dot",
         }
@@ -217,8 +245,35 @@ impl DotIsa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512Vnni => unsafe { avx512_vnni::enter(kernel) },
             // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => unsafe { avx512_vnni::enter(kernel) },
+            // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
             Set::NeonDot => unsafe { neon_dot::enter(kernel) },
+        }
+    }
+
+    /// Whether this set has a matrix unit.
+    pub fn has_unit(self) -> bool {
+        match self.0 {
+            #[cfg(test)]
+            Set::Likeness => true,
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => true,
+            _ => false,
+        }
+    }
+
+    /// Runs `kernel` with this set's matrix unit. Panics if it [has none](DotIsa::has_unit).
+    #[inline]
+    fn run_on_unit<K: UnitKernel>(self, kernel: K) {
+        match self.0 {
+            #[cfg(test)]
+            Set::Likeness => self.run(OnUnit { kernel, unit: Model }),
+            // SAFETY: only `available` makes this value, after detection.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => self.run(OnUnit { kernel, unit: unsafe { Amx::assume() } }),
+            _ => unreachable!("{} has no matrix unit", self.name()),
         }
     }
 
@@ -237,5 +292,26 @@ impl DotKernel for Layout {
     #[inline(always)]
     fn run<D: Dot>(self, _: D) -> (usize, i32) {
         (PANEL_VECTORS * D::COLUMNS, D::OFFSET)
+    }
+}
+
+/// A kernel with its arguments, to be run by [`DotIsa::run_on_unit`].
+trait UnitKernel {
+    /// The kernel's body; implementations are `#[inline(always)]`.
+    fn run<D: Dot, U: Unit>(self, d: D, unit: U);
+}
+
+/// A kernel and the unit that it runs on.
+struct OnUnit<K, U> {
+    kernel: K,
+    unit: U,
+}
+
+impl<K: UnitKernel, U: Unit> DotKernel for OnUnit<K, U> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<D: Dot>(self, d: D) {
+        self.kernel.run(d, self.unit);
     }
 }

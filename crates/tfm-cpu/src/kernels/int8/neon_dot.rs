@@ -93,10 +93,6 @@ impl Dot for NeonDot {
     }
     #[inline(always)]
     fn store(self, sums: int32x4x2_t, out: &mut [f32]) {
-        has_dot!(self.0.store(float32x4x2_t(vcvtq_f32_s32(sums.0), vcvtq_f32_s32(sums.1)), out))
-    }
-    #[inline(always)]
-    fn keep(self, sums: int32x4x2_t, out: &mut [f32]) {
         has_dot!(
             let (low, high) = (vreinterpretq_f32_s32(sums.0), vreinterpretq_f32_s32(sums.1));
             self.0.store(float32x4x2_t(low, high), out)

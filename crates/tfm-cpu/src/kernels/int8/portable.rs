@@ -10,8 +10,9 @@ pub(super) struct Portable<const COLUMNS: usize>;
 
 impl<const COLUMNS: usize> Dot for Portable<COLUMNS> {
     type Floats = PortableFloats;
-    type Input = i16;
-    type Inputs = [i16; GROUP];
+    /// The number plus [`OFFSET`].
+    type Input = u8;
+    type Inputs = [u8; GROUP];
     type Weights = [[i8; GROUP]; COLUMNS];
     type Sums = [i32; COLUMNS];
 
@@ -24,15 +25,15 @@ impl<const COLUMNS: usize> Dot for Portable<COLUMNS> {
         PortableFloats
     }
     #[inline(always)]
-    fn store_inputs(self, x: [f32; 8], out: &mut [i16]) {
+    fn store_inputs(self, x: [f32; 8], out: &mut [u8]) {
         for (out, x) in out[..PortableFloats::LANES].iter_mut().zip(x) {
-            *out = x.round_ties_even() as i16 + OFFSET as i16;
+            *out = (x.round_ties_even() as i32 + OFFSET) as u8;
         }
     }
     #[inline(always)]
-    unsafe fn inputs(self, x: *const i16) -> [i16; GROUP] {
+    unsafe fn inputs(self, x: *const u8) -> [u8; GROUP] {
         // SAFETY: the caller's promise.
-        unsafe { x.cast::<[i16; GROUP]>().read() }
+        unsafe { x.cast::<[u8; GROUP]>().read() }
     }
     #[inline(always)]
     unsafe fn weights(self, w: *const i8) -> Self::Weights {
@@ -45,7 +46,7 @@ impl<const COLUMNS: usize> Dot for Portable<COLUMNS> {
         unsafe { start.cast::<Self::Sums>().read() }
     }
     #[inline(always)]
-    fn add(self, mut sums: Self::Sums, x: [i16; GROUP], w: Self::Weights) -> Self::Sums {
+    fn add(self, mut sums: Self::Sums, x: [u8; GROUP], w: Self::Weights) -> Self::Sums {
         for (sum, w) in sums.iter_mut().zip(w) {
             for (x, w) in x.into_iter().zip(w) {
                 *sum += i32::from(x) * i32::from(w);
@@ -55,10 +56,6 @@ impl<const COLUMNS: usize> Dot for Portable<COLUMNS> {
     }
     #[inline(always)]
     fn store(self, sums: Self::Sums, out: &mut [f32]) {
-        out[..COLUMNS].iter_mut().zip(sums).for_each(|(out, sum)| *out = sum as f32);
-    }
-    #[inline(always)]
-    fn keep(self, sums: Self::Sums, out: &mut [f32]) {
         out[..COLUMNS]
             .iter_mut()
             .zip(sums)

@@ -71,9 +71,24 @@ impl<'a> QuantizedRows<'a> {
         assert!(row < self.rows);
         let (len, words) = (padded(self.cols), words::<D>(self.cols));
         let data = &self.memory[first_row(self.rows) + row * words..][..words];
-        // SAFETY: these are plain numbers. They fill the words exactly, and the words are aligned
+        // SAFETY: these are plain numbers. They fit into the words, and the words are aligned
         // more strictly.
         unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), len) }
+    }
+
+    /// All rows, one behind the other, [`row_bytes`](QuantizedRows::row_bytes) apart. `D` as in
+    /// [`row`](QuantizedRows::row).
+    #[inline(always)]
+    pub(super) fn all<D: Dot>(&self) -> &[D::Input] {
+        let bytes = self.rows * self.row_bytes::<D>();
+        let data = &self.memory[first_row(self.rows)..][..bytes / size_of::<f32>()];
+        // SAFETY: as in `row`.
+        unsafe { std::slice::from_raw_parts(data.as_ptr().cast(), bytes / size_of::<D::Input>()) }
+    }
+
+    /// Bytes from one row to the next.
+    pub(super) fn row_bytes<D: Dot>(&self) -> usize {
+        words::<D>(self.cols) * size_of::<f32>()
     }
 }
 
@@ -86,9 +101,13 @@ fn padded(cols: usize) -> usize {
     cols.next_multiple_of(ROW_MULTIPLE)
 }
 
-/// Words of 32 bits that a row fills.
+/// Words of 32 bits from one row to the next. Rows that are a multiple of this apart would fall on
+/// a few lines of the first-level cache.
 fn words<D: Dot>(cols: usize) -> usize {
-    padded(cols) * size_of::<D::Input>() / size_of::<f32>()
+    const CRITICAL: usize = 1024 / size_of::<f32>();
+    const LINE: usize = 64 / size_of::<f32>();
+    let words = padded(cols) * size_of::<D::Input>() / size_of::<f32>();
+    words + if words > 0 && words.is_multiple_of(CRITICAL) { LINE } else { 0 }
 }
 
 /// Calls [`words`] for the instruction set.

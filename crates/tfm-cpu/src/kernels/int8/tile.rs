@@ -24,8 +24,8 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
 
 /// `sums[q, r, :] = Σ_p x[first + r, p]·panels[q][p, :]` for `r < rows`. The panels are `count`
 /// panels of the weight from `panel` on; `count` is 1 or `panels_at_once(rows)`, and `rows` is at
-/// most `D::TILE_ROWS`. A call adds only these groups of inputs. `sums` keeps the sums from one
-/// part to the next, and holds floats after the last.
+/// most `D::TILE_ROWS`. A call adds only these groups of inputs. `sums` has the bits of the sums, from
+/// which the next part continues.
 #[inline(always)]
 pub(super) fn tile<D: Dot>(
     d: D,
@@ -65,7 +65,6 @@ impl<D: Dot> Tile<'_, D> {
     fn sums<const ROWS: usize, const PANELS: usize>(self, groups: Range<usize>, sums: &mut [f32]) {
         let (d, all) = (self.d, self.weight.k().div_ceil(GROUP));
         assert!(groups.end <= all);
-        let is_last = groups.end == all;
         let (size, vector) = (self.weight.size(), D::COLUMNS * GROUP);
         let panels = &self.weight.from(self.panel)[..PANELS * size];
         let x = self.rows::<ROWS>();
@@ -105,7 +104,7 @@ impl<D: Dot> Tile<'_, D> {
                 }
             }
         }
-        self.store(acc, is_last, sums);
+        self.store(acc, sums);
     }
 
     #[inline(always)]
@@ -140,18 +139,13 @@ impl<D: Dot> Tile<'_, D> {
     fn store<const ROWS: usize, const PANELS: usize>(
         self,
         acc: [[[D::Sums; PANEL_VECTORS]; ROWS]; PANELS],
-        is_last: bool,
         sums: &mut [f32],
     ) {
         for q in 0..PANELS {
             for r in 0..ROWS {
                 for v in 0..PANEL_VECTORS {
                     let at = ((q * ROWS + r) * PANEL_VECTORS + v) * D::COLUMNS;
-                    if is_last {
-                        self.d.store(acc[q][r][v], &mut sums[at..]);
-                    } else {
-                        self.d.keep(acc[q][r][v], &mut sums[at..]);
-                    }
+                    self.d.store(acc[q][r][v], &mut sums[at..]);
                 }
             }
         }

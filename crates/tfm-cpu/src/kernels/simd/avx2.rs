@@ -182,6 +182,10 @@ impl Simd for Avx2 {
         has_avx2!(_mm256_round_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a))
     }
     #[inline(always)]
+    fn of_integers(self, bits: __m256) -> __m256 {
+        has_avx2!(_mm256_cvtepi32_ps(_mm256_castps_si256(bits)))
+    }
+    #[inline(always)]
     fn sqrt(self, a: __m256) -> __m256 {
         has_avx2!(_mm256_sqrt_ps(a))
     }

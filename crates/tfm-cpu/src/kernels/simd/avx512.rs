@@ -234,6 +234,10 @@ impl Simd for Avx512 {
         has_avx512!(_mm512_roundscale_ps::<ROUND>(a))
     }
     #[inline(always)]
+    fn of_integers(self, bits: __m512) -> __m512 {
+        has_avx512!(_mm512_cvtepi32_ps(_mm512_castps_si512(bits)))
+    }
+    #[inline(always)]
     fn sqrt(self, a: __m512) -> __m512 {
         has_avx512!(_mm512_sqrt_ps(a))
     }

@@ -10,6 +10,9 @@
 
 use half::bf16;
 
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+use super::matrix_unit::Amx;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -96,6 +99,8 @@ pub trait Simd: Copy + Send + Sync {
     fn copysign(self, magnitude: Self::F, sign: Self::F) -> Self::F;
     /// The nearest integer, ties to even, for |a| < 2²².
     fn round(self, a: Self::F) -> Self::F;
+    /// The numbers of the 32-bit integers whose bits the lanes have.
+    fn of_integers(self, bits: Self::F) -> Self::F;
     /// `√a`.
     fn sqrt(self, a: Self::F) -> Self::F;
     /// `a · 2ⁿ` for an integral `n` in −252..=254, right for subnormal results and overflow.
@@ -148,6 +153,9 @@ enum Set {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Avx512,
+    /// AVX-512 for floats; products of integers have the [matrix unit](super::matrix_unit) too.
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    Amx,
     #[cfg(target_arch = "aarch64")]
     Neon,
 }
@@ -158,7 +166,7 @@ pub struct Isa(Set);
 
 impl Isa {
     /// The names that [`Isa::by_name`] knows.
-    pub const NAMES: [&'static str; 4] = ["portable", "avx2", "avx512", "neon"];
+    pub const NAMES: [&'static str; 5] = ["portable", "avx2", "avx512", "amx", "neon"];
 
     /// Every set that this CPU has, the slowest first.
     pub fn available() -> Vec<Isa> {
@@ -171,6 +179,10 @@ impl Isa {
             }
             if avx512::detected() {
                 all.push(Isa(Set::Avx512));
+                #[cfg(target_os = "linux")]
+                if Amx::detect().is_some() {
+                    all.push(Isa(Set::Amx));
+                }
             }
         }
         #[cfg(target_arch = "aarch64")]
@@ -198,6 +210,8 @@ impl Isa {
             Set::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => "avx512",
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => "amx",
             #[cfg(target_arch = "aarch64")]
             Set::Neon => "neon",
         }
@@ -215,6 +229,9 @@ impl Isa {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => unsafe { avx512::enter(kernel) },
             // SAFETY: as above.
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => unsafe { avx512::enter(kernel) },
+            // SAFETY: as above.
             #[cfg(target_arch = "aarch64")]
             Set::Neon => unsafe { neon::enter(kernel) },
         }
@@ -225,6 +242,8 @@ impl Isa {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => is_x86_feature_detected!("avx512bf16"),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => Isa(Set::Avx512).multiplies_pairs(),
             _ => false,
         }
     }
@@ -234,6 +253,8 @@ impl Isa {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Set::Avx512 => self.multiplies_pairs() && avx512::pairs_are_fast(),
+            #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+            Set::Amx => Isa(Set::Avx512).multiplies_pairs_fast(),
             _ => false,
         }
     }
@@ -292,6 +313,10 @@ mod tests {
             each(s.abs(va), &|a, _| a.abs());
             each(s.copysign(va, vb), &|a, b| a.copysign(b));
             each(s.round(va), &|a, _| a.round_ties_even());
+            let integers: Vec<i32> = (0..n as i32).map(|i| (i - 3) * 123_456_789).collect();
+            let bits: Vec<f32> = integers.iter().map(|&i| f32::from_bits(i as u32)).collect();
+            let want: Vec<f32> = integers.iter().map(|&i| i as f32).collect();
+            assert_eq!(out(s.of_integers(s.load(&bits))), want);
             each(s.sqrt(s.abs(va)), &|a, _| a.abs().sqrt());
             each(s.select_lt(va, vb, va, vb), &|a, b| if a < b { a } else { b });
             each(s.scale2(va, s.splat(-3.0)), &|a, _| a / 8.0);

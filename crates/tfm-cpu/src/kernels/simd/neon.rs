@@ -205,6 +205,10 @@ impl Simd for Neon {
         both!(|a| vrndnq_f32(a))
     }
     #[inline(always)]
+    fn of_integers(self, bits: F) -> F {
+        both!(|bits| vcvtq_f32_s32(vreinterpretq_s32_f32(bits)))
+    }
+    #[inline(always)]
     fn sqrt(self, a: F) -> F {
         both!(|a| vsqrtq_f32(a))
     }

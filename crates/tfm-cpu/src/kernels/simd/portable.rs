@@ -118,6 +118,10 @@ impl Simd for Portable {
         a.map(|a| (a + MAGIC) - MAGIC)
     }
     #[inline(always)]
+    fn of_integers(self, bits: F) -> F {
+        bits.map(|x| x.to_bits() as i32 as f32)
+    }
+    #[inline(always)]
     fn sqrt(self, a: F) -> F {
         a.map(f32::sqrt)
     }
