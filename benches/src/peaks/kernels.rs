@@ -43,6 +43,8 @@ fn portable() -> u64 {
 mod x86 {
     use super::Kernel;
     use std::arch::asm;
+    #[cfg(target_os = "linux")]
+    use tfm_cpu::kernels::matrix_unit::{Amx, Unit};
 
     /// Iterations of a loop over twelve vectors.
     const TIMES: u64 = 1 << 17;
@@ -151,6 +153,24 @@ mod x86 {
     kernel!(int8_dot_avx512, "zmm", 128, dot512);
     kernel!(bf16_avx512, "zmm", 64, halves512);
 
+    /// Products of whole tiles, for four sums.
+    #[cfg(target_os = "linux")]
+    fn int8_amx() -> u64 {
+        const TIMES: u64 = 1 << 16;
+        /// 16 rows of 16 sums of 64 products.
+        const OPERATIONS: u64 = 16 * 16 * 64 * 2;
+        let Some(amx) = Amx::detect() else { return 0 };
+        amx.configure(&[16; 8]);
+        for _ in 0..TIMES {
+            amx.dot_bytes::<0, 4, 6>();
+            amx.dot_bytes::<1, 4, 7>();
+            amx.dot_bytes::<2, 5, 6>();
+            amx.dot_bytes::<3, 5, 7>();
+        }
+        amx.release();
+        TIMES * 4 * OPERATIONS
+    }
+
     /// The kernels whose instructions this CPU has.
     pub(super) fn available() -> Vec<Kernel> {
         let (avx2, avx512) = (
@@ -173,6 +193,8 @@ mod x86 {
             kernel(avx2, "int8", "int8, AVX2 vpmaddubsw", int8_bytes_avx2),
             kernel(vex, "int8", "int8, AVX-VNNI vpdpbusd", int8_dot_avx),
             kernel(dot, "int8", "int8, AVX-512 VNNI vpdpbusd", int8_dot_avx512),
+            #[cfg(target_os = "linux")]
+            kernel(Amx::detect().is_some(), "int8", "int8, AMX tdpbusd", int8_amx),
         ];
         all.into_iter().flatten().collect()
     }

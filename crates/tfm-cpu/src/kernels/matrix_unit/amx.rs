@@ -10,11 +10,11 @@ use super::{ROW_BYTES, Shapes, TILES, Unit};
 /// Proof that the CPU has the unit, with products of bytes, and that the system lets the process
 /// use it.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::kernels) struct Amx(());
+pub struct Amx(());
 
 impl Amx {
     /// The unit, if the CPU has it and the system allows it. The first call asks the system.
-    pub(in crate::kernels) fn detect() -> Option<Amx> {
+    pub fn detect() -> Option<Amx> {
         static IS_THERE: OnceLock<bool> = OnceLock::new();
         IS_THERE.get_or_init(|| has_instructions() && is_permitted()).then_some(Amx(()))
     }

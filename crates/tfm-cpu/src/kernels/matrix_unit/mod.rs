@@ -14,7 +14,7 @@ mod model;
 mod tests;
 
 #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-pub(super) use amx::Amx;
+pub use amx::Amx;
 #[cfg(test)]
 pub(super) use model::{Mistake, Model};
 
