@@ -101,6 +101,25 @@ fn idle(scheduler: &Scheduler) -> Stats {
 }
 
 #[test]
+fn when_one_of_many_fails_the_others_are_not_decoded_to_their_end() {
+    let checkpoint = open(root().join(BUNDLED));
+    let config = Arc::new(checkpoint.config().clone());
+    let long = GenerationOptions { min_new_tokens: Some(400), ..defaults(&checkpoint) };
+    let options = Arc::new(GenerationOptions { max_new_tokens: Some(400), num_beams: 4, ..long });
+    let session = cpu(&checkpoint, 1);
+    let scheduler =
+        Scheduler::new(&session, &config, Numerics::default(), &Settings::default()).unwrap();
+    let mut sources = sources();
+    sources.truncate(6);
+    sources.insert(0, vec![u32::MAX]);
+    let error = scheduler.generate(&options, &sources).unwrap_err();
+    assert!(matches!(error, Error::TokenOutOfVocabulary { .. }), "{error}");
+    let stats = idle(&scheduler);
+    assert_eq!((stats.finished, stats.cancelled, stats.failed), (0, 6, 1));
+    assert!(stats.steps < 100, "{stats:?}");
+}
+
+#[test]
 fn one_streams_another_is_cancelled_and_a_third_fails_in_one_batch() {
     let checkpoint = open(root().join(BUNDLED));
     let config = Arc::new(checkpoint.config().clone());

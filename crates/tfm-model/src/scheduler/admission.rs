@@ -50,6 +50,11 @@ const PATIENCE: usize = 4;
 /// Target tokens that a request is expected to have, for each token of its source.
 const EXPECTED: usize = 2;
 
+/// Whether these requests are worth a run of the encoder now, or have waited long enough for others.
+fn are_enough(waiting: usize, running: usize, steps_waited: usize) -> bool {
+    waiting >= running.div_ceil(4) || steps_waited > PATIENCE
+}
+
 /// The most hypotheses of a request that are decoded at a time.
 fn hypotheses(options: &GenerationOptions) -> usize {
     let sequences = if options.do_sample { options.num_return_sequences } else { 1 };
@@ -108,13 +113,12 @@ impl Worker {
         if waiting == 0 || !self.has_room() {
             return false;
         }
-        let are_many = waiting >= self.running.len().div_ceil(4);
         self.waited += 1;
-        if are_many || self.waited > PATIENCE {
+        let is_time = are_enough(waiting, self.running.len(), self.waited);
+        if is_time {
             self.waited = 0;
-            return true;
         }
-        false
+        is_time
     }
 
     /// Whether a quarter of the room is free.
@@ -208,5 +212,20 @@ impl Worker {
                 Err(error.into())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{PATIENCE, are_enough};
+
+    #[test]
+    fn few_requests_wait_for_others_but_not_for_long() {
+        assert!(are_enough(2, 8, 1), "a quarter as many as are being decoded");
+        assert!(are_enough(1, 3, 1));
+        for steps in 1..=PATIENCE {
+            assert!(!are_enough(1, 8, steps));
+        }
+        assert!(are_enough(1, 8, PATIENCE + 1));
     }
 }

@@ -198,3 +198,69 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Next, Queue};
+    use crate::generation::{GenerationOptions, Hypothesis};
+    use crate::scheduler::Request;
+    use std::sync::{Arc, mpsc};
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    fn request(number: u64) -> Request {
+        let sink = |_: crate::Result<Vec<Hypothesis>>| {};
+        let options = Arc::new(GenerationOptions::default());
+        Request { number, ..Request::new(vec![1], &options, sink) }
+    }
+
+    fn wait_for_idle(queue: &Queue, workers: usize) {
+        let start = Instant::now();
+        while queue.lock().idle.len() < workers {
+            assert!(start.elapsed() < Duration::from_secs(60), "the workers do not become idle");
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn requests_come_in_their_order() {
+        let queue = Queue::new(1, 8);
+        (0..5).for_each(|number| queue.push(request(number)).expect("there is room"));
+        for number in 0..5 {
+            let Next::Request(taken) = queue.take(false, |_| true) else { panic!("one waits") };
+            assert_eq!(taken.number, number);
+        }
+        assert!(matches!(queue.take(false, |_| true), Next::NothingYet));
+    }
+
+    #[test]
+    fn the_worker_that_became_idle_last_is_woken_first() {
+        const WORKERS: usize = 3;
+        let queue = Queue::new(WORKERS, 8);
+        let (send, taken) = mpsc::channel();
+        thread::scope(|scope| {
+            for worker in 0..WORKERS {
+                let (queue, send) = (&queue, send.clone());
+                scope.spawn(move || {
+                    while let Next::Request(request) = queue.take(true, |_| true) {
+                        send.send((worker, request.number)).expect("the test listens");
+                        if request.number == WORKERS as u64 - 1 {
+                            queue.close();
+                        }
+                        // It does not become idle before all have had one.
+                        while !queue.lock().closed {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                    }
+                });
+                wait_for_idle(queue, worker + 1);
+            }
+            for number in 0..WORKERS as u64 {
+                queue.push(request(number)).expect("there is room");
+                let worker = WORKERS - 1 - number as usize;
+                let got = taken.recv_timeout(Duration::from_secs(60)).expect("somebody takes it");
+                assert_eq!(got, (worker, number));
+            }
+        });
+    }
+}
