@@ -224,3 +224,14 @@ impl Op {
         matches!(self, Op::Reshape(_) | Op::Permute(_) | Op::Broadcast(_) | Op::Slice { .. })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Op;
+
+    #[test]
+    fn an_op_is_small() {
+        // A training has a hundred thousand nodes in its programs.
+        assert!(size_of::<Op>() <= 56, "{} bytes", size_of::<Op>());
+    }
+}

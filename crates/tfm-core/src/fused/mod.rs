@@ -116,30 +116,37 @@ pub trait FusedOp {
 }
 
 macro_rules! fused_ops {
-    ($($op:ident),* $(,)?) => {
-        /// A fused op. The enum is the list of all there are.
+    ($($op:ident),* ; boxed: $($large:ident),*) => {
+        /// A fused op. The enum is the list of all there are. Large ops are boxed, since every node
+        /// of a graph has room for any op.
         #[derive(Debug, Clone, PartialEq)]
         #[allow(missing_docs)]
-        pub enum Fused { $($op($op)),* }
+        pub enum Fused { $($op($op),)* $($large(Box<$large>)),* }
 
         impl Fused {
             /// The names of all fused ops, for the check that every one is in the laws.
-            pub const NAMES: &'static [&'static str] = &[$(stringify!($op)),*];
+            pub const NAMES: &'static [&'static str] =
+                &[$(stringify!($op),)* $(stringify!($large)),*];
 
             fn as_op(&self) -> &dyn FusedOp {
-                match self { $(Fused::$op(op) => op),* }
+                match self {
+                    $(Fused::$op(op) => op,)*
+                    $(Fused::$large(op) => &**op),*
+                }
             }
         }
 
         $(impl From<$op> for Fused {
             fn from(op: $op) -> Self { Fused::$op(op) }
         })*
+        $(impl From<$large> for Fused {
+            fn from(op: $large) -> Self { Fused::$large(Box::new(op)) }
+        })*
     };
 }
 
 fused_ops!(
     Linear,
-    Attention,
     LayerNorm,
     RmsNorm,
     Softmax,
@@ -149,7 +156,6 @@ fused_ops!(
     TopOfLinear,
     TopLogits,
     TopOfShortlist,
-    AttentionGradient,
     LayerNormGradient,
     RmsNormGradient,
     ActivateGradient,
@@ -157,7 +163,8 @@ fused_ops!(
     CrossEntropy,
     CrossEntropyGradient,
     SumOfSquares,
-    Adam,
+    Adam;
+    boxed: Attention, AttentionGradient
 );
 
 impl FusedOp for Fused {

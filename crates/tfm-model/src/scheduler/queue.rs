@@ -210,7 +210,7 @@ mod tests {
 
     fn request(number: u64) -> Request {
         let sink = |_: crate::Result<Vec<Hypothesis>>| {};
-        let options = Arc::new(GenerationOptions::default());
+        let options = Arc::new(GenerationOptions::new(0, vec![1]));
         Request { number, ..Request::new(vec![1], &options, sink) }
     }
 
