@@ -1,7 +1,7 @@
 //! The general kernels of attention against f64, interpreted without host code: groups of heads,
-//! windows, a cap of the scores, two sets of keys, each by ranges or by a table. A `Problem` and its
-//! definition are here; `run` runs the kernels, `properties` has the tests, and `mutants` shows that
-//! they notice faults.
+//! windows, a cap of the scores, two sets of keys, each by ranges or by a table. A `Problem` and
+//! its definition are here; `run` runs the kernels, `properties` has the tests, and `mutants` shows
+//! that they notice faults.
 
 mod mutants;
 mod properties;

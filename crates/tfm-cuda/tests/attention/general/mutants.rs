@@ -23,6 +23,10 @@ fn problems(dtype: DType, single: bool) -> Vec<Problem> {
         Set { window: Some(40), ..Set::ranges(3, of) }.biased(20, 30, false)
     };
     let plain = Set::ranges(6, &lengths);
+    // More sequences than a block or a warp looks at in one round.
+    let many: Vec<(usize, usize)> =
+        (0..300).map(|s| (usize::from(s % 45 == 40), 1 + s % 3)).collect();
+    let many = Set::ranges(1, &many);
     if single {
         let lengths: Vec<usize> = (0..12).map(|i| i * 29 % 150).collect();
         let table =
@@ -39,15 +43,22 @@ fn problems(dtype: DType, single: bool) -> Vec<Problem> {
             Problem { cap: Some(2.0), ..Problem::single(dtype, 6, size, sets) },
             Problem::single(dtype, 3, size, vec![long]),
             Problem { cap: Some(3.0), ..Problem::single(dtype, 2, 120, vec![gaps, other]) },
+            Problem::single(dtype, 1, size, vec![many.clone(), many]),
         ];
     }
     let sets = vec![first, second(&[(40, 90), (1, 7), (53, 140)])];
     let both = Problem::by_ranges(dtype, 6, size, sets);
     let alone = Problem::by_ranges(dtype, 6, size, vec![plain]);
+    // Columns of every part of a plain kernel's rows; other heads are padded.
+    let wide = if dtype == DType::F32 { 251 } else { 40 };
+    let tie = Some(crate::case::Case::tie());
+    let wide = Problem::by_ranges(dtype, 1, wide, vec![Set::ranges(1, &[(33, 70), (1, 1)])]);
     vec![
         Problem { cap: Some(2.0), ..both.clone() },
         Problem { rate: Some(0.3), ..alone },
         Problem { scale: 2.0, ..both },
+        Problem { cap: Some(3.0), rate: tie, ..wide },
+        Problem::by_ranges(dtype, 1, size, vec![many.clone(), many]),
     ]
 }
 

@@ -1,4 +1,5 @@
-//! What the general kernels must compute, for lengths around the edges of tiles, chunks and windows.
+//! What the general kernels must compute, for lengths around the edges of tiles, chunks and
+//! windows.
 
 use super::{Data, Lookup, Problem, Set, SetData};
 use tfm_core::DType;
