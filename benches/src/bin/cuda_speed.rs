@@ -284,6 +284,61 @@ impl Bench {
         self.time(&name, attention, &[query, cache()?, cache()?, table, lengths], Floor::Operands)
     }
 
+    /// The general kernels: a causal window and a cap, four query heads for each key head.
+    fn general_attention(&self, dtype: DType, (batch, length): (usize, usize)) -> Outcome {
+        let (cuda, heads, kv_heads, size, window) = (&self.cuda, 16, 4, 128, 1024);
+        let tokens = batch * length;
+        let x = |heads| Tensor::filled(cuda, dtype, &[tokens, heads, size], 1);
+        let offsets: Vec<i32> = (0..=batch).map(|s| (s * length) as i32).collect();
+        let ranges: Vec<i32> =
+            (0..batch).flat_map(|s| [(s * length) as i32, length as i32]).collect();
+        let keys = KeySet { causal: true, window: Some(window), ..KeySet::default() };
+        let scale = (size as f64).powf(-0.5);
+        let attention = Attention { scale, soft_cap: Some(50.0), keys, ..Attention::default() };
+        let inputs = [
+            x(heads)?,
+            x(kv_heads)?,
+            x(kv_heads)?,
+            Tensor::integers(cuda, &[batch + 1], &offsets)?,
+            Tensor::integers(cuda, &[batch, 2], &ranges)?,
+        ];
+        let seen: usize = (0..length).map(|i| (i + 1).min(window)).sum();
+        let operations = 4.0 * (batch * seen * heads * size) as f64;
+        let name = format!(
+            "attention {batch}×{length}, {heads} heads of {size} in groups of 4, window {window}, cap {dtype}"
+        );
+        self.time(&name, attention, &inputs, Floor::Operations(operations))
+    }
+
+    /// A step of merged self- and cross-attention: 4 hypotheses of each of 64 sentences.
+    fn merged_decode(&self, dtype: DType, width: usize) -> Outcome {
+        let (cuda, n, sentences, heads, kv_heads, size) = (&self.cuda, 256, 64, 16, 4, 128);
+        let rows = n * width;
+        let cache = |rows| Tensor::filled(cuda, dtype, &[rows, kv_heads, size], 1);
+        let offsets: Vec<i32> = (0..=sentences).map(|s| (4 * s) as i32).collect();
+        let ranges: Vec<i32> =
+            (0..sentences).flat_map(|s| [(s * width) as i32, width as i32]).collect();
+        let inputs = [
+            Tensor::filled(cuda, dtype, &[n, heads, size], 1)?,
+            cache(rows)?,
+            cache(rows)?,
+            Tensor::filled(cuda, DType::I32, &[n, width], rows)?,
+            Tensor::integers(cuda, &[n], &vec![width as i32; n])?,
+            cache(sentences * width)?,
+            cache(sentences * width)?,
+            Tensor::integers(cuda, &[sentences + 1], &offsets)?,
+            Tensor::integers(cuda, &[sentences, 2], &ranges)?,
+        ];
+        let keys = KeySet { lookup: KeyLookup::Table, ..KeySet::default() };
+        let more_keys = Some(KeySet::default());
+        let attention = Attention { scale: 0.09, keys, more_keys, ..Attention::default() };
+        let name = format!(
+            "attention by a table and by ranges, {n} hypotheses, 2·{width} keys, {heads} heads of {size} in \
+             groups of 4 {dtype}"
+        );
+        self.time(&name, attention, &inputs, Floor::Operands)
+    }
+
     fn linear(&self, dtype: DType, m: usize, n: usize, k: usize) -> Outcome {
         let floats = |shape: &[usize]| Tensor::filled(&self.cuda, dtype, shape, 1);
         let linear = Linear { bias: true, ..Linear::default() };
@@ -312,7 +367,11 @@ fn main() -> Outcome {
     for width in [32, 128, 512] {
         for dtype in [DType::F32, DType::F16] {
             bench.decode(dtype, width)?;
+            bench.merged_decode(dtype, width)?;
         }
+    }
+    for dtype in [DType::F32, DType::F16, DType::BF16] {
+        bench.general_attention(dtype, (4, 4096))?;
     }
     for biased in [false, true] {
         bench.attention(DType::F32, 64, (32, 512), false, biased)?;

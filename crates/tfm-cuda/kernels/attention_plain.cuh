@@ -118,6 +118,42 @@ __device__ float scaled(float product, float scale, const Biased& bias, int dist
   return fmaf(product, scale, bias.of(distance));
 }
 
+// What a row has seen so far: the largest score, a thread's part of the sum of exponentials, the context.
+struct Seen {
+  float sum = 0.f, largest = -INFINITY;
+  float4 out[PARTS] = {};
+
+  // Makes weights of a tile's scores. Those that are not `kept` count in the sum alone.
+  __device__ void weigh(float (&p)[N], uint32_t kept) {
+    float most_here = largest;
+#pragma unroll
+    for (int c = 0; c < N; c++) most_here = fmaxf(most_here, p[c]);
+    most_here = group_max(most_here);
+    const float shift = most_here == -INFINITY ? 0.f : most_here;
+    const float shrink = expf(largest - shift);
+    largest = most_here;
+    sum *= shrink;
+#pragma unroll
+    for (int i = 0; i < PARTS; i++) out[i].x *= shrink, out[i].y *= shrink, out[i].z *= shrink, out[i].w *= shrink;
+#pragma unroll
+    for (int c = 0; c < N; c++) {
+      p[c] = expf(p[c] - shift);
+      sum += p[c];
+      if (!(kept >> c & 1)) p[c] = 0.f;
+    }
+  }
+
+  // Stores the results of a query.
+  template <typename T> __device__ void store(T* context, float* log_sum_exp, int query, bool there, int size, float factor) {
+    sum = group_sum(sum);
+    if (!there) return;
+    const bool some = sum > 0.f;
+    const int64_t at = (int64_t)query * gridDim.y + blockIdx.y;
+    store_row(context + at * size, out, some ? factor / sum : 0.f, size);
+    if (threadIdx.x % LANES == 0) log_sum_exp[at] = some ? largest + logf(sum) : 0.f;
+  }
+};
+
 // Blocks: tiles of queries (`tile_of`), heads. Threads: 256. Shared memory: two tiles, of the gradients three; then the biases by
 // distance.
 template <typename T, typename Bias>
@@ -136,46 +172,25 @@ __device__ void attention(const Rows<T>& query, const Rows<T>& key, const Rows<T
 
   copy_rows(queries, query.at(first, head), query.row, rows, size);
   bias.prepare(passing + TILE * wide(size), head, heads);
-  float sum = 0.f, largest = -INFINITY;
-  float4 out[PARTS] = {};
+  Seen so_far;
   for (int at = 0; at < most; at += TILE) {
     copy_rows(passing, key.at(sequence.start + at, head), key.row, sequence.count - at, size);
     __syncthreads();
     float p[N];
     products(p, queries + row * wide(size), passing, size);
-    float most_here = largest;
 #pragma unroll
     for (int c = 0; c < N; c++) {
       const int j = at + lane + LANES * c;
       p[c] = j < seen ? scaled(p[c], scale, bias, j - own) : -INFINITY;
-      most_here = fmaxf(most_here, p[c]);
     }
-    most_here = group_max(most_here);
-    const float shift = most_here == -INFINITY ? 0.f : most_here;
-    const float shrink = expf(largest - shift);
-    largest = most_here;
-    sum *= shrink;
-#pragma unroll
-    for (int i = 0; i < PARTS; i++) out[i].x *= shrink, out[i].y *= shrink, out[i].z *= shrink, out[i].w *= shrink;
-    const uint32_t kept = kept_of(dropout, position + at + lane, 1);
-#pragma unroll
-    for (int c = 0; c < N; c++) {
-      p[c] = expf(p[c] - shift);
-      sum += p[c];
-      if (!(kept >> c & 1)) p[c] = 0.f;
-    }
+    so_far.weigh(p, kept_of(dropout, position + at + lane, 1));
     __syncthreads();
     copy_rows(passing, value.at(sequence.start + at, head), value.row, sequence.count - at, size);
     __syncthreads();
-    accumulate(out, p, passing, size);
+    accumulate(so_far.out, p, passing, size);
     __syncthreads();
   }
-  sum = group_sum(sum);
-  if (row >= rows) return;
-  const bool some = sum > 0.f;
-  const int64_t at = (int64_t)(first + row) * heads + head;
-  store_row(context + at * size, out, some ? dropout.factor / sum : 0.f, size);
-  if (lane == 0) log_sum_exp[at] = some ? largest + logf(sum) : 0.f;
+  so_far.store(context, log_sum_exp, first + row, row < rows, size, dropout.factor);
 }
 
 // `weigh` of the kernels of tiles, with natural exponentials.

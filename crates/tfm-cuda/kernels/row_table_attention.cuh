@@ -76,41 +76,20 @@ template <typename T, int WIDTH, int VECTORS> struct Slice {
   __device__ float operator[](int i) const { return vectors[i / WIDTH][i % WIDTH]; }
 };
 
-// context [n, heads, d_head] if there is one chunk; otherwise partial [n, heads, chunks, d_head + 2] holds the context so
-// far, the largest score and the sum. A group of LANES has heads up to LANES·VECTORS·WIDTH; where WIDTH is not 1, all heads
-// are of whole vectors at multiples of 16 bytes. Blocks: n, heads, chunks.
-template <typename T, int LANES, int VECTORS, int WIDTH, typename Bias>
-__device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows, const i32* table, int width,
-                       const i32* lengths, int d_head, float scale, Bias bias, T* context, float* partial) {
+// What each group of lanes has seen, with the keys from .. end of a list. `row_of(i)` is the row of key i, and `score_of(x, i)` the
+// score that its product makes.
+template <int LANES, typename T, int WIDTH, int VECTORS, typename Row, typename Score>
+__device__ Part<VECTORS * WIDTH> see(Part<VECTORS * WIDTH> part, const Slice<T, WIDTH, VECTORS>& q, const Heads<T>& key, const Heads<T>& value,
+                    Count rows, int from, int end, int d_head, Row row_of, Score score_of) {
   constexpr int N = VECTORS * WIDTH, GROUPS = WARPS * 32 / LANES;
-  const int hypothesis = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, chunks = gridDim.z;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int group = threadIdx.x / LANES, first = threadIdx.x % LANES * WIDTH, step = LANES * WIDTH;
-  const int length = min(max(lengths[hypothesis], 0), width);
-  // The first chunk is there even without keys: its result is 0.
-  if (chunk > 0 && chunk * CHUNK >= length) return;
-  const int end = min(length, (chunk + 1) * CHUNK);
-  table += (int64_t)hypothesis * width;
-  key.data += head * key.head, value.data += head * value.head;
-
-  float* const biases = parts + WARPS * (d_head + 2);
-  if constexpr (Bias::SOME) {
-    const int at = chunk * CHUNK + threadIdx.x;
-    // The query stands at the last key.
-    if (threadIdx.x < CHUNK && at < end)
-      biases[threadIdx.x] = bias.biases[bucket_of(bias.buckets, at - (length - 1)) * gridDim.y + head];
-    __syncthreads();
-  }
-  Slice<T, WIDTH, VECTORS> q;
-  q.load(query.data + hypothesis * query.row + head * query.head, first, step, d_head);
-  Part<N> part = {-INFINITY, 0.f, {}};
-  for (int row = chunk * CHUNK; row < end; row += GROUPS * UNROLL) {
+  for (int row = from; row < end; row += GROUPS * UNROLL) {
     Slice<T, WIDTH, VECTORS> keys[UNROLL], values[UNROLL];
     Count ids[UNROLL];
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
       const int at = row + u * GROUPS + group;
-      ids[u] = at < end ? (Count)table[at] : UINT32_MAX;
+      ids[u] = at < end ? (Count)row_of(at) : UINT32_MAX;
     }
 #pragma unroll
     for (int u = 0; u < UNROLL; u++) {
@@ -127,12 +106,7 @@ __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows,
       for (int i = 0; i < N; i++) dot += q[i] * keys[u][i];
 #pragma unroll
       for (int lanes = LANES / 2; lanes > 0; lanes /= 2) dot += __shfl_xor_sync(0xffffffffu, dot, lanes);
-      if constexpr (Bias::SOME) {
-        const int at = row + u * GROUPS + group - chunk * CHUNK;
-        scores[u] = ids[u] < rows ? fmaf(dot, scale, biases[at]) : -INFINITY;
-      } else {
-        scores[u] = ids[u] < rows ? dot * scale : -INFINITY;
-      }
+      scores[u] = ids[u] < rows ? score_of(dot, row + u * GROUPS + group) : -INFINITY;
       largest = fmaxf(largest, scores[u]);
     }
     const float kept = expf(part.largest - finite(largest));
@@ -147,6 +121,15 @@ __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows,
       for (int i = 0; i < N; i++) part.context[i] += weight * values[u][i];
     }
   }
+  return part;
+}
+
+// Merges what the block's groups have seen, and stores it: the context of a head of a query if there is one part, or else what
+// later merges need.
+template <int LANES, int WIDTH, int N, typename T>
+__device__ void finish(Part<N>& part, int64_t place, int number, int of_all, int d_head, T* context, float* partial) {
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int first = threadIdx.x % LANES * WIDTH, step = LANES * WIDTH;
 #pragma unroll
   for (int lanes = LANES; lanes < 32; lanes *= 2) {
     float other[N];
@@ -166,19 +149,51 @@ __device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows,
     if (lane == 0) maxima[warp] = part.largest, sums[warp] = part.sum;
   }
   __syncthreads();
-  const int64_t place = (int64_t)hypothesis * gridDim.y + head;
   for (int at = threadIdx.x; at < d_head; at += 32 * WARPS) {
     Part<1> all = {maxima[0], sums[0], {parts[at]}};
 #pragma unroll
     for (int other = 1; other < WARPS; other++) all.merge(maxima[other], sums[other], {parts[other * d_head + at]});
-    if (chunks == 1) {
+    if (of_all == 1) {
       context[place * d_head + at] = convert<T>(result(all));
       continue;
     }
-    float* to = partial + (place * chunks + chunk) * (d_head + 2);
+    float* to = partial + (place * of_all + number) * (d_head + 2);
     to[at] = all.context[0];
     if (at == 0) to[d_head] = all.largest, to[d_head + 1] = all.sum;
   }
+}
+
+// context [n, heads, d_head] if there is one chunk; otherwise partial [n, heads, chunks, d_head + 2] holds the context so
+// far, the largest score and the sum. A group of LANES has heads up to LANES·VECTORS·WIDTH; where WIDTH is not 1, all heads
+// are of whole vectors at multiples of 16 bytes. Blocks: n, heads, chunks.
+template <typename T, int LANES, int VECTORS, int WIDTH, typename Bias>
+__device__ void attend(Heads<T> query, Heads<T> key, Heads<T> value, Count rows, const i32* table, int width,
+                       const i32* lengths, int d_head, float scale, Bias bias, T* context, float* partial) {
+  constexpr int N = VECTORS * WIDTH;
+  const int hypothesis = blockIdx.x, head = blockIdx.y, chunk = blockIdx.z, chunks = gridDim.z;
+  const int length = min(max(lengths[hypothesis], 0), width);
+  // The first chunk is there even without keys: its result is 0.
+  if (chunk > 0 && chunk * CHUNK >= length) return;
+  const int end = min(length, (chunk + 1) * CHUNK);
+  table += (int64_t)hypothesis * width;
+  key.data += head * key.head, value.data += head * value.head;
+
+  float* const biases = parts + WARPS * (d_head + 2);
+  if constexpr (Bias::SOME) {
+    const int at = chunk * CHUNK + threadIdx.x;
+    // The query stands at the last key.
+    if (threadIdx.x < CHUNK && at < end)
+      biases[threadIdx.x] = bias.biases[bucket_of(bias.buckets, at - (length - 1)) * gridDim.y + head];
+    __syncthreads();
+  }
+  Slice<T, WIDTH, VECTORS> q;
+  q.load(query.data + hypothesis * query.row + head * query.head, threadIdx.x % LANES * WIDTH, LANES * WIDTH, d_head);
+  Part<N> part = {-INFINITY, 0.f, {}};
+  part = see<LANES>(part, q, key, value, rows, chunk * CHUNK, end, d_head, [&](int at) { return table[at]; }, [&](float dot, int at) {
+    if constexpr (Bias::SOME) return fmaf(dot, scale, biases[at - chunk * CHUNK]);
+    else return dot * scale;
+  });
+  finish<LANES, WIDTH>(part, (int64_t)hypothesis * gridDim.y + head, chunk, chunks, d_head, context, partial);
 }
 
 // The second launch: a thread an element of the context goes through the chunks.

@@ -203,16 +203,8 @@ fn kinds() -> impl Iterator<Item = (usize, Attention)> {
 #[test]
 fn attention_and_its_gradient() {
     let Some(pair) = Pair::new() else { return };
-    let (n, heads, tokens) = (LENGTHS.len(), 4, LENGTHS.iter().sum::<usize>());
-    let starts = LENGTHS.iter().scan(0, |end, length| {
-        let start = *end;
-        *end += length;
-        Some(start as i32)
-    });
-    let starts: Vec<i32> = starts.collect();
-    let offsets = starts.iter().copied().chain([tokens as i32]).collect();
-    let ranges = starts.iter().zip(LENGTHS).flat_map(|(start, n)| [*start, n as i32]).collect();
-    let (offsets, ranges) = (integers(&[n + 1], offsets), integers(&[n, 2], ranges));
+    let (heads, tokens) = (4, LENGTHS.iter().sum::<usize>());
+    let [offsets, ranges] = sequences();
     for (size, attention) in kinds() {
         for dtype in FLOATS {
             let x = |seed| floats(seed, dtype, &[tokens, heads, size]);
@@ -237,6 +229,82 @@ fn attention_and_its_gradient() {
             forward.extend(results);
             forward.push(x(4));
             pair.check(&format!("{what}, gradient"), AttentionGradient(attention), &forward);
+        }
+    }
+}
+
+/// Offsets of the queries and ranges of the keys of sequences of [`LENGTHS`].
+fn sequences() -> [Tensor; 2] {
+    let ends = LENGTHS.iter().scan(0, |end, length| {
+        *end += length;
+        Some(*end as i32)
+    });
+    let offsets: Vec<i32> = [0].into_iter().chain(ends).collect();
+    let ranges = offsets.iter().zip(LENGTHS).flat_map(|(start, n)| [*start, n as i32]).collect();
+    [integers(&[LENGTHS.len() + 1], offsets), integers(&[LENGTHS.len(), 2], ranges)]
+}
+
+/// The general kernels: groups of heads, windows, caps and biases, one set of keys by ranges or
+/// two.
+#[test]
+fn general_attention() {
+    let Some(pair) = Pair::new() else { return };
+    let (heads, kv_heads, tokens) = (8, 2, LENGTHS.iter().sum::<usize>());
+    let [offsets, ranges] = sequences();
+    let bias = Some(RelativeBias { buckets: 32, max_distance: 128, bidirectional: false });
+    let grouped = KeySet::default();
+    let windowed = KeySet { causal: true, window: Some(300), ..KeySet::default() };
+    let biased = KeySet { bias, ..windowed };
+    for size in [64, 128, 80, 256] {
+        for (keys, more_keys, soft_cap) in [
+            (grouped, None, None),
+            (windowed, None, Some(50.0)),
+            (biased, None, Some(5.0)),
+            (biased, Some(grouped), None),
+            (windowed, Some(biased), Some(50.0)),
+        ] {
+            let scale = (size as f64).powf(-0.5);
+            let op = Attention { scale, soft_cap, keys, more_keys, dropout: None };
+            for dtype in FLOATS {
+                let mut inputs = vec![floats(1, dtype, &[tokens, heads, size])];
+                for (seed, set) in [(2, Some(keys)), (5, more_keys)] {
+                    let Some(set) = set else { continue };
+                    let key = |seed| floats(seed, dtype, &[tokens, kv_heads, size]);
+                    inputs.extend([key(seed), key(seed + 1), offsets.clone(), ranges.clone()]);
+                    inputs.extend(set.bias.map(|_| floats(seed + 2, DType::F32, &[32, heads])));
+                }
+                pair.check(&format!("general attention of {size}, {op:?}"), op, &inputs);
+            }
+        }
+    }
+}
+
+/// A step of merged self- and cross-attention, and of self-attention alone, with groups of heads.
+#[test]
+fn general_attention_of_a_step() {
+    let Some(pair) = Pair::new() else { return };
+    let (n, heads, kv_heads, width, rows) = (256, 8, 2, 700, 20_000);
+    for size in [64, 128, 256] {
+        for dtype in FLOATS {
+            let mut data = Data::new(9);
+            let table = (0..n * width).map(|_| data.below(rows) as i32).collect();
+            let lengths = (0..n).map(|_| data.below(width + 1) as i32).collect();
+            let offsets = (0..=n / 4).map(|s| 4 * s as i32).collect();
+            let sentences = (0..n / 4).flat_map(|s| [250 * s as i32, data.below(250) as i32]);
+            let cache = |seed| floats(seed, dtype, &[rows, kv_heads, size]);
+            let query = floats(1, dtype, &[n, heads, size]);
+            let own = [cache(2), cache(3), integers(&[n, width], table), integers(&[n], lengths)];
+            let ranges = integers(&[n / 4, 2], sentences.collect());
+            let cross = [cache(4), cache(5), integers(&[n / 4 + 1], offsets), ranges];
+            let keys = KeySet { lookup: KeyLookup::Table, window: Some(600), ..KeySet::default() };
+            let scale = (size as f64).powf(-0.5);
+            let alone = Attention { scale, soft_cap: Some(50.0), keys, ..Attention::default() };
+            let mut inputs = vec![query];
+            inputs.extend(own);
+            pair.check(&format!("attention of a step in groups of {size}"), alone, &inputs);
+            let merged = Attention { more_keys: Some(KeySet::default()), ..alone };
+            inputs.extend(cross);
+            pair.check(&format!("merged attention of a step of {size}"), merged, &inputs);
         }
     }
 }

@@ -13,7 +13,7 @@ use tfm_core::op::ReduceOp;
 use tfm_core::{DType, Layout, Shape as Extents};
 
 /// The largest size of heads that the kernels take.
-const LARGEST: usize = 256;
+pub(super) const LARGEST: usize = 256;
 /// The sizes that the kernels of tiles are made for. Other sizes are padded to the next.
 const PADDED: [usize; 5] = [32, 64, 96, 128, 256];
 /// The sizes that the kernels of tiles with biases are made for.
@@ -78,14 +78,39 @@ impl Shape {
         }
     }
 
-    /// How many blocks the queries take. The kernels' `tile_of` finds the sequence and tile of a
-    /// block.
     fn query_blocks(&self, tile: usize) -> usize {
-        if self.queries == 0 || self.sequences == 0 {
-            return 0;
-        }
-        self.queries / tile + self.sequences
+        query_blocks(self.queries, self.sequences, tile)
     }
+}
+
+/// How many blocks the queries take. The kernels' `tile_of` finds the sequence and tile of a block.
+pub(super) fn query_blocks(queries: usize, sequences: usize, tile: usize) -> usize {
+    if queries == 0 || sequences == 0 {
+        return 0;
+    }
+    queries / tile + sequences
+}
+
+/// Whether the kernels of tiles can load rows of these layouts: heads of half precision, in whole
+/// 16 bytes at multiples of 16 bytes.
+pub(super) fn fits_tiles<'a>(
+    dtype: DType,
+    size: usize,
+    layouts: impl IntoIterator<Item = &'a Layout>,
+) -> bool {
+    let aligned = |layout: &Layout| {
+        let outer = layout.shape().iter().zip(layout.strides()).take(2);
+        layout.offset().is_multiple_of(CHUNK)
+            && outer.filter(|(n, _)| **n > 1).all(|(_, stride)| stride.is_multiple_of(CHUNK))
+    };
+    matches!(dtype, DType::F16 | DType::BF16)
+        && size.is_multiple_of(CHUNK)
+        && layouts.into_iter().all(aligned)
+}
+
+/// Bytes of a row in the shared memory of the plain kernels.
+pub(super) fn plain_row(size: usize) -> usize {
+    4 * 4 * (size.div_ceil(4) | 1)
 }
 
 /// Offsets of the queries and ranges of the keys.
@@ -111,21 +136,10 @@ impl Kernels {
     fn of(op: &Attention, operands: &[View<'_, Buffer>], results: &[&Layout]) -> Kernels {
         let [view, ..] = operands else { return Kernels::Plain };
         let size = view.layout.shape()[2];
-        let half = matches!(view.dtype, DType::F16 | DType::BF16);
-        let aligned = |layout: &Layout| {
-            let outer = layout.shape().iter().zip(layout.strides()).take(2);
-            layout.offset().is_multiple_of(CHUNK)
-                && outer.filter(|(n, _)| **n > 1).all(|(_, stride)| stride.is_multiple_of(CHUNK))
-        };
-        let all = operands.iter().map(|view| view.layout).chain(results.iter().copied());
+        let layouts = operands.iter().map(|view| view.layout).chain(results.iter().copied());
         let padded = if op.keys.bias.is_some() { &PADDED_BIASED[..] } else { &PADDED[..] };
         match padded.iter().copied().find(|padded| size <= *padded) {
-            Some(padded)
-                if half
-                    && size.is_multiple_of(CHUNK)
-                    && op.scale > 0.0
-                    && all.into_iter().all(aligned) =>
-            {
+            Some(padded) if op.scale > 0.0 && fits_tiles(view.dtype, size, layouts) => {
                 Kernels::Tiles(padded)
             }
             _ => Kernels::Plain,
@@ -151,7 +165,7 @@ impl Kernels {
     fn row(self, size: usize) -> usize {
         match self {
             Kernels::Tiles(padded) => 2 * (padded + 8),
-            Kernels::Plain => 4 * 4 * (size.div_ceil(4) | 1),
+            Kernels::Plain => plain_row(size),
         }
     }
 
@@ -226,7 +240,16 @@ fn arguments<'a>(
     let call = call.source(&query_offsets).source(&key_ranges);
     let call = call.count(shape.sequences).count(shape.queries).count(shape.rows).count(shape.size);
     let call = call.signed(i32::from(op.keys.causal)).float(op.scale);
-    match (op.dropout, operands.random_key) {
+    with_dropout(call, op, operands.random_key)
+}
+
+/// Adds the arguments of the dropout: `Dropout` of the kernels.
+pub(super) fn with_dropout<'a>(
+    call: Call<'a>,
+    op: &Attention,
+    random_key: Option<View<'_, Buffer>>,
+) -> Call<'a> {
+    match (op.dropout, random_key) {
         (Some(mask), Some(key)) => {
             // A random number is k/2^24. It is below the rate where k is below this threshold.
             let threshold = (f64::from(mask.rate) * f64::from(1 << 24)).ceil();

@@ -1,6 +1,7 @@
 //! The fused ops: which operands their kernels take, and which file calls them.
 
 mod attention;
+mod attention_general;
 mod cross_entropy;
 mod elementwise;
 mod embedding;
@@ -19,10 +20,10 @@ use crate::buffer::Buffer;
 use crate::quantized;
 use tfm_core::backend::{Outcome, Signature, View, ViewMut};
 use tfm_core::fused::{
-    ActivateGradientOperands, CrossEntropyOperands, EmbeddingOperands, Fused, KeyLookup,
-    LayerNormGradientOperands, LayerNormOperands, LinearOperands, List, Precision,
-    RmsNormGradientOperands, RmsNormOperands, SoftmaxOperands, TopLogProbabilitiesOperands,
-    TopLogitsOperands, TopOfLinearOperands,
+    ActivateGradientOperands, Attention, AttentionOperands, CrossEntropyOperands,
+    EmbeddingOperands, Fused, KeyLookup, LayerNormGradientOperands, LayerNormOperands,
+    LinearOperands, List, Precision, RmsNormGradientOperands, RmsNormOperands, SoftmaxOperands,
+    TopLogProbabilitiesOperands, TopLogitsOperands, TopOfLinearOperands,
 };
 use tfm_core::op::PackFormat;
 use tfm_core::{DType, Layout};
@@ -42,7 +43,7 @@ enum Wanted {
 
 /// What each of so many operands of `op` must be like.
 fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
-    use Wanted::{Any, Contiguous, Heads, Rows};
+    use Wanted::{Any, Contiguous, Rows};
     match op {
         Fused::Embedding(op) => {
             let positions = op.positions.then_some(Contiguous);
@@ -63,9 +64,8 @@ fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
             let residual = op.residual.then_some(Rows);
             LinearOperands { x: Rows, weight: Any, bias, residual }.list()
         }
-        Fused::Attention(_) | Fused::AttentionGradient(_) => {
-            (0..operands).map(|operand| if operand < 3 { Heads } else { Contiguous }).collect()
-        }
+        Fused::Attention(op) => attention_wanted(op, operands),
+        Fused::AttentionGradient(op) => attention_wanted(&op.0, operands),
         Fused::LayerNorm(_) => {
             LayerNormOperands { x: Rows, weight: Contiguous, bias: Contiguous }.list()
         }
@@ -89,6 +89,18 @@ fn wanted(op: &Fused, operands: usize) -> List<Wanted> {
         | Fused::TopOfShortlist(_)
         | Fused::Adam(_) => List::from_elem(Contiguous, operands),
     }
+}
+
+/// Heads of query, keys and values; the other operands contiguous.
+fn attention_wanted(op: &Attention, operands: usize) -> List<Wanted> {
+    let AttentionOperands { query, keys, more_keys, .. } = op.positions();
+    let mut all = List::from_elem(Wanted::Contiguous, operands);
+    all[query] = Wanted::Heads;
+    for keys in [Some(keys), more_keys].iter().flatten() {
+        all[keys.key] = Wanted::Heads;
+        all[keys.value] = Wanted::Heads;
+    }
+    all
 }
 
 /// Whether [`run`] takes operands of this signature.
@@ -119,14 +131,14 @@ pub(crate) fn supports(op: &Fused, signature: &Signature<'_>) -> bool {
         | Fused::RmsNorm(_)
         | Fused::RmsNormGradient(_) => width <= norm::LONGEST,
         Fused::CrossEntropy(_) | Fused::CrossEntropyGradient(_) => width > 0,
-        Fused::Attention(op) => {
+        Fused::Attention(op) if is_lean(op, |operand| &signature.inputs[operand].1) => {
             of_one_shape(&signature.inputs[..3])
-                && attention::is_plain(op)
                 && match op.keys.lookup {
                     KeyLookup::Ranges => attention::supports(op, width),
                     KeyLookup::Table => row_table_attention::supports(op, width),
                 }
         }
+        Fused::Attention(op) => attention_general::supports(op, signature),
         Fused::AttentionGradient(op) => {
             of_one_shape(&signature.inputs[..3])
                 && attention::is_plain(&op.0)
@@ -146,6 +158,13 @@ fn weight_fits(precision: Precision, (dtype, weight): &(DType, Layout)) -> bool 
             *dtype == DType::F32 && weight.shape().last_extent() <= quantized::LONGEST
         }
     }
+}
+
+/// Whether the lean kernels of attention take the op: one set of keys with as many heads as the
+/// queries, without window and cap.
+fn is_lean<'a>(op: &Attention, layout: impl Fn(usize) -> &'a Layout) -> bool {
+    let AttentionOperands { query, keys, .. } = op.positions();
+    attention::is_plain(op) && layout(query).shape()[1] == layout(keys.key).shape()[1]
 }
 
 /// Whether query, keys and values have one type, and as many heads.
@@ -225,6 +244,9 @@ pub(crate) fn run(
             optimizer::sum_of_squares(cuda, &op.operands(inputs).x, &mut outputs[0])
         }
         Fused::Adam(op) => optimizer::adam(cuda, op, inputs, outputs),
+        Fused::Attention(op) if !is_lean(op, |operand| inputs[operand].layout) => {
+            attention_general::run(cuda, op, inputs, outputs)
+        }
         Fused::Attention(op) => match op.keys.lookup {
             KeyLookup::Ranges => attention::run(cuda, op, inputs, outputs),
             KeyLookup::Table => row_table_attention::run(cuda, op, inputs, &mut outputs[0]),

@@ -23,6 +23,10 @@ pub(crate) struct Buckets {
 unsafe impl DeviceRepr for Buckets {}
 
 impl Buckets {
+    /// Stands where there are no biases.
+    pub(crate) const NONE: Buckets =
+        Buckets { exact: 0, after: 0, reach: 0, beginnings: [i32::MAX; BEGINNINGS] };
+
     /// `None` where there are more buckets, or greater distances, than the kernels take.
     pub(crate) fn of(bias: RelativeBias) -> Option<Buckets> {
         let (reach, found) = (bias.reach(), bias.beginnings());

@@ -10,9 +10,9 @@ use tfm_core::backend::{Outcome, View, ViewMut};
 use tfm_core::fused::{Attention, AttentionOperands, KeyOperands, KeyRows};
 
 /// How many keys a block takes: `CHUNK` of the kernels.
-const CHUNK: usize = 64;
+pub(super) const CHUNK: usize = 64;
 /// How many warps a block has: `WARPS` of the kernels.
-const WARPS: usize = 4;
+pub(super) const WARPS: usize = 4;
 /// The sizes of heads that the kernels with loads of 16 bytes are made for. The kernel with other
 /// loads takes every size up to the last of these.
 const SIZES: [usize; 3] = [64, 128, 256];
@@ -77,14 +77,14 @@ pub(super) fn run(
 
 /// Adds the argument of an operand `[rows, heads, d_head]`: its pointer, and the strides of rows
 /// and heads.
-fn heads_of<'a>(call: Call<'a>, view: &View<'_, Buffer>) -> Call<'a> {
+pub(super) fn heads_of<'a>(call: Call<'a>, view: &View<'_, Buffer>) -> Call<'a> {
     let strides = view.layout.strides();
     call.source(view).stride(strides[0]).stride(strides[1])
 }
 
 /// Whether every head starts at a multiple of 16 bytes and has a length that is one. The stride of
 /// a single row does not count, so that a hypothesis alone is computed as it is among others.
-fn loads_by_16_bytes(view: &View<'_, Buffer>) -> bool {
+pub(super) fn loads_by_16_bytes(view: &View<'_, Buffer>) -> bool {
     let (layout, width) = (view.layout, 16 / view.dtype.size());
     let between = |axis: usize| if layout.shape()[axis] > 1 { layout.strides()[axis] } else { 0 };
     let steps = [layout.offset(), between(0), between(1), layout.shape()[2]];

@@ -141,19 +141,10 @@ impl Case {
         if self.causal { keys.saturating_sub(queries - 1 - i) } else { keys }
     }
 
-    /// The nearest number of the type.
-    pub(crate) fn round(&self, x: f64) -> f64 {
-        match self.dtype {
-            DType::F16 => f16::from_f64(x).to_f64(),
-            DType::BF16 => bf16::from_f64(x).to_f64(),
-            _ => f64::from(x as f32),
-        }
-    }
-
     pub(crate) fn data(&self) -> Data {
         let rows = |part: u32, n: usize, size: f64| -> Vec<f64> {
             let numbers = noise(self.seed * 16 + part, n * self.heads * self.size);
-            numbers.into_iter().map(|x| self.round(size * x)).collect()
+            numbers.into_iter().map(|x| round(self.dtype, size * x)).collect()
         };
         let queries = self.queries();
         let biases = self.bias.map_or(0, |bias| bias.buckets * self.heads);
@@ -229,12 +220,40 @@ fn padded(dtype: DType, size: usize, sizes: &[usize]) -> Option<usize> {
     padded.filter(|_| dtype != DType::F32 && size.is_multiple_of(8))
 }
 
+/// The nearest number of the type.
+pub(crate) fn round(dtype: DType, x: f64) -> f64 {
+    match dtype {
+        DType::F16 => f16::from_f64(x).to_f64(),
+        DType::BF16 => bf16::from_f64(x).to_f64(),
+        _ => f64::from(x as f32),
+    }
+}
+
+/// Numbers as bytes of the type.
+pub(crate) fn bytes_of(dtype: DType, x: &[f64]) -> Vec<u8> {
+    match dtype {
+        DType::F16 => x.iter().flat_map(|x| f16::from_f64(*x).to_le_bytes()).collect(),
+        DType::BF16 => x.iter().flat_map(|x| bf16::from_f64(*x).to_le_bytes()).collect(),
+        _ => x.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
+    }
+}
+
+/// The numbers that bytes of the type are.
+pub(crate) fn numbers_of(dtype: DType, bytes: &[u8]) -> Vec<f64> {
+    let decode = |b: &[u8]| match dtype {
+        DType::F16 => f16::from_le_bytes([b[0], b[1]]).to_f64(),
+        DType::BF16 => bf16::from_le_bytes([b[0], b[1]]).to_f64(),
+        _ => f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
+    };
+    bytes.chunks(dtype.size()).map(decode).collect()
+}
+
 pub(crate) fn norm(x: &[f64]) -> f64 {
     x.iter().map(|x| x * x).sum::<f64>().sqrt()
 }
 
 /// Numbers in [-1, 1) that look random.
-fn noise(seed: u32, n: usize) -> Vec<f64> {
+pub(crate) fn noise(seed: u32, n: usize) -> Vec<f64> {
     let mut x = seed.wrapping_mul(2654435761).wrapping_add(12345);
     let mut next = || {
         x = x.wrapping_mul(1664525).wrapping_add(1013904223);

@@ -1,18 +1,20 @@
 //! Runs the kernels in the interpreter, in the way that the host code runs them.
 
-use crate::case::{Case, Data, KEY, Results, STREAM};
-use half::{bf16, f16};
+use crate::case::{Case, Data, KEY, Results, STREAM, bytes_of, numbers_of};
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tfm_core::DType;
 use tfm_ptx_emu::{Counters, Device, Launch, Module};
 
-const FILES: [&str; 5] = [
+const FILES: [&str; 8] = [
     include_str!("../../kernels/attention_forward.ptx"),
     include_str!("../../kernels/attention_gradient.ptx"),
     include_str!("../../kernels/attention_plain.ptx"),
     include_str!("../../kernels/attention_biased.ptx"),
     include_str!("../../kernels/attention_plain_biased.ptx"),
+    include_str!("../../kernels/attention_general.ptx"),
+    include_str!("../../kernels/attention_plain_general.ptx"),
+    include_str!("../../kernels/row_table_attention_general.ptx"),
 ];
 
 /// The text of one kernel with the header of the file, as a module, and the number of the file's
@@ -28,7 +30,7 @@ pub(crate) fn text(name: &str) -> Option<(String, usize)> {
 
 static MODULES: LazyLock<Mutex<HashMap<String, Arc<Module>>>> = LazyLock::new(Mutex::default);
 
-fn module(name: &str) -> Arc<Module> {
+pub(crate) fn module(name: &str) -> Arc<Module> {
     let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
     let parse = || Arc::new(Module::parse(&text(name).unwrap().0).unwrap());
     modules.entry(name.into()).or_insert_with(parse).clone()
@@ -144,8 +146,7 @@ impl Run {
         self.common.push((1.0 / (1.0 - rate)).to_le_bytes().to_vec());
 
         if let Some(bias) = case.bias {
-            let floats = data.biases.iter().flat_map(|x| (*x as f32).to_le_bytes());
-            let pointer = self.device.upload(&floats.collect::<Vec<u8>>());
+            let pointer = self.device.upload(&bytes_of(DType::F32, &data.biases));
             let mut buckets = [bias.exact(), bias.after(), bias.reach()].map(|x| x as i32).to_vec();
             buckets.extend(bias.beginnings().iter().map(|begin| *begin as i32));
             buckets.resize(3 + 31, i32::MAX);
@@ -154,8 +155,7 @@ impl Run {
             let floats = self.query_blocks() * heads * distances(&case);
             self.bias_sums = self.device.allocate(4 * floats);
         }
-        let bytes: Vec<u8> = data.d_context.iter().flat_map(|x| self.bytes(*x)).collect();
-        self.d_context = self.device.upload(&bytes);
+        self.d_context = self.device.upload(&bytes_of(case.dtype, &data.d_context));
         self.sums = self.device.allocate(queries * heads * 8);
         let row = heads * case.size * case.dtype.size();
         let lengths = [queries * row, queries * heads * 4, queries * row, rows * row, rows * row];
@@ -166,14 +166,6 @@ impl Run {
             for (output, bytes) in self.outputs.iter().zip(lengths).take(2) {
                 self.device.write(*output, &vec![0; bytes]).unwrap();
             }
-        }
-    }
-
-    fn bytes(&self, x: f64) -> Vec<u8> {
-        match self.case.dtype {
-            DType::F16 => f16::from_f64(x).to_le_bytes().into(),
-            DType::BF16 => bf16::from_f64(x).to_le_bytes().into(),
-            _ => (x as f32).to_le_bytes().into(),
         }
     }
 
@@ -192,7 +184,7 @@ impl Run {
         let pointer = self.device.allocate((rows * row * item).max(item));
         for (i, part) in x.chunks(size).enumerate() {
             let (r, h) = (i / heads, i % heads);
-            let bytes: Vec<u8> = part.iter().flat_map(|x| self.bytes(*x)).collect();
+            let bytes = bytes_of(self.case.dtype, part);
             let bytes = if used(r) { bytes } else { vec![0xff; bytes.len()] };
             self.device.write(pointer + ((r * row + h * head) * item) as u64, &bytes).unwrap();
         }
@@ -304,12 +296,7 @@ impl Run {
         let n = n.get(i).copied().unwrap_or(case.rows * width);
         let dtype = if i == 1 { DType::F32 } else { case.dtype };
         let bytes = self.device.download(self.outputs[i], n * dtype.size());
-        let decode = |b: &[u8]| match dtype {
-            DType::F16 => f16::from_le_bytes([b[0], b[1]]).to_f64(),
-            DType::BF16 => bf16::from_le_bytes([b[0], b[1]]).to_f64(),
-            _ => f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]])),
-        };
-        Ok(bytes.map_err(|e| e.to_string())?.chunks(dtype.size()).map(decode).collect())
+        Ok(numbers_of(dtype, &bytes.map_err(|e| e.to_string())?))
     }
 
     /// Adds the sums of the blocks and runs the kernel that maps distances to buckets.
@@ -339,8 +326,7 @@ impl Run {
         let launched = self.device.launch(&module(name), name, &launch, &arguments);
         launched.map_err(|fault| fault.to_string())?;
         let bytes = self.device.download(out, 4 * n).map_err(|e| e.to_string())?;
-        let decode = |b: &[u8]| f64::from(f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-        Ok(bytes.chunks(4).map(decode).collect())
+        Ok(numbers_of(DType::F32, &bytes))
     }
 }
 

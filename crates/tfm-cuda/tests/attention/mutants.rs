@@ -11,17 +11,17 @@ use tfm_core::DType;
 use tfm_ptx_emu::{Launch, Module};
 
 /// The number of mutants that are sampled unless the environment says otherwise.
-const SAMPLE: usize = 12;
+pub(crate) const SAMPLE: usize = 12;
 /// The share of mutants that must be caught. The sample is small, so chance has its part in it.
 const REQUIRED: f64 = 0.85;
 const REQUIRED_OF_FEW: f64 = 0.75;
 
 /// A changed text, and what was changed.
-struct Mutant {
+pub(crate) struct Mutant {
     /// The number of the line that was changed.
-    at: usize,
-    what: String,
-    text: String,
+    pub(crate) at: usize,
+    pub(crate) what: String,
+    pub(crate) text: String,
 }
 
 /// A problem in the state before a kernel runs, and the expected results.
@@ -112,7 +112,7 @@ fn problem(kernel: Kernel, module: &Module, prepared: &[Prepared], again: bool) 
 }
 
 /// Numbers that look random.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn below(&mut self, n: usize) -> usize {
@@ -138,7 +138,7 @@ fn is_instruction(line: &str) -> bool {
 }
 
 /// Every way to leave out one instruction that synchronises.
-fn synchronisation(lines: &[&str]) -> Vec<Mutant> {
+pub(crate) fn synchronisation(lines: &[&str]) -> Vec<Mutant> {
     let mut found = Vec::new();
     for (at, line) in lines.iter().enumerate() {
         let dropped = ["bar.sync", "barrier.sync", "cp.async.commit_group", "cp.async.wait_group"];
@@ -265,7 +265,7 @@ fn change(line: &str, random: &mut Random) -> Option<String> {
 }
 
 /// Mutants with `n` random changes.
-fn sample(lines: &[&str], n: usize, random: &mut Random) -> Vec<Mutant> {
+pub(crate) fn sample(lines: &[&str], n: usize, random: &mut Random) -> Vec<Mutant> {
     let places: Vec<usize> = (0..lines.len()).filter(|at| is_instruction(lines[*at])).collect();
     let mut found: Vec<Mutant> = Vec::new();
     while found.len() < n {

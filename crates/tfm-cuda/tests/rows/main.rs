@@ -2,6 +2,7 @@
 //! are real and odd ones, in every type, at addresses that are multiples of 16 and that are not,
 //! with gaps between rows, under several schedules.
 
+mod attention;
 mod bench;
 mod elements;
 mod indices;
