@@ -57,7 +57,8 @@ fn ops_without_laws(files: &[PathBuf]) -> Outcome<Vec<String>> {
     for file in files.iter().filter(|file| file.starts_with(LAWS)) {
         laws += &project::read(file)?;
     }
-    let ops = list.split(',').map(str::trim).filter(|op| !op.is_empty());
+    let words = list.split(|c: char| !c.is_alphanumeric());
+    let ops = words.filter(|word| word.starts_with(char::is_uppercase));
     let missing = ops.filter(|op| !laws.contains(op));
     Ok(missing.map(|op| format!("{LAWS}: no law covers the fused op {op}")).collect())
 }

@@ -50,7 +50,8 @@ const PATIENCE: usize = 4;
 /// Target tokens that a request is expected to have, for each token of its source.
 const EXPECTED: usize = 2;
 
-/// Whether these requests are worth a run of the encoder now, or have waited long enough for others.
+/// Whether these requests are worth a run of the encoder now, or have waited for others long
+/// enough.
 fn are_enough(waiting: usize, running: usize, steps_waited: usize) -> bool {
     waiting >= running.div_ceil(4) || steps_waited > PATIENCE
 }

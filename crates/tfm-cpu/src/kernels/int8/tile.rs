@@ -24,8 +24,8 @@ pub(super) fn panels_at_once(rows: usize) -> usize {
 
 /// `sums[q, r, :] = Σ_p x[first + r, p]·panels[q][p, :]` for `r < rows`. The panels are `count`
 /// panels of the weight from `panel` on; `count` is 1 or `panels_at_once(rows)`, and `rows` is at
-/// most `D::TILE_ROWS`. A call adds only these groups of inputs. `sums` has the bits of the sums, from
-/// which the next part continues.
+/// most `D::TILE_ROWS`. A call adds only these groups of inputs. `sums` has the bits of the sums,
+/// from which the next part continues.
 #[inline(always)]
 pub(super) fn tile<D: Dot>(
     d: D,
