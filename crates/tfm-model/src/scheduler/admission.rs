@@ -138,7 +138,11 @@ impl Worker {
         let (mut load, mut tokens) = (self.load(), 0);
         self.held_back = false;
         let mut more = true;
-        while tokens < self.limits.source_tokens.max(1) {
+        // Where few requests are on their way, all workers have some.
+        let share = self.queue.share();
+        while tokens < self.limits.source_tokens.max(1)
+            && (self.running.is_empty() || self.running.len() < share)
+        {
             let alone = self.running.is_empty();
             let (limits, positions) = (self.limits, self.config.target.longest_sequence());
             let after = |load: Load, request: &Accepted| {

@@ -149,6 +149,13 @@ impl Queue {
         }
     }
 
+    /// A worker's share of all requests, those that wait and those that are being decoded.
+    pub(super) fn share(&self) -> usize {
+        let state = self.lock();
+        let running = self.counters.running.load(Ordering::Relaxed);
+        (state.waiting.len() + running).div_ceil(state.workers.max(1))
+    }
+
     /// How many requests wait.
     pub(super) fn waiting(&self) -> usize {
         self.lock().waiting.len()
