@@ -3,8 +3,9 @@
 //! [`CpuBackend`] implements [`tfm_core::Backend`]. In `f32` every fused op is one kernel; in the
 //! other float types fused ops are decomposed into primitives, which compute in `f32` and round.
 //!
-//! The instruction set is chosen at run time: AVX-512, AVX2 with FMA, NEON, or portable code.
-//! `TFM_CPU_ISA` (`amx`, `avx512`, `avx2`, `neon`, `portable`) chooses another than the best.
+//! The instruction set is chosen at run time: AMX for 8-bit integers, AVX-512, AVX2 with FMA, NEON,
+//! or portable code. `TFM_CPU_ISA` (`amx`, `avx512`, `avx2`, `neon`, `portable`) chooses another than
+//! the best.
 
 mod backend;
 mod buffer;

@@ -129,7 +129,7 @@ impl Results<'_> {
         }
     }
 
-    /// [`store`](Results::store) for a whole panel of columns. `after` is what follows the bias.
+    /// [`store`](Results::store) for a whole panel of columns, with what follows the bias.
     ///
     /// # Safety
     /// As for `store`.
