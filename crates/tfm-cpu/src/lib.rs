@@ -4,8 +4,8 @@
 //! other float types fused ops are decomposed into primitives, which compute in `f32` and round.
 //!
 //! The instruction set is chosen at run time: AMX for 8-bit integers, AVX-512, AVX2 with FMA, NEON,
-//! or portable code. `TFM_CPU_ISA` (`amx`, `avx512`, `avx2`, `neon`, `portable`) chooses another than
-//! the best.
+//! or portable code. `TFM_CPU_ISA` (`amx`, `avx512`, `avx2`, `neon`, `portable`) chooses another
+//! than the best.
 
 mod backend;
 mod buffer;
