@@ -107,7 +107,6 @@ impl Worker {
     /// that the encoder gets a large batch. No request waits for others longer than [`PATIENCE`].
     pub(super) fn is_time_to_admit(&mut self) -> bool {
         if self.running.is_empty() {
-            self.waited = 0;
             return true;
         }
         let waiting = self.queue.waiting();
@@ -115,11 +114,7 @@ impl Worker {
             return false;
         }
         self.waited += 1;
-        let is_time = are_enough(waiting, self.running.len(), self.waited);
-        if is_time {
-            self.waited = 0;
-        }
-        is_time
+        are_enough(waiting, self.running.len(), self.waited)
     }
 
     /// Whether a quarter of the room is free.
@@ -138,8 +133,12 @@ impl Worker {
         let (mut load, mut tokens) = (self.load(), 0);
         self.held_back = false;
         let mut more = true;
-        // Where few requests are on their way, all workers have some.
-        let share = self.queue.share();
+        // Where few requests are on their way, all workers have some. A request that has waited long
+        // enough for a worker that has fewer does not wait for it any longer.
+        let share = if self.waited > PATIENCE { usize::MAX } else { self.queue.share() };
+        if self.running.is_empty() || self.running.len() < share {
+            self.waited = 0;
+        }
         while tokens < self.limits.source_tokens.max(1)
             && (self.running.is_empty() || self.running.len() < share)
         {

@@ -211,6 +211,7 @@ mod tests {
     use super::{Next, Queue};
     use crate::generation::{GenerationOptions, Hypothesis};
     use crate::scheduler::Request;
+    use std::sync::atomic::Ordering;
     use std::sync::{Arc, mpsc};
     use std::thread;
     use std::time::{Duration, Instant};
@@ -238,6 +239,17 @@ mod tests {
             assert_eq!(taken.number, number);
         }
         assert!(matches!(queue.take(false, |_| true), Next::NothingYet));
+    }
+
+    #[test]
+    fn a_share_counts_what_waits_and_what_is_decoded() {
+        let queue = Queue::new(2, 8);
+        (0..3).for_each(|number| queue.push(request(number)).expect("there is room"));
+        assert_eq!(queue.share(), 2);
+        queue.counters.running.store(4, Ordering::Relaxed);
+        assert_eq!(queue.share(), 4);
+        queue.leave();
+        assert_eq!(queue.share(), 7, "the other worker is gone");
     }
 
     #[test]
