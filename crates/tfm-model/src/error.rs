@@ -36,6 +36,9 @@ pub enum Error {
         /// What the operating system answered.
         source: std::io::Error,
     },
+    /// A file of a model could not be written.
+    #[error(transparent)]
+    Files(#[from] tfm_files::Error),
     /// A sequence with more tokens than the model has positions.
     #[error(
         "a sequence of {length} tokens, but the model has {limit} positions; split or truncate it"

@@ -102,13 +102,8 @@ pub enum Error {
     },
 
     /// A file could not be written.
-    #[error("cannot write {file}: {source}")]
-    Write {
-        /// The file.
-        file: String,
-        /// What the operating system answered.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Files(#[from] tfm_files::Error),
 
     /// An option of training or sampling that makes no sense.
     #[error("{option}: {problem}")]
