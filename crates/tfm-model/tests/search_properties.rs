@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use std::sync::Arc;
 use tfm_model::generation::{
-    Advance, DeeperRow, EarlyStopping, GenerationOptions, Hypothesis, NotFinite, OptionsError,
-    Rows, Search, SearchInput, Settled, static_bans,
+    Advance, DeeperRow, EarlyStopping, Finished, GenerationOptions, Hypothesis, NotFinite,
+    OptionsError, Rows, Search, SearchInput, Settled, static_bans,
 };
 
 const VOCABULARY: u32 = 12;
@@ -139,7 +139,10 @@ proptest! {
 
             let ends = |token: &u32| options.eos_token_id.contains(token);
             let generated = &tokens[prefix.min(length)..];
-            prop_assert_eq!(hypothesis.finished, generated.last().is_some_and(ends));
+            let forced_end = !options.forced_eos_token_id.is_empty() && length == longest;
+            let at_end = generated.last().is_some_and(ends) && !forced_end;
+            let finished = if at_end { Finished::End } else { Finished::Length };
+            prop_assert_eq!(hypothesis.finished, finished);
             prop_assert!(generated.iter().rev().skip(1).all(|token| !ends(token)));
 
             // What was freely chosen: neither prefix, nor forced first, nor forced last.

@@ -6,8 +6,10 @@ mod languages;
 mod marian;
 mod plain;
 mod side;
+mod words;
 
 pub use framing::{Affixes, Framing};
+pub use words::Word;
 
 use crate::{Error, Files, Sampling};
 use languages::Languages;
@@ -185,6 +187,19 @@ impl Tokenizer {
     #[must_use]
     pub fn target_token(&self, id: u32) -> Option<Cow<'_, str>> {
         self.target.token(id)
+    }
+
+    /// The words of source ids, without languages, ends and the like. A word begins at
+    /// SentencePiece's `▁`, and with a `tokenizer.json` where decoding puts a space.
+    #[must_use]
+    pub fn source_words(&self, ids: &[u32]) -> Vec<Word> {
+        words::words(&*self.source, ids, |id| self.languages.has(id))
+    }
+
+    /// The words of target ids, as [`source_words`](Self::source_words) finds them.
+    #[must_use]
+    pub fn target_words(&self, ids: &[u32]) -> Vec<Word> {
+        words::words(&*self.target, ids, |_| false)
     }
 
     /// How many source ids there are; the model's embedding has at least as many rows.

@@ -1,8 +1,7 @@
 //! A model on a device: tokens in, hypotheses out, and the way from text to tokens and back.
 
 use crate::options::Compute;
-use crate::translation::{Alignment, Alternative};
-use crate::{Device, Error, Model, Options, Result, Score, Translation};
+use crate::{Alignment, Alternative, Device, Error, Model, Options, Result, Score, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tfm_model::config::Embedding;
 use tfm_model::generation::{GenerationOptions, Hypothesis};
@@ -118,29 +117,34 @@ impl Engine {
 }
 
 impl Engine {
-    /// The text of the hypotheses, the best of them first.
+    /// What the hypotheses say, the best of them first.
     pub(crate) fn translation(
         &self,
         prepared: &Prepared,
         source: &Source,
         found: Vec<Hypothesis>,
     ) -> Result<Translation> {
-        let mut found = found.into_iter();
+        let found = found.iter().map(|hypothesis| self.alternative(prepared, source, hypothesis));
+        let mut found = found.collect::<Result<Vec<_>>>()?.into_iter();
         let Some(best) = found.next() else { return Ok(Translation::default()) };
-        let alternatives = found.map(|other| {
-            Ok(Alternative { text: self.target_text(&other.tokens)?, score: other.score })
-        });
-        let alignment = match prepared.alignments {
-            true => Some(self.align(prepared, source, &best.tokens)?),
-            false => None,
-        };
-        Ok(Translation {
-            text: self.target_text(&best.tokens)?,
-            score: best.score,
-            tokens: self.target_tokens(&best.tokens),
-            alternatives: alternatives.collect::<Result<_>>()?,
-            alignment,
-            truncated: source.truncated,
+        let Alternative { text, score, tokens, finished, alignment } = best;
+        let (alternatives, truncated) = (found.collect(), source.truncated);
+        Ok(Translation { text, score, tokens, finished, alignment, alternatives, truncated })
+    }
+
+    fn alternative(
+        &self,
+        prepared: &Prepared,
+        source: &Source,
+        found: &Hypothesis,
+    ) -> Result<Alternative> {
+        let aligned = || self.align(prepared, source, &found.tokens);
+        Ok(Alternative {
+            text: self.target_text(&found.tokens)?,
+            score: found.score,
+            tokens: self.target_tokens(&found.tokens),
+            finished: found.finished,
+            alignment: prepared.alignments.then(aligned).transpose()?,
         })
     }
 
@@ -165,7 +169,8 @@ impl Engine {
         let last = self.model.config.decoder.layers.saturating_sub(1);
         let weights = self.teacher_forcing().alignment(pair, last)?;
         let rows = weights.chunks(source.tokens.len().max(1)).map(<[f32]>::to_vec);
-        Ok(Alignment { source: names.collect(), weights: rows.collect() })
+        let words = [tokenizer.source_words(&source.tokens), tokenizer.target_words(target)];
+        Ok(Alignment::new(names.collect(), rows.collect(), words))
     }
 
     /// How probable each second text is as a translation of the first.

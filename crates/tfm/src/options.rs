@@ -102,7 +102,7 @@ pub struct Options {
     /// Whether to compute scores. Without them greedy search (one beam) finds the same words
     /// faster; scores are then 0.
     pub scores: bool,
-    /// Whether to return which source tokens the tokens of a translation attended to.
+    /// Whether to return which source tokens the tokens of each translation attended to.
     pub alignments: bool,
 }
 

@@ -1,6 +1,10 @@
 //! A SentencePiece model alone, whose ids are the model's own: T5's.
 
-use super::{Affixes, Framing, Special, Tokenizer, side::Side};
+use super::{
+    Affixes, Framing, Special, Tokenizer,
+    side::Side,
+    words::{is_marked, of_pieces},
+};
 use crate::{Error, Files, Sampling, SentencePiece};
 use std::{borrow::Cow, sync::Arc};
 
@@ -44,6 +48,21 @@ impl Side for SentencePiece {
 
     fn token(&self, id: u32) -> Option<Cow<'_, str>> {
         self.piece(id).map(Cow::Borrowed)
+    }
+
+    fn is_text(&self, id: u32) -> bool {
+        self.piece(id).is_some() && !self.is_control(id)
+    }
+
+    fn begins_word(&self, word: &[u32], id: u32) -> bool {
+        let piece = |id: u32| self.piece(id).unwrap_or_default();
+        is_marked(word.last().map_or("", |&last| piece(last)), piece(id))
+    }
+
+    fn word(&self, ids: &[u32]) -> String {
+        let unknown = self.piece(self.unk_id()).unwrap_or_default();
+        let pieces = ids.iter().filter_map(|&id| self.piece(id));
+        of_pieces(pieces, unknown, |known| self.decode_pieces(known.iter().copied()))
     }
 
     fn vocab_size(&self) -> usize {

@@ -156,14 +156,15 @@ impl Search {
     }
 
     /// Adds a candidate to the finished hypotheses, if it is one of the best.
-    fn end(&mut self, candidate: &Candidate, ended: bool) {
+    fn end(&mut self, candidate: &Candidate, at_end: bool) {
         let score = self.options.score(candidate.sum, self.length);
         let place = self.finished.partition_point(|better| better.score >= score);
         let beams = self.options.num_beams.max(1);
         if place < beams {
             let continued = self.extend(candidate, 0);
             self.finished.truncate(beams - 1);
-            self.finished.insert(place, Beam { score, ended, ..continued });
+            let finished = self.why(at_end);
+            self.finished.insert(place, Beam { score, finished, ..continued });
         }
     }
 

@@ -71,7 +71,8 @@ impl Search {
             if ended || at_limit {
                 let score = self.options.score(candidate.sum, self.length);
                 let continued = self.extend(candidate, *sequence);
-                self.finished.push(Beam { score, ended, ..continued });
+                let finished = self.why(ended);
+                self.finished.push(Beam { score, finished, ..continued });
             } else {
                 self.carry_on(candidate, *sequence);
             }
