@@ -195,7 +195,7 @@ validation = [{ source = "a.txt", target = "a.txt" }]
 "#;
     fs::write(&config, [&good[..start], files, &good[end..]].concat()).unwrap();
     for (a, b, words) in
-        [("one\ntwo\n", "eins\n", &["a.txt", "b.txt", "2 lines", "1"][..]), ("", "", &["a.txt"])]
+        [("one\ntwo\n", "eins\n", &["b.txt ends before line 2", "a.txt"][..]), ("", "", &["a.txt"])]
     {
         fs::write(folder.path().join("a.txt"), a).unwrap();
         fs::write(folder.path().join("b.txt"), b).unwrap();

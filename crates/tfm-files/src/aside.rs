@@ -1,6 +1,7 @@
 //! A file that is written under another name beside its destination.
 
 use crate::error::{Error, Result};
+use crate::unfinished;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
@@ -31,6 +32,7 @@ impl Aside {
     pub fn create(destination: &Path) -> Result<Self> {
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
         let (path, file) = unique(destination, create)?;
+        unfinished::begin(&path, unfinished::Kind::File);
         Ok(Aside { file, path, destination: destination.into(), keeps: false })
     }
 
@@ -51,6 +53,7 @@ impl Aside {
             let _ = self.file.set_permissions(old.permissions());
         }
         self.file.sync_all().map_err(failed)?;
+        unfinished::end(&self.path);
         fs::rename(&self.path, &self.destination).map_err(failed)?;
         self.keeps = true;
         Ok(())
@@ -66,6 +69,7 @@ impl Aside {
 
 impl Drop for Aside {
     fn drop(&mut self) {
+        unfinished::end(&self.path);
         if !self.keeps {
             let _ = fs::remove_file(&self.path);
         }

@@ -9,6 +9,7 @@ mod lock;
 mod output;
 mod pairs;
 mod stage;
+mod unfinished;
 mod whole;
 
 pub use aside::Aside;
@@ -19,4 +20,5 @@ pub use lock::FolderLock;
 pub use output::Output;
 pub use pairs::{Pair, Pairs};
 pub use stage::FolderStage;
+pub use unfinished::interrupt;
 pub use whole::{read_whole, write_whole};

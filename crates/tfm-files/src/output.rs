@@ -3,6 +3,7 @@
 use crate::aside::Aside;
 use crate::error::{Error, Result};
 use crate::identity::refuse_inputs;
+use crate::unfinished;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
@@ -58,6 +59,7 @@ impl Output {
             Error::Write { source, .. } => failed(source),
             other => other,
         })?;
+        unfinished::begin(aside.path(), unfinished::Kind::Results);
         let file = aside.file.try_clone().map_err(failed)?;
         Ok(Output { writer: Writer::new(path, Box::new(file)), aside: Some(aside) })
     }

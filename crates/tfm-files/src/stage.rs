@@ -2,6 +2,7 @@
 
 use crate::aside::unique;
 use crate::error::{Error, Result};
+use crate::unfinished;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -28,6 +29,7 @@ impl FolderStage {
             fs::create_dir_all(parent).map_err(failed)?;
         }
         let (path, ()) = unique(&aside, |path| fs::create_dir(path))?;
+        unfinished::begin(&path, unfinished::Kind::Folder);
         Ok(FolderStage { path, destination: destination.into() })
     }
 
@@ -44,6 +46,7 @@ impl FolderStage {
     /// [`Error::Write`].
     pub fn finish(self) -> Result<()> {
         let failed = |source| Error::write(&self.destination, source);
+        unfinished::end(&self.path);
         if !self.destination.exists() && fs::rename(&self.path, &self.destination).is_ok() {
             return Ok(());
         }
@@ -59,6 +62,7 @@ impl FolderStage {
 
 impl Drop for FolderStage {
     fn drop(&mut self) {
+        unfinished::end(&self.path);
         // It is not there any more if it was renamed.
         let _ = fs::remove_dir_all(&self.path);
     }

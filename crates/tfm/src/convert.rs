@@ -15,7 +15,7 @@ use tfm_model::checkpoint::{ElementType, Mean, export};
 /// # Errors
 /// Faults of the model; `to` is `from`, under whatever name; a file that cannot be written.
 pub fn convert(from: &Path, to: &Path, element_type: ElementType) -> Result<()> {
-    refuse_inputs(to, [from]).map_err(tfm_model::Error::from)?;
+    refuse_inputs(to, [from])?;
     let checkpoint = Checkpoint::open(from)?;
     write(&checkpoint, &checkpoint, from, to, element_type)
 }
@@ -31,7 +31,7 @@ pub fn convert(from: &Path, to: &Path, element_type: ElementType) -> Result<()> 
 /// # Panics
 /// If `from` is empty.
 pub fn average(from: &[&Path], to: &Path, element_type: ElementType) -> Result<()> {
-    refuse_inputs(to, from.iter().copied()).map_err(tfm_model::Error::from)?;
+    refuse_inputs(to, from.iter().copied())?;
     let checkpoints = from.iter().map(Checkpoint::open).collect::<Result<_, _>>()?;
     let names: Vec<String> = from.iter().map(|folder| folder.display().to_string()).collect();
     let mean = Mean::new(checkpoints, &names)?;
@@ -45,8 +45,8 @@ fn write(
     to: &Path,
     element_type: ElementType,
 ) -> Result<()> {
-    let stage = FolderStage::create(to).map_err(tfm_model::Error::from)?;
+    let stage = FolderStage::create(to)?;
     export(stage.path(), model.description(), weights, element_type)?;
     tfm_text::copy_tokenizer(from, stage.path())?;
-    Ok(stage.finish().map_err(tfm_model::Error::from)?)
+    Ok(stage.finish()?)
 }

@@ -106,8 +106,9 @@ impl Translator {
     }
 
     /// Translates a stream of sentences in bounded memory. The translations come in the order of
-    /// the sentences, each as soon as it and those before it are done. After a sentence that is at
-    /// fault, those before it still come, and then the error.
+    /// the sentences, each as soon as it and those before it are done. A sentence that is at fault
+    /// is an error in its place, and those after it follow; an error of the input or of the device
+    /// is the last item.
     ///
     /// ```
     /// # fn main() -> Result<(), tfm::Error> {
