@@ -81,7 +81,11 @@ fn what_cannot_be_learnt_or_used_is_said() {
             &["shortlist", "--source", argument(&source), "--target", argument(&short)],
             "short ends before line 2, ",
         ),
-        (1, &["shortlist", "--tsv", argument(&source)], "source.en, line 1: no column 2 (counted from 1): there are 1"),
+        (
+            1,
+            &["shortlist", "--tsv", argument(&source)],
+            "source.en, line 1: no column 2 (counted from 1): there are 1",
+        ),
         (1, &["shortlist", "--tsv", "absent"], "cannot read absent"),
         (1, &["shortlist", "--tsv", "/dev/null"], "no text to learn from"),
         (2, &["shortlist", "--tsv", argument(&tsv), "--threshold", "2"], "threshold: 2 is no"),
