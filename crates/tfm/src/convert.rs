@@ -25,8 +25,8 @@ pub fn convert(from: &Path, to: &Path, element_type: ElementType) -> Result<()> 
 /// no sense.
 ///
 /// # Errors
-/// Faults of a model; models of different shapes; `to` is one of `from`, under whatever name; a file
-/// that cannot be written.
+/// Faults of a model; models of different shapes; `to` is one of `from`, under whatever name; a
+/// file that cannot be written.
 ///
 /// # Panics
 /// If `from` is empty.
