@@ -110,6 +110,7 @@ fn embedding(embedding: &Embedding, tokens: usize) -> Value {
     let kind = kind.map(|kind| match kind {
         PositionKind::Sinusoidal(SinusoidLayout::Interleaved) => "sinusoidal_interleaved",
         PositionKind::Sinusoidal(SinusoidLayout::Halves) => "sinusoidal_halves",
+        PositionKind::Sinusoidal(SinusoidLayout::Fairseq { .. }) => "sinusoidal_fairseq",
         PositionKind::Learned { .. } => "learned",
     });
     json!({

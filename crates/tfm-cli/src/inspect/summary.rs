@@ -116,6 +116,7 @@ fn positions(config: &Config) -> String {
             let kind = match kind {
                 PositionKind::Sinusoidal(SinusoidLayout::Interleaved) => "sinusoids, interleaved",
                 PositionKind::Sinusoidal(SinusoidLayout::Halves) => "sinusoids, sines first",
+                PositionKind::Sinusoidal(SinusoidLayout::Fairseq { .. }) => "sinusoids of fairseq",
                 PositionKind::Learned { .. } => "learned",
             };
             format!("{kind}, {rows} at most")

@@ -185,6 +185,11 @@ pub enum SinusoidLayout {
     Interleaved,
     /// All sines, then all cosines, as in Marian.
     Halves,
+    /// The same in fairseq's numbers: the last period is 10000·2π itself.
+    Fairseq {
+        /// What the first position is called.
+        first: usize,
+    },
 }
 
 /// How the decoder's output becomes logits (section 3.4).
