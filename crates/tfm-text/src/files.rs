@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::Error;
+use crate::{Error, read_regular};
+
+/// The largest file of a tokeniser that is read. The largest there are have some ten million bytes.
+const LARGEST: u64 = 1 << 28;
 
 /// The files that a tokeniser can consist of.
 const NAMES: [&str; 7] = [
@@ -56,10 +59,11 @@ impl Files<'_> {
     /// The content of `name`, or `None` if there is no such file.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file is there but cannot be read.
+    /// [`Error::Io`] if the file is there but cannot be read, is no regular file, is a pointer of
+    /// Git LFS, or has more than 256 MiB.
     pub fn read(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>, Error> {
         match self {
-            Files::Folder(folder) => match std::fs::read(folder.join(name)) {
+            Files::Folder(folder) => match read_regular(&folder.join(name), LARGEST) {
                 Ok(content) => Ok(Some(Cow::Owned(content))),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(Error::Io { file: self.display(name), source }),

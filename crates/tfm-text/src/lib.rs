@@ -15,6 +15,7 @@
 mod error;
 mod files;
 mod metrics;
+mod regular;
 mod sentencepiece;
 mod shortlist;
 mod tokenizer;
@@ -27,6 +28,7 @@ pub use error::Error;
 pub use files::{Files, copy_tokenizer};
 pub use metrics::significance;
 pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore};
+pub use regular::{lfs_pointer, read_regular};
 pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};
 pub use shortlist::{Shortlist, ShortlistLearner, ShortlistOptions};
 pub use tokenizer::{Affixes, Framing, Tokenizer, Word};
