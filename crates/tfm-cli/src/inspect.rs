@@ -143,6 +143,7 @@ fn norm(norm: &Norm) -> String {
     let kind = match norm.kind {
         NormKind::Layer => "layer norm",
         NormKind::RootMeanSquare => "root mean square",
+        _ => "another norm",
     };
     let place = match norm.placement {
         NormPlacement::Post => "after each residual sum",
@@ -161,6 +162,7 @@ fn positions(config: &Config) -> String {
                 PositionKind::Sinusoidal(SinusoidLayout::Interleaved) => "sinusoids, interleaved",
                 PositionKind::Sinusoidal(SinusoidLayout::Halves) => "sinusoids, sines first",
                 PositionKind::Learned { .. } => "learned",
+                _ => "of another kind",
             };
             format!("{kind}, {rows} at most")
         }
@@ -170,6 +172,7 @@ fn positions(config: &Config) -> String {
         Position::Relative(relative) => {
             format!("{table}, biases by distance in {} buckets", relative.buckets)
         }
+        _ => format!("{table}, distances of another kind"),
     }
 }
 

@@ -19,7 +19,7 @@ use std::fmt;
 use tfm_core::Shape;
 
 /// Every family.
-pub static FAMILIES: [&Family; 2] = [&marian::MARIAN, &torch::TRANSFORMER];
+pub static FAMILIES: &[&Family] = &[&marian::MARIAN, &torch::TRANSFORMER];
 
 /// Who defined the fields of `config.json` and the names of the tensors.
 pub struct Family {
@@ -63,13 +63,14 @@ pub struct Template {
 impl Family {
     /// The family with this `model_type`.
     pub fn of_type(model_type: &str) -> Option<&'static Family> {
-        FAMILIES.into_iter().find(|family| family.model_type == model_type)
+        FAMILIES.iter().copied().find(|family| family.model_type == model_type)
     }
 
     /// The family of a `config.json`: by its `model_type`, or where it has none, by its
     /// `architectures`.
     pub(crate) fn of(fields: &mut Fields) -> Option<&'static Family> {
-        let supported = FAMILIES.map(Family::model_type).join(", ");
+        let supported: Vec<_> = FAMILIES.iter().map(|family| family.model_type).collect();
+        let supported = supported.join(", ");
         if fields.get("model_type").is_some() {
             let name = fields.text("model_type")?;
             let family = Family::of_type(&name);
@@ -83,7 +84,7 @@ impl Family {
         let is_of = |family: &&Family| {
             classes.iter().any(|class| family.architectures.contains(&class.as_str()))
         };
-        let family = FAMILIES.into_iter().find(is_of);
+        let family = FAMILIES.iter().copied().find(is_of);
         if family.is_none() {
             let problem = format!(
                 "is missing, and `architectures` names no known class; supported are: {supported}"

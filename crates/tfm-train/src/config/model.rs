@@ -144,7 +144,8 @@ impl Architecture {
     ];
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let families = FAMILIES.map(|family| (family.model_type(), family));
+        let families: Vec<_> =
+            FAMILIES.iter().map(|&family| (family.model_type(), family)).collect();
         let family = table.choice("family", &families);
         let family = table.required("family", family);
         let d_model = table.size("d_model", 1..=1 << 16);
@@ -152,7 +153,7 @@ impl Architecture {
         let encoder = stack(&mut table.table("encoder"), d_model);
         let decoder = stack(&mut table.table("decoder"), d_model);
         // Where there is no family, the faults of one that has all choices are told with that.
-        let open = FAMILIES.into_iter().find(|family| family.template().is_open);
+        let open = FAMILIES.iter().copied().find(|family| family.template().is_open);
         let shown = family.or(open)?;
         let template = shown.template();
         if let (false, Some(open)) = (template.is_open, open) {
