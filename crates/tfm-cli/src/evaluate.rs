@@ -13,8 +13,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use tfm::Translator;
 use tfm::metrics::{Bleu, BleuTokenizer, Chrf, Ter, significance};
-use tfm::{Options, Translator};
 
 /// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
 #[derive(Debug, Args)]
@@ -112,7 +112,7 @@ fn translate(arguments: &Arguments, source: &Path) -> Outcome<Vec<String>> {
     let mut sink = arguments.save.as_deref().map(Sink::open).transpose()?;
     let model = arguments.model.model()?;
     let device = arguments.model.device(arguments.quiet);
-    let options = Options { scores: false, ..arguments.search.options() };
+    let options = arguments.search.options().scores(false);
     let compute = arguments.search.compute(arguments.model.dtype.into())?;
     let translator = Translator::with_compute(&model, device, &compute, &options)?;
     let mut progress = Progress::new(Some(source), Path::new(""), arguments.quiet);

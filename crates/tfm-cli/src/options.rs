@@ -143,6 +143,9 @@ pub(crate) fn chosen(asked: Option<Device>, quiet: bool) -> Device {
     if let Some(choice) = device.choice().filter(|_| !quiet && !expected) {
         eprintln!("note: {choice}");
     }
+    if let Some(threads) = device.threads_note().filter(|_| !quiet) {
+        eprintln!("note: {threads}");
+    }
     device
 }
 
@@ -170,29 +173,26 @@ impl From<WeightType> for ElementType {
 
 impl Search {
     pub(crate) fn options(&self) -> Options {
-        Options {
-            beams: self.beam.map(NonZeroUsize::get),
-            length_penalty: self.length_penalty,
-            max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
-            min_new_tokens: self.min_new_tokens,
-            sample: self.sample.then_some(true),
-            seed: self.seed.unwrap_or_default(),
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            target_language: self.target_lang.clone(),
-            ..Options::default()
-        }
+        let mut options = Options::new();
+        options.beams = self.beam.map(NonZeroUsize::get);
+        options.length_penalty = self.length_penalty;
+        options.max_new_tokens = self.max_new_tokens.map(NonZeroUsize::get);
+        options.min_new_tokens = self.min_new_tokens;
+        options.sample = self.sample.then_some(true);
+        options.seed = self.seed.unwrap_or_default();
+        options.temperature = self.temperature;
+        options.top_k = self.top_k;
+        options.top_p = self.top_p;
+        options.target_language = self.target_lang.clone();
+        options
     }
 
     pub(crate) fn compute(&self, dtype: ComputeType) -> Outcome<Compute> {
         let shortlist = self.shortlist.as_deref().map(Shortlist::read).transpose();
-        Ok(Compute {
-            dtype,
-            batch_tokens: self.batch_tokens,
-            memory: self.memory.map(|mib| mib.get().saturating_mul(1 << 20)),
-            pin: self.pin,
-            shortlist: shortlist.map_err(tfm::Error::from)?.map(Arc::new),
-        })
+        let mut compute = Compute::new().dtype(dtype).pin(self.pin);
+        compute.batch_tokens = self.batch_tokens;
+        compute.memory = self.memory.map(|mib| mib.get().saturating_mul(1 << 20));
+        compute.shortlist = shortlist.map_err(tfm::Error::from)?.map(Arc::new);
+        Ok(compute)
     }
 }

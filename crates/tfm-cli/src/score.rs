@@ -81,7 +81,7 @@ fn from_columns() -> Outcome<Pairs> {
 
 fn score(arguments: &Arguments, mut pairs: Pairs, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let compute = Compute { dtype: arguments.model.dtype.into(), ..Compute::default() };
+    let compute = Compute::new().dtype(arguments.model.dtype.into());
     let device = arguments.model.device(arguments.quiet);
     let translator = Translator::with_compute(&model, device, &compute, &Options::default())?;
     let mut progress =

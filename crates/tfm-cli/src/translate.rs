@@ -11,7 +11,7 @@ use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
-use tfm::{Options, Translator};
+use tfm::Translator;
 
 type Input = Box<dyn Iterator<Item = io::Result<String>> + Send>;
 
@@ -85,12 +85,11 @@ fn input(arguments: &Arguments) -> io::Result<Input> {
 
 fn translate(arguments: &Arguments, input: Input, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let options = Options {
-        n_best: arguments.n_best.map_or(1, NonZeroUsize::get),
-        scores: arguments.scores || arguments.output.format == Format::Jsonl,
-        alignments: arguments.alignments,
-        ..arguments.search.options()
-    };
+    let options = arguments.search.options();
+    let options = options
+        .n_best(arguments.n_best.map_or(1, NonZeroUsize::get))
+        .scores(arguments.scores || arguments.output.format == Format::Jsonl)
+        .alignments(arguments.alignments);
     let compute = arguments.search.compute(arguments.model.dtype.into())?;
     let device = arguments.model.device(arguments.quiet);
     let translator = Translator::with_compute(&model, device, &compute, &options)?;
