@@ -14,8 +14,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use tfm::Translator;
 use tfm::metrics::{Bleu, BleuTokenizer, Chrf, Ter, significance};
-use tfm::{Options, Translator};
 use tfm_files::{Lines, Output as Sink};
 
 /// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
@@ -130,8 +130,8 @@ fn translate<'a>(
     let sink = arguments.save.as_deref().map(|path| Sink::create(path, inputs));
     let mut sink = sink.transpose()?;
     let model = arguments.model.model()?;
-    let device = arguments.model.device(arguments.quiet)?;
-    let options = Options { scores: false, ..arguments.search.options() };
+    let device = arguments.model.device(arguments.quiet);
+    let options = arguments.search.options().scores(false);
     let compute = arguments.search.compute(arguments.model.dtype.into())?;
     let translator = Translator::with_compute(&model, device, &compute, &options)?;
     let mut progress = Progress::new(&[source], Path::new(""), arguments.quiet);

@@ -100,6 +100,9 @@ pub(crate) struct Search {
     /// No N tokens in a row may occur twice; 0 for no such limit
     #[arg(long, value_name = "N")]
     pub(crate) no_repeat_ngram: Option<usize>,
+    /// What every translation begins with
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) target_prefix: Option<String>,
     /// The language to translate to, for models that know several (such as fra)
     #[arg(long, value_name = "LANG")]
     pub(crate) target_lang: Option<String>,
@@ -136,9 +139,8 @@ impl ModelChoice {
         self.folder.as_deref().into_iter().collect()
     }
 
-    pub(crate) fn device(&self, quiet: bool) -> Outcome<Device> {
-        let device = chosen(self.device, quiet);
-        Ok(self.threads.map_or(device, |threads| device.with_threads(threads)))
+    pub(crate) fn device(&self, quiet: bool) -> Device {
+        chosen(self.device, self.threads, quiet)
     }
 }
 
@@ -175,11 +177,15 @@ pub(crate) fn positive(text: &str) -> Result<NonZeroUsize, String> {
 
 /// The device that was asked for, or else the best one. Says which device that is, where the user
 /// asked for a choice or the choice is not the processor.
-pub(crate) fn chosen(asked: Option<Device>, quiet: bool) -> Device {
+pub(crate) fn chosen(asked: Option<Device>, threads: Option<NonZeroUsize>, quiet: bool) -> Device {
     let device = asked.unwrap_or_default();
+    let device = threads.map_or(device, |threads| device.with_threads(threads));
     let expected = asked.is_none() && device.is_cpu();
     if let Some(choice) = device.choice().filter(|_| !quiet && !expected) {
         eprintln!("note: {choice}");
+    }
+    if let Some(threads) = device.threads_note().filter(|_| !quiet) {
+        eprintln!("note: {threads}");
     }
     device
 }
@@ -208,21 +214,21 @@ impl From<WeightType> for ElementType {
 
 impl Search {
     pub(crate) fn options(&self) -> Options {
-        Options {
-            beams: self.beam.map(NonZeroUsize::get),
-            length_penalty: self.length_penalty,
-            max_new_tokens: self.max_new_tokens.map(NonZeroUsize::get),
-            min_new_tokens: self.min_new_tokens,
-            sample: self.sample.then_some(true),
-            seed: self.seed.unwrap_or_default(),
-            temperature: self.temperature,
-            top_k: self.top_k,
-            top_p: self.top_p,
-            repetition_penalty: self.repetition_penalty,
-            no_repeat_ngram_size: self.no_repeat_ngram,
-            target_language: self.target_lang.clone(),
-            ..Options::default()
-        }
+        let mut options = Options::new();
+        options.beams = self.beam.map(NonZeroUsize::get);
+        options.length_penalty = self.length_penalty;
+        options.max_new_tokens = self.max_new_tokens.map(NonZeroUsize::get);
+        options.min_new_tokens = self.min_new_tokens;
+        options.sample = self.sample.then_some(true);
+        options.seed = self.seed.unwrap_or_default();
+        options.temperature = self.temperature;
+        options.top_k = self.top_k;
+        options.top_p = self.top_p;
+        options.repetition_penalty = self.repetition_penalty;
+        options.no_repeat_ngram_size = self.no_repeat_ngram;
+        options.target_language = self.target_lang.clone();
+        options.target_prefix = self.target_prefix.clone();
+        options
     }
 
     /// The files that it reads.
@@ -232,12 +238,10 @@ impl Search {
 
     pub(crate) fn compute(&self, dtype: ComputeType) -> Outcome<Compute> {
         let shortlist = self.shortlist.as_deref().map(Shortlist::read).transpose();
-        Ok(Compute {
-            dtype,
-            batch_tokens: self.batch_tokens,
-            memory: self.memory.map(|mib| mib.get().saturating_mul(1 << 20)),
-            pin: self.pin,
-            shortlist: shortlist.map_err(tfm::Error::from)?.map(Arc::new),
-        })
+        let mut compute = Compute::new().dtype(dtype).pin(self.pin);
+        compute.batch_tokens = self.batch_tokens;
+        compute.memory = self.memory.map(|mib| mib.get().saturating_mul(1 << 20));
+        compute.shortlist = shortlist.map_err(tfm::Error::from)?.map(Arc::new);
+        Ok(compute)
     }
 }

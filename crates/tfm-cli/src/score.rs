@@ -71,8 +71,8 @@ type Entry = Result<(Pair, String), tfm_files::Error>;
 
 fn score(arguments: &Arguments, mut pairs: Pairs, faults: &mut Faults, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let compute = Compute { dtype: arguments.model.dtype.into(), ..Compute::default() };
-    let device = arguments.model.device(arguments.quiet)?;
+    let compute = Compute::new().dtype(arguments.model.dtype.into());
+    let device = arguments.model.device(arguments.quiet);
     let translator = Translator::with_compute(&model, device, &compute, &Options::default())?;
     let progress = Progress::new(&arguments.files(), &arguments.output.path, arguments.quiet);
     let mut results = Results { arguments, faults, sink, progress, number: 0 };

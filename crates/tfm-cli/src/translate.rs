@@ -12,7 +12,7 @@ use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::mpsc::channel;
-use tfm::{Finished, Options, Translation, Translator};
+use tfm::{Finished, Translation, Translator};
 use tfm_files::Output as Sink;
 
 /// Translate text: line in, line out, in order.
@@ -79,14 +79,13 @@ pub(crate) fn close(sink: Sink, outcome: Outcome, path: &Path) -> Outcome {
 
 fn translate(arguments: &Arguments, items: Items, faults: &mut Faults, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let options = Options {
-        n_best: arguments.n_best.map_or(1, NonZeroUsize::get),
-        scores: arguments.scores || arguments.output.format == Format::Jsonl,
-        alignments: arguments.alignments.is_some(),
-        ..arguments.search.options()
-    };
+    let options = arguments.search.options();
+    let options = options
+        .n_best(arguments.n_best.map_or(1, NonZeroUsize::get))
+        .scores(arguments.scores || arguments.output.format == Format::Jsonl)
+        .alignments(arguments.alignments.is_some());
     let compute = arguments.search.compute(arguments.model.dtype.into())?;
-    let device = arguments.model.device(arguments.quiet)?;
+    let device = arguments.model.device(arguments.quiet);
     let translator = Translator::with_compute(&model, device, &compute, &options)?;
     let render = Render {
         format: arguments.output.format,

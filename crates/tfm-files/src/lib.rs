@@ -21,4 +21,4 @@ pub use output::Output;
 pub use pairs::{Pair, Pairs};
 pub use stage::FolderStage;
 pub use unfinished::interrupt;
-pub use whole::{read_whole, write_whole};
+pub use whole::{lfs_pointer, read_whole, write_whole};

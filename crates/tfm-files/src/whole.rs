@@ -10,7 +10,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// The operating system's; that it is a folder, a pipe or a device, which is not opened; that it is
-/// larger.
+/// larger; that it is a pointer of Git LFS in place of the file.
 pub fn read_whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     // Before opening, for opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
@@ -22,7 +22,18 @@ pub fn read_whole(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         let problem = format!("it has more than {most} bytes, the most for such a file");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, problem));
     }
-    Ok(content)
+    match lfs_pointer(&content) {
+        Some(problem) => Err(io::Error::other(problem)),
+        None => Ok(content),
+    }
+}
+
+/// What is wrong with a file that is a pointer of Git LFS, and what to do.
+#[must_use]
+pub fn lfs_pointer(content: &[u8]) -> Option<&'static str> {
+    content.starts_with(b"version https://git-lfs.github.com/spec/v1").then_some(
+        "it is a pointer of Git LFS and not the file itself; run `git lfs pull` in its repository",
+    )
 }
 
 /// Writes a file, completely or not at all.
@@ -60,6 +71,8 @@ mod tests {
         assert_eq!(read_whole(&path, 5).unwrap(), b"12345");
         assert!(read_whole(&path, 4).unwrap_err().to_string().contains("more than 4 bytes"));
         assert!(read_whole(folder.path(), 4).is_err());
+        std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid …").unwrap();
+        assert!(read_whole(&path, 100).unwrap_err().to_string().contains("`git lfs pull`"));
         #[cfg(unix)]
         assert!(read_whole("/dev/zero".as_ref(), 4).is_err());
     }

@@ -49,8 +49,8 @@ impl Files<'_> {
     /// The content of `name`, or `None` if there is no such file.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file is there but cannot be read, is no regular file, or is larger than
-    /// any tokeniser.
+    /// [`Error::Io`] if the file is there but cannot be read, is no regular file, is a pointer of
+    /// Git LFS, or is larger than any tokeniser.
     pub fn read(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>, Error> {
         match self {
             Files::Folder(folder) => match read_whole(&folder.join(name), LARGEST) {

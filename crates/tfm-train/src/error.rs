@@ -115,6 +115,20 @@ pub enum Error {
         /// All that is wrong with it.
         faults: Vec<tfm_model::Fault>,
     },
+    /// A new model that is too large for this machine.
+    #[error(
+        "a model of {parameters} parameters needs at least {} GiB to be trained, but there are {} \
+         GiB: lower d_model, layers, ffn_dim or the vocabulary",
+        needed.div_ceil(1 << 30), available >> 30
+    )]
+    Memory {
+        /// Its parameters.
+        parameters: u64,
+        /// The bytes that a training needs at least.
+        needed: u64,
+        /// The bytes that the operating system has.
+        available: u64,
+    },
     /// A tokeniser with more tokens than the model knows.
     #[error(
         "the tokeniser has {tokens} {side} tokens, but the model knows {rows}: they belong to different models"

@@ -8,6 +8,9 @@ use tfm_model::config::{
     SinusoidLayout, Stack,
 };
 
+/// What this program has no word for yet.
+const OTHER: &str = "other";
+
 /// The object, with a line end.
 pub(super) fn page(model: &Model) -> String {
     let (config, own, tokenizer) = (model.config(), model.generation(), model.tokenizer());
@@ -41,6 +44,7 @@ pub(super) fn page(model: &Model) -> String {
             OutputBias::None => "none",
             OutputBias::Learnt => "learned",
             OutputBias::Constant => "constant",
+            _ => OTHER,
         },
         "bos_token_id": special.bos,
         "eos_token_id": special.eos,
@@ -71,6 +75,7 @@ fn stack(stack: &Stack) -> Value {
         "norm": match norm.kind {
             NormKind::Layer => "layer_norm",
             NormKind::RootMeanSquare => "rms_norm",
+            _ => OTHER,
         },
         "norm_placement": match norm.placement {
             NormPlacement::Post => "post",
@@ -98,6 +103,7 @@ fn heads(heads: &Heads) -> Value {
                 "max_distance": relative.max_distance,
                 "per_layer": relative.per_layer,
             }),
+            _ => OTHER.into(),
         },
     })
 }
@@ -112,6 +118,7 @@ fn embedding(embedding: &Embedding, tokens: usize) -> Value {
         PositionKind::Sinusoidal(SinusoidLayout::Halves) => "sinusoidal_halves",
         PositionKind::Sinusoidal(SinusoidLayout::Fairseq { .. }) => "sinusoidal_fairseq",
         PositionKind::Learned { .. } => "learned",
+        _ => OTHER,
     });
     json!({
         "vocab_size": embedding.vocabulary,

@@ -99,6 +99,7 @@ fn norm(norm: &Norm) -> String {
     let kind = match norm.kind {
         NormKind::Layer => "layer norm",
         NormKind::RootMeanSquare => "root mean square",
+        _ => "another norm",
     };
     let place = match norm.placement {
         NormPlacement::Post => "after each residual sum",
@@ -118,6 +119,7 @@ fn positions(config: &Config) -> String {
                 PositionKind::Sinusoidal(SinusoidLayout::Halves) => "sinusoids, sines first",
                 PositionKind::Sinusoidal(SinusoidLayout::Fairseq { .. }) => "sinusoids of fairseq",
                 PositionKind::Learned { .. } => "learned",
+                _ => "of another kind",
             };
             format!("{kind}, {rows} at most")
         }
@@ -127,6 +129,7 @@ fn positions(config: &Config) -> String {
         Position::Relative(relative) => {
             format!("{table}, biases by distance in {} buckets", relative.buckets)
         }
+        _ => format!("{table}, distances of another kind"),
     }
 }
 

@@ -65,6 +65,7 @@ impl Heads {
 
 /// What an attention knows of the distance of key and query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Position {
     /// Nothing: embeddings hold the positions.
     None,
@@ -116,6 +117,7 @@ pub struct Norm {
 
 /// What a norm does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum NormKind {
     /// Layer normalisation (Ba et al. 2016), with weight and bias. A file without biases gives
     /// zeros.
@@ -168,6 +170,7 @@ pub struct PositionTable {
 
 /// Where position vectors come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PositionKind {
     /// The paper's sinusoids. They are computed, not read.
     Sinusoidal(SinusoidLayout),
@@ -205,6 +208,7 @@ pub struct Output {
 
 /// What is added to the logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OutputBias {
     /// Nothing.
     None,

@@ -147,14 +147,13 @@ pub(super) fn special_tokens(
     files: &mut ConfigFiles,
     default_start: fn(&SpecialTokens) -> Option<u32>,
 ) -> SpecialTokens {
-    let first = |tokens: Option<Vec<u32>>| tokens.and_then(|tokens| tokens.first().copied());
     let mut special = SpecialTokens {
-        bos: first(files.tokens("bos_token_id")),
-        pad: first(files.tokens("pad_token_id")),
+        bos: files.token("bos_token_id"),
+        pad: files.token("pad_token_id"),
         eos: files.tokens("eos_token_id").unwrap_or_default(),
         decoder_start: 0,
     };
-    match first(files.tokens("decoder_start_token_id")).or(default_start(&special)) {
+    match files.token("decoder_start_token_id").or(default_start(&special)) {
         Some(start) => special.decoder_start = start,
         None => files
             .config

@@ -25,7 +25,7 @@ mod tests;
 mod validate;
 
 pub use hypothesis::{Finished, Hypothesis};
-pub use needs::{DeeperRow, Needs, NotFinite, Output, Rows};
+pub use needs::{DeeperRow, Needs, Output, Rows, StepFault};
 pub use options::{EarlyStopping, GenerationOptions, static_bans};
 pub use search::{Advance, Search, SearchInput};
 pub use settled::Settled;

@@ -2,7 +2,7 @@
 
 use super::history::{History, Node};
 use super::hypothesis::{Finished, Hypothesis};
-use super::needs::{Needs, NotFinite, Output, Rows};
+use super::needs::{Needs, Output, Rows, StepFault};
 use super::options::{GenerationOptions, static_bans};
 use super::processors::{Edits, Past, Processor, RENORMALISING_MARGIN, processors};
 use super::ranking::{Candidate, Ranking};
@@ -204,30 +204,31 @@ impl Search {
     }
 
     /// Takes a step. `rows` are of the kind that [`Search::needs`] names, and have at least as many
-    /// candidates. Where none of them may come next, the search ends.
+    /// candidates. Where none of them may come next, the search ends with what has ended before.
     ///
     /// # Errors
-    /// A row holds NaN, +∞, or −∞ alone where not everything is banned.
-    pub fn advance(&mut self, rows: Rows<'_>) -> Result<Advance, NotFinite> {
+    /// A row holds NaN, +∞, or −∞ alone where not everything is banned; nothing may come next, and
+    /// nothing has ended before.
+    pub fn advance(&mut self, rows: Rows<'_>) -> Result<Advance, StepFault> {
         self.check(rows)?;
-        Ok(if self.options.do_sample {
-            self.advance_samples(rows)
-        } else {
-            self.advance_beams(rows)
-        })
+        let advance = match self.options.do_sample {
+            true => self.advance_samples(rows),
+            false => self.advance_beams(rows),
+        };
+        advance.ok_or(StepFault::AllBanned)
     }
 
-    fn check(&self, rows: Rows<'_>) -> Result<(), NotFinite> {
+    fn check(&self, rows: Rows<'_>) -> Result<(), StepFault> {
         let normal = |value: &f32| *value < f32::INFINITY; // nor is NaN
         if !rows.values.iter().fold(true, |all, value| all & normal(value)) {
-            return Err(NotFinite);
+            return Err(StepFault::NotFinite);
         }
         let candidates = self.candidates();
         let banned = |id: &i32| self.banned.binary_search(&(*id as u32)).is_ok();
         for (values, ids) in (0..self.live.len()).map_while(|row| rows.row(row)) {
             let nothing = values.iter().all(|&value| value == f32::NEG_INFINITY);
             if nothing && (ids.is_empty() || !ids.iter().take(candidates).all(banned)) {
-                return Err(NotFinite);
+                return Err(StepFault::NotFinite);
             }
         }
         Ok(())
@@ -321,6 +322,11 @@ impl Search {
         let &Candidate { token, beam, log_probability, sum } = candidate;
         let last = self.history.push(parent, token, beam, log_probability);
         Beam { last, length: self.length, sum, score: 0.0, finished: Finished::Length, sequence }
+    }
+
+    /// Ends a search in which nothing may come next; `None` where nothing has ended before.
+    pub(super) fn stuck(&mut self) -> Option<Advance> {
+        (!self.finished.is_empty()).then(|| self.stop())
     }
 
     /// Ends the search. Live hypotheses count only if there is no finished one.

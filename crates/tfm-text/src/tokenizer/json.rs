@@ -1,10 +1,9 @@
 //! Hugging Face's `tokenizer.json`, through the `tokenizers` library.
 
-use super::{Affixes, Framing, Special, Tokenizer, side::Side};
+use super::{Affixes, Framing, Special, Tokenizer, guarded::guarded, side::Side};
 use crate::{Error, Files, Sampling};
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokenizers::{Encoding, Token};
 
@@ -157,14 +156,6 @@ impl Side for JsonSide {
 
     fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
-    }
-}
-
-/// Runs the library, and turns a panic in it (some broken files cause one) into its message.
-fn guarded<T, E: ToString>(run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the tokenizers library panicked: the file contradicts itself".into()),
     }
 }
 

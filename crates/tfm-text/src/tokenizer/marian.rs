@@ -12,7 +12,7 @@ mod added;
 mod config;
 
 use super::{
-    Affixes, Framing, Languages, Special, Tokenizer,
+    Affixes, Framing, Languages, Special, Tokenizer, sampling,
     side::Side,
     words::{is_marked, of_pieces},
 };
@@ -37,6 +37,7 @@ const SPM_REMEDY: &str = "a Marian model directory holds source.spm, target.spm 
 /// [`Error::Missing`], [`Error::Io`] or [`Error::Malformed`], naming the file.
 pub(super) fn load(files: &Files<'_>) -> Result<Tokenizer, Error> {
     let config = Config::read(files)?;
+    sampling::refuse(files)?;
     let source_model = files.require(FILE, SPM_REMEDY)?;
     let target_model = files.require("target.spm", SPM_REMEDY)?;
     let source_spm = Arc::new(SentencePiece::from_bytes(&source_model, &files.display(FILE))?);

@@ -1,7 +1,7 @@
 //! A SentencePiece model alone, whose ids are the model's own: T5's.
 
 use super::{
-    Affixes, Framing, Special, Tokenizer,
+    Affixes, Framing, Special, Tokenizer, sampling,
     side::Side,
     words::{is_marked, of_pieces},
 };
@@ -15,6 +15,7 @@ pub(super) const FILE: &str = "spiece.model";
 pub(super) fn load(files: &Files<'_>) -> Result<Tokenizer, Error> {
     let bytes = files.require(FILE, "copy it from the repository the model came from")?;
     ids_are_the_models_own(files)?;
+    sampling::refuse(files)?;
     let spm = SentencePiece::from_bytes(&bytes, &files.display(FILE))?;
     let special = Special {
         unk: Some(spm.unk_id()),
