@@ -1,10 +1,12 @@
 //! Development tasks: `cargo xtask <task>`. Each task is one module.
 
 mod bench;
+mod book;
 mod compare;
 mod export;
 mod golden;
 mod gpu_bundle;
+mod markdown;
 mod neon;
 mod parity;
 mod project;
@@ -47,6 +49,9 @@ enum Task {
     Ptx(ptx::Ptx),
     /// The CUDA backend's tests and benchmarks in one folder, for a machine with a GPU and no Rust.
     GpuBundle(gpu_bundle::GpuBundle),
+    /// The documentation as a book of HTML in target/book, with its links checked; installs mdBook
+    /// in target/tools.
+    Book,
     /// Makes the small Hugging Face fixtures again, with packages from PyPI in `.venv`.
     Golden,
 }
@@ -61,6 +66,7 @@ fn main() -> ExitCode {
         Task::Export(arguments) => export::run(&arguments),
         Task::Ptx(arguments) => ptx::run(&arguments),
         Task::GpuBundle(arguments) => gpu_bundle::run(&arguments),
+        Task::Book => book::run(),
         Task::Golden => golden::run(),
     };
     match outcome {

@@ -1,6 +1,6 @@
 //! The project on disk: where it lies, which files it has, and how commands run in it.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 /// What a task returns: a value, or the reason why it failed.
@@ -45,6 +45,21 @@ pub(crate) fn files() -> Outcome<Vec<PathBuf>> {
     files.sort();
     files.dedup();
     Ok(files)
+}
+
+/// The path, from the project's root, of what `folder` names `path`. None if it is not in the
+/// project.
+pub(crate) fn inside(folder: &Path, path: &str) -> Option<PathBuf> {
+    let mut found = PathBuf::new();
+    for part in folder.join(path).components() {
+        match part {
+            Component::Normal(name) => found.push(name),
+            Component::CurDir => {}
+            Component::ParentDir if found.pop() => {}
+            _ => return None,
+        }
+    }
+    Some(found)
 }
 
 /// Reads a file of the project as text.

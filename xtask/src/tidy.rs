@@ -5,6 +5,7 @@ mod crates;
 mod documents;
 mod families;
 mod licences;
+mod links;
 mod packages;
 mod sources;
 
@@ -23,6 +24,7 @@ pub(crate) fn run() -> Outcome {
     faults.extend(sources::check(&files)?);
     faults.extend(columns::check(&files)?);
     faults.extend(documents::check(&files)?);
+    faults.extend(links::check(&files)?);
     faults.extend(families::check(&files)?);
     faults.extend(ptx::stale()?);
     if faults.is_empty() {

@@ -29,7 +29,7 @@ pub(super) fn run() -> Outcome {
     }];
     match project::test_data() {
         Ok(data) if data.join(TRAINED).join("config.json").is_file() => shapes.push(Shape {
-            name: format!("`{TRAINED}`"),
+            name: format!("The reference checkpoint, `{TRAINED}` of the test data"),
             config: config(&project::read(data.join(TRAINED).join("config.json"))?)?,
             source: 10.0,
             target: 11,

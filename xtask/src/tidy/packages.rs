@@ -55,8 +55,20 @@ fn undescribed(name: &str, member: &Value) -> Vec<String> {
         _ => true,
     };
     let fields = ["description", "license", "repository", "readme", "keywords", "categories"];
-    let empty = fields.iter().filter(is_empty);
-    empty.map(|field| format!("{name}: Cargo.toml does not say its {field}")).collect()
+    let empty = fields.iter().filter(is_empty).copied();
+    let lacks_features = shows_fewer_features(member).then_some("[package.metadata.docs.rs]");
+    let lacks = empty.chain(lacks_features);
+    lacks.map(|field| format!("{name}: Cargo.toml does not say its {field}")).collect()
+}
+
+/// Whether docs.rs would document a library without what its features add.
+fn shows_fewer_features(member: &Value) -> bool {
+    let targets = member["targets"].as_array().into_iter().flatten();
+    let mut kinds = targets.filter_map(|target| target["kind"].as_array()).flatten();
+    let has_features = member["features"].as_object().is_some_and(|features| !features.is_empty());
+    has_features
+        && kinds.any(|kind| kind == "lib")
+        && member["metadata"]["docs"]["rs"]["all-features"] != true
 }
 
 /// The crate's files that its package does not contain.
@@ -111,6 +123,19 @@ fn leaves(file: &Path, target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_library_with_features_says_what_docs_rs_shows() {
+        let mut member = serde_json::json!({
+            "targets": [{"kind": ["lib"]}, {"kind": ["test"]}], "features": {"cuda": []},
+        });
+        assert!(shows_fewer_features(&member));
+        member["metadata"] = serde_json::json!({"docs": {"rs": {"all-features": true}}});
+        assert!(!shows_fewer_features(&member));
+        member["targets"] = serde_json::json!([{"kind": ["bin"]}]);
+        member["metadata"] = Value::Null;
+        assert!(!shows_fewer_features(&member), "docs.rs has no page of a command");
+    }
 
     #[test]
     fn finds_what_lies_beyond_a_crate() {
