@@ -125,8 +125,7 @@ impl ModelChoice {
     }
 
     pub(crate) fn device(&self, quiet: bool) -> Device {
-        let device = chosen(self.device, quiet);
-        self.threads.map_or(device, |threads| device.with_threads(threads))
+        chosen(self.device, self.threads, quiet)
     }
 }
 
@@ -136,9 +135,11 @@ pub(crate) fn open(folder: Option<&Path>) -> Outcome<Model> {
 }
 
 /// The device that was asked for, or else the best one. Says which device that is, where the user
-/// asked for a choice or the choice is not the processor.
-pub(crate) fn chosen(asked: Option<Device>, quiet: bool) -> Device {
+/// asked for a choice or the choice is not the processor, and where fewer threads compute than were
+/// asked for.
+pub(crate) fn chosen(asked: Option<Device>, threads: Option<NonZeroUsize>, quiet: bool) -> Device {
     let device = asked.unwrap_or_default();
+    let device = threads.map_or(device, |threads| device.with_threads(threads));
     let expected = asked.is_none() && device.is_cpu();
     if let Some(choice) = device.choice().filter(|_| !quiet && !expected) {
         eprintln!("note: {choice}");

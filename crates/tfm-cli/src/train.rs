@@ -41,11 +41,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let config = TrainConfig::read(&arguments.config).map_err(failed)?;
     let named = config.run.device.as_deref().map(str::parse::<Device>).transpose()?;
-    let mut device = options::chosen(arguments.device.or(named), arguments.quiet);
-    let threads = config.run.threads.and_then(NonZeroUsize::new);
-    if let Some(threads) = arguments.threads.or(threads) {
-        device = device.with_threads(threads);
-    }
+    let threads = arguments.threads.or(config.run.threads.and_then(NonZeroUsize::new));
+    let device = options::chosen(arguments.device.or(named), threads, arguments.quiet);
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
     // A second Ctrl-C ends the process at once.
