@@ -3,7 +3,7 @@
     pip install -r xtask/python/requirements.txt
     python xtask/python/golden.py --out crates/tfm/tests/fixtures [--only NAME…]
 
-Marian fixtures, `parts` and `bundled` are answered by Hugging Face `transformers`, `nn_transformer_*` by `torch.nn.Transformer`.
+`nn_transformer_*` are answered by `torch.nn.Transformer`, all others by Hugging Face `transformers`.
 What each file holds is written in crates/tfm/tests/fixtures/README.md; `training`, made from the tiny checkpoints, is
 described in crates/tfm-train/tests/fixtures/README.md. The same versions on the same kind of machine give the same
 files: every random number comes from a seed that the fixture's name fixes.
@@ -14,10 +14,13 @@ from pathlib import Path
 
 import torch
 
+import golden_bart
 import golden_bundled
+import golden_checkpoints
 import golden_marian
 import golden_paper
 import golden_parts
+import golden_t5
 import golden_training
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,7 +37,8 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    makers = {name: lambda out, spec=spec: golden_marian.make(spec, out) for name, spec in golden_marian.SPECS.items()}
+    families = golden_marian.SPECS | golden_bart.SPECS | golden_t5.SPECS
+    makers = {name: lambda out, spec=spec: golden_checkpoints.make(spec, out) for name, spec in families.items()}
     makers |= {name: lambda out, spec=spec: golden_paper.make(spec, out) for name, spec in golden_paper.SPECS.items()}
     makers |= {f"parts/{kind}.safetensors": lambda out, kind=kind: golden_parts.make(kind, out) for kind in golden_parts.MODELS}
     makers["bundled"] = lambda out: golden_bundled.make(options.bundled, out)

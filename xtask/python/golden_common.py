@@ -27,7 +27,7 @@ def randomise(module: torch.nn.Module, generator: torch.Generator) -> None:
     """Draw weights no part of which may be forgotten: biases and norm weights are far from 0 and 1."""
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if "embed_positions" in name:
+            if "embed_positions" in name and not parameter.requires_grad:
                 continue
             noise = torch.randn(parameter.shape, generator=generator)
             if "embed" in name or "shared" in name or "lm_head" in name or name.startswith("generator.weight"):

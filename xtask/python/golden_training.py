@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 import golden_common as common
+import golden_checkpoints
 import golden_marian
 import golden_paper
 
@@ -52,7 +53,7 @@ class Trained:
         self.config = json.loads((checkpoint / "config.json").read_text())
         self.is_marian = self.config["model_type"] == "marian"
         if self.is_marian:
-            self.module = golden_marian.load(checkpoint, dtype)
+            self.module = golden_checkpoints.load(golden_marian.SPECS[checkpoint.name], checkpoint, dtype)
             self.share_input_embedding()
             for side in (self.module.model.encoder, self.module.model.decoder):
                 # Fixed by the architecture, though `transformers` lets an optimiser have them.

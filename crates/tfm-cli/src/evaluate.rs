@@ -3,29 +3,26 @@
 mod chance;
 
 use crate::failure::{Failure, Outcome};
+use crate::faults::{Faults, OnError};
 use crate::options::{Format, ModelChoice, Search};
-use crate::output::Sink;
+use crate::pairs::refuse_stdin_twice;
 use crate::progress::Progress;
 use crate::translate::{close, stream};
-use crate::{lines, render};
+use crate::{input, render};
 use chance::{Chance, Verdict};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
+use tfm::Translator;
 use tfm::metrics::{Bleu, BleuTokenizer, Chrf, Ter, significance};
-use tfm::{Options, Translator};
+use tfm_files::{Lines, Output as Sink};
 
 /// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// Lines to score; given several times, the first is the baseline
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "source",
-        conflicts_with = "source"
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with = "source")]
     hypothesis: Vec<PathBuf>,
     /// Lines to translate with the model and then to score
     #[arg(long, value_name = "FILE")]
@@ -51,6 +48,11 @@ pub(crate) struct Arguments {
     /// One line of text, or one JSON object, per metric
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
+    /// The same as --format jsonl
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    #[command(flatten)]
+    on_error: OnError,
     #[command(flatten)]
     chance: Chance,
     /// Neither progress nor notes on standard error
@@ -82,6 +84,13 @@ fn tokenizer() -> impl TypedValueParser<Value = BleuTokenizer> {
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
+    if arguments.hypothesis.is_empty() && arguments.source.is_none() {
+        let message = "what to score? Give --hypothesis, lines that are translated already, or \
+                       --source, lines for the model to translate";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    let files = || arguments.hypothesis.iter().chain(&arguments.source).chain(&arguments.reference);
+    refuse_stdin_twice(files())?;
     if arguments.chance.paired() && arguments.hypothesis.len() < 2 {
         let message = "a paired test needs --hypothesis at least twice";
         return Err(Failure::Usage(message.to_owned()));
@@ -89,9 +98,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     // Read the references before the long computation, so that a bad file is reported early.
     let references: Vec<Vec<String>> =
         arguments.reference.iter().map(|path| read(path)).collect::<Outcome<_>>()?;
-    let mut sink = Sink::open(Path::new("-"))?;
+    let inputs: Vec<&Path> = files().map(PathBuf::as_path).collect();
+    let mut sink = Sink::create(Path::new("-"), inputs.clone())?;
+    let mut faults = arguments.on_error.faults();
     let systems: Vec<Vec<String>> = match &arguments.source {
-        Some(source) => vec![translate(arguments, source)?],
+        Some(source) => vec![translate(arguments, source, inputs, &mut faults)?],
         None => arguments.hypothesis.iter().map(|path| read(path)).collect::<Outcome<_>>()?,
     };
     for metric in &arguments.metrics {
@@ -99,26 +110,35 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             sink.write(&line).map_err(|error| Failure::writing(&error))?;
         }
     }
-    Ok(())
+    faults.finish()
 }
 
 fn read(path: &Path) -> Outcome<Vec<String>> {
-    Ok(lines::open(path)?.collect::<Result<_, _>>()?)
+    Ok(Lines::open(path)?.collect::<Result<_, _>>()?)
 }
 
 /// The model's translations of a file.
-fn translate(arguments: &Arguments, source: &Path) -> Outcome<Vec<String>> {
-    let input = Box::new(lines::open(source)?);
-    let mut sink = arguments.save.as_deref().map(Sink::open).transpose()?;
+fn translate<'a>(
+    arguments: &'a Arguments,
+    source: &Path,
+    mut inputs: Vec<&'a Path>,
+    faults: &mut Faults,
+) -> Outcome<Vec<String>> {
+    let input = input::lines(source)?;
+    inputs.extend(arguments.model.files());
+    inputs.extend(arguments.search.files());
+    let sink = arguments.save.as_deref().map(|path| Sink::create(path, inputs));
+    let mut sink = sink.transpose()?;
     let model = arguments.model.model()?;
     let device = arguments.model.device(arguments.quiet);
-    let options = Options { scores: false, ..arguments.search.options() };
+    let options = arguments.search.options().scores(false);
     let compute = arguments.search.compute(arguments.model.dtype.into())?;
     let translator = Translator::with_compute(&model, device, &compute, &options)?;
-    let mut progress = Progress::new(Some(source), Path::new(""), arguments.quiet);
+    let mut progress = Progress::new(&[source], Path::new(""), arguments.quiet);
     let mut translations = Vec::new();
-    let outcome = stream(&translator, input, &mut progress, |_, translation| {
-        let text = translation.text.replace(['\n', '\r'], " ");
+    let outcome = stream(&translator, input, faults, &mut progress, |_, _, translation| {
+        let text = translation
+            .map_or_else(|_| String::new(), |found| found.text.replace(['\n', '\r'], " "));
         if let Some(sink) = &mut sink {
             sink.write(&format!("{text}\n"))?;
         }
@@ -221,7 +241,7 @@ fn show(
     verdict: &Verdict,
 ) -> String {
     let (name, rest) = shown.split_once(" = ").unwrap_or(("", shown));
-    if arguments.format.is_json() {
+    if arguments.json || arguments.format.is_json() {
         return render::json_line(&Record {
             system,
             name,

@@ -13,6 +13,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The work failed: exit status 1.
     Work(String),
+    /// The work is done, but for lines at fault: exit status 3.
+    Skipped(String),
     /// The reader of the results is gone. This is not an error: the command ends with status 0.
     ReaderGone,
 }
@@ -23,6 +25,7 @@ impl Failure {
         let (message, status) = match self {
             Failure::Usage(message) => (message, 2),
             Failure::Work(message) => (message, 1),
+            Failure::Skipped(message) => (message, 3),
             Failure::ReaderGone => return ExitCode::SUCCESS,
         };
         // If standard error is closed, there is nowhere to report it.
@@ -42,6 +45,7 @@ impl Failure {
 impl From<tfm::Error> for Failure {
     fn from(error: tfm::Error) -> Self {
         match error {
+            tfm::Error::Files(error) => error.into(),
             tfm::Error::Option { .. }
             | tfm::Error::Generation(_)
             | tfm::Error::Text(tfm_text::Error::Option { .. }) => Failure::Usage(error.to_string()),
@@ -51,8 +55,11 @@ impl From<tfm::Error> for Failure {
 }
 
 /// A failure to open or read an input, or to open an output. The message names the file.
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Failure::Work(error.to_string())
+impl From<tfm_files::Error> for Failure {
+    fn from(error: tfm_files::Error) -> Self {
+        match error {
+            tfm_files::Error::OutputIsInput { .. } => Failure::Usage(error.to_string()),
+            _ => Failure::Work(error.to_string()),
+        }
     }
 }

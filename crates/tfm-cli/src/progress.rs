@@ -1,13 +1,19 @@
 //! Progress and notes on standard error.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+/// Notes of one kind that are printed one by one.
+const MOST_NOTES: usize = 10;
+
 /// A bar on a terminal, and notes.
 pub(crate) struct Progress {
     bar: ProgressBar,
+    /// How many notes there were of each kind.
+    notes: BTreeMap<&'static str, usize>,
     quiet: bool,
     start: Instant,
     sentences: usize,
@@ -15,19 +21,21 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Progress through `input`: its size in bytes is the length of the bar; a pipe has none. A bar
-    /// is shown only on a terminal, and only if the results go elsewhere.
-    pub(crate) fn new(input: Option<&Path>, output: &Path, quiet: bool) -> Self {
+    /// Progress through `inputs`: their size in bytes is the length of the bar; a pipe has none. A
+    /// bar is shown only on a terminal, and only if the results go elsewhere.
+    pub(crate) fn new(inputs: &[&Path], output: &Path, quiet: bool) -> Self {
         let results_on_terminal = output == Path::new("-") && io::stdout().is_terminal();
         let target = if quiet || results_on_terminal {
             ProgressDrawTarget::hidden()
         } else {
             ProgressDrawTarget::stderr() // hidden where it is no terminal
         };
-        let file =
-            input.and_then(|path| std::fs::metadata(path).ok()).filter(|found| found.is_file());
-        let (length, template) = match file {
-            Some(found) => (Some(found.len()), "{bar:30} {percent:>3}%  {msg}  {eta} left"),
+        let size = |path: &&Path| {
+            std::fs::metadata(path).ok().filter(|found| found.is_file()).map(|found| found.len())
+        };
+        let length: Option<u64> = inputs.iter().map(size).sum();
+        let (length, template) = match length.filter(|length| *length > 0) {
+            Some(length) => (Some(length), "{bar:30} {percent:>3}%  {msg}  {eta} left"),
             None => (None, "{spinner} {msg}  {elapsed}"),
         };
         let bar = ProgressBar::with_draw_target(length, target);
@@ -35,7 +43,8 @@ impl Progress {
         if !bar.is_hidden() {
             bar.enable_steady_tick(Duration::from_millis(200));
         }
-        Progress { bar, quiet, start: Instant::now(), sentences: 0, tokens: 0 }
+        let notes = BTreeMap::new();
+        Progress { bar, notes, quiet, start: Instant::now(), sentences: 0, tokens: 0 }
     }
 
     /// Counts a sentence of `bytes` that became `tokens`.
@@ -63,8 +72,21 @@ impl Progress {
         }
     }
 
+    /// Prints a note of which there may be very many: the first ones, and at the end how many more
+    /// there were of this kind.
+    pub(crate) fn note_of_many(&mut self, kind: &'static str, message: &str) {
+        let count = self.notes.entry(kind).or_default();
+        *count += 1;
+        if *count <= MOST_NOTES {
+            self.note(message);
+        }
+    }
+
     /// Removes the bar.
     pub(crate) fn finish(&self) {
+        for (kind, count) in self.notes.iter().filter(|(_, count)| **count > MOST_NOTES) {
+            self.note(&format!("and {} more lines: {kind}", count - MOST_NOTES));
+        }
         self.bar.finish_and_clear();
     }
 }

@@ -1,15 +1,15 @@
 //! `tfm shortlist`: learns a shortlist of a model's vocabulary from parallel text.
 
 use crate::failure::{Failure, Outcome};
-use crate::lines;
-use crate::options;
+use crate::faults::{Faults, OnError};
+use crate::options::{self, positive};
+use crate::pairs::{Columns, refuse_stdin_twice};
 use crate::progress::Progress;
-use crate::tokenizer::no_tab;
 use clap::Args;
-use std::io::{self, BufRead};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tfm::{ShortlistLearner, ShortlistOptions};
+use tfm_files::{Pairs, refuse_inputs};
 
 /// How many pairs are tokenised together, by all threads.
 const PORTION: usize = 1 << 13;
@@ -19,9 +19,8 @@ const PORTION_BYTES: usize = 16 << 20;
 /// Learn which target tokens translate the source tokens, for --shortlist.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Source text, one sentence per line; - is standard input. Files that end in .gz are
-    /// decompressed
-    #[arg(long, value_name = "FILE", num_args = 1.., requires = "target", required_unless_present = "tsv")]
+    /// Source text, one sentence per line; - is standard input
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "target")]
     source: Vec<PathBuf>,
     /// Its translation, line by line, in as many files
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "source")]
@@ -29,6 +28,10 @@ pub(crate) struct Arguments {
     /// Lines of `source TAB target`; further columns are ignored
     #[arg(long, value_name = "FILE", num_args = 1..)]
     tsv: Vec<PathBuf>,
+    #[command(flatten)]
+    columns: Columns,
+    #[command(flatten)]
+    on_error: OnError,
     /// The model's folder, as Hugging Face lays it out; without it, the bundled English-French
     /// model
     #[arg(short, long, value_name = "DIR")]
@@ -46,13 +49,13 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "100")]
     frequent: usize,
     /// Iterations of expectation maximisation (IBM Model 1)
-    #[arg(long, value_name = "N", default_value = "5")]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = positive)]
     iterations: NonZeroUsize,
     /// Learn from the first N pairs; they are kept in memory
-    #[arg(long, value_name = "N", default_value = "1000000")]
+    #[arg(long, value_name = "N", default_value = "1000000", value_parser = positive)]
     pairs: NonZeroUsize,
     /// How many threads learn; without it, one per processor
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
@@ -61,14 +64,23 @@ pub(crate) struct Arguments {
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let progress = Progress::new(None, Path::new(""), arguments.quiet);
-    let outcome = learn(arguments, &progress);
+    let progress = Progress::new(&[], Path::new(""), arguments.quiet);
+    let mut faults = arguments.on_error.faults();
+    let outcome = learn(arguments, &mut faults, &progress);
     progress.finish();
-    outcome
+    outcome?;
+    faults.finish()
 }
 
-fn learn(arguments: &Arguments, progress: &Progress) -> Outcome {
+fn learn(arguments: &Arguments, faults: &mut Faults, progress: &Progress) -> Outcome {
     let (sources, targets) = (arguments.source.len(), arguments.target.len());
+    if sources == 0 && arguments.tsv.is_empty() {
+        let problem = "what to learn from? Give --source and --target, or --tsv";
+        return Err(Failure::Usage(problem.into()));
+    }
+    let files = || arguments.source.iter().chain(&arguments.target).chain(&arguments.tsv);
+    refuse_stdin_twice(files())?;
+    refuse_inputs(&arguments.output, files().chain(&arguments.model).map(PathBuf::as_path))?;
     if sources != targets {
         let problem =
             format!("--source names {sources} files and --target {targets}: give as many of each");
@@ -92,10 +104,10 @@ fn learn(arguments: &Arguments, progress: &Progress) -> Outcome {
     let learner = ShortlistLearner::new(model.tokenizer(), options).map_err(failed)?;
     let mut text = Text { learner, portion: Vec::new(), bytes: 0, progress };
     for path in &arguments.tsv {
-        text.read_columns(path)?;
+        text.read(arguments.columns.open(path)?, faults)?;
     }
     for (source, target) in arguments.source.iter().zip(&arguments.target) {
-        text.read_files(source, target)?;
+        text.read(Pairs::of_files(source, target)?, faults)?;
     }
     text.flush()?;
     let learner = text.learner;
@@ -123,39 +135,17 @@ struct Text<'a> {
 }
 
 impl Text<'_> {
-    /// Reads `source TAB target` lines.
-    fn read_columns(&mut self, path: &Path) -> Outcome {
-        for (number, line) in lines::open(path)?.enumerate() {
-            let line = line?;
-            let mut columns = line.split('\t');
-            let (Some(source), Some(target)) = (columns.next(), columns.next()) else {
-                return Err(no_tab(path, number + 1));
-            };
-            self.add(source.into(), target.into())?;
+    fn read(&mut self, pairs: Pairs, faults: &mut Faults) -> Outcome {
+        for pair in pairs {
+            match pair {
+                Ok(pair) => self.add(pair.source, pair.target)?,
+                Err(error) if error.is_of_a_line() => {
+                    faults.meet(error.to_string(), self.progress)?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(())
-    }
-
-    /// Reads two files in step, line by line.
-    fn read_files(&mut self, source: &Path, target: &Path) -> Outcome {
-        let (mut sources, mut targets) = (lines::open(source)?, lines::open(target)?);
-        let mut number = 0;
-        loop {
-            match (next(&mut sources)?, next(&mut targets)?) {
-                (Some(source), Some(target)) => self.add(source, target)?,
-                (None, None) => return Ok(()),
-                (left, _) => {
-                    let (longer, shorter) =
-                        if left.is_some() { (source, target) } else { (target, source) };
-                    return Err(Failure::Work(format!(
-                        "{} has {number} lines, {} has more: line n of one must be the translation of line n of the other",
-                        shorter.display(),
-                        longer.display()
-                    )));
-                }
-            }
-            number += 1;
-        }
     }
 
     fn add(&mut self, source: String, target: String) -> Outcome {
@@ -172,10 +162,6 @@ impl Text<'_> {
         self.progress.say(format!("{} pairs", self.learner.pairs()));
         Ok(())
     }
-}
-
-fn next<R: BufRead>(lines: &mut lines::Lines<R>) -> io::Result<Option<String>> {
-    lines.next().transpose()
 }
 
 fn failed(error: tfm_text::Error) -> Failure {

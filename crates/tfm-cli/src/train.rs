@@ -1,7 +1,7 @@
 //! `tfm train`: trains a model as a configuration says.
 
 use crate::failure::{Failure, Outcome};
-use crate::options;
+use crate::options::{self, positive};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::{self, IsTerminal, Write};
@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DEVICE")]
     device: Option<Device>,
     /// How many threads compute. Overrides the configuration, whose default is one per processor
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive)]
     threads: Option<NonZeroUsize>,
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
@@ -41,14 +41,11 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let config = TrainConfig::read(&arguments.config).map_err(failed)?;
     let named = config.run.device.as_deref().map(str::parse::<Device>).transpose()?;
-    let mut device = options::chosen(arguments.device.or(named), arguments.quiet);
-    let threads = config.run.threads.and_then(NonZeroUsize::new);
-    if let Some(threads) = arguments.threads.or(threads) {
-        device = device.with_threads(threads);
-    }
+    let threads = arguments.threads.or(config.run.threads.and_then(NonZeroUsize::new));
+    let device = options::chosen(arguments.device.or(named), threads, arguments.quiet);
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();
-    // A second Ctrl-C ends the process at once.
+    // A second Ctrl-C, or SIGTERM, ends the process at once.
     let handler = move || {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(130);

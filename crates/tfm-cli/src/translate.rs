@@ -1,32 +1,30 @@
 //! `tfm translate`: translates lines, and keeps their order.
 
 use crate::failure::{Failure, Outcome};
-use crate::lines;
-use crate::options::{Format, ModelChoice, Output, Search};
-use crate::output::Sink;
+use crate::faults::{Faults, OnError};
+use crate::input::{Fault, Input, Item, Items, Place};
+use crate::options::{Format, ModelChoice, Output, Search, positive};
 use crate::progress::Progress;
-use crate::render::Render;
+use crate::render::{Alignments, Render};
 use clap::Args;
-use std::io::{self, IsTerminal};
+use serde_json::Value;
+use std::io;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::channel;
-use tfm::{Options, Translator};
-
-type Input = Box<dyn Iterator<Item = io::Result<String>> + Send>;
+use tfm::{Finished, Translation, Translator};
+use tfm_files::Output as Sink;
 
 /// Translate text: line in, line out, in order.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// The text to translate, one sentence per argument; without it, lines are read from --input
-    #[arg(value_name = "TEXT", conflicts_with = "input")]
-    text: Vec<String>,
-    /// Read lines from this file; - is standard input
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
-    input: PathBuf,
+    #[command(flatten)]
+    input: Input,
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    on_error: OnError,
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
@@ -34,23 +32,31 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     search: Search,
     /// Show the best K translations of each line, at most as many as --beam
-    #[arg(long, value_name = "K", help_heading = "Results")]
+    #[arg(long, value_name = "K", value_parser = positive, help_heading = "Results")]
     n_best: Option<NonZeroUsize>,
     /// Show each translation's score: its log-probability divided by its length to the length
     /// penalty
     #[arg(long, help_heading = "Results")]
     scores: bool,
-    /// Show which source token each target token attends to most (jsonl: all weights)
-    #[arg(long, help_heading = "Results")]
-    alignments: bool,
+    /// Show which words of the source each word attends to most: as numbers (0-0 1-2), as words, or
+    /// as a picture; jsonl has all weights
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "pharaoh", help_heading = "Results")]
+    alignments: Option<Alignments>,
+    /// Align the vocabulary's tokens instead of words
+    #[arg(long, requires = "alignments", help_heading = "Results")]
+    subwords: bool,
 }
 
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
-    let input = input(arguments)?;
-    let mut sink = Sink::open(&arguments.output.path)?;
-    let outcome = translate(arguments, input, &mut sink);
-    close(sink, outcome, &arguments.output.path)
+    let items = arguments.input.open(arguments.quiet)?;
+    let search = &arguments.search;
+    let inputs = [arguments.input.files(), arguments.model.files(), search.files()].concat();
+    let mut sink = Sink::create(&arguments.output.path, inputs)?;
+    let mut faults = arguments.on_error.faults();
+    let outcome = translate(arguments, items, &mut faults, &mut sink);
+    close(sink, outcome, &arguments.output.path)?;
+    faults.finish()
 }
 
 /// Closes the output: completely, or as a partial file after a failure.
@@ -71,26 +77,13 @@ pub(crate) fn close(sink: Sink, outcome: Outcome, path: &Path) -> Outcome {
     }
 }
 
-/// The lines to translate.
-fn input(arguments: &Arguments) -> io::Result<Input> {
-    if !arguments.text.is_empty() {
-        return Ok(Box::new(arguments.text.clone().into_iter().map(Ok)));
-    }
-    let from_stdin = arguments.input == Path::new("-");
-    if from_stdin && io::stdin().is_terminal() && !arguments.quiet {
-        eprintln!("note: type text to translate; each line is answered, and end of file ends it");
-    }
-    Ok(Box::new(lines::open(&arguments.input)?))
-}
-
-fn translate(arguments: &Arguments, input: Input, sink: &mut Sink) -> Outcome {
+fn translate(arguments: &Arguments, items: Items, faults: &mut Faults, sink: &mut Sink) -> Outcome {
     let model = arguments.model.model()?;
-    let options = Options {
-        n_best: arguments.n_best.map_or(1, NonZeroUsize::get),
-        scores: arguments.scores || arguments.output.format == Format::Jsonl,
-        alignments: arguments.alignments,
-        ..arguments.search.options()
-    };
+    let options = arguments.search.options();
+    let options = options
+        .n_best(arguments.n_best.map_or(1, NonZeroUsize::get))
+        .scores(arguments.scores || arguments.output.format == Format::Jsonl)
+        .alignments(arguments.alignments.is_some());
     let compute = arguments.search.compute(arguments.model.dtype.into())?;
     let device = arguments.model.device(arguments.quiet);
     let translator = Translator::with_compute(&model, device, &compute, &options)?;
@@ -99,40 +92,100 @@ fn translate(arguments: &Arguments, input: Input, sink: &mut Sink) -> Outcome {
         n_best: arguments.n_best.is_some(),
         scores: arguments.scores,
         alignments: arguments.alignments,
+        subwords: arguments.subwords,
     };
-    let from = arguments.text.is_empty().then_some(arguments.input.as_path());
-    let mut progress = Progress::new(from, &arguments.output.path, arguments.quiet);
-    let outcome = stream(&translator, input, &mut progress, |number, translation| {
-        sink.write(&render.translation(number, translation))
+    let files = arguments.input.files();
+    let mut progress = Progress::new(&files, &arguments.output.path, arguments.quiet);
+    let outcome = stream(&translator, items, faults, &mut progress, |number, id, result| {
+        sink.write(&match result {
+            Ok(translation) => render.translation(number, id, translation),
+            Err(fault) => render.fault(number, id, fault),
+        })
     });
     progress.finish();
     outcome
 }
 
-/// Translates all lines. `done` gets each translation with the number of its line, counted from 1.
+/// What is kept of an item while its text is translated.
+struct Waiting {
+    id: Option<Value>,
+    bytes: u64,
+    place: Place,
+}
+
+/// Translates all items. `done` gets each translation with its number, counted from 1, and its id;
+/// or why there is none, where that line is skipped.
 pub(crate) fn stream(
     translator: &Translator,
-    input: Input,
+    items: Items,
+    faults: &mut Faults,
     progress: &mut Progress,
-    mut done: impl FnMut(usize, &tfm::Translation) -> io::Result<()>,
+    mut done: impl FnMut(usize, Option<&Value>, Result<&Translation, &str>) -> io::Result<()>,
 ) -> Outcome {
-    let (send, sizes) = channel();
-    let input = input.inspect(move |line| {
-        let size = line.as_ref().map_or(0, |line| line.len() as u64 + 1);
-        // The receiver is gone when the translations have ended; then nothing counts the bytes.
-        let _ = send.send(size);
+    let (send, waiting) = channel();
+    let texts = items.map(move |item| {
+        let (found, text) = match item {
+            Ok(Item { id, text, place }) => {
+                (Ok(Waiting { id, bytes: text.len() as u64 + 1, place }), Ok(text))
+            }
+            // A blank line in its place keeps the others in theirs.
+            Err(Fault { message, is_of_a_line: true }) => (Err(message), Ok(String::new())),
+            Err(Fault { message, .. }) => (Err(message.clone()), Err(io::Error::other(message))),
+        };
+        // The receiver is gone when the translations have ended; then nothing is kept.
+        let _ = send.send(found);
+        text
     });
-    for (number, translation) in translator.translate_lines(input).enumerate() {
-        let translation = translation?;
-        if translation.truncated > 0 {
-            progress.note(&format!(
-                "line {}: too long for the model; its last {} tokens are left out",
-                number + 1,
-                translation.truncated
-            ));
-        }
-        done(number + 1, &translation).map_err(|error| Failure::writing(&error))?;
-        progress.advance(sizes.try_recv().unwrap_or(0), translation.tokens.len());
+    for (number, translation) in (1..).zip(translator.translate_lines(texts)) {
+        // Where the reader itself failed there is nothing, and the error tells why.
+        let item = waiting.recv().unwrap_or_else(|_| Err(String::new()));
+        let (item, translation) = match (item, translation) {
+            (Err(fault), Ok(_)) => (None, Err(fault)),
+            (Ok(item), Ok(translation)) => (Some(item), Ok(translation)),
+            (Ok(item), Err(error)) if error.is_of_a_text() => {
+                let fault = format!("{}: {error}", item.place);
+                (Some(item), Err(fault))
+            }
+            (_, Err(error)) => return Err(error.into()),
+        };
+        let id = item.as_ref().and_then(|item| item.id.as_ref());
+        let tokens = match &translation {
+            Ok(translation) => {
+                if let Some(item) = &item {
+                    note(progress, &item.place, translation);
+                }
+                translation.tokens.len()
+            }
+            Err(fault) => {
+                faults.meet(fault.clone(), progress)?;
+                0
+            }
+        };
+        done(number, id, translation.as_ref().map_err(String::as_str))
+            .map_err(|error| Failure::writing(&error))?;
+        progress.advance(item.map_or(0, |item| item.bytes), tokens);
     }
     Ok(())
+}
+
+/// Says what of a line was left out.
+fn note(progress: &mut Progress, place: &Place, translation: &Translation) {
+    if translation.truncated > 0 {
+        progress.note_of_many(
+            "too long for the model",
+            &format!(
+                "{place}: too long for the model; its last {} tokens are left out",
+                translation.truncated
+            ),
+        );
+    }
+    if translation.finished == Finished::Length {
+        progress.note_of_many(
+            "not at their end",
+            &format!(
+                "{place}: the translation is not at its end; it reached the most tokens \
+                 (--max-new-tokens or the model's limit)"
+            ),
+        );
+    }
 }

@@ -89,7 +89,11 @@ fn a_line_of_a_megabyte_is_cut_and_said_so() {
     let expected = &*golden(CAT, "greedy");
     assert_eq!((lines.len(), lines[0], lines[2]), (3, expected, expected));
     assert!(!lines[1].is_empty());
-    assert!(results.stderr.starts_with("note: line 2: too long"), "{}", results.stderr);
+    assert!(
+        results.stderr.starts_with("note: standard input, line 2: too long"),
+        "{}",
+        results.stderr
+    );
     let quiet = ["translate", "--quiet", "--beam", "1", "--max-new-tokens", "8"];
     assert_eq!(run(&quiet, input.as_bytes()).success(), results.stdout);
 }
@@ -108,7 +112,7 @@ fn pairs_that_do_not_pair_up_are_named_and_those_before_are_kept() {
     let (results, message) =
         run(&["score"], b"The cat sleeps.\tLe chat dort.\nno tab\n").failure(1);
     assert_eq!(results.lines().count(), 1);
-    assert!(message.contains("line 2") && message.contains("no tab"), "{message}");
+    assert!(message.contains("line 2") && message.contains("no column 2"), "{message}");
 
     let folder = tempfile::tempdir().unwrap();
     let (source, target) = (folder.path().join("en"), folder.path().join("fr"));

@@ -107,10 +107,26 @@ fn n_best_scores_and_alignments_stand_in_columns() {
     assert_eq!((rows[1][0], rows[2][0]), ("1", "2"));
     let score = |row: usize| rows[row][1].parse::<f32>().unwrap();
     assert!(score(1) <= score(0) && score(0) < 0.0, "{results}");
-    // One pair for each target token, the end token among them.
+    // One pair for each target word, of the alternative too.
     let pairs = rows[0][3].split(' ').map(|pair| pair.split_once('-').unwrap());
     let targets: Vec<usize> = pairs.map(|(_, target)| target.parse().unwrap()).collect();
-    assert_eq!(targets, (0..targets.len()).collect::<Vec<_>>());
+    assert_eq!(targets, (0..rows[0][2].split(' ').count()).collect::<Vec<_>>());
+    assert_eq!(rows[1][3].split(' ').count(), rows[1][2].split(' ').count());
+    // Of tokens there are more, the end token among them.
+    let tokens = run(&["translate", CAT, "--alignments", "--subwords"], b"").success();
+    let pairs = |line: &str| line.trim_end().rsplit('\t').next().unwrap().split(' ').count();
+    assert!(pairs(&tokens) > targets.len(), "{tokens}");
+}
+
+#[test]
+fn alignments_are_shown_as_words_and_as_a_picture() {
+    let words = run(&["translate", "--alignments", "words", CAT], b"").success();
+    assert_eq!(words.trim_end().rsplit('\t').next().unwrap(), "The→Le cat→chat sleeping.→dort.");
+    let picture = run(&["translate", "--alignments", "heatmap", CAT], b"").success();
+    let rows: Vec<&str> = picture.lines().collect();
+    assert_eq!(rows[0], golden(CAT, "beam4"));
+    assert_eq!(rows[1].split_whitespace().collect::<Vec<_>>(), CAT.split(' ').collect::<Vec<_>>());
+    assert!(rows[3].starts_with("chat ") && rows[3].contains("███"), "{picture}");
 }
 
 #[test]
@@ -121,31 +137,58 @@ fn json_has_everything_by_name() {
     let record = &records[0];
     assert_eq!((records.len(), &record["text"]), (1, &Value::from(golden(CAT, "beam4"))));
     assert_eq!(record["alternatives"].as_array().unwrap().len(), 2);
-    let sources = record["source_tokens"].as_array().unwrap();
-    let targets = record["target_tokens"].as_array().unwrap();
-    assert_eq!((sources.last(), targets.last()), (Some(&"</s>".into()), Some(&"</s>".into())));
-    let weights = record["alignment"].as_array().unwrap();
-    assert_eq!(weights.len(), targets.len());
-    for row in weights {
-        let row: Vec<f64> = row.as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
-        assert_eq!(row.len(), sources.len());
-        assert!((row.iter().sum::<f64>() - 1.0).abs() < 1e-5, "{row:?}");
+    let subwords = run(&[&["translate", CAT, "--subwords"][..], &wanted].concat(), b"").success();
+    for (record, least) in [(record, 0.0), (&json_lines(&subwords)[0], 1.0 - 1e-5)] {
+        let others = record["alternatives"].as_array().unwrap();
+        for found in std::iter::once(record).chain(others) {
+            assert_eq!(found["finished"], "end");
+            assert_eq!(found["tokens"].as_array().unwrap().last(), Some(&"</s>".into()));
+            let alignment = &found["alignment"];
+            let [sources, targets, weights, pairs] = ["source", "target", "weights", "pairs"]
+                .map(|name| alignment[name].as_array().expect(name));
+            assert_eq!((weights.len(), pairs.len()), (targets.len(), targets.len()));
+            for row in weights {
+                let row: Vec<f64> =
+                    row.as_array().unwrap().iter().map(|w| w.as_f64().unwrap()).collect();
+                assert_eq!(row.len(), sources.len());
+                let sum = row.iter().sum::<f64>();
+                assert!((least..1.0 + 1e-5).contains(&sum), "{row:?}");
+            }
+        }
     }
     let plain = run(&["translate", CAT, "--format", "jsonl"], b"").success();
-    let names: Vec<String> = json_lines(&plain)[0].as_object().unwrap().keys().cloned().collect();
-    assert_eq!(names, ["text", "score"]);
+    let record = &json_lines(&plain)[0];
+    let names: Vec<String> = record.as_object().unwrap().keys().cloned().collect();
+    assert_eq!(names, ["id", "text", "score", "tokens", "finished", "truncated"]);
+    assert_eq!((&record["id"], &record["truncated"]), (&1.into(), &0.into()));
+}
+
+#[test]
+fn what_is_cut_or_unfinished_is_said() {
+    let cut = ["translate", "--format", "jsonl", "--max-new-tokens", "3", CAT];
+    let found = run(&cut, b"");
+    assert_eq!(found.status, 0);
+    assert_eq!(json_lines(&found.stdout)[0]["finished"], "length");
+    assert!(found.stderr.contains("argument 1: the translation is not at its end"), "{found:?}");
+    let long = format!("{CAT} ").repeat(400);
+    let input = format!("{CAT}\n{long}\n");
+    let found = run(&["translate", "--beam", "1", "--format", "jsonl"], input.as_bytes());
+    let records = json_lines(&found.stdout);
+    assert_eq!(records[0]["truncated"], 0);
+    assert!(records[1]["truncated"].as_u64().unwrap() > 0);
+    assert!(found.stderr.contains("standard input, line 2: too long"), "{found:?}");
 }
 
 #[test]
 fn a_translation_scores_what_the_search_said() {
-    let found = run(&["translate", "--format", "jsonl", "--alignments", CAT], b"").success();
+    let found = run(&["translate", "--format", "jsonl", CAT], b"").success();
     let found = &json_lines(&found)[0];
     let pair = format!("{CAT}\t{}\n", found["text"].as_str().unwrap());
     let scored = run(&["score", "--format", "jsonl"], pair.as_bytes()).success();
     let scored = &json_lines(&scored)[0];
     let tokens: Vec<&Value> =
         scored["tokens"].as_array().unwrap().iter().map(|t| &t["token"]).collect();
-    assert_eq!(tokens, found["target_tokens"].as_array().unwrap().iter().collect::<Vec<_>>());
+    assert_eq!(tokens, found["tokens"].as_array().unwrap().iter().collect::<Vec<_>>());
     // The bundled model's length penalty is 1: its score is the mean over the tokens.
     let mean = scored["log_probability"].as_f64().unwrap() / tokens.len() as f64;
     let score = found["score"].as_f64().unwrap();
@@ -280,6 +323,10 @@ fn inspect_shows_the_model_and_its_parameters() {
     for fact in ["marian", "3 layers, 4 heads", "4000", "4977664 in BF16"] {
         assert!(page.contains(fact), "{fact}: {page}");
     }
+    let json = &json_lines(&run(&["inspect", "--json"], b"").success())[0];
+    assert_eq!((&json["model_type"], &json["d_model"]), (&"marian".into(), &256.into()));
+    assert_eq!(json["encoder"]["activation"], "swish");
+    assert_eq!((&json["eos_token_id"], &json["num_parameters"]), (&[0].into(), &4_981_664.into()));
     let table = run(&["inspect", "--parameters"], b"").success();
     let elements: usize = table
         .lines()
@@ -296,4 +343,43 @@ fn inspect_shows_the_model_and_its_parameters() {
         let dot = run(&["inspect", "--graph", part, "--dot"], b"").success();
         assert!(dot.starts_with("digraph") && dot.trim_end().ends_with('}'), "{dot}");
     }
+}
+
+#[test]
+fn tokens_and_back() {
+    let tokens = run(&["tokenizer", "encode", CAT], b"").success();
+    assert_eq!(tokens, "▁The ▁cat ▁is ▁sleeping . </s>\n");
+    let text = "Le chat dort.";
+    let ids = run(&["tokenizer", "encode", "--side", "target", "--ids", text], b"").success();
+    let back = run(&["tokenizer", "decode"], ids.as_bytes()).success();
+    assert_eq!(back, format!("{text}\n"));
+    let json = run(&["tokenizer", "encode", "--format", "jsonl", CAT], b"").success();
+    let record = &json_lines(&json)[0];
+    assert_eq!(record["tokens"].as_array().unwrap().len(), record["ids"].as_array().unwrap().len());
+    let (_, message) = run(&["tokenizer", "decode"], b"1 2\n1 x\n").failure(1);
+    assert!(message.contains("line 2: `x` is no id"), "{message}");
+}
+
+#[test]
+fn shells_and_manuals_know_every_command() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = run(&["completions", shell], b"").success();
+        assert!(script.contains("translate") && script.contains("n-best"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    run(&["man", argument(folder.path())], b"").success();
+    let page = fs::read_to_string(folder.path().join("tfm-translate.1")).unwrap();
+    assert!(page.starts_with(".ie") && page.contains("length\\-penalty"), "{page}");
+}
+
+#[test]
+fn text_may_begin_with_a_dash_and_a_file_is_not_taken_for_text() {
+    let spoken = run(&["translate", "- Hello.", "--beam", "1"], b"").success();
+    assert_eq!(spoken.lines().count(), 1);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.en");
+    fs::write(&path, "text").unwrap();
+    let found = run(&["translate", argument(&path)], b"");
+    assert_eq!(found.status, 0);
+    assert!(found.stderr.contains("use --input"), "{found:?}");
 }

@@ -62,7 +62,7 @@ fn what_cannot_be_learnt_or_used_is_said() {
     fs::write(&short, "one\n").unwrap();
     let output = ["--quiet", "--output", argument(&lists)];
     for (status, arguments, expected) in [
-        (2, &["shortlist"][..], "--source <FILE>"),
+        (2, &["shortlist"][..], "Give --source and --target, or --tsv"),
         (2, &["shortlist", "--source", argument(&source)], "--target"),
         (
             2,
@@ -79,9 +79,13 @@ fn what_cannot_be_learnt_or_used_is_said() {
         (
             1,
             &["shortlist", "--source", argument(&source), "--target", argument(&short)],
-            "short has 1 lines, ",
+            "short ends before line 2, ",
         ),
-        (1, &["shortlist", "--tsv", argument(&source)], "source.en, line 1: has no tab"),
+        (
+            1,
+            &["shortlist", "--tsv", argument(&source)],
+            "source.en, line 1: no column 2 (counted from 1): there are 1",
+        ),
         (1, &["shortlist", "--tsv", "absent"], "cannot read absent"),
         (1, &["shortlist", "--tsv", "/dev/null"], "no text to learn from"),
         (2, &["shortlist", "--tsv", argument(&tsv), "--threshold", "2"], "threshold: 2 is no"),

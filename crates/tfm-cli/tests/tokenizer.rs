@@ -74,12 +74,12 @@ fn what_fails_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let [text, broken, output] = ["text", "broken.gz", "out"].map(|name| folder.path().join(name));
     fs::write(&text, "abc\n").unwrap();
-    fs::write(&broken, "abc\n").unwrap();
+    fs::write(&broken, b"\x1f\x8b\x08abc").unwrap();
     let absent = folder.path().join("absent");
     for (status, input, more, expected) in [
         (1, &absent, &[][..], "cannot read "),
         (1, &broken, &[], "broken.gz, line 1: "),
-        (1, &text, &["--tsv"], "line 1: has no tab"),
+        (1, &text, &["--tsv"], "line 1: no column 2"),
         (1, &text, &["--vocabulary", "4"], "4 is too small"),
         (1, &text, &["--vocabulary", "5000"], "at most "),
         (2, &text, &["--separate"], "--separate needs two languages"),

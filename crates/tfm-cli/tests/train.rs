@@ -195,7 +195,7 @@ validation = [{ source = "a.txt", target = "a.txt" }]
 "#;
     fs::write(&config, [&good[..start], files, &good[end..]].concat()).unwrap();
     for (a, b, words) in
-        [("one\ntwo\n", "eins\n", &["a.txt", "b.txt", "2 lines", "1"][..]), ("", "", &["a.txt"])]
+        [("one\ntwo\n", "eins\n", &["b.txt ends before line 2", "a.txt"][..]), ("", "", &["a.txt"])]
     {
         fs::write(folder.path().join("a.txt"), a).unwrap();
         fs::write(folder.path().join("b.txt"), b).unwrap();
@@ -241,4 +241,72 @@ updates = 40
     let tuned = folder.path().join("out/model");
     let translated = run(&["translate", "--model", argument(&tuned), "The cat sleeps."], b"");
     assert_eq!(translated.success(), "Le chat roupille.\n");
+}
+
+/// A training that is under way: it has done its first hundred updates.
+#[cfg(unix)]
+fn under_way(folder: &Path, config: &Path) -> std::process::Child {
+    let mut command = tfm(&["train", argument(config), "--threads", "1"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let metrics = folder.join("out/metrics.jsonl");
+    let clock = Instant::now();
+    while !fs::read_to_string(&metrics).is_ok_and(|text| text.contains("accuracy")) {
+        assert!(clock.elapsed() < Duration::from_secs(120), "the training does not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_training_in_the_folder_is_refused_and_a_request_to_end_is_obeyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configuration(folder.path(), &[("UPDATES", "1000000"), ("KEEP", "1000000")]);
+    let child = under_way(folder.path(), &config);
+    for more in [&[][..], &["--resume"]] {
+        let (_, message) = run(&[&["train", argument(&config)][..], more].concat(), b"").failure(1);
+        assert!(message.contains("is in use by another process"), "{message}");
+    }
+    // As Slurm and Kubernetes end their jobs.
+    let kill = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+    assert!(kill.unwrap().success());
+    let ended = child.wait_with_output().unwrap();
+    let message = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        ended.status.success() && message.contains("go on with: tfm train --resume"),
+        "{message}"
+    );
+    let metrics = fs::read_to_string(folder.path().join("out/metrics.jsonl")).unwrap();
+    assert!(metrics.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+
+    // Nothing is left to train, and that is said.
+    let config = configuration(folder.path(), &[("UPDATES", "60")]);
+    let found = run(&["train", "--resume", argument(&config)], b"");
+    assert_eq!(found.status, 0, "{found:?}");
+    assert!(found.stderr.contains("more than run.updates = 60"), "{found:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_training_that_is_killed_at_any_moment_leaves_whole_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let often = [("UPDATES", "1000000"), ("KEEP", "20"), ("EVERY", "100")];
+    let config = configuration(folder.path(), &often);
+    under_way(folder.path(), &config).kill().unwrap();
+    for moment in 0..10 {
+        let command = ["train", "--resume", "--quiet", argument(&config)];
+        let mut child = tfm(&command).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(150 + 37 * moment));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    // It goes on from a checkpoint that is whole, and is at its end.
+    let state = |folder: &Path| fs::read_dir(folder.join("out/checkpoints")).unwrap().count();
+    assert!(state(folder.path()) > 0);
+    let config = configuration(folder.path(), &[("UPDATES", "60")]);
+    let found = run(&["train", "--resume", argument(&config)], b"");
+    assert_eq!(found.status, 0, "{found:?}");
+    let model = folder.path().join("out/model");
+    let answer = run(&["translate", "-m", argument(&model), "s1 s2"], b"");
+    assert_eq!(answer.status, 0, "{answer:?}");
 }

@@ -10,7 +10,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A model's files don't make a usable model. Every fault found is listed, not the first alone.
+    /// A model's files don't make a usable model. Every fault found is there, not the first alone;
+    /// the message has the first twenty.
     #[error("{place} holds no usable model: {}", listed(.faults))]
     Checkpoint {
         /// The directory, or the name given to files in memory.
@@ -36,6 +37,9 @@ pub enum Error {
         /// What the operating system answered.
         source: std::io::Error,
     },
+    /// A file of a model could not be written.
+    #[error(transparent)]
+    Files(#[from] tfm_files::Error),
     /// A sequence with more tokens than the model has positions.
     #[error(
         "a sequence of {length} tokens, but the model has {limit} positions; split or truncate it"
@@ -68,6 +72,13 @@ pub enum Error {
         .0.elements, .0.shape.elements(), .0.op, in_scope(&.0.scope)
     )]
     NotFinite(Box<tfm_core::NotFinite>),
+    /// The options of a request leave no token that may come next.
+    #[error(
+        "all tokens are banned at some step: suppress_tokens, begin_suppress_tokens, \
+         bad_words_ids, the limits on n-grams and the minimum length leave none together; ask for \
+         less of them"
+    )]
+    AllBanned,
     /// A request that its caller cancelled, or that the end of the scheduler did.
     #[error("the request was cancelled")]
     Cancelled,
@@ -100,13 +111,18 @@ impl From<tfm_core::Error> for Error {
     }
 }
 
-/// The faults, one a line if there are several.
+/// The faults, one a line if there are several, and of many the first.
 fn listed(faults: &[Fault]) -> String {
+    const SHOWN: usize = 20;
     match faults {
         [one] => one.to_string(),
         many => {
-            let lines: String = many.iter().map(|fault| format!("\n  - {fault}")).collect();
-            format!("{} faults:{lines}", many.len())
+            let shown = many.iter().take(SHOWN).map(|fault| format!("\n  - {fault}"));
+            let more = match many.len().saturating_sub(SHOWN) {
+                0 => String::new(),
+                more => format!("\n  and {more} more"),
+            };
+            format!("{} faults:{}{more}", many.len(), shown.collect::<String>())
         }
     }
 }

@@ -123,6 +123,14 @@ impl Fields {
         })
     }
 
+    /// One token, alone or as a list of itself.
+    fn single(&mut self, field: &str) -> Option<u32> {
+        self.read(field, "one token id", |value| match value {
+            Value::Array(list) if list.len() == 1 => token(&list[0]),
+            one => token(one),
+        })
+    }
+
     /// A list of lists of tokens.
     pub(crate) fn token_lists(&mut self, field: &str) -> Option<Vec<Vec<u32>>> {
         self.read(field, "a list of lists of token ids", |value| {
@@ -139,6 +147,18 @@ pub(crate) struct ConfigFiles {
 }
 
 impl ConfigFiles {
+    /// One token, by the same rule as [`tokens`](Self::tokens).
+    pub(crate) fn token(&mut self, field: &str) -> Option<u32> {
+        let generation = self.generation.as_mut().and_then(|fields| fields.single(field));
+        generation.or_else(|| self.config.single(field))
+    }
+
+    /// The file that a field of the configuration was read from: tokens may be in either.
+    pub(crate) fn file_of(&self, field: &str) -> &'static str {
+        let has = |fields: &Fields| field.ends_with("_token_id") && fields.get(field).is_some();
+        if self.generation.as_ref().is_some_and(has) { GENERATION } else { CONFIG }
+    }
+
     /// One token or a list of them. Where `generation_config.json` names it, generation goes by
     /// that.
     pub(crate) fn tokens(&mut self, field: &str) -> Option<Vec<u32>> {

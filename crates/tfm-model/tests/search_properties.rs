@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 use std::sync::Arc;
 use tfm_model::generation::{
-    Advance, DeeperRow, EarlyStopping, GenerationOptions, Hypothesis, NotFinite, OptionsError,
-    Rows, Search, SearchInput, Settled, static_bans,
+    Advance, DeeperRow, EarlyStopping, Finished, GenerationOptions, Hypothesis, OptionsError, Rows,
+    Search, SearchInput, Settled, StepFault, static_bans,
 };
 
 const VOCABULARY: u32 = 12;
@@ -58,7 +58,7 @@ fn run(
     options: &GenerationOptions,
     stream: &[f32],
     sorted: bool,
-) -> Result<(Vec<Hypothesis>, usize), NotFinite> {
+) -> Result<(Vec<Hypothesis>, usize), StepFault> {
     let options = Arc::new(options.clone());
     let bans = static_bans(&options);
     let mut search = search(&options);
@@ -121,7 +121,9 @@ proptest! {
     #[test]
     fn invariants(options in options(), stream in prop::collection::vec(-8.0..-0.01f32, 40..200)) {
         prop_assert_eq!(options.validate(VOCABULARY as usize, POSITIONS), Ok(()));
-        let (hypotheses, steps) = run(&options, &stream, true).expect("finite rows");
+        let found = run(&options, &stream, true);
+        prop_assert_ne!(&found, &Err(StepFault::NotFinite));
+        let Ok((hypotheses, steps)) = found else { return Ok(()) };
         let longest = options.longest(POSITIONS);
         let prefix = options.prefix.len();
         prop_assert!((1..=options.num_return_sequences).contains(&hypotheses.len()));
@@ -139,7 +141,10 @@ proptest! {
 
             let ends = |token: &u32| options.eos_token_id.contains(token);
             let generated = &tokens[prefix.min(length)..];
-            prop_assert_eq!(hypothesis.finished, generated.last().is_some_and(ends));
+            let forced_end = !options.forced_eos_token_id.is_empty() && length == longest;
+            let at_end = generated.last().is_some_and(ends) && !forced_end;
+            let finished = if at_end { Finished::End } else { Finished::Length };
+            prop_assert_eq!(hypothesis.finished, finished);
             prop_assert!(generated.iter().rev().skip(1).all(|token| !ends(token)));
 
             // What was freely chosen: neither prefix, nor forced first, nor forced last.
@@ -272,7 +277,7 @@ fn advance(
     values: &[f32],
     ids: &[i32],
     width: usize,
-) -> Result<Advance, NotFinite> {
+) -> Result<Advance, StepFault> {
     search.advance(Rows { values, ids, width, normalizers: &[], deeper: &[] })
 }
 
@@ -317,8 +322,29 @@ fn options_that_make_no_sense_are_named() {
     let n_best = |n_best| Err(OptionsError::NBest { n_best, beams: 4 });
     assert_eq!(check(|options| options.num_return_sequences = 5), n_best(5));
     assert_eq!(check(|options| options.num_return_sequences = 0), n_best(0));
-    let infinite = Err(OptionsError::LengthPenalty(f64::INFINITY));
-    assert_eq!(check(|options| options.length_penalty = f64::INFINITY), infinite);
+    for value in [f64::INFINITY, 100.0, -100.0] {
+        let options = GenerationOptions { length_penalty: value, ..good.clone() };
+        let (option, range) = ("length_penalty", "at least -10 and at most 10");
+        let expected = Err(OptionsError::Range { option, value, range });
+        assert_eq!(options.validate(100, POSITIONS), expected);
+    }
+    let no_room = Err(OptionsError::MaxLength { max: 0, prefix: 0 });
+    assert_eq!(check(|options| options.max_length = Some(1)), no_room);
+    assert_eq!(check(|options| options.max_new_tokens = Some(0)), no_room);
+    let (role, token) = ("forced_bos_token_id", 7);
+    let forced = |options: &mut GenerationOptions| {
+        (options.forced_bos_token_id, options.suppress_tokens) = (Some(7), vec![5, 7]);
+    };
+    assert_eq!(check(forced), Err(OptionsError::ForcedAndSuppressed { role, token }));
+    let all = |options: &mut GenerationOptions| {
+        options.suppress_tokens = (0..50).collect();
+        options.bad_words_ids = (50..100).map(|token| vec![token]).collect();
+    };
+    assert_eq!(check(all), Err(OptionsError::AllBanned { vocabulary: 100 }));
+    let biases = |options: &mut GenerationOptions| {
+        options.sequence_bias = vec![(vec![5], 3e38), (vec![5], -3e38)];
+    };
+    assert!(matches!(check(biases), Err(OptionsError::Range { option: "sequence_bias", .. })));
     let penalty = |value| {
         let (option, range) = ("repetition_penalty", "a finite number above 0");
         Err(OptionsError::Range { option, value, range })
@@ -359,11 +385,11 @@ fn rows_of_no_numbers_are_errors() {
         |values: &[f32], ids: &[i32]| advance(&mut search(&options), values, ids, values.len());
     const BANNED: f32 = f32::NEG_INFINITY;
     assert_eq!(first(&[-1.0, -2.0, BANNED], &[5, 6, 3]), Ok(Advance::Continue));
-    assert_eq!(first(&[f32::NAN, f32::NAN], &[5, 6]), Err(NotFinite));
-    assert_eq!(first(&[-1.0, f32::NAN], &[5, 6]), Err(NotFinite));
-    assert_eq!(first(&[f32::INFINITY, -1.0], &[5, 6]), Err(NotFinite));
-    assert_eq!(first(&[BANNED, BANNED], &[2, 3]), Err(NotFinite));
-    assert_eq!(first(&[BANNED, BANNED], &[3, 4]), Ok(Advance::Finished));
+    assert_eq!(first(&[f32::NAN, f32::NAN], &[5, 6]), Err(StepFault::NotFinite));
+    assert_eq!(first(&[-1.0, f32::NAN], &[5, 6]), Err(StepFault::NotFinite));
+    assert_eq!(first(&[f32::INFINITY, -1.0], &[5, 6]), Err(StepFault::NotFinite));
+    assert_eq!(first(&[BANNED, BANNED], &[2, 3]), Err(StepFault::NotFinite));
+    assert_eq!(first(&[BANNED, BANNED], &[3, 4]), Err(StepFault::AllBanned));
 }
 
 /// A row of log-probabilities, best first: few different values, so that there are many equals. In

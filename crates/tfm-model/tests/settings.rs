@@ -37,6 +37,7 @@ fn the_page_has_the_same_table() {
             Fate::Honoured => "honoured",
             Fate::NoEffect => "no effect",
             Fate::Refused => "refused",
+            other => panic!("the page has no word for {other:?}"),
         };
         format!("| `{}` | {fate} | {} |", setting.name, setting.note)
     };
@@ -121,4 +122,44 @@ fn senseless_values_are_named() {
         assert!(faults.iter().any(|fault| fault.contains(&format!("`{name}`"))), "{name}");
     }
     assert_eq!(faults.len(), 10, "{faults:?}");
+}
+
+#[test]
+fn faults_of_tokens_name_the_file_that_has_them() {
+    for name in ["eos_token_id", "pad_token_id", "bos_token_id", "decoder_start_token_id"] {
+        let faults = read(&json!({ (name): 99 })).unwrap_err();
+        let [fault] = &faults[..] else { panic!("{faults:?}") };
+        assert!(fault.starts_with(&format!("generation_config.json: `{name}` is 99")), "{fault}");
+    }
+}
+
+#[test]
+fn a_decoder_starts_with_one_token() {
+    let start = |settings| read(&settings).unwrap().config.special.decoder_start;
+    assert_eq!(start(json!({ "decoder_start_token_id": [7] })), 7);
+    let faults = read(&json!({ "decoder_start_token_id": [7, 8], "pad_token_id": [1, 2] }));
+    let expected = ["pad_token_id` is [1,2]", "decoder_start_token_id` is [7,8]"];
+    for (fault, expected) in faults.unwrap_err().iter().zip(expected) {
+        assert_eq!(
+            *fault,
+            format!("generation_config.json: `{expected}, but must be one token id")
+        );
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_named() {
+    for (settings, field) in [
+        (json!({ "max_length": 1 }), "max_length"),
+        (json!({ "max_new_tokens": 0 }), "max_new_tokens"),
+        (json!({ "length_penalty": 100 }), "length_penalty"),
+        (json!({ "sequence_bias": [[[5], 1e39]] }), "sequence_bias"),
+        (json!({ "forced_bos_token_id": 3, "suppress_tokens": [3] }), "forced_bos_token_id"),
+        (json!({ "forced_eos_token_id": 0, "suppress_tokens": [0] }), "forced_eos_token_id"),
+    ] {
+        let faults = read(&settings).unwrap_err();
+        let [fault] = &faults[..] else { panic!("{faults:?}") };
+        assert!(fault.starts_with(&format!("generation_config.json: `{field}`")), "{fault}");
+    }
+    assert!(read(&json!({ "max_length": 1, "max_new_tokens": 5 })).is_ok());
 }

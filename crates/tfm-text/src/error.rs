@@ -36,7 +36,9 @@ pub enum Error {
     },
 
     /// A language code that the vocabulary does not know.
-    #[error("language {language:?} is not in the vocabulary: {}", known_languages(.available))]
+    #[error(
+        "language {language:?} is not in the vocabulary: {}", known_languages(.language, .available)
+    )]
     UnknownLanguage {
         /// The code that was asked for, as it was written.
         language: String,
@@ -102,13 +104,8 @@ pub enum Error {
     },
 
     /// A file could not be written.
-    #[error("cannot write {file}: {source}")]
-    Write {
-        /// The file.
-        file: String,
-        /// What the operating system answered.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Files(#[from] tfm_files::Error),
 
     /// An option of training or sampling that makes no sense.
     #[error("{option}: {problem}")]
@@ -167,12 +164,57 @@ pub enum Error {
     NothingToScore,
 }
 
-/// Lists at most a screenful of languages.
-fn known_languages(available: &[String]) -> String {
-    const SHOWN: usize = 200;
-    match available {
-        [] => "this model translates between two fixed languages and takes no code".into(),
-        few if few.len() <= SHOWN => format!("use one of {}", few.join(", ")),
-        many => format!("use one of {}, … ({} in all)", many[..SHOWN].join(", "), many.len()),
+/// Lists the languages or, of many, those whose codes are nearest to what was asked for.
+fn known_languages(asked: &str, available: &[String]) -> String {
+    const SHOWN: usize = 20;
+    const NEAREST: usize = 5;
+    if available.is_empty() {
+        return "this model translates between two fixed languages and takes no code".into();
+    }
+    if available.len() <= SHOWN {
+        return format!("use one of {}", available.join(", "));
+    }
+    let asked = asked.trim_start_matches('>').trim_end_matches('<');
+    let mut nearest: Vec<&str> = available.iter().map(String::as_str).collect();
+    nearest.sort_by_key(|code| changes(asked, code));
+    nearest.truncate(NEAREST);
+    let all = available.len();
+    format!("the nearest of its {all} languages are {}", nearest.join(", "))
+}
+
+/// How many letters have to be inserted, deleted or replaced to make `b` of `a` (Levenshtein 1966).
+fn changes(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, letter) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, other) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_languages_the_nearest_are_named() {
+        assert_eq!(changes("kitten", "sitting"), 3);
+        assert_eq!(changes("", "abc"), 3);
+        assert_eq!(changes("éa", "a"), 1);
+        let mut available: Vec<String> = (0..30).map(|i| format!("x{i:02}")).collect();
+        available.extend(["fra", "frm", "frp"].map(String::from));
+        available.sort_unstable();
+        let language = ">>fro<<".to_owned();
+        let message = Error::UnknownLanguage { language, available }.to_string();
+        assert!(
+            message.contains("the nearest of its 33 languages are fra, frm, frp, "),
+            "{message}"
+        );
     }
 }

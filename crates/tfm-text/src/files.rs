@@ -1,13 +1,13 @@
 //! The files of a tokeniser: in a folder, or in memory.
 
-use std::{
-    borrow::Cow,
-    fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-};
-
 use crate::Error;
+use std::borrow::Cow;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use tfm_files::{read_whole, write_whole};
+
+/// The most bytes of such a file.
+const LARGEST: u64 = 1 << 28;
 
 /// The files that a tokeniser can consist of.
 const NAMES: [&str; 7] = [
@@ -20,22 +20,15 @@ const NAMES: [&str; 7] = [
     "spiece.model",
 ];
 
-/// Copies the tokeniser of one model's folder to another's. Each file is written under another name
-/// and then renamed.
+/// Copies the tokeniser of one model's folder to another's. Each file is there whole or not at all.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::Write`], naming the file.
+/// [`Error::Io`] or [`Error::Files`], naming the file.
 pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<(), Error> {
     for name in NAMES {
         let file = Files::Folder(from.to_owned());
         let Some(content) = file.read(name)? else { continue };
-        let aside = to.join(format!(".{name}.{}.part", std::process::id()));
-        let written = fs::write(&aside, content).and_then(|()| fs::rename(&aside, to.join(name)));
-        if let Err(source) = written {
-            let _ = fs::remove_file(&aside);
-            let file = to.join(name).display().to_string();
-            return Err(Error::Write { file, source });
-        }
+        write_whole(&to.join(name), &content)?;
     }
     Ok(())
 }
@@ -56,10 +49,11 @@ impl Files<'_> {
     /// The content of `name`, or `None` if there is no such file.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file is there but cannot be read.
+    /// [`Error::Io`] if the file is there but cannot be read, is no regular file, is a pointer of
+    /// Git LFS, or is larger than any tokeniser.
     pub fn read(&self, name: &str) -> Result<Option<Cow<'_, [u8]>>, Error> {
         match self {
-            Files::Folder(folder) => match std::fs::read(folder.join(name)) {
+            Files::Folder(folder) => match read_whole(&folder.join(name), LARGEST) {
                 Ok(content) => Ok(Some(Cow::Owned(content))),
                 Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
                 Err(source) => Err(Error::Io { file: self.display(name), source }),

@@ -29,5 +29,5 @@ pub use metrics::significance;
 pub use metrics::{Bleu, BleuScore, BleuTokenizer, Chrf, ChrfScore, Smoothing, Ter, TerScore};
 pub use sentencepiece::{MAX_TEXT, Sampling, SentencePiece};
 pub use shortlist::{Shortlist, ShortlistLearner, ShortlistOptions};
-pub use tokenizer::{Affixes, Framing, Tokenizer};
+pub use tokenizer::{Affixes, Framing, Tokenizer, Word};
 pub use vocab::Vocab;

@@ -1,13 +1,17 @@
 //! One tokeniser type over the formats that model directories come with.
 
 mod framing;
+mod guarded;
 mod json;
 mod languages;
 mod marian;
 mod plain;
+mod sampling;
 mod side;
+mod words;
 
 pub use framing::{Affixes, Framing};
+pub use words::Word;
 
 use crate::{Error, Files, Sampling};
 use languages::Languages;
@@ -131,6 +135,19 @@ impl Tokenizer {
         Ok(self.framing.target.around(self.target.encode(text, None)?))
     }
 
+    /// The ids of the beginning of a target text: without the special tokens that close it. A text
+    /// without words has none.
+    ///
+    /// # Errors
+    /// As [`encode_source`](Self::encode_source).
+    pub fn encode_target_prefix(&self, text: &str) -> Result<Vec<u32>, Error> {
+        let ids = self.target.encode(text, None)?;
+        if ids.is_empty() {
+            return Ok(ids);
+        }
+        Ok(Affixes { after: Vec::new(), ..self.framing.target.clone() }.around(ids))
+    }
+
     /// The ids of a random cut of a source text, as [`SentencePiece::encode_sampled`] draws it;
     /// with [`Sampling::OFF`], those of [`encode_source`](Self::encode_source).
     ///
@@ -161,7 +178,9 @@ impl Tokenizer {
         Ok(self.framing.target.around(self.target.encode(text, drawn(sampling, seed)?)?))
     }
 
-    /// The text of target ids, without special tokens. Ids that the vocabulary lacks are left out.
+    /// The text of target ids, without special tokens, of which the unknown one is one, as
+    /// `transformers` decodes with `skip_special_tokens`. Ids that the vocabulary lacks are left
+    /// out.
     ///
     /// # Errors
     /// [`Error::Pipeline`] if the decoder that `tokenizer.json` describes fails.
@@ -185,6 +204,19 @@ impl Tokenizer {
     #[must_use]
     pub fn target_token(&self, id: u32) -> Option<Cow<'_, str>> {
         self.target.token(id)
+    }
+
+    /// The words of source ids, without languages, ends and the like. A word begins at
+    /// SentencePiece's `▁`, and with a `tokenizer.json` where decoding puts a space.
+    #[must_use]
+    pub fn source_words(&self, ids: &[u32]) -> Vec<Word> {
+        words::words(&*self.source, ids, |id| self.languages.has(id))
+    }
+
+    /// The words of target ids, as [`source_words`](Self::source_words) finds them.
+    #[must_use]
+    pub fn target_words(&self, ids: &[u32]) -> Vec<Word> {
+        words::words(&*self.target, ids, |_| false)
     }
 
     /// How many source ids there are; the model's embedding has at least as many rows.

@@ -149,3 +149,25 @@ fn missing_and_broken_files_are_named() {
     let error = Tokenizer::from_dir(empty.path()).unwrap_err();
     assert!(matches!(&error, Error::Io { file, .. } if file.ends_with("source.spm")), "{error}");
 }
+
+#[test]
+fn texts_are_not_cut_at_random_unnoticed() {
+    let folder = bundled();
+    let read = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    let [source, target, vocab] = ["source.spm", "target.spm", "vocab.json"].map(read);
+    let load = |config: &str| {
+        let files = [
+            ("source.spm", &source[..]),
+            ("target.spm", &target),
+            ("vocab.json", &vocab),
+            ("tokenizer_config.json", config.as_bytes()),
+        ];
+        Tokenizer::from_files(&Files::Memory(&files)).map(|_| ())
+    };
+    load(r#"{"sp_model_kwargs": {"enable_sampling": false}}"#).unwrap();
+    load(r#"{"sp_model_kwargs": null}"#).unwrap();
+    let fault = load(r#"{"sp_model_kwargs": {"enable_sampling": true, "alpha": 0.1}}"#);
+    let fault = fault.unwrap_err().to_string();
+    assert!(fault.starts_with("tokenizer_config.json"), "{fault}");
+    assert!(fault.contains("`sp_model_kwargs.enable_sampling` is true"), "{fault}");
+}

@@ -67,7 +67,7 @@ fn what_is_written_is_read() {
     assert_eq!(read.to_bytes(), shortlist.to_bytes());
     assert_eq!(read.name(), path.display().to_string());
     read.check(&tokenizer()).unwrap();
-    assert!(matches!(shortlist.write(folder.path()), Err(Error::Write { .. })));
+    assert!(matches!(shortlist.write(folder.path()), Err(Error::Files(_))));
     let absent = Shortlist::read(&folder.path().join("absent"));
     assert!(absent.unwrap_err().to_string().contains("absent"));
 }

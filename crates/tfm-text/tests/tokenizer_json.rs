@@ -28,6 +28,18 @@ fn equal_to_the_package() {
         let decoded = tokenizer.decode_target(&found).unwrap();
         assert_eq!(decoded, row[2].as_str().unwrap(), "{text:?}");
     }
+    let mut words = 0;
+    for row in rows {
+        // Where decoding leaves nothing out, the words are what it puts spaces between.
+        let (ids, decoded) = (ids(&row[1]), row[2].as_str().unwrap());
+        if !ids.contains(&3) {
+            let found = tokenizer.target_words(&ids);
+            let found: Vec<&str> = found.iter().map(|word| word.text.as_str()).collect();
+            words += found.len();
+            assert_eq!(found, decoded.split_whitespace().collect::<Vec<_>>(), "{decoded:?}");
+        }
+    }
+    assert!(words >= 20, "only {words} words");
     assert_eq!((tokenizer.eos_id(), tokenizer.unk_id()), (Some(2), Some(3)));
     assert_eq!((tokenizer.pad_id(), tokenizer.bos_id()), (Some(1), None));
     assert_eq!(tokenizer.source_token(2).as_deref(), Some("</s>"));
@@ -100,4 +112,17 @@ fn broken_files_are_named() {
     ];
     let config = Tokenizer::from_files(&Files::Memory(&files)).unwrap_err().to_string();
     assert!(config.starts_with("tokenizer_config.json is not a usable"), "{config}");
+}
+
+#[test]
+fn each_token_of_a_word_level_vocabulary_is_a_word() {
+    let file = word_level(&["<s>", "A", "</s>"]);
+    let files = [("tokenizer.json", file.as_bytes()), ("tokenizer_config.json", CONFIG)];
+    let tokenizer = Tokenizer::from_files(&Files::Memory(&files)).unwrap();
+    let ids = tokenizer.encode_source("a zzz b").unwrap();
+    assert_eq!(ids, [1, 3, 0, 4, 2]);
+    let words = tokenizer.source_words(&ids).into_iter();
+    let words: Vec<_> = words.map(|word| (word.text, word.tokens)).collect();
+    let word = |text: &str, token| (text.to_owned(), vec![token]);
+    assert_eq!(words, [word("a", 1), word("<unk>", 2), word("b", 3)]);
 }

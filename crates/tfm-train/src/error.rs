@@ -37,30 +37,18 @@ pub enum Error {
         /// What the operating system answered.
         source: std::io::Error,
     },
-    /// A line of a corpus that cannot be used.
-    #[error("{path}:{line}: {problem}", path = .path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
+    /// A corpus cannot be read, or a file cannot be written.
+    #[error(transparent)]
+    Files(#[from] tfm_files::Error),
+    /// A line of a corpus that is not filtered is too long.
+    #[error("{place}, line {line}: longer than {most} bytes; split the text")]
+    LongLine {
+        /// The corpus.
+        place: String,
         /// The line, counted from 1.
         line: u64,
-        /// What is wrong with it, and what to do.
-        problem: String,
-    },
-    /// Two files that do not pair up line by line.
-    #[error(
-        "{source_path} has {source_lines} lines, but {target_path} has {target_lines}: each line needs its translation in the same place",
-        source_path = .source_path.display(), target_path = .target_path.display()
-    )]
-    LineCounts {
-        /// The file of sources.
-        source_path: PathBuf,
-        /// Its lines.
-        source_lines: u64,
-        /// The file of targets.
-        target_path: PathBuf,
-        /// Its lines.
-        target_lines: u64,
+        /// The most bytes of a line.
+        most: u64,
     },
     /// Text that the tokeniser refuses.
     #[error("{place}: {source}")]
@@ -126,6 +114,20 @@ pub enum Error {
     Senseless {
         /// All that is wrong with it.
         faults: Vec<tfm_model::Fault>,
+    },
+    /// A new model that is too large for this machine.
+    #[error(
+        "a model of {parameters} parameters needs at least {} GiB to be trained, but there are {} \
+         GiB: lower d_model, layers, ffn_dim or the vocabulary",
+        needed.div_ceil(1 << 30), available >> 30
+    )]
+    Memory {
+        /// Its parameters.
+        parameters: u64,
+        /// The bytes that a training needs at least.
+        needed: u64,
+        /// The bytes that the operating system has.
+        available: u64,
     },
     /// A tokeniser with more tokens than the model knows.
     #[error(
@@ -282,7 +284,7 @@ fn first_place(place: &Option<NotFinite>) -> String {
 fn remedy(source: &std::io::Error) -> &'static str {
     match source.kind() {
         std::io::ErrorKind::StorageFull => {
-            "; make room, and go on from the last checkpoint, which is whole"
+            "; make room, then go on with --resume; an earlier checkpoint is whole"
         }
         _ => "",
     }

@@ -45,6 +45,16 @@ enum Backend {
 const CUDA_LIMITS: Limits =
     Limits { hypotheses: 1024, sentences: 1024, source_tokens: 16_384, memory: 8 << 30 };
 
+/// A larger number of threads is a mistake.
+const MOST_THREADS: usize = 1024;
+/// More threads would only take turns.
+const THREADS_OF_A_PROCESSOR: usize = 4;
+
+/// The processors that this process may use.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
 impl Device {
     fn new(backend: Backend) -> Self {
         Device { backend, threads: None, chosen: false }
@@ -99,8 +109,9 @@ impl Device {
         None
     }
 
-    /// The same device with this many threads instead of one per processor. A CUDA device ignores
-    /// it.
+    /// The same device with this many threads instead of one per processor; at most four a
+    /// processor, for more only take turns. A CUDA device ignores it. More than 1,024 are an error
+    /// of whoever computes with it.
     #[must_use]
     pub fn with_threads(self, threads: NonZeroUsize) -> Self {
         Device { threads: Some(threads), ..self }
@@ -108,8 +119,32 @@ impl Device {
 
     /// How many threads compute.
     pub fn threads(&self) -> usize {
-        let available = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-        self.threads.unwrap_or_else(available).get()
+        let processors = processors();
+        let asked = self.threads.map_or(processors, NonZeroUsize::get);
+        asked.min(processors.saturating_mul(THREADS_OF_A_PROCESSOR))
+    }
+
+    /// That fewer threads compute than were asked for, where that is so.
+    pub fn threads_note(&self) -> Option<String> {
+        let (asked, threads) = (self.threads?.get(), self.threads());
+        let note = || {
+            let processors = processors();
+            format!("{threads} threads compute, not {asked}: there are {processors} processors")
+        };
+        (self.is_cpu() && threads < asked).then(note)
+    }
+
+    /// Checks that the number of threads is no mistake.
+    ///
+    /// # Errors
+    /// [`Error::Option`].
+    pub(crate) fn check(&self) -> Result<()> {
+        let asked = self.threads.map_or(0, NonZeroUsize::get);
+        if self.is_cpu() && asked > MOST_THREADS {
+            let problem = format!("{asked} are too many: give at most {MOST_THREADS}");
+            return Err(Error::Option { option: "threads", problem });
+        }
+        Ok(())
     }
 
     /// How many workers share the device. On the CPU each thread is a worker, so that no sentence

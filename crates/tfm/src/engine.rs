@@ -1,20 +1,20 @@
 //! A model on a device: tokens in, hypotheses out, and the way from text to tokens and back.
 
 use crate::options::Compute;
-use crate::translation::{Alignment, Alternative};
-use crate::{Device, Error, Model, Options, Result, Score, Translation};
+use crate::{Alternative, Device, Model, Options, Result, Translation};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tfm_model::config::Embedding;
 use tfm_model::generation::{GenerationOptions, Hypothesis};
-use tfm_model::scheduler::{Request, Scheduler, Settings, Stats};
-use tfm_model::{Pair, Parameters, TeacherForcing};
+use tfm_model::scheduler::{Rejection, Request, Scheduler, Settings, Stats};
+use tfm_model::{Parameters, TeacherForcing};
 use tfm_text::Framing;
 
 /// What translators of one model on one device share, whatever their options, with their streams.
 pub(crate) struct Engine {
-    model: Model,
+    pub(crate) model: Model,
     scheduler: Scheduler,
     teacher_forcing: Mutex<TeacherForcing>,
+    /// The process that made it.
+    process: u32,
 }
 
 /// Options that have been checked against a model.
@@ -22,7 +22,7 @@ pub(crate) struct Prepared {
     pub(crate) generation: Arc<GenerationOptions>,
     alignments: bool,
     /// The tokens around sources, with the target language's.
-    framing: Framing,
+    pub(crate) framing: Framing,
 }
 
 impl Prepared {
@@ -52,6 +52,7 @@ impl Engine {
         compute: &Compute,
         options: &Options,
     ) -> Result<(Self, Prepared)> {
+        device.check()?;
         let prepared = Prepared::new(model, options)?;
         if let Some(shortlist) = &compute.shortlist {
             shortlist.check(&model.tokenizer)?;
@@ -74,7 +75,8 @@ impl Engine {
         let config = &model.config;
         let scheduler = Scheduler::new(&session, config, numerics, &settings)?;
         let teacher_forcing = Mutex::new(TeacherForcing::new(session, config.clone(), numerics));
-        Ok((Engine { model: model.clone(), scheduler, teacher_forcing }, prepared))
+        let (model, process) = (model.clone(), std::process::id());
+        Ok((Engine { model, scheduler, teacher_forcing, process }, prepared))
     }
 
     /// The options, checked against the model.
@@ -82,8 +84,16 @@ impl Engine {
         Prepared::new(&self.model, options)
     }
 
-    fn teacher_forcing(&self) -> MutexGuard<'_, TeacherForcing> {
-        self.teacher_forcing.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What computes given texts, when nobody else uses it.
+    ///
+    /// # Errors
+    /// This process is a fork: it lacks the threads that compute, and somebody may hold the lock
+    /// for ever.
+    pub(crate) fn teacher_forcing(&self) -> Result<MutexGuard<'_, TeacherForcing>> {
+        if std::process::id() != self.process {
+            return Err(tfm_model::Error::from(Rejection::Forked).into());
+        }
+        Ok(self.teacher_forcing.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The tokens of a sentence, as many as the model has positions for.
@@ -118,29 +128,34 @@ impl Engine {
 }
 
 impl Engine {
-    /// The text of the hypotheses, the best of them first.
+    /// What the hypotheses say, the best of them first.
     pub(crate) fn translation(
         &self,
         prepared: &Prepared,
         source: &Source,
         found: Vec<Hypothesis>,
     ) -> Result<Translation> {
-        let mut found = found.into_iter();
+        let found = found.iter().map(|hypothesis| self.alternative(prepared, source, hypothesis));
+        let mut found = found.collect::<Result<Vec<_>>>()?.into_iter();
         let Some(best) = found.next() else { return Ok(Translation::default()) };
-        let alternatives = found.map(|other| {
-            Ok(Alternative { text: self.target_text(&other.tokens)?, score: other.score })
-        });
-        let alignment = match prepared.alignments {
-            true => Some(self.align(prepared, source, &best.tokens)?),
-            false => None,
-        };
-        Ok(Translation {
-            text: self.target_text(&best.tokens)?,
-            score: best.score,
-            tokens: self.target_tokens(&best.tokens),
-            alternatives: alternatives.collect::<Result<_>>()?,
-            alignment,
-            truncated: source.truncated,
+        let Alternative { text, score, tokens, finished, alignment } = best;
+        let (alternatives, truncated) = (found.collect(), source.truncated);
+        Ok(Translation { text, score, tokens, finished, alignment, alternatives, truncated })
+    }
+
+    fn alternative(
+        &self,
+        prepared: &Prepared,
+        source: &Source,
+        found: &Hypothesis,
+    ) -> Result<Alternative> {
+        let aligned = || self.align(prepared, source, &found.tokens);
+        Ok(Alternative {
+            text: self.target_text(&found.tokens)?,
+            score: found.score,
+            tokens: self.target_tokens(&found.tokens),
+            finished: found.finished,
+            alignment: prepared.alignments.then(aligned).transpose()?,
         })
     }
 
@@ -155,57 +170,9 @@ impl Engine {
         ids.iter().map(token).collect()
     }
 
-    /// The attention of the last decoder layer while it wrote `target`.
-    fn align(&self, prepared: &Prepared, source: &Source, target: &[u32]) -> Result<Alignment> {
-        let tokenizer = &self.model.tokenizer;
-        let names = source.tokens.iter();
-        let names = names.map(|&id| tokenizer.source_token(id).unwrap_or_default().into_owned());
-        let input = decoder_input(prepared, target);
-        let pair = Pair { source: &source.tokens, target: &input };
-        let last = self.model.config.decoder.layers.saturating_sub(1);
-        let weights = self.teacher_forcing().alignment(pair, last)?;
-        let rows = weights.chunks(source.tokens.len().max(1)).map(<[f32]>::to_vec);
-        Ok(Alignment { source: names.collect(), weights: rows.collect() })
+    /// Source tokens, as the vocabulary writes them.
+    pub(crate) fn source_tokens(&self, ids: &[u32]) -> Vec<String> {
+        let token = |&id| self.model.tokenizer.source_token(id).unwrap_or_default().into_owned();
+        ids.iter().map(token).collect()
     }
-
-    /// How probable each second text is as a translation of the first.
-    pub(crate) fn score(&self, prepared: &Prepared, pairs: &[(&str, &str)]) -> Result<Vec<Score>> {
-        let tokenizer = &self.model.tokenizer;
-        let config = &self.model.config;
-        let limits = [&config.source, &config.target].map(Embedding::longest_sequence);
-        let mut encoded = Vec::with_capacity(pairs.len());
-        for &(source, target) in pairs {
-            let source = tokenizer.encode_source_framed(source, &prepared.framing)?;
-            let target = tokenizer.encode_target(target)?;
-            let sides = [("source", source.len()), ("target", target.len())];
-            for ((side, tokens), limit) in sides.into_iter().zip(limits) {
-                if tokens > limit {
-                    return Err(Error::TooLong { side, tokens, limit });
-                }
-            }
-            encoded.push((source, decoder_input(prepared, &target), target));
-        }
-        let inputs: Vec<Pair<'_>> =
-            encoded.iter().map(|(source, input, _)| Pair { source, target: input }).collect();
-        let next: Vec<u32> = encoded.iter().flat_map(|(_, _, target)| target.clone()).collect();
-        let mut log_probabilities =
-            self.teacher_forcing().log_probabilities(&inputs, &next)?.into_iter();
-        let scores = encoded.iter().map(|(_, _, target)| {
-            let tokens: Vec<(String, f32)> =
-                self.target_tokens(target).into_iter().zip(log_probabilities.by_ref()).collect();
-            // In f64: the sum of many f32 would depend on their order in the last digits shown.
-            let sum: f64 =
-                tokens.iter().map(|(_, log_probability)| f64::from(*log_probability)).sum();
-            Score { log_probability: sum as f32, tokens }
-        });
-        Ok(scores.collect())
-    }
-}
-
-/// What the decoder reads to write `target`: the start token, and each token but the last.
-fn decoder_input(prepared: &Prepared, target: &[u32]) -> Vec<u32> {
-    let written = &target[..target.len().saturating_sub(1)];
-    std::iter::once(prepared.generation.decoder_start_token_id)
-        .chain(written.iter().copied())
-        .collect()
 }

@@ -49,10 +49,31 @@ pub enum Error {
     /// A sentence could not be read from its source.
     #[error(transparent)]
     Input(#[from] std::io::Error),
+    /// A file could not be written, or an output is also an input.
+    #[error(transparent)]
+    Files(#[from] tfm_files::Error),
     /// A fault of the tokeniser's files, or a text that it cannot encode.
     #[error(transparent)]
     Text(#[from] tfm_text::Error),
     /// A fault of the checkpoint, or of a computation with it.
     #[error(transparent)]
     Model(#[from] tfm_model::Error),
+}
+
+impl Error {
+    /// Whether one text is at fault: others can be translated or scored.
+    pub fn is_of_a_text(&self) -> bool {
+        use tfm_model::Error::{NotFinite, SequenceTooLong, TokenOutOfVocabulary};
+        use tfm_text::Error::{Pipeline, TextTooLong, UnknownLanguage};
+        match self {
+            Error::TooLong { .. } => true,
+            Error::Text(error) => {
+                matches!(error, Pipeline { .. } | TextTooLong { .. } | UnknownLanguage { .. })
+            }
+            Error::Model(error) => {
+                matches!(error, NotFinite(_) | SequenceTooLong { .. } | TokenOutOfVocabulary { .. })
+            }
+            _ => false,
+        }
+    }
 }

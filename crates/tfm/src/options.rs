@@ -12,6 +12,7 @@ const MOST_BEAMS: usize = 1024;
 
 /// The numeric type in which a model is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[non_exhaustive]
 pub enum ComputeType {
     /// 32-bit floats.
     #[default]
@@ -41,9 +42,11 @@ impl fmt::Display for ComputeType {
 /// model on a device.
 ///
 /// ```
-/// let compute = tfm::Compute { dtype: tfm::ComputeType::Int8, ..tfm::Compute::default() };
+/// let compute = tfm::Compute::new().dtype(tfm::ComputeType::Int8).memory(1 << 30);
+/// assert_eq!(compute.memory, Some(1 << 30));
 /// ```
 #[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
 pub struct Compute {
     /// The numeric type: shorter ones are faster and take less memory. Scores are in 32 bits
     /// always.
@@ -63,9 +66,11 @@ pub struct Compute {
 /// How to translate. The model's own generation settings apply where nothing is set.
 ///
 /// ```
-/// let options = tfm::Options { beams: Some(1), ..tfm::Options::default() };
+/// let options = tfm::Options::new().beams(4).n_best(2).target_language("fra");
+/// assert_eq!((options.beams, options.n_best), (Some(4), 2));
 /// ```
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Options {
     /// Hypotheses kept at each step; 1 is greedy search.
     pub beams: Option<usize>,
@@ -99,10 +104,13 @@ pub struct Options {
     /// The language to translate to, for models that have several: a code of
     /// [`Model::languages`](crate::Model::languages).
     pub target_language: Option<String>,
+    /// What every translation begins with; its text is a part of the result. A word that is cut in
+    /// two here is not joined again: end it where a word ends.
+    pub target_prefix: Option<String>,
     /// Whether to compute scores. Without them greedy search (one beam) finds the same words
     /// faster; scores are then 0.
     pub scores: bool,
-    /// Whether to return which source tokens the tokens of a translation attended to.
+    /// Whether to return which source tokens the tokens of each translation attended to.
     pub alignments: bool,
 }
 
@@ -124,13 +132,92 @@ impl Default for Options {
             repetition_penalty: None,
             no_repeat_ngram_size: None,
             target_language: None,
+            target_prefix: None,
             scores: true,
             alignments: false,
         }
     }
 }
 
+/// Methods that set one field each and give the whole back.
+macro_rules! setters {
+    ($($(#[$doc:meta])* $field:ident($value:ident: $type:ty) = $set:expr;)*) => {$(
+        $(#[$doc])*
+        #[must_use]
+        pub fn $field(mut self, $value: $type) -> Self {
+            self.$field = $set;
+            self
+        }
+    )*};
+}
+
+impl Compute {
+    /// In f32, with the device's own limits.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets the numeric type.
+        dtype(dtype: ComputeType) = dtype;
+        /// Sets how many source tokens are encoded together.
+        batch_tokens(tokens: NonZeroUsize) = Some(tokens);
+        /// Sets the bytes of keys and values while which a worker admits another sentence.
+        memory(bytes: usize) = Some(bytes);
+        /// Sets whether each worker is bound to a processor.
+        pin(pin: bool) = pin;
+        /// Sets the shortlist to choose tokens from.
+        shortlist(shortlist: Arc<Shortlist>) = Some(shortlist);
+    }
+}
+
 impl Options {
+    /// The model's own settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    setters! {
+        /// Sets how many hypotheses are kept at each step; 1 is greedy search.
+        beams(beams: usize) = Some(beams);
+        /// Sets how many translations are returned for each sentence.
+        n_best(count: usize) = count;
+        /// Sets the power of the length that scores are divided by.
+        length_penalty(penalty: f64) = Some(penalty);
+        /// Sets the most tokens of a translation.
+        max_new_tokens(tokens: usize) = Some(tokens);
+        /// Sets the fewest tokens of a translation before its end token.
+        min_new_tokens(tokens: usize) = Some(tokens);
+        /// Sets whether tokens are sampled instead of searched for.
+        sample(sample: bool) = Some(sample);
+        /// Sets the seed of sampling.
+        seed(seed: u64) = seed;
+        /// Sets the divisor of logits before sampling.
+        temperature(temperature: f64) = Some(temperature);
+        /// Sets how many of the most probable tokens are sampled among; 0 for all.
+        top_k(tokens: usize) = Some(tokens);
+        /// Sets the probability that the sampled tokens have together.
+        top_p(probability: f64) = Some(probability);
+        /// Sets the share of the greatest probability that sampled tokens have at least.
+        min_p(share: f64) = Some(share);
+        /// Sets the probability that the sampled tokens of most typical information have together.
+        typical_p(probability: f64) = Some(probability);
+        /// Sets the penalty for tokens that occurred before.
+        repetition_penalty(penalty: f64) = Some(penalty);
+        /// Sets the size of n-grams that may occur only once; 0 for no such limit.
+        no_repeat_ngram_size(size: usize) = Some(size);
+        /// Sets the language to translate to.
+        target_language(code: impl Into<String>) = Some(code.into());
+        /// Sets what every translation begins with.
+        target_prefix(text: impl Into<String>) = Some(text.into());
+        /// Sets whether scores are computed.
+        scores(scores: bool) = scores;
+        /// Sets whether alignments are returned.
+        alignments(alignments: bool) = alignments;
+    }
+
     /// What to search for: these options, and the model's own settings where they leave it open.
     ///
     /// # Errors
@@ -164,6 +251,9 @@ impl Options {
         options.top_k = self.top_k.unwrap_or(options.top_k);
         options.no_repeat_ngram_size =
             self.no_repeat_ngram_size.unwrap_or(options.no_repeat_ngram_size);
+        if let Some(prefix) = &self.target_prefix {
+            options.prefix = model.tokenizer().encode_target_prefix(prefix)?;
+        }
         options.num_return_sequences = self.n_best;
         options.scores = self.scores;
         let positions = config.target.longest_sequence();

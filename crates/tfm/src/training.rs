@@ -22,6 +22,7 @@ pub fn train(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Finished> {
+    device.check()?;
     let session = |parameters| device.session(parameters);
     let device = tfm_train::trainer::Device { session: &session, workers: device.workers() };
     Ok(tfm_train::trainer::train(config, resume, device, stop, observer)?)

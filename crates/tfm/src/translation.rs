@@ -1,5 +1,8 @@
 //! The results of a translator.
 
+use crate::Alignment;
+use tfm_model::generation::Finished;
+
 /// A translated sentence.
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
@@ -11,12 +14,14 @@ pub struct Translation {
     pub score: f32,
     /// Its tokens, as the vocabulary writes them, with the end token.
     pub tokens: Vec<String>,
+    /// Whether it came to its end or was cut off. A blank one is at its end.
+    pub finished: Finished,
+    /// Which source tokens its tokens attended to, if
+    /// [`alignments`](crate::Options::alignments) asks for it; none where the sentence is blank.
+    pub alignment: Option<Alignment>,
     /// The next best translations, the better ones first; none unless
     /// [`n_best`](crate::Options::n_best) asks for more than one.
     pub alternatives: Vec<Alternative>,
-    /// Which source tokens its tokens attended to, if [`alignments`](crate::Options::alignments)
-    /// asks for it.
-    pub alignment: Option<Alignment>,
     /// How many source tokens were cut off at the end because the model has no positions for them.
     pub truncated: usize,
 }
@@ -29,26 +34,12 @@ pub struct Alternative {
     pub text: String,
     /// As [`Translation::score`].
     pub score: f32,
-}
-
-/// The cross-attention of the last decoder layer, averaged over its heads.
-#[derive(Debug, Clone, PartialEq, Default)]
-#[non_exhaustive]
-pub struct Alignment {
-    /// The source's tokens, as the vocabulary writes them, with the end token.
-    pub source: Vec<String>,
-    /// For each target token, its weights over the source's tokens; they sum to 1.
-    pub weights: Vec<Vec<f32>>,
-}
-
-impl Alignment {
-    /// For each target token the number of the source token that it attends to most.
-    pub fn strongest(&self) -> impl Iterator<Item = usize> {
-        self.weights.iter().map(|weights| {
-            let best = weights.iter().enumerate().max_by(|(_, a), (_, b)| a.total_cmp(b));
-            best.map_or(0, |(source, _)| source)
-        })
-    }
+    /// As [`Translation::tokens`].
+    pub tokens: Vec<String>,
+    /// As [`Translation::finished`].
+    pub finished: Finished,
+    /// As [`Translation::alignment`].
+    pub alignment: Option<Alignment>,
 }
 
 /// The probability of a given translation.

@@ -2,8 +2,8 @@
 
 use crate::engine::{Engine, Prepared};
 use crate::{
-    Compute, Device, Model, Options, Result, Score, Stats, Translation, TranslationStream,
-    Translations,
+    Compute, Device, Model, Options, Result, Score, Stats, TokenVectors, Translation,
+    TranslationStream, Translations,
 };
 use std::io;
 use std::sync::Arc;
@@ -106,8 +106,9 @@ impl Translator {
     }
 
     /// Translates a stream of sentences in bounded memory. The translations come in the order of
-    /// the sentences, each as soon as it and those before it are done. After a sentence that is at
-    /// fault, those before it still come, and then the error.
+    /// the sentences, each as soon as it and those before it are done. A sentence that is at fault
+    /// is an error in its place, and those after it follow; an error of the input or of the device
+    /// is the last item.
     ///
     /// ```
     /// # fn main() -> Result<(), tfm::Error> {
@@ -148,5 +149,48 @@ impl Translator {
     ) -> Result<Vec<Score>> {
         let pairs: Vec<_> = pairs.iter().map(|(s, t)| (s.as_ref(), t.as_ref())).collect();
         self.engine.score(&self.prepared, &pairs)
+    }
+
+    /// What the encoder makes of texts: for each token a vector of the model's `d_model` features.
+    /// All texts are computed together: some dozens at a time are a good number.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tfm::Error> {
+    /// # use tfm::{Device, Model, Options, Translator};
+    /// # let model = Model::bundled()?;
+    /// let translator = Translator::new(&model, Device::auto(), &Options::new())?;
+    /// let states = translator.encode(&["Thank you."])?.remove(0);
+    /// assert_eq!(states.width, model.config().d_model);
+    /// assert_eq!(states.rows().len(), states.tokens.len());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Translator::score_batch`].
+    pub fn encode<S: AsRef<str>>(&self, texts: &[S]) -> Result<Vec<TokenVectors>> {
+        let texts: Vec<_> = texts.iter().map(AsRef::as_ref).collect();
+        self.engine.encode(&self.prepared, &texts)
+    }
+
+    /// The logits of a translation that is given to it: for each of its tokens those of the whole
+    /// vocabulary, given the source and the tokens before. Nothing is banned.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), tfm::Error> {
+    /// # use tfm::{Device, Model, Options, Translator};
+    /// # let model = Model::bundled()?;
+    /// let translator = Translator::new(&model, Device::auto(), &Options::new())?;
+    /// let logits = translator.logits("Thank you.", "Merci.")?;
+    /// assert_eq!(logits.width, model.config().target.vocabulary);
+    /// assert_eq!(logits.tokens, ["▁Merci", ".", "</s>"]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Translator::score_batch`].
+    pub fn logits(&self, source: &str, target: &str) -> Result<TokenVectors> {
+        self.engine.logits(&self.prepared, source, target)
     }
 }

@@ -12,12 +12,14 @@ use tfm_model::generation::{EarlyStopping, GenerationOptions};
 use tfm_model::scheduler::Limits;
 use tfm_model::{Config, Numerics, Pair, TeacherForcing};
 
-const CHECKPOINTS: [&str; 7] = [
+const CHECKPOINTS: [&str; 9] = [
     "marian_swish_tied",
     "marian_relu_untied",
     "marian_relu_all_separate",
     "marian_gelu_separate_vocab",
     "marian_eos_nonzero",
+    "bart",
+    "t5",
     "nn_transformer_post",
     "nn_transformer_pre",
 ];

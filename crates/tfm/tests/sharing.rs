@@ -12,7 +12,7 @@ fn translator(options: &Options) -> Translator {
 }
 
 fn greedy() -> Options {
-    Options { beams: Some(1), ..Options::default() }
+    Options::new().beams(1)
 }
 
 /// Runs `work` on a thread and fails if it hangs.
@@ -131,17 +131,17 @@ fn threads_are_decoded_together() {
 #[test]
 fn other_options_share_the_workers() {
     let beams = translator(&Options::default());
-    let greedy = beams.with_options(&Options { max_new_tokens: Some(2), ..greedy() }).unwrap();
+    let greedy = beams.with_options(&greedy().max_new_tokens(2)).unwrap();
     assert_eq!(beams.translate("The cat is sleeping.").unwrap().text, "Le chat dort.");
     assert_eq!(greedy.translate("The cat is sleeping.").unwrap().tokens.len(), 2);
     assert_eq!(beams.stats().finished, 2);
-    assert!(beams.with_options(&Options { beams: Some(0), ..Options::default() }).is_err());
+    assert!(beams.with_options(&Options::new().beams(0)).is_err());
 }
 
 #[test]
 fn pieces_are_the_translation() {
     for beams in [1, 4] {
-        let translator = translator(&Options { beams: Some(beams), ..Options::default() });
+        let translator = translator(&Options::new().beams(beams));
         let text = "She has been living in Paris for ten years, and her brother lives in London.";
         let expected = translator.translate(text).unwrap();
         let mut stream = translator.stream(text).unwrap();
@@ -154,33 +154,4 @@ fn pieces_are_the_translation() {
         let blank = translator.stream("  ").unwrap();
         assert_eq!(blank.finish().unwrap().text, "");
     }
-}
-
-/// In a forked process there are no workers: an error, and no hang.
-#[cfg(unix)]
-#[test]
-fn a_forked_process_is_told() {
-    let translator = translator(&greedy());
-    translator.translate("Thank you.").unwrap();
-    // SAFETY: the child translates, which fails before it takes a lock, and ends at once.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        let told =
-            translator.translate("Thank you.").is_err_and(|e| e.to_string().contains("fork"));
-        drop(translator);
-        // SAFETY: the child ends without running what the parent has registered for its own end.
-        unsafe { libc::_exit(i32::from(!told)) };
-    }
-    let mut status = 0;
-    for _ in 0..600 {
-        // SAFETY: `status` is there to be written.
-        if unsafe { libc::waitpid(child, &mut status, libc::WNOHANG) } == child {
-            assert_eq!(status, 0, "the child was not told, or crashed");
-            return;
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    // SAFETY: it is this process's own child.
-    unsafe { libc::kill(child, libc::SIGKILL) };
-    panic!("the child hangs");
 }

@@ -7,17 +7,21 @@ use serde_json::Value;
 /// The crates of this workspace that a crate may depend on.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("tfm-core", &[]),
-    ("tfm-text", &[]),
+    ("tfm-files", &[]),
+    ("tfm-text", &["tfm-files"]),
     ("tfm-cpu", &["tfm-core"]),
     ("tfm-cuda", &["tfm-core"]),
     ("tfm-ptx-emu", &[]),
     ("tfm-fake-driver", &["tfm-ptx-emu"]),
     ("tfm-fake-cublaslt", &[]),
-    ("tfm-model", &["tfm-core", "tfm-text"]),
-    ("tfm-train", &["tfm-core", "tfm-text", "tfm-model"]),
-    ("tfm-engine", &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"]),
+    ("tfm-model", &["tfm-core", "tfm-files", "tfm-text"]),
+    ("tfm-train", &["tfm-core", "tfm-files", "tfm-text", "tfm-model"]),
+    (
+        "tfm-engine",
+        &["tfm-core", "tfm-files", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train"],
+    ),
     // Only the library chooses a backend.
-    ("tfm-cli", &["tfm-core", "tfm-text", "tfm-model", "tfm-engine"]),
+    ("tfm-cli", &["tfm-core", "tfm-files", "tfm-text", "tfm-model", "tfm-engine"]),
     (
         "tfm-benches",
         &["tfm-core", "tfm-text", "tfm-cpu", "tfm-cuda", "tfm-model", "tfm-train", "tfm-engine"],

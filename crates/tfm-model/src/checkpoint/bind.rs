@@ -5,11 +5,11 @@ use super::file_rows::FileRows;
 use super::files::Tensors;
 use super::header::Entry;
 use super::scales;
-use crate::config::Config;
+use crate::config::{Config, PositionKind};
 use crate::description::{ComputedTable, Description, Parameter};
 use crate::families::{Family, TensorSlice};
 use crate::fault::{Fault, shortened};
-use crate::roles::OUTPUT;
+use crate::roles::{OUTPUT, Side};
 use crate::transformer::positions::computed;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
@@ -36,12 +36,18 @@ pub(super) struct Location {
     pub(super) scales: Vec<f32>,
 }
 
+/// So many tensors that are not read are listed.
+const MOST_NOTES: usize = 20;
+
 const SAME_MODEL: &str = "take config.json and the weights from the same model";
 
 /// Finds every parameter of the model among the tensors. Where files are broken, what they may hold
 /// is not called missing.
+///
+/// Where a file holds other positions than the sinusoids that would be computed, the description is
+/// changed to a model with this table, as `transformers` has it.
 pub(super) fn bind(
-    description: &Description,
+    description: &mut Description,
     tensors: &mut Tensors,
     faults: &mut Vec<Fault>,
 ) -> Vec<Bound> {
@@ -58,11 +64,16 @@ pub(super) fn bind(
         notes: &mut notes,
         files_are_whole,
     };
+    for table in description.computed_tables() {
+        if binder.differs(&description.config, &table) {
+            let Config { source, target, .. } = &mut description.config;
+            let embedding = if table.side == Side::Encoder { source } else { target };
+            let positions = embedding.positions.iter_mut();
+            positions.for_each(|table| table.kind = PositionKind::Learned { offset: 0 });
+        }
+    }
     let parameters = description.parameters().into_iter();
     let bound = parameters.filter_map(|parameter| binder.bind(parameter)).collect();
-    for table in description.computed_tables() {
-        binder.check_computed(&description.config, &table);
-    }
     binder.note_unread();
     tensors.notes = notes;
     bound
@@ -208,17 +219,16 @@ impl<'a> Binder<'a> {
         self.faults.push(Fault::Conflict { first, second, remedy });
     }
 
-    /// Checks that a table of the files which is computed here, and not read, is the one that is
-    /// computed.
-    fn check_computed(&mut self, config: &Config, table: &ComputedTable) {
+    /// Whether the files have another table than the one that would be computed.
+    fn differs(&mut self, config: &Config, table: &ComputedTable) -> bool {
         let entry = table.file_names.iter().find_map(|name| self.find(name));
-        let Some((file, entry)) = entry else { return };
+        let Some((file, entry)) = entry else { return false };
         self.read.insert(&entry.name);
         if !self.examine(*file, entry, &table.shape) {
-            return;
+            return false;
         }
-        let Some(rows) = self.rows(*file, entry) else { return };
-        let Some(tensor) = computed(config, &table.name) else { return };
+        let Some(rows) = self.rows(*file, entry) else { return false };
+        let Some(tensor) = computed(config, &table.name) else { return false };
         let computed = tensor.as_f32().unwrap_or_default();
         let mut found = vec![0.0; computed.len()];
         rows.read(0, &mut found);
@@ -229,12 +239,14 @@ impl<'a> Binder<'a> {
             Some(ElementType::F16) => 2e-3,
             _ => 8e-3,
         };
-        if computed.iter().zip(&found).any(|(a, b)| (a - b).abs() > tolerance) {
-            let problem = "holds other positions than the sinusoids of its family, which are computed; \
-                           such a model is not supported";
-            let file = &self.tensors.names[*file];
-            self.faults.push(Fault::entry(file, &entry.name, problem));
+        let differs = computed.iter().zip(&found).any(|(a, b)| (a - b).abs() > tolerance);
+        if differs {
+            self.notes.push(format!(
+                "tensor `{}` holds other positions than the sinusoids of its family: they are used",
+                entry.name
+            ));
         }
+        differs
     }
 
     /// Notes the tensors that no parameter was read from.
@@ -246,6 +258,14 @@ impl<'a> Binder<'a> {
             .filter(|(name, _)| !self.read.contains(name.as_str()))
             .collect();
         unread.sort_unstable_by_key(|(name, _)| name.as_str());
+        if let Some(more) = unread.len().checked_sub(MOST_NOTES).filter(|&more| more > 0) {
+            self.notes.push(format!(
+                "{} tensors are not part of the model and are not read; {more} of them are not \
+                 listed here",
+                unread.len()
+            ));
+            unread.truncate(MOST_NOTES);
+        }
         for (name, (_, entry)) in unread {
             let name = shortened(name);
             self.notes.push(format!(

@@ -7,6 +7,7 @@ use safetensors::Dtype;
 
 /// The element types that weights are stored in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ElementType {
     /// IEEE 754 double precision, rounded to single when it is read.
     F64,

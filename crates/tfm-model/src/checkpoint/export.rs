@@ -7,10 +7,11 @@ use crate::description::Description;
 use crate::error::{Error, Result};
 use crate::fault::Fault;
 use crate::json::{CONFIG, GENERATION};
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use tfm_core::ParameterSource;
+use tfm_files::Aside;
 
 /// Writes `config.json`, `generation_config.json` and `model.safetensors` to a folder, which is
 /// made if it is not there. Weights are taken from `source` by our names, some rows at a time where
@@ -25,7 +26,7 @@ use tfm_core::ParameterSource;
 /// # Errors
 /// [`Error::Export`] if the family's files can't say what `config` says, or with all parameters
 /// that `source` does not give, gives in another shape, or gives with numbers that are not finite
-/// when stored; [`Error::Write`] if the operating system refuses.
+/// when stored; [`Error::Write`] or [`Error::Files`] if the operating system refuses.
 pub fn export(
     folder: impl AsRef<Path>,
     description: &Description,
@@ -59,22 +60,30 @@ fn write_files(
     element_type: ElementType,
     [config_json, generation_json]: [&str; 2],
 ) -> Result<()> {
-    let file = Aside::create(folder, WEIGHTS)?;
+    let (place, file) = aside(folder, WEIGHTS)?;
     let faults = weights::write(&file.file, description, source, element_type)
-        .map_err(|source| file.failed("write", source))?;
+        .map_err(|source| failed(&place, source))?;
     if !faults.is_empty() {
         return Err(Error::Export { place: folder.display().to_string(), faults });
     }
     let mut files = vec![file];
     for (name, json) in [(CONFIG, config_json), (GENERATION, generation_json)] {
-        let file = Aside::create(folder, name)?;
-        (&file.file).write_all(json.as_bytes()).map_err(|source| file.failed("write", source))?;
+        let (place, file) = aside(folder, name)?;
+        (&file.file).write_all(json.as_bytes()).map_err(|source| failed(&place, source))?;
         files.push(file);
     }
-    for file in &files {
-        file.file.sync_all().map_err(|source| file.failed("write", source))?;
-    }
-    files.into_iter().try_for_each(Aside::into_place)
+    Ok(files.into_iter().try_for_each(Aside::finish)?)
+}
+
+/// A file of the folder, under another name.
+fn aside(folder: &Path, name: &str) -> Result<(PathBuf, Aside)> {
+    let place = folder.join(name);
+    let file = Aside::create(&place)?;
+    Ok((place, file))
+}
+
+fn failed(path: &Path, source: io::Error) -> Error {
+    Error::Write { action: "write", path: path.into(), source }
 }
 
 /// The files of a family have no field for some things; what is read back must be what was written.
@@ -97,36 +106,4 @@ fn check_says_all(
         faults.push(Fault::file(GENERATION, format!("cannot say all of {generation:?}")));
     }
     if faults.is_empty() { Ok(()) } else { Err(faults) }
-}
-
-/// A file under another name beside its destination. It is removed unless it gets there.
-struct Aside {
-    file: File,
-    path: PathBuf,
-    destination: PathBuf,
-}
-
-impl Aside {
-    fn create(folder: &Path, name: &str) -> Result<Self> {
-        let path = folder.join(format!(".{name}.{}.part", std::process::id()));
-        match File::create(&path) {
-            Ok(file) => Ok(Aside { file, path, destination: folder.join(name) }),
-            Err(source) => Err(Error::Write { action: "write", path, source }),
-        }
-    }
-
-    fn into_place(self) -> Result<()> {
-        fs::rename(&self.path, &self.destination).map_err(|source| self.failed("rename", source))
-    }
-
-    fn failed(&self, action: &'static str, source: io::Error) -> Error {
-        Error::Write { action, path: self.path.clone(), source }
-    }
-}
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        // At its destination already, if all went well.
-        let _ = fs::remove_file(&self.path);
-    }
 }

@@ -90,12 +90,20 @@ impl<'a> FileRows<'a> {
         }
         std::thread::scope(|scope| {
             let count = &count;
-            let others: Vec<_> =
-                (1..threads).map(|part| scope.spawn(move || count(part))).collect();
+            let start = |part| {
+                let thread = std::thread::Builder::new();
+                (part, thread.spawn_scoped(scope, move || count(part)))
+            };
+            let others: Vec<_> = (1..threads).map(start).collect();
             let mine = count(0);
-            others.into_iter().fold(mine, |(nan, infinite), other| match other.join() {
-                Ok(found) => (nan + found.0, infinite + found.1),
-                Err(panic) => std::panic::resume_unwind(panic),
+            others.into_iter().fold(mine, |(nan, infinite), (part, other)| {
+                // Where the system has no thread for it, this one counts.
+                let found = match other.map(|thread| thread.join()) {
+                    Ok(Ok(found)) => found,
+                    Ok(Err(panic)) => std::panic::resume_unwind(panic),
+                    Err(_) => count(part),
+                };
+                (nan + found.0, infinite + found.1)
             })
         })
     }

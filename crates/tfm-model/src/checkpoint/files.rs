@@ -6,18 +6,18 @@ use super::mmap;
 use crate::fault::Fault;
 use crate::json::{CONFIG, GENERATION};
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::ops::{Deref, Range};
 use std::path::Path;
+use tfm_files::read_whole;
 
 pub(super) const WEIGHTS: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 /// What older models have instead. It is a pickle: a program, which is not run.
 const PICKLE: &str = "pytorch_model.bin";
 
-/// Past the limit of configurations, so that what reads them can say that they are too long.
-const LARGEST_CONFIG: u64 = (1 << 20) + 1;
+/// The largest configuration that is read.
+const LARGEST_CONFIG: u64 = 1 << 20;
 
 /// The bytes of a file of weights.
 #[derive(Debug)]
@@ -170,19 +170,10 @@ pub(super) fn read_config(
     (config, generation.flatten())
 }
 
-/// The first `most` bytes of a file.
+/// A file of at most so many bytes.
 fn read_at_most(folder: &Path, name: &str, most: u64, faults: &mut Vec<Fault>) -> Option<Vec<u8>> {
-    let read = || {
-        let path = folder.join(name);
-        // Before opening, for opening a pipe would wait for its writer.
-        if !std::fs::metadata(&path)?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        let mut bytes = Vec::new();
-        File::open(path)?.take(most).read_to_end(&mut bytes)?;
-        Ok(bytes)
-    };
-    read().map_err(|error: io::Error| faults.push(unreadable(name, &error))).ok()
+    let read = read_whole(&folder.join(name), most);
+    read.map_err(|error| faults.push(unreadable(name, &error))).ok()
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Fault {

@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use tfm_core::Shape;
+use tfm_files::lfs_pointer;
 
 /// The format's own limit.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -60,6 +61,7 @@ impl Header {
             data: data.clone(),
             names: HashSet::new(),
             tensors: Vec::new(),
+            promised: 0,
             faults: Vec::new(),
         };
         let mut deserializer = serde_json::Deserializer::from_slice(json);
@@ -67,7 +69,14 @@ impl Header {
         if let Err(error) = parsed {
             reader.faults.push(Fault::file(file, format!("the header is not valid JSON: {error}")));
         }
-        let Reader { mut tensors, mut faults, .. } = reader;
+        let Reader { mut tensors, promised, mut faults, .. } = reader;
+        if promised > data.len() {
+            let (have, promised) = (bytes.len(), promised.saturating_add(data.start));
+            let problem = format!(
+                "is incomplete: it has {have} bytes, and its header promises {promised}; get it again"
+            );
+            faults.insert(0, Fault::file(file, problem));
+        }
         tensors.sort_by_key(|tensor| (tensor.bytes.start, tensor.bytes.end));
         if faults.is_empty() {
             check_layout(file, &tensors, data, &mut faults);
@@ -81,6 +90,9 @@ impl Header {
 
 /// The JSON between the length and the data.
 fn header_json(bytes: &[u8]) -> Result<&[u8], String> {
+    if let Some(problem) = lfs_pointer(bytes) {
+        return Err(problem.into());
+    }
     let Some((length, rest)) = bytes.split_first_chunk::<8>() else {
         return Err(format!(
             "has {} bytes, which is too short for a safetensors file",
@@ -96,7 +108,7 @@ fn header_json(bytes: &[u8]) -> Result<&[u8], String> {
     let json =
         usize::try_from(length).ok().and_then(|length| rest.get(..length)).ok_or_else(|| {
             format!(
-                "claims a header of {length} bytes, but only {} follow: it is cut short",
+                "claims a header of {length} bytes, but only {} follow: it is incomplete, get it again",
                 rest.len()
             )
         })?;
@@ -112,6 +124,8 @@ struct Reader<'f> {
     data: Range<usize>,
     names: HashSet<String>,
     tensors: Vec<Entry>,
+    /// How many bytes of data the entries speak of.
+    promised: usize,
     faults: Vec<Fault>,
 }
 
@@ -157,11 +171,14 @@ impl Reader<'_> {
     }
 
     fn tensor(&mut self, name: String, value: &RawValue) {
-        let problems = match entry(value.get(), self.data.len()) {
+        let problems = match entry(value.get()) {
             Ok((dtype, shape, offsets)) => {
-                let start = self.data.start;
-                let bytes = start + offsets.start..start + offsets.end;
-                self.tensors.push(Entry { name: name.clone(), dtype, shape, bytes });
+                self.promised = self.promised.max(offsets.end);
+                if offsets.end <= self.data.len() {
+                    let start = self.data.start;
+                    let bytes = start + offsets.start..start + offsets.end;
+                    self.tensors.push(Entry { name: name.clone(), dtype, shape, bytes });
+                }
                 Vec::new()
             }
             Err(problems) => problems,
@@ -216,7 +233,7 @@ impl<'de> Visitor<'de> for Fields {
 }
 
 /// One tensor's element type, shape, and bytes counted from the end of the header.
-fn entry(json: &str, data: usize) -> Result<(Dtype, Shape, Range<usize>), Vec<String>> {
+fn entry(json: &str) -> Result<(Dtype, Shape, Range<usize>), Vec<String>> {
     if json.len() > LONGEST_ENTRY {
         return Err(vec![format!(
             "has an entry of {} bytes; {LONGEST_ENTRY} is the most",
@@ -230,7 +247,7 @@ fn entry(json: &str, data: usize) -> Result<(Dtype, Shape, Range<usize>), Vec<St
     };
     let dtype = dtype(&object).map_err(|problem| problems.push(problem)).ok();
     let shape = shape(&object).map_err(|problem| problems.push(problem)).ok();
-    let offsets = offsets(&object, data).map_err(|problem| problems.push(problem)).ok();
+    let offsets = offsets(&object).map_err(|problem| problems.push(problem)).ok();
     if let (Some(dtype), Some(shape)) = (dtype, &shape) {
         match (byte_size(dtype, shape), &offsets) {
             (None, _) => problems.push(format!("has shape {shape}, whose size overflows")),
@@ -272,7 +289,7 @@ fn shape(object: &Map<String, Value>) -> Result<Shape, String> {
     Ok(Shape::new(&extents))
 }
 
-fn offsets(object: &Map<String, Value>, data: usize) -> Result<Range<usize>, String> {
+fn offsets(object: &Map<String, Value>) -> Result<Range<usize>, String> {
     let value = object.get("data_offsets").ok_or("has no `data_offsets`")?;
     let pair = value.as_array().map(|list| list.iter().map(whole).collect::<Vec<_>>());
     let Some(&[Some(start), Some(end)]) = pair.as_deref() else {
@@ -280,11 +297,6 @@ fn offsets(object: &Map<String, Value>, data: usize) -> Result<Range<usize>, Str
     };
     if start > end {
         return Err(format!("has data_offsets that end before they start: [{start}, {end}]"));
-    }
-    if end > data {
-        return Err(format!(
-            "has data_offsets [{start}, {end}], but the file holds {data} bytes of data"
-        ));
     }
     Ok(start..end)
 }

@@ -110,8 +110,8 @@ impl Checkpoint {
         mut faults: Vec<Fault>,
     ) -> Result<Self> {
         let read = config.map(|config| Description::from_json(config, generation));
-        if let Some(Ok(description)) = read {
-            let parameters = bind::bind(&description, &mut tensors, &mut faults);
+        if let Some(Ok(mut description)) = read {
+            let parameters = bind::bind(&mut description, &mut tensors, &mut faults);
             if faults.is_empty() {
                 let names = parameters.iter().enumerate();
                 let by_name = names.map(|(number, bound)| (bound.name.clone(), number)).collect();

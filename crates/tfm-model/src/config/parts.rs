@@ -65,6 +65,7 @@ impl Heads {
 
 /// What an attention knows of the distance of key and query.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Position {
     /// Nothing: embeddings hold the positions.
     None,
@@ -116,6 +117,7 @@ pub struct Norm {
 
 /// What a norm does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum NormKind {
     /// Layer normalisation (Ba et al. 2016), with weight and bias. A file without biases gives
     /// zeros.
@@ -168,6 +170,7 @@ pub struct PositionTable {
 
 /// Where position vectors come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PositionKind {
     /// The paper's sinusoids. They are computed, not read.
     Sinusoidal(SinusoidLayout),
@@ -185,6 +188,11 @@ pub enum SinusoidLayout {
     Interleaved,
     /// All sines, then all cosines, as in Marian.
     Halves,
+    /// The same in fairseq's numbers: the last period is 10000·2π itself.
+    Fairseq {
+        /// What the first position is called.
+        first: usize,
+    },
 }
 
 /// How the decoder's output becomes logits (section 3.4).
@@ -200,6 +208,7 @@ pub struct Output {
 
 /// What is added to the logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum OutputBias {
     /// Nothing.
     None,

@@ -54,12 +54,19 @@ impl GenerationOptions {
             let problem = format!("is {}, but must lie between 1 and {MOST_BEAMS}", self.num_beams);
             fields.fault("num_beams", problem);
         }
-        for (field, limit) in
-            [("max_length", self.max_length), ("max_new_tokens", self.max_new_tokens)]
-        {
-            if limit == Some(0) {
-                fields.fault(field, "is 0, which leaves no room for an output");
-            }
+        // The decoder's start token counts too.
+        let least = if self.max_new_tokens.is_some() { 0 } else { 2 };
+        if let Some(length) = self.max_length.filter(|&length| length < least) {
+            let problem =
+                format!("is {length}, which leaves no room for an output: give 2 or more");
+            fields.fault("max_length", problem);
+        }
+        if self.max_new_tokens == Some(0) {
+            fields.fault("max_new_tokens", "is 0, which leaves no room for an output");
+        }
+        if let Some((role, token)) = self.forced_and_suppressed() {
+            let problem = format!("forces {token}, which is in `suppress_tokens`: take one out");
+            fields.fault(role, problem);
         }
         for (field, range, value, allowed) in self.numbers() {
             if !allowed {

@@ -37,8 +37,9 @@ pub(crate) struct Parameter {
     pub(crate) is_weight: bool,
 }
 
-/// A table of sinusoids, which is computed, though files may hold it.
+/// A table of sinusoids, which is computed, though files may hold it or another one.
 pub(crate) struct ComputedTable {
+    pub(crate) side: Side,
     /// Our name.
     pub(crate) name: String,
     pub(crate) shape: Shape,
@@ -64,15 +65,20 @@ impl Description {
                 GenerationOptions::read(from, &config.special, config.target.vocabulary);
             Description { family, config, generation }
         });
-        let mut faults = files.config.faults;
-        if let Some(Err(found)) = description.as_ref().map(|read| read.config.check()) {
-            // A missing field reads as 0, and that it is missing has been said.
-            let said: Vec<_> = faults.iter().filter_map(field_of).map(String::from).collect();
-            let is_new = |fault: &Fault| {
-                field_of(fault).is_none_or(|field| !said.iter().any(|said| said == field))
-            };
-            faults.extend(found.into_iter().filter(is_new));
+        let checked = description.as_ref().map(|read| read.config.check());
+        let mut found = checked.and_then(Result::err).unwrap_or_default();
+        for fault in &mut found {
+            if let Fault::Field { file, field, .. } = fault {
+                *file = files.file_of(field).into();
+            }
         }
+        let mut faults = files.config.faults;
+        // A missing field reads as 0, and that it is missing has been said.
+        let said: Vec<_> = faults.iter().filter_map(field_of).map(String::from).collect();
+        let is_new = |fault: &Fault| {
+            field_of(fault).is_none_or(|field| !said.iter().any(|said| said == field))
+        };
+        faults.extend(found.into_iter().filter(is_new));
         faults.extend(files.generation.into_iter().flat_map(|fields| fields.faults));
         description.filter(|_| faults.is_empty()).ok_or(faults)
     }
@@ -95,7 +101,7 @@ impl Description {
             let name = role.to_string();
             let shape = computed_shape(&self.config, &name)?;
             let slice = self.family.slice(&self.config, role, &shape)?;
-            Some(ComputedTable { name, shape, file_names: slice.names })
+            Some(ComputedTable { side, name, shape, file_names: slice.names })
         };
         [Side::Encoder, Side::Decoder].into_iter().filter_map(table).collect()
     }

@@ -17,6 +17,7 @@ pub struct Setting {
 
 /// What becomes of a setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fate {
     /// It does what it does in `transformers`.
     Honoured,
@@ -73,7 +74,7 @@ pub const SETTINGS: &[Setting] = &[
     honoured("eta_cutoff", "with `do_sample`"),
     honoured("repetition_penalty", ""),
     honoured("encoder_repetition_penalty", ""),
-    honoured("length_penalty", ""),
+    honoured("length_penalty", "from -10 to 10"),
     honoured("no_repeat_ngram_size", ""),
     honoured("bad_words_ids", ""),
     honoured("renormalize_logits", ""),

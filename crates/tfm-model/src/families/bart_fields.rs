@@ -4,7 +4,8 @@ use crate::config::{
     Activation, Config, Embedding, FeedForward, Heads, Norm, NormKind, NormPlacement, Output,
     OutputBias, PositionKind, PositionTable, SinusoidLayout, SpecialTokens, Stack,
 };
-use crate::json::{ConfigFiles, Fields};
+use crate::generation::GenerationOptions;
+use crate::json::{ConfigFiles, Fields, one_or_list};
 use serde_json::{Map, Value, json};
 
 /// `activation_function` as files write it. "gelu_new" and its like are the tanh approximation.
@@ -22,13 +23,52 @@ const ACTIVATIONS: [(&str, Activation); 8] = [
 /// The epsilon of `torch.nn.LayerNorm` unless told otherwise.
 const TORCH_EPSILON: f64 = 1e-5;
 
-/// What is so where `config.json` does not say otherwise.
+/// What is so where `config.json` does not say otherwise, or cannot.
 pub(super) struct Defaults {
     pub(super) activation: Activation,
     pub(super) scale_embedding: bool,
-    pub(super) sinusoids: SinusoidLayout,
+    pub(super) positions: PositionKind,
+    pub(super) norm: Norm,
+    pub(super) output_bias: OutputBias,
+    /// Whether training leaves the padding token's row of the embeddings as it is.
+    pub(super) unlearnt_padding: bool,
     /// The special token that the decoder starts with.
     pub(super) start: fn(&SpecialTokens) -> Option<u32>,
+}
+
+impl Defaults {
+    /// Those of `transformers`, on the paper's norms.
+    pub(super) const POST_NORM: Defaults = Defaults {
+        activation: Activation::Gelu,
+        scale_embedding: false,
+        positions: PositionKind::Sinusoidal(SinusoidLayout::Halves),
+        norm: Norm {
+            kind: NormKind::Layer,
+            epsilon: TORCH_EPSILON,
+            placement: NormPlacement::Post,
+            after_embedding: false,
+            after_last_layer: false,
+        },
+        // A buffer beside the weights.
+        output_bias: OutputBias::Constant,
+        unlearnt_padding: true,
+        start: |special| special.bos,
+    };
+
+    /// The same with a norm before each sublayer and one after the last layer.
+    pub(super) const PRE_NORM: Defaults = Defaults {
+        norm: Norm {
+            placement: NormPlacement::Pre,
+            after_last_layer: true,
+            ..Self::POST_NORM.norm
+        },
+        ..Self::POST_NORM
+    };
+
+    /// A table of learned positions whose first rows stand for nothing.
+    pub(super) const fn learned(offset: usize) -> PositionKind {
+        PositionKind::Learned { offset }
+    }
 }
 
 /// The model of these fields: a Transformer as the paper has it, with biases everywhere.
@@ -48,13 +88,14 @@ pub(super) fn read(files: &mut ConfigFiles, defaults: &Defaults) -> Config {
     let embedding = |vocabulary| Embedding {
         vocabulary,
         scale: if scales { (d_model as f64).sqrt() } else { 1.0 },
-        positions: Some(PositionTable { rows, kind: PositionKind::Sinusoidal(defaults.sinusoids) }),
-        unlearnt: None,
+        positions: Some(PositionTable { rows, kind: defaults.positions }),
+        unlearnt: special.pad.filter(|_| defaults.unlearnt_padding),
     };
     let activation = fields.choice("activation_function", &ACTIVATIONS);
     let activation = activation.unwrap_or(defaults.activation);
     let activated = |stack: Stack| Stack {
         feed_forward: FeedForward { activation, ..stack.feed_forward },
+        norm: defaults.norm,
         ..stack
     };
     Config {
@@ -67,7 +108,7 @@ pub(super) fn read(files: &mut ConfigFiles, defaults: &Defaults) -> Config {
         shared_embeddings,
         output: Output {
             tied: fields.flag("tie_word_embeddings").unwrap_or(true),
-            bias: OutputBias::Learnt,
+            bias: defaults.output_bias,
             scale: 1.0,
         },
         special,
@@ -84,13 +125,7 @@ fn stack(fields: &mut Fields, name: &str, d_model: usize) -> Stack {
             gated: false,
             biases: true,
         },
-        norm: Norm {
-            kind: NormKind::Layer,
-            epsilon: TORCH_EPSILON,
-            placement: NormPlacement::Post,
-            after_embedding: false,
-            after_last_layer: false,
-        },
+        norm: Defaults::POST_NORM.norm,
     }
 }
 
@@ -112,14 +147,13 @@ pub(super) fn special_tokens(
     files: &mut ConfigFiles,
     default_start: fn(&SpecialTokens) -> Option<u32>,
 ) -> SpecialTokens {
-    let first = |tokens: Option<Vec<u32>>| tokens.and_then(|tokens| tokens.first().copied());
     let mut special = SpecialTokens {
-        bos: first(files.tokens("bos_token_id")),
-        pad: first(files.tokens("pad_token_id")),
+        bos: files.token("bos_token_id"),
+        pad: files.token("pad_token_id"),
         eos: files.tokens("eos_token_id").unwrap_or_default(),
         decoder_start: 0,
     };
-    match first(files.tokens("decoder_start_token_id")).or(default_start(&special)) {
+    match files.token("decoder_start_token_id").or(default_start(&special)) {
         Some(start) => special.decoder_start = start,
         None => files
             .config
@@ -149,4 +183,12 @@ pub(super) fn write(config: &Config, object: &mut Map<String, Value>) {
         object.insert(format!("{name}_attention_heads"), json!(stack.attention.count));
         object.insert(format!("{name}_ffn_dim"), json!(stack.feed_forward.inner));
     }
+}
+
+/// Writes the end that is forced at the limit. Without it, the configurations of BART and its
+/// relatives say one of their own.
+pub(super) fn write_forced_eos(generation: &GenerationOptions, object: &mut Map<String, Value>) {
+    let forced = &generation.forced_eos_token_id;
+    let forced = if forced.is_empty() { Value::Null } else { one_or_list(forced) };
+    object.insert("forced_eos_token_id".into(), forced);
 }

@@ -2,8 +2,17 @@
 //! weights, and which settings they have that are not supported. Nobody else asks which family a
 //! model is of.
 
+mod bart;
 mod bart_fields;
+mod bart_names;
+mod blenderbot;
+mod m2m_100;
 mod marian;
+mod mbart;
+mod pegasus;
+mod plbart;
+mod t5;
+mod t5_names;
 mod tensor_slice;
 mod torch;
 
@@ -19,7 +28,19 @@ use std::fmt;
 use tfm_core::Shape;
 
 /// Every family.
-pub static FAMILIES: [&Family; 2] = [&marian::MARIAN, &torch::TRANSFORMER];
+pub static FAMILIES: &[&Family] = &[
+    &marian::MARIAN,
+    &bart::BART,
+    &mbart::MBART,
+    &m2m_100::M2M_100,
+    &pegasus::PEGASUS,
+    &plbart::PLBART,
+    &blenderbot::BLENDERBOT,
+    &t5::T5,
+    &t5::MT5,
+    &t5::UMT5,
+    &torch::TRANSFORMER,
+];
 
 /// Who defined the fields of `config.json` and the names of the tensors.
 pub struct Family {
@@ -27,8 +48,9 @@ pub struct Family {
     model_type: &'static str,
     /// The `architectures` of `config.json`: the classes that files of the family are saved from.
     architectures: &'static [&'static str],
-    /// What a new model of the family is like, unless it is told otherwise.
-    pub(crate) template: Template,
+    /// What a new model of the family is like, unless it is told otherwise; none where training
+    /// makes no new ones.
+    template: Option<Template>,
     /// Settings of `config.json` that would change the result, each with the one value that is
     /// supported.
     only: &'static [(&'static str, bool)],
@@ -63,13 +85,14 @@ pub struct Template {
 impl Family {
     /// The family with this `model_type`.
     pub fn of_type(model_type: &str) -> Option<&'static Family> {
-        FAMILIES.into_iter().find(|family| family.model_type == model_type)
+        FAMILIES.iter().copied().find(|family| family.model_type == model_type)
     }
 
     /// The family of a `config.json`: by its `model_type`, or where it has none, by its
     /// `architectures`.
     pub(crate) fn of(fields: &mut Fields) -> Option<&'static Family> {
-        let supported = FAMILIES.map(Family::model_type).join(", ");
+        let names: Vec<&str> = FAMILIES.iter().map(|family| family.model_type).collect();
+        let supported = names.join(", ");
         if fields.get("model_type").is_some() {
             let name = fields.text("model_type")?;
             let family = Family::of_type(&name);
@@ -83,7 +106,7 @@ impl Family {
         let is_of = |family: &&Family| {
             classes.iter().any(|class| family.architectures.contains(&class.as_str()))
         };
-        let family = FAMILIES.into_iter().find(is_of);
+        let family = FAMILIES.iter().copied().find(is_of);
         if family.is_none() {
             let problem = format!(
                 "is missing, and `architectures` names no known class; supported are: {supported}"
@@ -98,9 +121,10 @@ impl Family {
         self.model_type
     }
 
-    /// What a new model of the family is like, unless it is told otherwise.
-    pub fn template(&self) -> &Template {
-        &self.template
+    /// What a new model of the family is like, unless it is told otherwise; none where training
+    /// makes no new ones.
+    pub fn template(&self) -> Option<&Template> {
+        self.template.as_ref()
     }
 
     /// What the files say. Settings that would change the result and are not supported are faults.

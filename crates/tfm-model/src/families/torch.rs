@@ -17,13 +17,13 @@ use tfm_core::Shape;
 pub(super) static TRANSFORMER: Family = Family {
     model_type: "transformer",
     architectures: &[],
-    template: Template {
+    template: Some(Template {
         is_open: true,
         activation: Activation::Relu,
         sinusoids: SinusoidLayout::Interleaved,
         output_bias: OutputBias::None,
         unlearnt_padding: false,
-    },
+    }),
     only: &[("is_encoder_decoder", true)],
     base_prefix: "",
     read,
@@ -42,8 +42,10 @@ fn read(files: &mut ConfigFiles) -> Config {
     let defaults = Defaults {
         activation: Activation::Relu,
         scale_embedding: true,
-        sinusoids: SinusoidLayout::Interleaved,
-        start: |special| special.bos,
+        positions: PositionKind::Sinusoidal(SinusoidLayout::Interleaved),
+        output_bias: OutputBias::Learnt,
+        unlearnt_padding: false,
+        ..Defaults::POST_NORM
     };
     let mut config = bart_fields::read(files, &defaults);
     let fields = &mut files.config;

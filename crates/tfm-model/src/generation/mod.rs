@@ -12,6 +12,7 @@
 //! there are fewer hypotheses, while `transformers` fills up with copies scored -10⁹.
 
 mod history;
+mod hypothesis;
 mod needs;
 mod options;
 mod pick;
@@ -23,8 +24,9 @@ mod settled;
 mod tests;
 mod validate;
 
-pub use needs::{DeeperRow, Needs, NotFinite, Output, Rows};
+pub use hypothesis::{Finished, Hypothesis};
+pub use needs::{DeeperRow, Needs, Output, Rows, StepFault};
 pub use options::{EarlyStopping, GenerationOptions, static_bans};
-pub use search::{Advance, Hypothesis, Search, SearchInput};
+pub use search::{Advance, Search, SearchInput};
 pub use settled::Settled;
 pub use validate::OptionsError;

@@ -2,6 +2,7 @@
 
 /// What a step's program makes of a hypothesis's row of logits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum Output {
     /// The greatest logits.
     Logits,
@@ -74,10 +75,17 @@ pub struct DeeperRow {
     pub ids: Vec<i32>,
 }
 
-/// A row holds what no model should compute: NaN, or infinities that are no bans.
+/// Why a search cannot take a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a row of the output holds numbers that are not finite: the weights, or what is computed \
+#[non_exhaustive]
+pub enum StepFault {
+    /// A row holds what no model should compute: NaN, or infinities that are no bans.
+    #[error(
+        "a row of the output holds numbers that are not finite: the weights, or what is computed \
          with them, overflow"
-)]
-pub struct NotFinite;
+    )]
+    NotFinite,
+    /// The options leave no token that may come next, and nothing has come to its end.
+    #[error("all tokens are banned")]
+    AllBanned,
+}

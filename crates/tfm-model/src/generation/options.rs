@@ -6,6 +6,7 @@ pub(super) const ENTROPY_TOKENS: usize = 100;
 /// When a beam search may stop although live hypotheses remain. It never does before as many
 /// hypotheses are finished as there are beams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum EarlyStopping {
     /// When the best live hypothesis, scored at its present length, is no better than the worst
     /// finished one (`early_stopping=False`; a heuristic, since a longer hypothesis may yet score
@@ -202,10 +203,13 @@ impl GenerationOptions {
         }
     }
 
-    /// The score of a hypothesis with this sum of log-probabilities and so many tokens.
+    /// The score of a hypothesis with this sum of log-probabilities and so many tokens: a finite
+    /// number, also where it would be beyond them.
     pub(super) fn score(&self, sum: f32, length: usize) -> f32 {
         let generated = length.saturating_sub(self.prefix.len()).max(1);
-        sum / (generated as f64).powf(self.length_penalty) as f32
+        let divisor = (generated as f64).powf(self.length_penalty) as f32;
+        let score = sum / divisor.clamp(f32::MIN_POSITIVE, f32::MAX);
+        score.clamp(f32::MIN, f32::MAX)
     }
 }
 

@@ -1,7 +1,8 @@
 //! The search of one sequence, step by step.
 
 use super::history::{History, Node};
-use super::needs::{Needs, NotFinite, Output, Rows};
+use super::hypothesis::{Finished, Hypothesis};
+use super::needs::{Needs, Output, Rows, StepFault};
 use super::options::{GenerationOptions, static_bans};
 use super::processors::{Edits, Past, Processor, RENORMALISING_MARGIN, processors};
 use super::ranking::{Candidate, Ranking};
@@ -19,26 +20,6 @@ pub enum Advance {
     Finished,
 }
 
-/// A generated sequence.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Hypothesis {
-    /// Its tokens, without the decoder's start; the end of sequence included if it was generated.
-    pub tokens: Vec<u32>,
-    /// The sum of log-probabilities divided by the number of generated tokens (the end of sequence
-    /// counts, the prefix does not) to the power of the length penalty. This and the probabilities
-    /// are 0 in a search that does not need them; see [`GenerationOptions::scores`].
-    pub score: f32,
-    /// The sum of log-probabilities.
-    pub log_probability: f32,
-    /// Each token's log-probability; 0 for those that were forced.
-    pub token_log_probabilities: Vec<f32>,
-    /// For each token the live hypothesis, as numbered at its step, whose row predicted it. Whoever
-    /// keeps what a step computed (attention weights, say) finds it by this.
-    pub beam_indices: Vec<u32>,
-    /// Whether it came to an end of sequence; if not, it was cut off.
-    pub finished: bool,
-}
-
 /// As many candidates are shown of each hypothesis at once.
 const FEW: usize = 16;
 
@@ -52,7 +33,8 @@ pub(super) struct Beam {
     pub(super) sum: f32,
     /// The sum divided by the length divisor; of finished ones only.
     pub(super) score: f32,
-    pub(super) ended: bool,
+    /// Where it is finished, why.
+    pub(super) finished: Finished,
     /// Which of the sequences that are sampled it is.
     pub(super) sequence: usize,
 }
@@ -118,7 +100,7 @@ impl Search {
             length: 0,
             sum: 0.0,
             score: 0.0,
-            ended: false,
+            finished: Finished::Length,
             sequence: 0,
         };
         let mut search = Search {
@@ -222,30 +204,31 @@ impl Search {
     }
 
     /// Takes a step. `rows` are of the kind that [`Search::needs`] names, and have at least as many
-    /// candidates. Where none of them may come next, the search ends.
+    /// candidates. Where none of them may come next, the search ends with what has ended before.
     ///
     /// # Errors
-    /// A row holds NaN, +∞, or −∞ alone where not everything is banned.
-    pub fn advance(&mut self, rows: Rows<'_>) -> Result<Advance, NotFinite> {
+    /// A row holds NaN, +∞, or −∞ alone where not everything is banned; nothing may come next, and
+    /// nothing has ended before.
+    pub fn advance(&mut self, rows: Rows<'_>) -> Result<Advance, StepFault> {
         self.check(rows)?;
-        Ok(if self.options.do_sample {
-            self.advance_samples(rows)
-        } else {
-            self.advance_beams(rows)
-        })
+        let advance = match self.options.do_sample {
+            true => self.advance_samples(rows),
+            false => self.advance_beams(rows),
+        };
+        advance.ok_or(StepFault::AllBanned)
     }
 
-    fn check(&self, rows: Rows<'_>) -> Result<(), NotFinite> {
+    fn check(&self, rows: Rows<'_>) -> Result<(), StepFault> {
         let normal = |value: &f32| *value < f32::INFINITY; // nor is NaN
         if !rows.values.iter().fold(true, |all, value| all & normal(value)) {
-            return Err(NotFinite);
+            return Err(StepFault::NotFinite);
         }
         let candidates = self.candidates();
         let banned = |id: &i32| self.banned.binary_search(&(*id as u32)).is_ok();
         for (values, ids) in (0..self.live.len()).map_while(|row| rows.row(row)) {
             let nothing = values.iter().all(|&value| value == f32::NEG_INFINITY);
             if nothing && (ids.is_empty() || !ids.iter().take(candidates).all(banned)) {
-                return Err(NotFinite);
+                return Err(StepFault::NotFinite);
             }
         }
         Ok(())
@@ -299,13 +282,19 @@ impl Search {
             log_probability: beam.sum,
             token_log_probabilities: entries.iter().map(|entry| entry.log_probability).collect(),
             beam_indices: entries.iter().map(|entry| entry.beam).collect(),
-            finished: beam.ended,
+            finished: beam.finished,
         }
     }
 
     /// The tokens to which the next step is forced; `None` if the choice is free.
     pub(super) fn forced_tokens(&self) -> Option<&[u32]> {
         self.options.forced_tokens(self.length, self.longest)
+    }
+
+    /// Why a hypothesis is finished that the step just taken ends, at an end of sequence or not.
+    pub(super) fn why(&self, at_end: bool) -> Finished {
+        let forced = self.length >= self.longest && !self.options.forced_eos_token_id.is_empty();
+        if at_end && !forced { Finished::End } else { Finished::Length }
     }
 
     pub(super) fn eos_banned(&self) -> bool {
@@ -332,7 +321,12 @@ impl Search {
         let parent = self.previous[candidate.beam as usize].last;
         let &Candidate { token, beam, log_probability, sum } = candidate;
         let last = self.history.push(parent, token, beam, log_probability);
-        Beam { last, length: self.length, sum, score: 0.0, ended: false, sequence }
+        Beam { last, length: self.length, sum, score: 0.0, finished: Finished::Length, sequence }
+    }
+
+    /// Ends a search in which nothing may come next; `None` where nothing has ended before.
+    pub(super) fn stuck(&mut self) -> Option<Advance> {
+        (!self.finished.is_empty()).then(|| self.stop())
     }
 
     /// Ends the search. Live hypotheses count only if there is no finished one.

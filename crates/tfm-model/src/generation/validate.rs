@@ -1,6 +1,6 @@
 //! Which options make sense together.
 
-use super::options::GenerationOptions;
+use super::options::{GenerationOptions, static_bans};
 use thiserror::Error;
 
 /// More sequences than this of one request are a mistake, and their memory is not there.
@@ -24,17 +24,37 @@ impl GenerationOptions {
             let (n_best, beams) = (self.num_return_sequences, most);
             return Err(OptionsError::NBest { n_best, beams });
         }
-        if !self.length_penalty.is_finite() {
-            return Err(OptionsError::LengthPenalty(self.length_penalty));
-        }
         self.validate_numbers()?;
-        if self.prefix.len() >= longest {
-            return Err(OptionsError::MaxLength { max: longest, prefix: self.prefix.len() });
+        let no_room = self.max_new_tokens == Some(0)
+            || self.max_new_tokens.is_none() && self.max_length.is_some_and(|length| length < 2);
+        if no_room || self.prefix.len() >= longest {
+            let (max, prefix) = (if no_room { 0 } else { longest }, self.prefix.len());
+            return Err(OptionsError::MaxLength { max, prefix });
         }
         if shortest > longest {
             return Err(OptionsError::MinLength { min: shortest, max: longest });
         }
-        self.validate_tokens(vocabulary)
+        self.validate_tokens(vocabulary)?;
+        if let Some((role, token)) = self.forced_and_suppressed() {
+            return Err(OptionsError::ForcedAndSuppressed { role, token });
+        }
+        if static_bans(self).len() >= vocabulary {
+            return Err(OptionsError::AllBanned { vocabulary });
+        }
+        Ok(())
+    }
+
+    /// A token that is forced, and suppressed all the same.
+    pub(crate) fn forced_and_suppressed(&self) -> Option<(&'static str, u32)> {
+        let first = self.forced_bos_token_id.as_slice();
+        let forced = [
+            ("forced_bos_token_id", first),
+            ("forced_eos_token_id", &self.forced_eos_token_id[..]),
+        ];
+        forced.into_iter().find_map(|(role, tokens)| {
+            let token = tokens.iter().find(|token| self.suppress_tokens.contains(token))?;
+            Some((role, *token))
+        })
     }
 
     fn validate_numbers(&self) -> Result<(), OptionsError> {
@@ -45,7 +65,7 @@ impl GenerationOptions {
     }
 
     /// Options that are numbers: what they may be, what they are, and whether they may.
-    pub(crate) fn numbers(&self) -> [(&'static str, &'static str, f64, bool); 11] {
+    pub(crate) fn numbers(&self) -> [(&'static str, &'static str, f64, bool); 12] {
         const SHARE: &str = "above 0 and at most 1";
         let positive = |name, value: f64| {
             (name, "a finite number above 0", value, value.is_finite() && value > 0.0)
@@ -55,8 +75,10 @@ impl GenerationOptions {
             |name, value: f64| (name, "at least 0 and below 1", value, (0.0..1.0).contains(&value));
         let (_, decay) = self.exponential_decay_length_penalty.unwrap_or((0, 1.0));
         let min_p = self.min_p.unwrap_or(0.0);
-        let bias = self.sequence_bias.iter().map(|&(_, bias)| bias);
+        // The sum of all, over all steps, is a finite number in f32.
+        let bias = self.sequence_bias.iter().map(|&(_, bias)| bias.abs());
         let bias = bias.sum::<f64>();
+        let lengths = self.length_penalty;
         [
             positive("repetition_penalty", self.repetition_penalty),
             positive("encoder_repetition_penalty", self.encoder_repetition_penalty),
@@ -68,7 +90,9 @@ impl GenerationOptions {
             ("min_p", "at least 0 and at most 1", min_p, (0.0..=1.0).contains(&min_p)),
             below_one("epsilon_cutoff", self.epsilon_cutoff),
             below_one("eta_cutoff", self.eta_cutoff),
-            ("sequence_bias", "finite", bias, bias.is_finite()),
+            ("sequence_bias", "at most 1e30 in sum, without signs", bias, bias <= 1e30),
+            // Beyond, scores of long sequences are beyond the numbers of f32.
+            ("length_penalty", "at least -10 and at most 10", lengths, lengths.abs() <= 10.0),
         ]
     }
 
@@ -104,6 +128,7 @@ impl GenerationOptions {
 
 /// Why options make no sense.
 #[derive(Debug, Clone, PartialEq, Error)]
+#[non_exhaustive]
 pub enum OptionsError {
     /// No beams.
     #[error("beams is 0: give at least 1 (1 is greedy search)")]
@@ -116,9 +141,6 @@ pub enum OptionsError {
         /// The beams.
         beams: usize,
     },
-    /// Not a finite number.
-    #[error("the length penalty is {0}: give a finite number (1: by the length, 0: not at all)")]
-    LengthPenalty(f64),
     /// A number outside the range of its option.
     #[error("{option} is {value}, but must be {range}")]
     Range {
@@ -139,13 +161,31 @@ pub enum OptionsError {
     },
     /// No token may be generated.
     #[error(
-        "the maximum length is {max}, with a prefix of {prefix} tokens: give at least one token more"
+        "max_length or max_new_tokens leave room for {max} tokens after the decoder's start, \
+         with a prefix of {prefix}: give at least one token more"
     )]
     MaxLength {
         /// The maximum length.
         max: usize,
         /// The prefix's length.
         prefix: usize,
+    },
+    /// A token that is forced and suppressed.
+    #[error("the token {token} is the {role} and in suppress_tokens: take it out of one of them")]
+    ForcedAndSuppressed {
+        /// Which option forces it.
+        role: &'static str,
+        /// The token.
+        token: u32,
+    },
+    /// No token is left.
+    #[error(
+        "all {vocabulary} tokens of the vocabulary are banned by suppress_tokens and \
+         bad_words_ids: nothing could be generated; ban fewer"
+    )]
+    AllBanned {
+        /// The vocabulary's size.
+        vocabulary: usize,
     },
     /// A minimum above the maximum.
     #[error("the minimum length is {min}, above the maximum length {max}: lower it or raise that")]

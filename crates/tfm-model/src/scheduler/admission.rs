@@ -133,8 +133,8 @@ impl Worker {
         let (mut load, mut tokens) = (self.load(), 0);
         self.held_back = false;
         let mut more = true;
-        // Where few requests are on their way, all workers have some. A request that has waited long
-        // enough for a worker that has fewer does not wait for it any longer.
+        // Where few requests are on their way, all workers have some. A request that has waited
+        // long enough for a worker that has fewer does not wait for it any longer.
         let share = if self.waited > PATIENCE { usize::MAX } else { self.queue.share() };
         if self.running.is_empty() || self.running.len() < share {
             self.waited = 0;

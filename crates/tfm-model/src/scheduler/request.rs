@@ -142,6 +142,7 @@ pub struct Rejected {
 
 /// Why a request was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Rejection {
     /// As many requests wait as may.
     #[error("{waiting} requests are waiting, as many as may; ask again later")]

@@ -6,7 +6,7 @@ use super::running::Running;
 use super::shortlists::Shortlists;
 use super::worker::Worker;
 use crate::error::Error;
-use crate::generation::{Advance, DeeperRow, Rows};
+use crate::generation::{Advance, DeeperRow, Rows, StepFault};
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 use tfm_core::{NotFinite, Program, Tensor};
@@ -133,7 +133,8 @@ impl Worker {
             let outcome = match running.search.advance(rows) {
                 Ok(Advance::Continue) => running.report().err().map(Err),
                 Ok(Advance::Finished) => Some(Ok(running.search.finish())),
-                Err(_) => Some(Err(self.name_not_finite(program, &running))),
+                Err(StepFault::AllBanned) => Some(Err(Error::AllBanned)),
+                Err(StepFault::NotFinite) => Some(Err(self.name_not_finite(program, &running))),
             };
             match outcome {
                 None => {

@@ -7,6 +7,10 @@ use tfm_core::{Shape, Tensor};
 /// and i = 0 … d/2 − 1, laid out as the family does. An odd d has one sine more.
 pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
     let mut table = vec![0.0; rows * d];
+    if let SinusoidLayout::Fairseq { first } = layout {
+        fairseq(&mut table, d, first);
+        return table;
+    }
     let sines = d.div_ceil(2);
     // The same for all positions, and dearer than a sine.
     let periods: Vec<f64> =
@@ -16,7 +20,7 @@ pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
             let angle = position as f64 / period;
             let (sine, cosine) = match layout {
                 SinusoidLayout::Interleaved => (2 * pair, 2 * pair + 1),
-                SinusoidLayout::Halves => (pair, sines + pair),
+                SinusoidLayout::Halves | SinusoidLayout::Fairseq { .. } => (pair, sines + pair),
             };
             row[sine] = angle.sin() as f32;
             if cosine < d {
@@ -25,6 +29,20 @@ pub fn sinusoids(rows: usize, d: usize, layout: SinusoidLayout) -> Vec<f32> {
         }
     }
     table
+}
+
+/// As fairseq computes them: the longest period is 10000·2π itself, an odd d ends with a zero, and
+/// row 0 is position `first`. In f32, as there.
+fn fairseq(table: &mut [f32], d: usize, first: usize) {
+    let half = d / 2;
+    let step = -(10_000f64.ln() / half.saturating_sub(1).max(1) as f64) as f32;
+    let frequencies: Vec<f32> = (0..half).map(|pair| (pair as f32 * step).exp()).collect();
+    for (position, row) in table.chunks_exact_mut(d.max(1)).enumerate() {
+        for (pair, frequency) in frequencies.iter().enumerate() {
+            let angle = (first + position) as f32 * frequency;
+            (row[pair], row[half + pair]) = angle.sin_cos();
+        }
+    }
 }
 
 /// The table of sinusoids of that name, and its layout, if that is what the parameter is.
@@ -61,6 +79,17 @@ mod tests {
     fn position_zero_is_all_sine_zero_and_cosine_one() {
         assert_eq!(sinusoids(1, 4, SinusoidLayout::Halves), [0.0, 0.0, 1.0, 1.0]);
         assert_eq!(sinusoids(1, 4, SinusoidLayout::Interleaved), [0.0, 1.0, 0.0, 1.0]);
+    }
+
+    #[test]
+    fn positions_of_fairseq_begin_behind_the_padding_token() {
+        let table = sinusoids(2, 5, SinusoidLayout::Fairseq { first: 2 });
+        let angle = 2.0 * 1e-4f32;
+        let expected = [2f32.sin(), angle.sin(), 2f32.cos(), angle.cos(), 0.0];
+        for (found, expected) in table.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6, "{table:?}");
+        }
+        assert_eq!(sinusoids(1, 1, SinusoidLayout::Fairseq { first: 0 }), [0.0]);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 //! | 4 t | the lists, each ascending |
 //! | 32 | SHA-256 of all that stands before |
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -63,19 +63,12 @@ impl Shortlist {
         bytes
     }
 
-    /// Writes the file under another name, and renames it when it is complete.
+    /// Writes the file, completely or not at all.
     ///
     /// # Errors
-    /// [`Error::Write`], naming the file.
+    /// [`Error::Files`], naming the file.
     pub fn write(&self, path: &Path) -> Result<(), Error> {
-        let mut aside = path.as_os_str().to_owned();
-        aside.push(format!(".{}.part", std::process::id()));
-        let written = fs::write(&aside, self.to_bytes()).and_then(|()| fs::rename(&aside, path));
-        written.map_err(|source| {
-            // It may not even exist.
-            let _ = fs::remove_file(&aside);
-            Error::Write { file: path.display().to_string(), source }
-        })
+        Ok(tfm_files::write_whole(path, &self.to_bytes())?)
     }
 }
 

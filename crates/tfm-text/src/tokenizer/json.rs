@@ -1,10 +1,9 @@
 //! Hugging Face's `tokenizer.json`, through the `tokenizers` library.
 
-use super::{Affixes, Framing, Special, Tokenizer, side::Side};
+use super::{Affixes, Framing, Special, Tokenizer, guarded::guarded, side::Side};
 use crate::{Error, Files, Sampling};
 use serde::Deserialize;
 use std::borrow::Cow;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use tokenizers::{Encoding, Token};
 
@@ -16,6 +15,8 @@ pub(super) const FILE: &str = "tokenizer.json";
 struct JsonSide {
     inner: tokenizers::Tokenizer,
     file: String,
+    /// The special ids but for the unknown token, sorted.
+    outside: Vec<u32>,
 }
 
 /// The names of special tokens in `tokenizer_config.json`, as bare text or as an object with
@@ -72,7 +73,13 @@ pub(super) fn load(files: &Files<'_>) -> Result<Tokenizer, Error> {
         eos: id(names.eos_token),
         pad: id(names.pad_token),
     };
-    let side: Arc<dyn Side> = Arc::new(JsonSide { inner, file });
+    let added = inner.get_added_tokens_decoder().into_iter();
+    let outside = added.filter(|(id, token)| token.special && Some(*id) != special.unk);
+    let named = [special.bos, special.eos, special.pad].into_iter().flatten();
+    let around = affixes.before.iter().chain(&affixes.after).copied();
+    let mut outside: Vec<u32> = outside.map(|(id, _)| id).chain(named).chain(around).collect();
+    outside.sort_unstable();
+    let side: Arc<dyn Side> = Arc::new(JsonSide { inner, file, outside });
     Ok(Tokenizer {
         source: side.clone(),
         target: side,
@@ -98,6 +105,11 @@ fn affixes(inner: &tokenizers::Tokenizer) -> Result<Affixes, String> {
 }
 
 impl JsonSide {
+    /// The text of ids, the special ones too; of ids that cannot be decoded, none.
+    fn decoded(&self, ids: &[u32]) -> String {
+        guarded(|| self.inner.decode(ids, false)).unwrap_or_default()
+    }
+
     fn failed(&self, action: &'static str, fault: String) -> Error {
         Error::Pipeline { file: self.file.clone(), action, fault }
     }
@@ -124,16 +136,26 @@ impl Side for JsonSide {
         self.inner.id_to_token(id).map(Cow::Owned)
     }
 
+    fn is_text(&self, id: u32) -> bool {
+        self.outside.binary_search(&id).is_err() && self.inner.id_to_token(id).is_some()
+    }
+
+    /// A word begins where decoding puts a space.
+    fn begins_word(&self, word: &[u32], id: u32) -> bool {
+        let before = self.decoded(word);
+        let after = self.decoded(&[word, &[id]].concat());
+        // Where it does not go on, `id` has completed a character.
+        let Some(added) = after.strip_prefix(&before) else { return false };
+        let ends = before.ends_with(char::is_whitespace) && !before.trim().is_empty();
+        ends || added.starts_with(char::is_whitespace)
+    }
+
+    fn word(&self, ids: &[u32]) -> String {
+        self.decoded(ids).trim().to_owned()
+    }
+
     fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
-    }
-}
-
-/// Runs the library, and turns a panic in it (some broken files cause one) into its message.
-fn guarded<T, E: ToString>(run: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(run)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(_) => Err("the tokenizers library panicked: the file contradicts itself".into()),
     }
 }
 

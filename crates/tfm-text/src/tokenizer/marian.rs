@@ -11,7 +11,11 @@
 mod added;
 mod config;
 
-use super::{Affixes, Framing, Languages, Special, Tokenizer, side::Side};
+use super::{
+    Affixes, Framing, Languages, Special, Tokenizer, sampling,
+    side::Side,
+    words::{is_marked, of_pieces},
+};
 use crate::{
     Error, Files, Sampling, SentencePiece, Vocab,
     sentencepiece::{Cut, Random},
@@ -33,6 +37,7 @@ const SPM_REMEDY: &str = "a Marian model directory holds source.spm, target.spm 
 /// [`Error::Missing`], [`Error::Io`] or [`Error::Malformed`], naming the file.
 pub(super) fn load(files: &Files<'_>) -> Result<Tokenizer, Error> {
     let config = Config::read(files)?;
+    sampling::refuse(files)?;
     let source_model = files.require(FILE, SPM_REMEDY)?;
     let target_model = files.require("target.spm", SPM_REMEDY)?;
     let source_spm = Arc::new(SentencePiece::from_bytes(&source_model, &files.display(FILE))?);
@@ -137,6 +142,22 @@ impl Side for MarianSide {
 
     fn token(&self, id: u32) -> Option<Cow<'_, str>> {
         self.vocab.tokens.token(id).map(Cow::Borrowed)
+    }
+
+    fn is_text(&self, id: u32) -> bool {
+        let is_special = self.vocab.skipped.binary_search(&id).is_ok();
+        self.vocab.tokens.token(id).is_some() && (!is_special || id == self.vocab.unk)
+    }
+
+    fn begins_word(&self, word: &[u32], id: u32) -> bool {
+        let piece = |id: u32| self.vocab.tokens.token(id).unwrap_or_default();
+        is_marked(word.last().map_or("", |&last| piece(last)), piece(id))
+    }
+
+    fn word(&self, ids: &[u32]) -> String {
+        let unknown = self.vocab.tokens.token(self.vocab.unk).unwrap_or_default();
+        let pieces = ids.iter().filter_map(|&id| self.vocab.tokens.token(id));
+        of_pieces(pieces, unknown, |known| self.spm.decode_pieces(known.iter().copied()))
     }
 
     fn vocab_size(&self) -> usize {

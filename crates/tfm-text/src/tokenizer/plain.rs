@@ -1,6 +1,10 @@
 //! A SentencePiece model alone, whose ids are the model's own: T5's.
 
-use super::{Affixes, Framing, Special, Tokenizer, side::Side};
+use super::{
+    Affixes, Framing, Special, Tokenizer, sampling,
+    side::Side,
+    words::{is_marked, of_pieces},
+};
 use crate::{Error, Files, Sampling, SentencePiece};
 use std::{borrow::Cow, sync::Arc};
 
@@ -11,6 +15,7 @@ pub(super) const FILE: &str = "spiece.model";
 pub(super) fn load(files: &Files<'_>) -> Result<Tokenizer, Error> {
     let bytes = files.require(FILE, "copy it from the repository the model came from")?;
     ids_are_the_models_own(files)?;
+    sampling::refuse(files)?;
     let spm = SentencePiece::from_bytes(&bytes, &files.display(FILE))?;
     let special = Special {
         unk: Some(spm.unk_id()),
@@ -44,6 +49,21 @@ impl Side for SentencePiece {
 
     fn token(&self, id: u32) -> Option<Cow<'_, str>> {
         self.piece(id).map(Cow::Borrowed)
+    }
+
+    fn is_text(&self, id: u32) -> bool {
+        self.piece(id).is_some() && !self.is_control(id)
+    }
+
+    fn begins_word(&self, word: &[u32], id: u32) -> bool {
+        let piece = |id: u32| self.piece(id).unwrap_or_default();
+        is_marked(word.last().map_or("", |&last| piece(last)), piece(id))
+    }
+
+    fn word(&self, ids: &[u32]) -> String {
+        let unknown = self.piece(self.unk_id()).unwrap_or_default();
+        let pieces = ids.iter().filter_map(|&id| self.piece(id));
+        of_pieces(pieces, unknown, |known| self.decode_pieces(known.iter().copied()))
     }
 
     fn vocab_size(&self) -> usize {

@@ -21,6 +21,16 @@ pub(super) trait Side: fmt::Debug + Send + Sync {
     /// The token with this id, as the vocabulary writes it.
     fn token(&self, id: u32) -> Option<Cow<'_, str>>;
 
+    /// Whether an id is a part of texts, as the unknown token is, and not an end, padding or the
+    /// like.
+    fn is_text(&self, id: u32) -> bool;
+
+    /// Whether `id` begins a word where the ids of `word` precede it.
+    fn begins_word(&self, word: &[u32], id: u32) -> bool;
+
+    /// The text of a word's ids.
+    fn word(&self, ids: &[u32]) -> String;
+
     /// How many ids there are.
     fn vocab_size(&self) -> usize;
 }

@@ -1,16 +1,13 @@
 //! A model directory in the layout of Marian (OPUS-MT) models, as `transformers` and this crate's
 //! [`Tokenizer`](crate::Tokenizer) read it.
 
-use std::{
-    fs,
-    io::ErrorKind,
-    path::{Path, PathBuf},
-};
-
-use serde_json::{Map, Value, json};
-
 use super::{TrainedModel, tokenizer_json::tokenizer_json};
 use crate::Error;
+use serde_json::{Map, Value, json};
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use tfm_files::Aside;
 
 /// The models of the two sides.
 #[derive(Debug, Clone, Copy)]
@@ -37,7 +34,7 @@ pub enum Vocabularies<'m> {
 /// failure to write, the folder is unchanged.
 ///
 /// # Errors
-/// [`Error::Write`], naming the file.
+/// [`Error::Files`], naming the file.
 pub fn write_marian(folder: &Path, vocabularies: Vocabularies<'_>) -> Result<(), Error> {
     let (source, target, joint) = match vocabularies {
         Vocabularies::Joint(model) => (model, model, true),
@@ -101,37 +98,24 @@ fn configuration(source: &TrainedModel, separate: bool) -> Value {
 /// Writes all files under other names, then renames them and removes the files of an earlier
 /// vocabulary that would contradict them.
 fn write_together(folder: &Path, files: &[(&str, Vec<u8>)], stale: &[&str]) -> Result<(), Error> {
-    let fault = |path: &Path, source| Error::Write { file: path.display().to_string(), source };
+    let fault = |path: &Path, source| tfm_files::Error::Write { path: path.into(), source };
     fs::create_dir_all(folder).map_err(|error| fault(folder, error))?;
-    let aside = |name: &str| folder.join(format!("{name}.partial"));
-    let mut written = Aside(Vec::new());
-    for (name, content) in files {
-        let path = aside(name);
-        written.0.push(path.clone());
-        fs::write(&path, content).map_err(|error| fault(&path, error))?;
-    }
-    for (name, _) in files {
-        let path = folder.join(name);
-        fs::rename(aside(name), &path).map_err(|error| fault(&path, error))?;
-    }
+    let write = |(name, content): &(&str, Vec<u8>)| {
+        let place = folder.join(name);
+        let mut aside = Aside::create(&place)?;
+        aside.file.write_all(content).map_err(|error| fault(&place, error))?;
+        Ok(aside)
+    };
+    let written = files.iter().map(write).collect::<Result<Vec<_>, tfm_files::Error>>()?;
+    written.into_iter().try_for_each(Aside::finish)?;
     for name in stale {
         let path = folder.join(name);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(fault(&path, error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(fault(&path, error).into());
+            }
             _ => {}
         }
     }
     Ok(())
-}
-
-/// Removes its files when it is dropped; files that have been renamed by then stay.
-struct Aside(Vec<PathBuf>);
-
-impl Drop for Aside {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // Usually it has been renamed.
-            let _ = fs::remove_file(path);
-        }
-    }
 }

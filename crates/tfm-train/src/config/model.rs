@@ -86,6 +86,8 @@ pub struct Architecture {
     pub tie_output: bool,
     /// What is added to the logits.
     pub output_bias: OutputBias,
+    /// Whether training leaves the padding token's row of the embeddings as it is.
+    pub unlearnt_padding: bool,
 }
 
 /// Low-rank adapters: `W + alpha / rank · B A` with `W` frozen (Hu et al., "LoRA", 2021).
@@ -144,7 +146,12 @@ impl Architecture {
     ];
 
     fn read(table: &mut Table<'_>) -> Option<Self> {
-        let families = FAMILIES.map(|family| (family.model_type(), family));
+        // Of the others, training makes no new models.
+        let families: Vec<(&str, &'static Family)> = FAMILIES
+            .iter()
+            .filter(|family| family.template().is_some())
+            .map(|family| (family.model_type(), *family))
+            .collect();
         let family = table.choice("family", &families);
         let family = table.required("family", family);
         let d_model = table.size("d_model", 1..=1 << 16);
@@ -152,9 +159,10 @@ impl Architecture {
         let encoder = stack(&mut table.table("encoder"), d_model);
         let decoder = stack(&mut table.table("decoder"), d_model);
         // Where there is no family, the faults of one that has all choices are told with that.
-        let open = FAMILIES.into_iter().find(|family| family.template().is_open);
+        let is_open = |family: &&&Family| family.template().is_some_and(|them| them.is_open);
+        let open = FAMILIES.iter().find(is_open).copied();
         let shown = family.or(open)?;
-        let template = shown.template();
+        let template = *shown.template()?;
         if let (false, Some(open)) = (template.is_open, open) {
             let (fixed, open) = (shown.model_type(), open.model_type());
             let why = format!(
@@ -183,6 +191,7 @@ impl Architecture {
             share_embeddings,
             tie_output,
             output_bias: template.output_bias,
+            unlearnt_padding: template.unlearnt_padding,
         };
         let architecture = if template.is_open { fixed.with_choices(table) } else { fixed };
         (family.is_some() && d_model.is_some() && encoder.is_some() && decoder.is_some())
@@ -216,7 +225,7 @@ impl Architecture {
     /// The model's configuration, with the sizes of a tokeniser's vocabularies and its special
     /// tokens.
     pub fn config(&self, source: usize, target: usize, special: SpecialTokens) -> Config {
-        let unlearnt = special.pad.filter(|_| self.family.template().unlearnt_padding);
+        let unlearnt = special.pad.filter(|_| self.unlearnt_padding);
         let scale = if self.scale_embeddings { (self.d_model as f64).sqrt() } else { 1.0 };
         let positions = PositionTable { rows: self.max_positions, kind: self.positions };
         let embedding =

@@ -1,15 +1,18 @@
 //! Reads the pairs of a corpus, as texts.
 
-use super::lines::{Line, Lines};
-use crate::config::{Corpora, CorpusFiles, Synthetic};
+use crate::config::{Corpora, CorpusFiles, DATA_ROOT, Synthetic};
 use crate::error::{Error, Result};
+use std::io;
+use tfm_files::{LineProblem, Pair, Pairs};
+
+/// The longest line that is read, in bytes. A longer one is hardly a sentence.
+pub(super) const LONGEST_LINE: u64 = 1 << 20;
 
 /// The texts of a corpus, read one pair at a time.
 pub struct TextPairs(Reader);
 
 enum Reader {
-    Pair(Lines, Lines),
-    Table(Lines, [usize; 2]),
+    Files(Pairs),
     Synthetic(Synthetic, usize),
     Ended,
 }
@@ -56,17 +59,30 @@ impl Corpora {
     /// Opens a corpus, counted from 0.
     ///
     /// # Errors
-    /// [`Error::Read`].
+    /// [`Error::Files`].
     pub fn open(&self, corpus: usize) -> Result<TextPairs> {
-        Ok(TextPairs(match self {
-            Corpora::Files(corpora) => match &corpora[corpus].files {
-                CorpusFiles::Pair { source, target } => {
-                    Reader::Pair(Lines::open(source)?, Lines::open(target)?)
-                }
-                CorpusFiles::Table { path, columns } => Reader::Table(Lines::open(path)?, *columns),
-            },
-            Corpora::Synthetic(task) => Reader::Synthetic(task.clone(), 0),
-        }))
+        let corpora = match self {
+            Corpora::Files(corpora) => corpora,
+            Corpora::Synthetic(task) => return Ok(TextPairs(Reader::Synthetic(task.clone(), 0))),
+        };
+        let pairs = match &corpora[corpus].files {
+            CorpusFiles::Pair { source, target } => Pairs::of_files(source, target),
+            CorpusFiles::Table { path, columns } => Pairs::of_columns(path, *columns),
+        };
+        Ok(TextPairs(Reader::Files(pairs.map_err(with_remedy)?.with_longest(LONGEST_LINE))))
+    }
+}
+
+/// Adds to the error of a missing file where it was looked for.
+fn with_remedy(error: tfm_files::Error) -> Error {
+    match error {
+        tfm_files::Error::Open { name, source } if source.kind() == io::ErrorKind::NotFound => {
+            let remedy = "corpora are looked for under data.root, or where";
+            let problem = format!("{source}; {remedy} {DATA_ROOT} points");
+            let source = io::Error::new(io::ErrorKind::NotFound, problem);
+            tfm_files::Error::Open { name, source }.into()
+        }
+        other => other.into(),
     }
 }
 
@@ -74,7 +90,7 @@ impl TextPairs {
     /// The number of the line that was read last, counted from 1.
     pub fn line(&self) -> u64 {
         match &self.0 {
-            Reader::Pair(lines, _) | Reader::Table(lines, _) => lines.number(),
+            Reader::Files(pairs) => pairs.number(),
             Reader::Synthetic(_, index) => *index as u64,
             Reader::Ended => 0,
         }
@@ -82,36 +98,13 @@ impl TextPairs {
 
     /// The next pair; `Some(None)` for a pair with a line of more than a mebibyte.
     fn next_pair(&mut self) -> Result<Option<Option<TextPair>>> {
+        use tfm_files::Error::Line;
         match &mut self.0 {
-            Reader::Pair(sources, targets) => match (sources.next()?, targets.next()?) {
-                (Some(source), Some(target)) => Ok(Some(text_pair(source, target))),
-                (None, None) => Ok(None),
-                (source, _) => {
-                    let longer = if source.is_some() { &mut *sources } else { &mut *targets };
-                    while longer.next()?.is_some() {}
-                    Err(Error::LineCounts {
-                        source_path: sources.path().into(),
-                        source_lines: sources.number(),
-                        target_path: targets.path().into(),
-                        target_lines: targets.number(),
-                    })
-                }
-            },
-            Reader::Table(lines, columns) => match lines.next()? {
-                Some(Line::Text(row)) => {
-                    let column = |column: usize| {
-                        row.split('\t').nth(column).ok_or_else(|| {
-                            let found = row.split('\t').count();
-                            lines.fault(format!(
-                                "has no column {column}: there are {found}, counted from 0, between tabulators"
-                            ))
-                        })
-                    };
-                    let (source, target) = (column(columns[0])?, column(columns[1])?);
-                    Ok(Some(text_pair(Line::Text(source.into()), Line::Text(target.into()))))
-                }
-                Some(Line::TooLong) => Ok(Some(None)),
+            Reader::Files(pairs) => match pairs.next() {
                 None => Ok(None),
+                Some(Ok(pair)) => Ok(Some(Some(pair.into()))),
+                Some(Err(Line { problem: LineProblem::TooLong { .. }, .. })) => Ok(Some(None)),
+                Some(Err(error)) => Err(error.into()),
             },
             Reader::Synthetic(task, index) => Ok((*index < task.pairs).then(|| {
                 let (source, target) = task.pair(*index);
@@ -123,12 +116,10 @@ impl TextPairs {
     }
 }
 
-fn text_pair(source: Line, target: Line) -> Option<TextPair> {
-    let trimmed = |line| match line {
-        Line::Text(text) => Some(text.trim().to_owned()),
-        Line::TooLong => None,
-    };
-    Some(TextPair { source: trimmed(source)?, target: trimmed(target)? })
+impl From<Pair> for TextPair {
+    fn from(pair: Pair) -> Self {
+        TextPair { source: pair.source.trim().to_owned(), target: pair.target.trim().to_owned() }
+    }
 }
 
 /// `None` is a pair with a line of more than a mebibyte, which was skipped. After an error there

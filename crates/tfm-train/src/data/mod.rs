@@ -1,11 +1,9 @@
 //! From files to batches: reading, filtering, encoding, ordering, and loading ahead.
 
 mod arena;
-mod compressed;
 mod corpus;
 mod counts;
 mod encoder;
-mod lines;
 mod loader;
 mod order;
 mod pairs;

@@ -1,10 +1,9 @@
 //! All pairs of the corpora, encoded and in memory.
 
 use super::arena::{Ids, Texts};
-use super::corpus::TextPair;
+use super::corpus::{LONGEST_LINE, TextPair};
 use super::counts::Counts;
 use super::encoder::{Encoder, Side};
-use super::lines::LONGEST_LINE;
 use crate::config::{Corpora, Filters};
 use crate::error::{Error, Result};
 use rayon::prelude::*;
@@ -46,7 +45,7 @@ impl Pairs {
     /// [`Stream`](super::Stream) encodes them again in every epoch, each with its own seed.
     ///
     /// # Errors
-    /// [`Error::Read`], [`Error::Line`] or [`Error::LineCounts`] of a corpus, [`Error::Encode`],
+    /// [`Error::Files`], [`Error::Encode`],
     /// and [`Error::NoPairs`] for a corpus of which no pair is left.
     pub fn training(
         corpora: &Corpora,
@@ -63,7 +62,7 @@ impl Pairs {
     /// Reads and encodes all pairs, and keeps their texts: validation data is not filtered.
     ///
     /// # Errors
-    /// As [`training`](Self::training), and [`Error::Line`] for a line of more than a mebibyte.
+    /// As [`training`](Self::training), and [`Error::LongLine`].
     pub fn validation(corpora: &Corpora, encoder: &Encoder) -> Result<Self> {
         let mut pairs = Pairs::new(true);
         pairs.read(corpora, None, encoder)?;
@@ -207,8 +206,8 @@ impl Loading<'_> {
                 Some(_) => {}
                 None if self.filters.is_some() => self.counts.long_lines += 1,
                 None => {
-                    let problem = format!("has more than {LONGEST_LINE} bytes: split the text");
-                    return Err(Error::Line { path: self.place.into(), line, problem });
+                    let place = self.place.to_owned();
+                    return Err(Error::LongLine { place, line, most: LONGEST_LINE });
                 }
             }
             if self.portion.len() == PORTION {

@@ -2,9 +2,9 @@
 
 use super::Record;
 use super::chart::{Panel, Series, draw};
-use crate::error::{Error, Result};
-use std::fs;
+use crate::error::Result;
 use std::path::{Path, PathBuf};
+use tfm_files::write_whole;
 
 const FILE: &str = "curves.svg";
 
@@ -63,19 +63,11 @@ pub fn curves(records: &[Record], axis: LossAxis) -> String {
 /// Writes [`curves`] to `curves.svg` in a folder, completely or not at all.
 ///
 /// # Errors
-/// [`Error::Write`].
+/// [`Error::Files`](crate::Error::Files).
 pub fn write_curves(folder: &Path, records: &[Record], axis: LossAxis) -> Result<PathBuf> {
-    let (place, aside) = (folder.join(FILE), folder.join(format!(".{FILE}.part")));
-    let failed = |action| {
-        let path = place.clone();
-        move |source| Error::Write { action, path, source }
-    };
-    let written = fs::write(&aside, curves(records, axis)).map_err(failed("write"));
-    let renamed = written.and_then(|()| fs::rename(&aside, &place).map_err(failed("rename")));
-    if renamed.is_err() {
-        let _ = fs::remove_file(&aside);
-    }
-    renamed.map(|()| place)
+    let place = folder.join(FILE);
+    write_whole(&place, curves(records, axis).as_bytes())?;
+    Ok(place)
 }
 
 /// Averages neighbours, so that there are not too many points.

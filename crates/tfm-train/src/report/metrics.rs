@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Deserializer, Serialize};
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
+use tfm_files::write_whole;
 
 const FILE: &str = "metrics.jsonl";
 
@@ -99,20 +100,8 @@ impl Metrics {
             move |source| Error::Write { action, path, source }
         };
         let records = if step == 0 { Vec::new() } else { Self::read(folder)? };
-        let aside = folder.join(format!(".{FILE}.part"));
-        let kept = records.iter().filter(|record| record.step() <= step);
-        let write = || -> io::Result<()> {
-            let mut out = BufWriter::new(File::create(&aside)?);
-            for record in kept {
-                out.write_all(line(record).as_bytes())?;
-            }
-            out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-        };
-        if let Err(error) = write() {
-            let _ = fs::remove_file(&aside);
-            return Err(failed("write")(error));
-        }
-        fs::rename(&aside, &path).map_err(failed("rename"))?;
+        let kept = records.iter().filter(|record| record.step() <= step).map(line);
+        write_whole(&path, kept.collect::<String>().as_bytes())?;
         let file = File::options().append(true).open(&path).map_err(failed("write"))?;
         Ok(Metrics { path, file })
     }
@@ -127,7 +116,7 @@ impl Metrics {
         let failed = |source| Error::Read { path: path.clone(), source };
         let mut file = match File::open(&path) {
             Ok(file) => BufReader::new(file),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(failed(error)),
         };
         let (mut records, mut bytes) = (Vec::new(), Vec::new());

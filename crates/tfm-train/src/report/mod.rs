@@ -8,6 +8,7 @@ mod status;
 mod tensorboard;
 
 pub use curves::{LossAxis, curves, write_curves};
+pub(crate) use memory::available_memory;
 pub use memory::peak_memory;
 pub use metrics::{Metrics, Record};
 pub(crate) use status::Speed;

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 use tfm_core::{ParameterSource, Session, Tensor};
+use tfm_files::FolderLock;
 
 /// A device, as a training uses it.
 #[derive(Clone, Copy)]
@@ -93,16 +94,12 @@ pub fn train(
     stop: &AtomicBool,
     observer: &mut dyn Observer,
 ) -> Result<Finished> {
-    let before = checkpoint::steps(&config.run.output)?;
+    let output = &config.run.output;
+    let _lock = FolderLock::acquire(output)?;
+    let before = checkpoint::steps(output)?;
     if !resume && let Some((_, folder)) = before.last() {
         return Err(Error::OutputInUse { folder: folder.clone() });
     }
-    let output = &config.run.output;
-    std::fs::create_dir_all(output).map_err(|source| Error::Write {
-        action: "make",
-        path: output.clone(),
-        source,
-    })?;
     let mut reporter = Reporter::new(config, observer);
     let prepared = Prepared::new(config, &mut |text| reporter.note(&text))?;
     let session = (device.session)(prepared.fixed.clone())?;
@@ -188,6 +185,13 @@ impl<'a> Training<'a> {
                 })?;
                 reporter.note(&format!("it is now called {}", aside.display()));
             }
+        }
+        if let Some(updates) = self.config.run.updates.filter(|updates| *updates < found.step) {
+            reporter.note(&format!(
+                "the checkpoint has {} updates, more than run.updates = {updates}: nothing is left \
+                 to train, and the model is that of the checkpoint",
+                found.step
+            ));
         }
         self.state = State { config: self.state.config.clone(), ..loaded.state };
         self.unsaved = false;

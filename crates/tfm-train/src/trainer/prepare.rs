@@ -1,5 +1,6 @@
 //! Prepares a training from its configuration: tokeniser, model, data, first weights.
 
+mod memory;
 mod tokenizer;
 
 use crate::config::{Optimizer, Rule as RuleName, Start, TrainConfig};
@@ -73,6 +74,7 @@ impl Prepared {
                 let generation = generation(&special, architecture.max_positions);
                 let config = architecture.config(source, target, special);
                 config.check().map_err(|faults| Error::Senseless { faults })?;
+                memory::check(&config)?;
                 let fixed: Arc<dyn ParameterSource> = Arc::new(Computed(config.clone()));
                 (Description { family: architecture.family, config, generation }, fixed)
             }

@@ -13,7 +13,8 @@ use std::thread;
 use tfm_model::generation::{Hypothesis, Settled};
 use tfm_model::scheduler::{Flow, Request, Sink};
 
-/// The translations of a stream of sentences, in the sentences' order. An error is the last item.
+/// The translations of a stream of sentences, in the sentences' order. A sentence at fault is an
+/// error ([`Error::is_of_a_text`]), and those after it follow; any other error is the last item.
 ///
 /// Dropping it cancels the sentences that are not done.
 pub struct Translations {
@@ -95,6 +96,7 @@ impl Iterator for Translations {
         });
         match &result {
             Some(Ok(_)) => self.window.delivered(),
+            Some(Err(error)) if error.is_of_a_text() => self.window.delivered(),
             Some(Err(_)) | None => {
                 self.over = true;
                 self.window.stop();
@@ -119,7 +121,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Reads all lines, up to the first that is at fault.
+    /// Reads all lines.
     fn read(self, mut lines: impl Iterator<Item = io::Result<String>>) {
         for number in 0.. {
             if !self.window.wait_for_room(number) {
@@ -134,8 +136,11 @@ impl Reader {
                 return;
             };
             if let Err(error) = self.submit(number, line) {
+                let others_follow = error.is_of_a_text();
                 self.tell(Message::Found(number, Err(error)));
-                return;
+                if !others_follow {
+                    return;
+                }
             }
         }
     }

@@ -28,8 +28,8 @@ impl Search {
         (0..self.live.len()).filter(lacks).collect()
     }
 
-    /// Ranks what `rows` offer, and ends or continues hypotheses.
-    pub(in crate::generation) fn advance_beams(&mut self, rows: Rows<'_>) -> Advance {
+    /// Ranks what `rows` offer, and ends or continues hypotheses; `None` where nothing may come.
+    pub(in crate::generation) fn advance_beams(&mut self, rows: Rows<'_>) -> Option<Advance> {
         self.rank_all(rows);
         self.choose()
     }
@@ -127,10 +127,10 @@ impl Search {
     }
 
     /// Ends or continues hypotheses by the ranked candidates.
-    fn choose(&mut self) -> Advance {
+    fn choose(&mut self) -> Option<Advance> {
         let ranked = self.ranking.sort();
         if ranked == 0 {
-            return self.stop();
+            return self.stuck();
         }
         let in_prefix = self.length < self.options.prefix.len();
         let beams = self.options.num_beams.max(1);
@@ -149,21 +149,22 @@ impl Search {
             }
         }
         if self.live.is_empty() || !self.worth_continuing() {
-            return self.stop();
+            return Some(self.stop());
         }
         self.find_edits();
-        Advance::Continue
+        Some(Advance::Continue)
     }
 
     /// Adds a candidate to the finished hypotheses, if it is one of the best.
-    fn end(&mut self, candidate: &Candidate, ended: bool) {
+    fn end(&mut self, candidate: &Candidate, at_end: bool) {
         let score = self.options.score(candidate.sum, self.length);
         let place = self.finished.partition_point(|better| better.score >= score);
         let beams = self.options.num_beams.max(1);
         if place < beams {
             let continued = self.extend(candidate, 0);
             self.finished.truncate(beams - 1);
-            self.finished.insert(place, Beam { score, ended, ..continued });
+            let finished = self.why(at_end);
+            self.finished.insert(place, Beam { score, finished, ..continued });
         }
     }
 

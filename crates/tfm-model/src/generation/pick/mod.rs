@@ -62,7 +62,9 @@ impl Search {
         };
         let mut choices: Vec<Choice> = values.iter().enumerate().filter_map(choice).collect();
         if self.options.renormalize_logits && row.any() && normalizer.is_none() {
-            let left = sum(&mut choices.iter().map(|choice| choice.log_probability)).ln() as f32;
+            let all = choices.iter().map(|choice| choice.log_probability);
+            let greatest = all.clone().fold(f32::MIN, f32::max);
+            let left = greatest + sum(&mut all.map(|value| value - greatest)).ln() as f32;
             choices.iter_mut().for_each(|choice| choice.log_probability -= left);
         }
         choices

@@ -11,8 +11,8 @@ use crate::generation::search::{Advance, Beam, Search};
 use tfm_core::philox::philox4x32;
 
 impl Search {
-    /// Draws the next token of each live sequence.
-    pub(in crate::generation) fn advance_samples(&mut self, rows: Rows<'_>) -> Advance {
+    /// Draws the next token of each live sequence; `None` where nothing may come.
+    pub(in crate::generation) fn advance_samples(&mut self, rows: Rows<'_>) -> Option<Advance> {
         let count = self.options.num_return_sequences.max(1);
         let first = self.length == 0;
         let sequences = if first { count } else { self.live.len() };
@@ -45,15 +45,18 @@ impl Search {
         self.carry_on_samples(&drawn)
     }
 
-    fn carry_on_samples(&mut self, drawn: &[(usize, Candidate)]) -> Advance {
+    fn carry_on_samples(&mut self, drawn: &[(usize, Candidate)]) -> Option<Advance> {
         if drawn.is_empty() {
-            // Nothing can be drawn for any: all are cut off.
+            if self.finished.is_empty() {
+                return None;
+            }
+            // Nothing can be drawn for those that are left: they are cut off.
             let length = self.length;
             let score = |beam: &Beam| self.options.score(beam.sum, length);
             let cut_off: Vec<Beam> =
                 self.live.iter().map(|beam| Beam { score: score(beam), ..*beam }).collect();
             self.finished.extend(cut_off);
-            return self.stop();
+            return Some(self.stop());
         }
         let in_prefix = self.length < self.options.prefix.len();
         self.begin_step();
@@ -71,16 +74,17 @@ impl Search {
             if ended || at_limit {
                 let score = self.options.score(candidate.sum, self.length);
                 let continued = self.extend(candidate, *sequence);
-                self.finished.push(Beam { score, ended, ..continued });
+                let finished = self.why(ended);
+                self.finished.push(Beam { score, finished, ..continued });
             } else {
                 self.carry_on(candidate, *sequence);
             }
         }
         if self.live.is_empty() {
-            return self.stop();
+            return Some(self.stop());
         }
         self.find_edits();
-        Advance::Continue
+        Some(Advance::Continue)
     }
 
     /// The uniform number in [0, 1) of this step of a sequence.

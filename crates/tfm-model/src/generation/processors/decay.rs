@@ -23,7 +23,7 @@ impl Processor for End {
         let Some(beyond @ 1..) = past.tokens.len().checked_sub(self.start) else { return };
         let stretch = self.factor.powf(beyond as f64) - 1.0;
         for &eos in &self.eos {
-            edits.push(eos, Change::Stretch(stretch as f32));
+            edits.push(eos, Change::Stretch(stretch.min(f64::from(f32::MAX)) as f32));
         }
     }
 }

@@ -1,5 +1,9 @@
 //! Changes to single tokens of a row.
 
+/// No edit but a ban makes a token's value greater than this, or less than its opposite: a sum over
+/// all steps stays finite, and nothing is banned that is only improbable.
+const GREATEST: f32 = 1e30;
+
 /// What becomes of a token's logit or log-probability.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Change {
@@ -15,14 +19,15 @@ pub(crate) enum Change {
 
 impl Change {
     fn apply(self, value: f32) -> f32 {
-        match self {
-            _ if value == f32::NEG_INFINITY => value,
-            Change::Ban => f32::NEG_INFINITY,
+        let edited = match self {
+            _ if value == f32::NEG_INFINITY => return value,
+            Change::Ban => return f32::NEG_INFINITY,
             Change::Add(bias) => value + bias,
             Change::Penalise(penalty) if value < 0.0 => value * penalty,
             Change::Penalise(penalty) => value / penalty,
             Change::Stretch(factor) => value + value.abs() * factor,
-        }
+        };
+        edited.clamp(-GREATEST, GREATEST)
     }
 
     /// Whether a value may become greater.

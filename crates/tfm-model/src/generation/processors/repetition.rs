@@ -15,7 +15,7 @@ struct OfSource {
 
 pub(super) fn of_past(options: &GenerationOptions) -> Option<Box<dyn Processor>> {
     let penalty = options.repetition_penalty;
-    (penalty != 1.0).then(|| Box::new(OfPast(penalty as f32)) as Box<dyn Processor>)
+    (penalty != 1.0).then(|| Box::new(OfPast(factor(penalty))) as Box<dyn Processor>)
 }
 
 pub(super) fn of_source(options: &GenerationOptions, source: &[u32]) -> Option<Box<dyn Processor>> {
@@ -24,8 +24,13 @@ pub(super) fn of_source(options: &GenerationOptions, source: &[u32]) -> Option<B
         let mut tokens = source.to_vec();
         tokens.sort_unstable();
         tokens.dedup();
-        Box::new(OfSource { tokens, penalty: (1.0 / penalty) as f32 }) as Box<dyn Processor>
+        Box::new(OfSource { tokens, penalty: factor(1.0 / penalty) }) as Box<dyn Processor>
     })
+}
+
+/// A penalty that neither multiplies nor divides by zero or infinity.
+fn factor(penalty: f64) -> f32 {
+    (penalty as f32).clamp(f32::MIN_POSITIVE, f32::MAX)
 }
 
 impl Processor for OfPast {

@@ -1,50 +1,29 @@
 //! Reads files that may be compressed. Their first bytes tell: no UTF-8 text begins with them.
 
-use crate::config::DATA_ROOT;
-use crate::error::{Error, Result};
 use flate2::bufread::MultiGzDecoder;
 use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
-use std::path::Path;
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
-/// Opens a plain, gzip or zstd file, and reads it decompressed.
-pub(super) fn open(path: &Path) -> Result<Box<dyn BufRead + Send>> {
-    let failed = |source| Error::Read { path: path.into(), source };
-    let file = File::open(path).map_err(|source| failed(with_remedy(source)))?;
-    // Opening a folder succeeds, and reading it fails with a less helpful message.
-    if file.metadata().map_err(failed)?.is_dir() {
-        return Err(failed(io::Error::new(io::ErrorKind::IsADirectory, "it is a folder")));
+/// Reads a plain, gzip or zstd input decompressed.
+pub(crate) fn reader(mut input: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Send>> {
+    // A pipe may bring one byte at a time, and plain text is not waited for.
+    let mut start = Vec::new();
+    while [GZIP, ZSTD].iter().any(|magic| magic.len() > start.len() && magic.starts_with(&start)) {
+        let Some(byte) = input.fill_buf()?.first().copied() else { break };
+        input.consume(1);
+        start.push(byte);
     }
-    reader(BufReader::with_capacity(1 << 16, file)).map_err(failed)
-}
-
-/// Adds to the error of a missing file where it was looked for.
-fn with_remedy(source: io::Error) -> io::Error {
-    match source.kind() {
-        io::ErrorKind::NotFound => io::Error::new(
-            io::ErrorKind::NotFound,
-            format!(
-                "{source}; corpora are looked for under data.root, or where {DATA_ROOT} points"
-            ),
-        ),
-        _ => source,
-    }
-}
-
-fn reader(mut file: impl BufRead + Send + 'static) -> io::Result<Box<dyn BufRead + Send>> {
-    let start = file.fill_buf()?;
-    if start.starts_with(GZIP) {
-        Ok(Box::new(BufReader::new(MultiGzDecoder::new(file))))
-    } else if start.starts_with(ZSTD) {
-        Ok(Box::new(BufReader::new(Zstd::new(file)?)))
-    } else {
-        Ok(Box::new(file))
-    }
+    let (is_gzip, is_zstd) = (start == GZIP, start == ZSTD);
+    let input = Cursor::new(start).chain(input);
+    Ok(match (is_gzip, is_zstd) {
+        (true, _) => Box::new(BufReader::new(MultiGzDecoder::new(input))),
+        (_, true) => Box::new(BufReader::new(Zstd::new(input)?)),
+        _ => Box::new(input),
+    })
 }
 
 /// The frames of a zstd file, one after another.
@@ -80,7 +59,8 @@ impl<R: BufRead> Zstd<R> {
                 Err(FrameDecoderError::WindowSizeTooBig { requested }) => {
                     let mebibytes = requested >> 20;
                     return Err(io::Error::other(format!(
-                        "its zstd window has {mebibytes} MiB, and 100 is the most: compress it again without --long and --ultra"
+                        "its zstd window has {mebibytes} MiB, and 100 is the most: compress it \
+                         again without --long and --ultra"
                     )));
                 }
                 Err(error) => return Err(io::Error::other(error)),
@@ -126,11 +106,11 @@ mod tests {
     use super::*;
     use flate2::{Compression, write::GzEncoder};
     use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-    use std::io::{Cursor, Write};
+    use std::io::Write;
 
     fn read(bytes: Vec<u8>) -> io::Result<Vec<u8>> {
         let mut found = Vec::new();
-        reader(Cursor::new(bytes))?.read_to_end(&mut found)?;
+        reader(Box::new(Cursor::new(bytes)))?.read_to_end(&mut found)?;
         Ok(found)
     }
 
