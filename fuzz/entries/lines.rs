@@ -25,8 +25,9 @@ pub(crate) fn run(bytes: &[u8]) {
         }
         found.push(line.ok());
     }
-    let is_packed =
-        [&[0x1f, 0x8b][..], &[0x28, 0xb5, 0x2f, 0xfd]].iter().any(|m| bytes.starts_with(m));
+    let is_skipped = bytes.get(1..4) == Some(&[0x2a, 0x4d, 0x18]);
+    let is_packed = is_skipped
+        || [&[0x1f, 0x8b][..], &[0x28, 0xb5, 0x2f, 0xfd]].iter().any(|m| bytes.starts_with(m));
     if let (false, Ok(text)) = (is_packed, std::str::from_utf8(bytes)) {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let expected =

@@ -7,7 +7,8 @@ use crate::faults::{Faults, OnError};
 use crate::options::{Format, ModelChoice, Search};
 use crate::pairs::refuse_stdin_twice;
 use crate::progress::Progress;
-use crate::translate::{close, stream};
+use crate::sink;
+use crate::translate::stream;
 use crate::{input, render};
 use chance::{Chance, Verdict};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -16,7 +17,6 @@ use serde::Serialize;
 use std::path::{Path, PathBuf};
 use tfm::Translator;
 use tfm::metrics::{Bleu, BleuTokenizer, Chrf, Ter, significance};
-use tfm_files::{Lines, Output as Sink};
 
 /// Compute BLEU, chrF, chrF++ and TER of a translation, or of the model itself.
 #[derive(Debug, Args)]
@@ -89,6 +89,14 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                        --source, lines for the model to translate";
         return Err(Failure::Usage(message.to_owned()));
     }
+    if arguments.source.is_none() && arguments.save.is_some() {
+        let message = "--save writes the translations of --source, which is not given";
+        return Err(Failure::Usage(message.to_owned()));
+    }
+    if tfm_files::refuse_inputs(Path::new("-"), arguments.save.as_deref()).is_err() {
+        let message = "--save and standard output are one file: the scores would be lost";
+        return Err(Failure::Usage(message.to_owned()));
+    }
     let files = || arguments.hypothesis.iter().chain(&arguments.source).chain(&arguments.reference);
     refuse_stdin_twice(files())?;
     if arguments.chance.paired() && arguments.hypothesis.len() < 2 {
@@ -99,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let references: Vec<Vec<String>> =
         arguments.reference.iter().map(|path| read(path)).collect::<Outcome<_>>()?;
     let inputs: Vec<&Path> = files().map(PathBuf::as_path).collect();
-    let mut sink = Sink::create(Path::new("-"), inputs.clone())?;
+    let mut sink = sink::create(Path::new("-"), inputs.clone())?;
     let mut faults = arguments.on_error.faults();
     let systems: Vec<Vec<String>> = match &arguments.source {
         Some(source) => vec![translate(arguments, source, inputs, &mut faults)?],
@@ -114,7 +122,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 }
 
 fn read(path: &Path) -> Outcome<Vec<String>> {
-    Ok(Lines::open(path)?.collect::<Result<_, _>>()?)
+    let texts = input::lines(path)?.map(|item| item.map(|item| item.text));
+    texts.collect::<Result<_, _>>().map_err(|fault| Failure::Work(fault.message))
 }
 
 /// The model's translations of a file.
@@ -127,7 +136,7 @@ fn translate<'a>(
     let input = input::lines(source)?;
     inputs.extend(arguments.model.files());
     inputs.extend(arguments.search.files());
-    let sink = arguments.save.as_deref().map(|path| Sink::create(path, inputs));
+    let sink = arguments.save.as_deref().map(|path| sink::create(path, inputs));
     let mut sink = sink.transpose()?;
     let model = arguments.model.model()?;
     let device = arguments.model.device(arguments.quiet);
@@ -147,7 +156,7 @@ fn translate<'a>(
     });
     progress.finish();
     match (sink, &arguments.save) {
-        (Some(sink), Some(path)) => close(sink, outcome, path)?,
+        (Some(sink), Some(path)) => sink::close(sink, outcome, path)?,
         _ => outcome?,
     }
     Ok(translations)

@@ -1,5 +1,6 @@
 //! How the command fails.
 
+use crate::interrupt::INTERRUPTED;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -15,6 +16,8 @@ pub(crate) enum Failure {
     Work(String),
     /// The work is done, but for lines at fault: exit status 3.
     Skipped(String),
+    /// The work was interrupted, and can go on from where it is: exit status 130.
+    Interrupted(String),
     /// The reader of the results is gone. This is not an error: the command ends with status 0.
     ReaderGone,
 }
@@ -26,6 +29,10 @@ impl Failure {
             Failure::Usage(message) => (message, 2),
             Failure::Work(message) => (message, 1),
             Failure::Skipped(message) => (message, 3),
+            Failure::Interrupted(message) => {
+                let _ = writeln!(io::stderr(), "{message}");
+                return ExitCode::from(INTERRUPTED);
+            }
             Failure::ReaderGone => return ExitCode::SUCCESS,
         };
         // If standard error is closed, there is nowhere to report it.

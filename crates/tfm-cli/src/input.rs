@@ -2,8 +2,12 @@
 
 use crate::arguments;
 use crate::failure::{Failure, Outcome};
+use crate::options::positive;
+use crate::standard_streams;
 use clap::{Args, ValueEnum};
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::num::NonZeroUsize;
@@ -14,7 +18,7 @@ use tfm_files::{Error, Lines};
 /// Which text to translate.
 #[derive(Debug, Args)]
 pub(crate) struct Input {
-    /// The text to translate, one sentence per argument; without it, lines are read from --input
+    /// The text, one sentence per argument; without it, lines are read from --input
     #[arg(value_name = "TEXT", conflicts_with = "input", value_parser = arguments::text)]
     pub(crate) text: Vec<String>,
     /// Read lines from this file, which may be compressed (gzip, zstd); - is standard input. May be
@@ -25,8 +29,8 @@ pub(crate) struct Input {
     /// the file's name says (.jsonl)
     #[arg(long, value_enum, value_name = "FORMAT", conflicts_with = "text")]
     input_format: Option<InputFormat>,
-    /// Translate the N-th column of lines with tabs, counted from 1
-    #[arg(long, value_name = "N", conflicts_with_all = ["text", "input_format"])]
+    /// Take the N-th column of lines with tabs, counted from 1
+    #[arg(long, value_name = "N", value_parser = positive, conflicts_with_all = ["text", "input_format"])]
     column: Option<NonZeroUsize>,
 }
 
@@ -39,8 +43,8 @@ enum InputFormat {
 /// A text to translate.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// What the input calls it, if it does.
-    pub(crate) id: Option<Value>,
+    /// What the input calls it, if it does, byte for byte.
+    pub(crate) id: Option<Box<RawValue>>,
     pub(crate) text: String,
     pub(crate) place: Place,
 }
@@ -59,6 +63,8 @@ pub(crate) struct Place {
 pub(crate) struct Fault {
     /// With the place.
     pub(crate) message: String,
+    /// What the input calls the line, if it does.
+    pub(crate) id: Option<Box<RawValue>>,
     /// Whether the lines after it can be read.
     pub(crate) is_of_a_line: bool,
 }
@@ -83,9 +89,10 @@ impl Input {
             return Err(Failure::Usage("standard input (-) can be read only once".into()));
         }
         if files == [Path::new("-")] && io::stdin().is_terminal() && !quiet {
-            eprintln!(
-                "note: type text to translate; each line is answered, and end of file ends it"
-            );
+            eprintln!("note: type lines; each is answered, and end of file ends it");
+        }
+        if files == [Path::new("-")] && standard_streams::input_was_closed() {
+            return Err(Failure::Work("standard input is closed: nothing to read".into()));
         }
         if let [text] = &self.text[..]
             && Path::new(text).is_file()
@@ -134,15 +141,33 @@ enum Reading {
     Column(usize),
 }
 
-/// The lines of a file as items.
+/// The lines of a file as items, by the file's name as text or as JSON.
 pub(crate) fn lines(path: &Path) -> Outcome<Items> {
-    Ok(Box::new(items(Lines::open(path)?, Reading::Text)))
+    let reading = match format_of(path) {
+        InputFormat::Text => Reading::Text,
+        InputFormat::Jsonl => Reading::Json,
+    };
+    Ok(Box::new(items(Lines::open(path)?, reading)))
+}
+
+/// Refuses files of JSON lines, for a command that reads plain lines alone.
+pub(crate) fn refuse_json<'a>(paths: impl IntoIterator<Item = &'a PathBuf>) -> Outcome {
+    let is_json = |path: &&PathBuf| format_of(path) == InputFormat::Jsonl;
+    match paths.into_iter().find(is_json) {
+        None => Ok(()),
+        Some(path) => Err(Failure::Usage(format!(
+            "{}: by its name it has JSON lines, and this command reads plain lines; take the texts \
+             out first (jq -r .text)",
+            path.display()
+        ))),
+    }
 }
 
 fn format_of(path: &Path) -> InputFormat {
     let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
     let name = name.trim_end_matches(".gz").trim_end_matches(".zst");
-    if name.ends_with(".jsonl") { InputFormat::Jsonl } else { InputFormat::Text }
+    let is_json = name.ends_with(".jsonl") || name.ends_with(".ndjson");
+    if is_json { InputFormat::Jsonl } else { InputFormat::Text }
 }
 
 fn items(mut lines: Lines, reading: Reading) -> impl Iterator<Item = Result<Item, Fault>> {
@@ -154,17 +179,17 @@ fn items(mut lines: Lines, reading: Reading) -> impl Iterator<Item = Result<Item
                 Err(error) => return Some(Err(Fault::from(error))),
             };
             let found = match reading {
-                Reading::Text => Ok((None, line)),
-                Reading::Column(number) => column(&line, number).map(|text| (None, text)),
+                Reading::Text => (None, Ok(line)),
+                Reading::Column(number) => (None, column(&line, number)),
                 // A blank line is no object, and no fault either.
                 Reading::Json if line.trim().is_empty() => continue,
                 Reading::Json => json(&line),
             };
             let place = Place { name: Some(name.clone()), number: lines.number() };
             return Some(match found {
-                Ok((id, text)) => Ok(Item { id, text, place }),
-                Err(problem) => {
-                    Err(Fault { message: format!("{place}: {problem}"), is_of_a_line: true })
+                (id, Ok(text)) => Ok(Item { id, text, place }),
+                (id, Err(problem)) => {
+                    Err(Fault { message: format!("{place}: {problem}"), id, is_of_a_line: true })
                 }
             });
         }
@@ -173,7 +198,7 @@ fn items(mut lines: Lines, reading: Reading) -> impl Iterator<Item = Result<Item
 
 impl From<Error> for Fault {
     fn from(error: Error) -> Self {
-        Fault { is_of_a_line: error.is_of_a_line(), message: error.to_string() }
+        Fault { is_of_a_line: error.is_of_a_line(), id: None, message: error.to_string() }
     }
 }
 
@@ -185,19 +210,32 @@ fn column(line: &str, number: usize) -> Result<String, String> {
     })
 }
 
-/// The `id` and the `text` of a JSON object. Other fields are not looked at.
-fn json(line: &str) -> Result<(Option<Value>, String), String> {
-    let value: Value = serde_json::from_str(line)
-        .map_err(|error| format!("not JSON: {error}; --input-format text reads plain lines"))?;
-    let Value::Object(mut fields) = value else {
-        return Err("not a JSON object such as {\"id\": 1, \"text\": \"…\"}".into());
+/// A line of JSON. Other fields are not looked at.
+#[derive(Deserialize)]
+struct Record {
+    id: Option<Box<RawValue>>,
+    text: Option<Value>,
+}
+
+/// The `id` and the `text` of a JSON object.
+fn json(line: &str) -> (Option<Box<RawValue>>, Result<String, String>) {
+    let record: Record = match serde_json::from_str(line) {
+        Ok(record) => record,
+        Err(error) if error.is_data() => {
+            return (None, Err("not a JSON object such as {\"id\": 1, \"text\": \"…\"}".into()));
+        }
+        Err(error) => {
+            // It has one line, which is named already.
+            let problem = error.to_string().replace(" at line 1 column", " at column");
+            return (None, Err(format!("not JSON: {problem}")));
+        }
     };
-    let id = fields.remove("id");
-    match fields.remove("text") {
-        Some(Value::String(text)) => Ok((id, text)),
+    let text = match record.text {
+        Some(Value::String(text)) => Ok(text),
         Some(other) => Err(format!("the field `text` is no string: {other}")),
         None => Err("the object has no field `text`".into()),
-    }
+    };
+    (record.id, text)
 }
 
 #[cfg(test)]
@@ -206,11 +244,15 @@ mod tests {
 
     #[test]
     fn json_has_an_id_and_a_text() {
-        let read = |line: &str| json(line).map(|(id, text)| format!("{id:?} {text}"));
-        assert_eq!(read(r#"{"text": "a", "id": 7, "more": []}"#).unwrap(), "Some(Number(7)) a");
-        assert_eq!(read(r#"{"text": ""}"#).unwrap(), "None ");
+        for id in ["7", "1.10", "1e400", "12345678901234567890123", "\"a\\u00e9\"", "[1, 2]"] {
+            let (found, text) = json(&format!("{{\"text\": \"a\", \"id\": {id}, \"more\": []}}"));
+            assert_eq!((found.unwrap().get(), text.unwrap()), (id, "a".to_owned()));
+        }
+        let (id, text) = json(r#"{"text": ""}"#);
+        assert!(id.is_none() && text.unwrap().is_empty());
+        assert_eq!(json(r#"{"id": 5, "text": 1}"#).0.unwrap().get(), "5");
         for bad in ["a", "[]", "{}", r#"{"text": 1}"#, r#"{"text": "a""#] {
-            assert!(read(bad).is_err(), "{bad}");
+            assert!(json(bad).1.is_err(), "{bad}");
         }
     }
 

@@ -5,13 +5,13 @@ mod summary;
 
 use crate::failure::{Failure, Outcome};
 use crate::options::{self, positive};
+use crate::sink;
 use clap::{Args, ValueEnum};
 use std::fmt::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tfm::Model;
 use tfm_core::Graph;
-use tfm_files::Output as Sink;
 use tfm_model::Numerics;
 use tfm_model::transformer::{DecoderKeys, Network, Sequences};
 
@@ -56,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         None if arguments.parameters => parameters(&model),
         None => summary::page(&model),
     };
-    let mut sink = Sink::create(Path::new("-"), [])?;
+    let mut sink = sink::create(Path::new("-"), arguments.model.as_deref())?;
     sink.write(&page).map_err(|error| Failure::writing(&error))
 }
 

@@ -20,7 +20,8 @@ mod progress;
 mod render;
 mod score;
 mod shortlist;
-mod standard_output;
+mod sink;
+mod standard_streams;
 mod tokenizer;
 mod train;
 mod translate;
@@ -32,7 +33,9 @@ use std::process::ExitCode;
 /// Translates and scores text with encoder-decoder Transformers.
 #[derive(Debug, Parser)]
 #[command(name = "tfm", version, propagate_version = true, max_term_width = 100)]
-#[command(after_help = "Status: 0 done, 1 failed, 2 wrong usage, 3 done but for lines at fault.")]
+#[command(
+    after_help = "Status: 0 done, 1 failed, 2 wrong usage, 3 done but for lines at fault, 130 interrupted."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -56,9 +59,6 @@ enum Command {
 
 fn main() -> ExitCode {
     let command = Arguments::parse_from(arguments::read()).command;
-    if standard_output::was_closed() {
-        return Failure::Work("standard output is closed: nowhere to write".into()).report();
-    }
     if !matches!(command, Command::Train(_)) {
         interrupt::listen();
     }

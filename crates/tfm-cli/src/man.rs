@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Write manual pages, one for each command.
+///
+/// `man` finds them in ~/.local/share/man/man1.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     /// The folder to write; it is created if it is absent
@@ -16,6 +18,9 @@ pub(crate) struct Arguments {
 /// Does what the arguments say.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let folder = &arguments.folder;
+    if folder.exists() && !folder.is_dir() {
+        return Err(Failure::Work(format!("{} is not a folder: name one", folder.display())));
+    }
     fs::create_dir_all(folder)
         .map_err(|error| Failure::Work(format!("cannot make {}: {error}", folder.display())))?;
     let mut command = crate::Arguments::command().disable_help_subcommand(true);

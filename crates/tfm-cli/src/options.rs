@@ -5,7 +5,7 @@ use clap::{Args, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
-use tfm::{Compute, ComputeType, Device, ElementType, Model, Options, Shortlist};
+use tfm::{Compute, ComputeType, Device, ElementType, Model, Options, Shortlist, Tokenizer};
 
 /// Where results go, and how.
 #[derive(Debug, Args)]
@@ -153,6 +153,15 @@ pub(crate) fn open(folder: Option<&Path>) -> Outcome<Model> {
     Ok(Model::open(folder)?)
 }
 
+/// The tokeniser of a folder, which need not have a model, or the bundled one.
+pub(crate) fn tokenizer(folder: Option<&Path>) -> Outcome<Tokenizer> {
+    let Some(folder) = folder else { return Ok(Model::bundled()?.tokenizer().clone()) };
+    if !folder.exists() {
+        return Err(Failure::Work(absent(folder)));
+    }
+    Ok(Tokenizer::from_dir(folder).map_err(tfm::Error::from)?)
+}
+
 /// Says that a folder is not there, and what to do where it is rather a name on a hub.
 fn absent(folder: &Path) -> String {
     let name = folder.display();
@@ -171,7 +180,7 @@ fn absent(folder: &Path) -> String {
 pub(crate) fn positive(text: &str) -> Result<NonZeroUsize, String> {
     match text.parse::<usize>() {
         Ok(number) => NonZeroUsize::new(number).ok_or_else(|| "it must be at least 1".into()),
-        Err(error) => Err(error.to_string()),
+        Err(_) => Err("it must be a whole number of at least 1".into()),
     }
 }
 

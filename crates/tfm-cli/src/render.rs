@@ -4,7 +4,7 @@ use crate::heatmap::heatmap;
 use crate::options::Format;
 use clap::ValueEnum;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 use tfm::{Alignment, Finished, Score, Translation, WordAlignment};
 
 /// Which parts of translations to show.
@@ -30,7 +30,7 @@ pub(crate) enum Alignments {
 
 #[derive(Serialize)]
 struct TranslationRecord<'a> {
-    id: &'a Value,
+    id: Box<RawValue>,
     #[serde(flatten)]
     best: HypothesisRecord<'a>,
     /// Tokens of the source that are left out.
@@ -92,7 +92,7 @@ impl Render {
     pub(crate) fn translation(
         &self,
         number: usize,
-        id: Option<&Value>,
+        id: Option<&RawValue>,
         translation: &Translation,
     ) -> String {
         match self.format {
@@ -104,11 +104,20 @@ impl Render {
     }
 
     /// What stands for line `number`, which was skipped, with its line end.
-    pub(crate) fn fault(&self, number: usize, id: Option<&Value>, fault: &str) -> String {
+    pub(crate) fn fault(&self, number: usize, id: Option<&RawValue>, fault: &str) -> String {
         match self.format {
             Format::Jsonl => fault_line(id, number, fault),
-            Format::Text if self.n_best => format!("{number}\t\n"),
-            Format::Text => "\n".into(),
+            Format::Text => {
+                let mut columns = vec![String::new()];
+                columns.extend(self.scores.then(String::new));
+                let aligned =
+                    matches!(self.alignments, Some(Alignments::Pharaoh | Alignments::Words));
+                columns.extend(aligned.then(String::new));
+                if self.n_best {
+                    columns.insert(0, number.to_string());
+                }
+                columns.join("\t") + "\n"
+            }
         }
     }
 
@@ -161,7 +170,7 @@ impl Render {
         AlignmentRecord { source, target, weights, pairs }
     }
 
-    fn json(&self, number: usize, id: Option<&Value>, translation: &Translation) -> String {
+    fn json(&self, number: usize, id: Option<&RawValue>, translation: &Translation) -> String {
         let mut records = hypotheses(translation).map(|found| {
             let nothing = || {
                 let (source, target) = (Vec::new(), Vec::new());
@@ -178,7 +187,7 @@ impl Render {
         });
         let best = records.next().expect("the best comes first");
         json_line(&TranslationRecord {
-            id: id.unwrap_or(&number.into()),
+            id: called(id, number),
             best,
             truncated: translation.truncated,
             alternatives: self.n_best.then(|| records.collect()),
@@ -194,7 +203,7 @@ fn joined(alignment: &AlignmentRecord, show: impl Fn(usize, usize) -> String) ->
 
 #[derive(Serialize)]
 struct FaultRecord<'a> {
-    id: &'a Value,
+    id: Box<RawValue>,
     error: &'a str,
 }
 
@@ -227,13 +236,19 @@ pub(crate) fn score(format: Format, number: u64, score: Result<&Score, &str>) ->
             let log_probability = score.log_probability;
             json_line(&ScoreRecord { id: number, log_probability, tokens })
         }
-        (Format::Jsonl, Err(error)) => json_line(&FaultRecord { id: &number.into(), error }),
+        (Format::Jsonl, Err(error)) => fault_line(None, number as usize, error),
     }
 }
 
+/// What a result is called: as the input calls it, or by its number.
+pub(crate) fn called(id: Option<&RawValue>, number: usize) -> Box<RawValue> {
+    let number = || to_raw_value(&number).expect("a number is JSON");
+    id.map_or_else(number, ToOwned::to_owned)
+}
+
 /// The JSON object that stands for line `number`, which was skipped, and a line end.
-pub(crate) fn fault_line(id: Option<&Value>, number: usize, error: &str) -> String {
-    json_line(&FaultRecord { id: id.unwrap_or(&number.into()), error })
+pub(crate) fn fault_line(id: Option<&RawValue>, number: usize, error: &str) -> String {
+    json_line(&FaultRecord { id: called(id, number), error })
 }
 
 /// A JSON object and a line end.

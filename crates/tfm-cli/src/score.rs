@@ -2,11 +2,12 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::faults::{Faults, OnError};
+use crate::input::refuse_json;
 use crate::options::{ModelChoice, Output};
 use crate::pairs::{Columns, refuse_stdin_twice};
 use crate::progress::Progress;
 use crate::render;
-use crate::translate::close;
+use crate::sink;
 use clap::Args;
 use std::path::{Path, PathBuf};
 use tfm::{Compute, Options, Score, Translator};
@@ -54,15 +55,19 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let pairs = match (&arguments.source, &arguments.target) {
         (Some(source), Some(target)) => {
             refuse_stdin_twice([source, target])?;
+            refuse_json([source, target])?;
             Pairs::of_files(source, target)?
         }
-        _ => arguments.columns.open(&arguments.tsv)?,
+        _ => {
+            refuse_json([&arguments.tsv])?;
+            arguments.columns.open(&arguments.tsv)?
+        }
     };
     let inputs = [arguments.files(), arguments.model.files()].concat();
-    let mut sink = Sink::create(&arguments.output.path, inputs)?;
+    let mut sink = sink::create(&arguments.output.path, inputs)?;
     let mut faults = arguments.on_error.faults();
     let outcome = score(arguments, pairs, &mut faults, &mut sink);
-    close(sink, outcome, &arguments.output.path)?;
+    sink::close(sink, outcome, &arguments.output.path)?;
     faults.finish()
 }
 

@@ -2,14 +2,16 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::faults::{Faults, OnError};
+use crate::input::refuse_json;
 use crate::options::{self, positive};
 use crate::pairs::{Columns, refuse_stdin_twice};
 use crate::progress::Progress;
+use crate::sink;
 use clap::Args;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use tfm::{ShortlistLearner, ShortlistOptions};
-use tfm_files::{Pairs, refuse_inputs};
+use tfm_files::Pairs;
 
 /// How many pairs are tokenised together, by all threads.
 const PORTION: usize = 1 << 13;
@@ -49,7 +51,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value = "100")]
     frequent: usize,
     /// Iterations of expectation maximisation (IBM Model 1)
-    #[arg(long, value_name = "N", default_value = "5", value_parser = positive)]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = iterations)]
     iterations: NonZeroUsize,
     /// Learn from the first N pairs; they are kept in memory
     #[arg(long, value_name = "N", default_value = "1000000", value_parser = positive)]
@@ -60,6 +62,15 @@ pub(crate) struct Arguments {
     /// Neither progress nor notes on standard error
     #[arg(short, long)]
     quiet: bool,
+}
+
+/// Iterations change nothing any more long before this.
+const MOST_ITERATIONS: usize = 1000;
+
+fn iterations(text: &str) -> Result<NonZeroUsize, String> {
+    let count = positive(text)?;
+    let is_possible = count.get() <= MOST_ITERATIONS;
+    is_possible.then_some(count).ok_or_else(|| format!("{MOST_ITERATIONS} are the most"))
 }
 
 /// Does what the arguments say.
@@ -80,16 +91,13 @@ fn learn(arguments: &Arguments, faults: &mut Faults, progress: &Progress) -> Out
     }
     let files = || arguments.source.iter().chain(&arguments.target).chain(&arguments.tsv);
     refuse_stdin_twice(files())?;
-    refuse_inputs(&arguments.output, files().chain(&arguments.model).map(PathBuf::as_path))?;
+    refuse_json(files())?;
+    let inputs = files().chain(&arguments.model).map(PathBuf::as_path);
+    let mut sink = sink::create(&arguments.output, inputs)?;
     if sources != targets {
         let problem =
             format!("--source names {sources} files and --target {targets}: give as many of each");
         return Err(Failure::Usage(problem));
-    }
-    // Report an impossible output before the work.
-    if arguments.output.is_dir() {
-        let problem = format!("{} is a folder: name a file", arguments.output.display());
-        return Err(Failure::Work(problem));
     }
     let model = options::open(arguments.model.as_deref())?;
     let options = ShortlistOptions {
@@ -123,7 +131,8 @@ fn learn(arguments: &Arguments, faults: &mut Faults, progress: &Progress) -> Out
     let shortlist = learner
         .learn(|done| progress.say(format!("{pairs} pairs, iteration {done} of {iterations}")))
         .map_err(failed)?;
-    shortlist.write(&arguments.output).map_err(failed)
+    let written = sink.write_bytes(&shortlist.to_bytes()).and_then(|()| sink.finish());
+    written.map_err(|error| Failure::writing(&error))
 }
 
 /// Reads pairs and passes them to the learner in portions.

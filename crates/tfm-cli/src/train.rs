@@ -1,6 +1,7 @@
 //! `tfm train`: trains a model as a configuration says.
 
 use crate::failure::{Failure, Outcome};
+use crate::interrupt;
 use crate::options::{self, positive};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -51,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             std::process::exit(130);
         }
     };
-    ctrlc::set_handler(handler)
+    interrupt::on_request(handler)
         .map_err(|error| Failure::Work(format!("cannot listen for Ctrl-C: {error}")))?;
     let mut progress = Progress::new(config.run.updates, arguments.quiet);
     let finished = train(&config, device, arguments.resume, &stop, &mut progress);
@@ -59,8 +60,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let finished = finished?;
     let resume = format!("tfm train --resume {}", arguments.config.display());
     match (finished.ended, &finished.model) {
-        (Ended::Stopped, _) => progress
-            .note(&format!("stopped after update {}; go on with: {resume}", finished.updates)),
+        (Ended::Stopped, _) => {
+            let updates = finished.updates;
+            let message = format!("stopped after update {updates}; go on with: {resume}");
+            return Err(Failure::Interrupted(message));
+        }
         (_, Some(model)) => progress.note(&format!("the model is in {}", model.display())),
         _ => {}
     }

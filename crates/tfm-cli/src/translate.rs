@@ -6,11 +6,11 @@ use crate::input::{Fault, Input, Item, Items, Place};
 use crate::options::{Format, ModelChoice, Output, Search, positive};
 use crate::progress::Progress;
 use crate::render::{Alignments, Render};
+use crate::sink;
 use clap::Args;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::mpsc::channel;
 use tfm::{Finished, Translation, Translator};
 use tfm_files::Output as Sink;
@@ -52,29 +52,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let items = arguments.input.open(arguments.quiet)?;
     let search = &arguments.search;
     let inputs = [arguments.input.files(), arguments.model.files(), search.files()].concat();
-    let mut sink = Sink::create(&arguments.output.path, inputs)?;
+    let mut sink = sink::create(&arguments.output.path, inputs)?;
     let mut faults = arguments.on_error.faults();
     let outcome = translate(arguments, items, &mut faults, &mut sink);
-    close(sink, outcome, &arguments.output.path)?;
+    sink::close(sink, outcome, &arguments.output.path)?;
     faults.finish()
-}
-
-/// Closes the output: completely, or as a partial file after a failure.
-pub(crate) fn close(sink: Sink, outcome: Outcome, path: &Path) -> Outcome {
-    match outcome {
-        Ok(()) => sink.finish().map_err(|error| Failure::writing(&error)),
-        Err(Failure::Work(message)) => Err(Failure::Work(match sink.abandon() {
-            Some(kept) => {
-                let (kept, path) = (kept.display(), path.display());
-                format!("{message}\n{path} is not written; what was done is in {kept}")
-            }
-            None => message,
-        })),
-        Err(failure) => {
-            sink.abandon();
-            Err(failure)
-        }
-    }
 }
 
 fn translate(arguments: &Arguments, items: Items, faults: &mut Faults, sink: &mut Sink) -> Outcome {
@@ -108,7 +90,7 @@ fn translate(arguments: &Arguments, items: Items, faults: &mut Faults, sink: &mu
 
 /// What is kept of an item while its text is translated.
 struct Waiting {
-    id: Option<Value>,
+    id: Option<Box<RawValue>>,
     bytes: u64,
     place: Place,
 }
@@ -120,7 +102,7 @@ pub(crate) fn stream(
     items: Items,
     faults: &mut Faults,
     progress: &mut Progress,
-    mut done: impl FnMut(usize, Option<&Value>, Result<&Translation, &str>) -> io::Result<()>,
+    mut done: impl FnMut(usize, Option<&RawValue>, Result<&Translation, &str>) -> io::Result<()>,
 ) -> Outcome {
     let (send, waiting) = channel();
     let texts = items.map(move |item| {
@@ -129,8 +111,12 @@ pub(crate) fn stream(
                 (Ok(Waiting { id, bytes: text.len() as u64 + 1, place }), Ok(text))
             }
             // A blank line in its place keeps the others in theirs.
-            Err(Fault { message, is_of_a_line: true }) => (Err(message), Ok(String::new())),
-            Err(Fault { message, .. }) => (Err(message.clone()), Err(io::Error::other(message))),
+            Err(Fault { message, id, is_of_a_line: true }) => {
+                (Err((message, id)), Ok(String::new()))
+            }
+            Err(Fault { message, .. }) => {
+                (Err((message.clone(), None)), Err(io::Error::other(message)))
+            }
         };
         // The receiver is gone when the translations have ended; then nothing is kept.
         let _ = send.send(found);
@@ -138,9 +124,13 @@ pub(crate) fn stream(
     });
     for (number, translation) in (1..).zip(translator.translate_lines(texts)) {
         // Where the reader itself failed there is nothing, and the error tells why.
-        let item = waiting.recv().unwrap_or_else(|_| Err(String::new()));
+        let item = waiting.recv().unwrap_or_else(|_| Err((String::new(), None)));
+        let mut id = None;
         let (item, translation) = match (item, translation) {
-            (Err(fault), Ok(_)) => (None, Err(fault)),
+            (Err((fault, its)), Ok(_)) => {
+                id = its;
+                (None, Err(fault))
+            }
             (Ok(item), Ok(translation)) => (Some(item), Ok(translation)),
             (Ok(item), Err(error)) if error.is_of_a_text() => {
                 let fault = format!("{}: {error}", item.place);
@@ -148,7 +138,7 @@ pub(crate) fn stream(
             }
             (_, Err(error)) => return Err(error.into()),
         };
-        let id = item.as_ref().and_then(|item| item.id.as_ref());
+        let id = item.as_ref().map_or(id.as_deref(), |item| item.id.as_deref());
         let tokens = match &translation {
             Ok(translation) => {
                 if let Some(item) = &item {

@@ -358,6 +358,8 @@ fn tokens_and_back() {
     assert_eq!(record["tokens"].as_array().unwrap().len(), record["ids"].as_array().unwrap().len());
     let (_, message) = run(&["tokenizer", "decode"], b"1 2\n1 x\n").failure(1);
     assert!(message.contains("line 2: `x` is no id"), "{message}");
+    let (_, message) = run(&["tokenizer", "decode", "5 4000"], b"").failure(1);
+    assert!(message.contains("there is no token 4000; the last is 3999"), "{message}");
 }
 
 #[test]

@@ -297,3 +297,96 @@ fn standard_input_is_read_once() {
         assert!(message.contains("only once"), "{command:?}: {message}");
     }
 }
+
+#[test]
+fn ids_come_back_byte_for_byte() {
+    let ids = ["12345678901234567890123", "1.10", "1e400", "\"a\\u00e9\"", "[1, {\"b\": 2}]"];
+    let lines: String =
+        ids.iter().map(|id| format!("{{\"id\": {id}, \"text\": \"\"}}\n")).collect();
+    let command = ["translate", "--input-format", "jsonl", "--format", "jsonl"];
+    let results = run(&command, lines.as_bytes()).success();
+    for (id, line) in ids.iter().zip(results.lines()) {
+        assert!(line.starts_with(&format!("{{\"id\":{id},\"text\":")), "{line}");
+    }
+    // Also that of a line at fault.
+    let skip = [&command[..], &["--on-error", "skip"]].concat();
+    let (results, _) = run(&skip, b"{\"id\": \"mine\", \"text\": 5}\n").failure(3);
+    assert!(results.starts_with("{\"id\":\"mine\",\"error\":"), "{results}");
+}
+
+#[test]
+fn json_lines_are_read_by_their_name_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let [json, plain, out] = ["a.jsonl", "a.txt", "out"].map(path);
+    let [json, plain, out] = [&json, &plain, &out].map(|path| argument(path));
+    fs::write(json, "{\"text\": \"Le chat dort bien.\"}\n").unwrap();
+    fs::write(plain, "Le chat dort bien.\n").unwrap();
+    let metric = ["evaluate", "--metrics", "chrf"];
+    for (a, b) in [(json, plain), (plain, json)] {
+        let files = ["--hypothesis", a, "--reference", b];
+        let score = run(&[&metric[..], &files].concat(), b"").success();
+        assert!(score.contains(" = 100.00"), "{score}");
+    }
+    for command in [
+        &["score", "--source", json, "--target", plain][..],
+        &["score", "--tsv", json],
+        &["shortlist", "--source", json, "--target", plain, "-o", out],
+        &["tokenizer", "train", "-i", json, "-o", out],
+    ] {
+        let (_, message) = run(command, b"").failure(2);
+        assert!(message.contains("JSON lines"), "{command:?}: {message}");
+    }
+}
+
+#[test]
+fn a_tokeniser_is_not_learnt_into_a_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, text) = (model(folder.path()), folder.path().join("text"));
+    fs::write(&text, "a b c\n".repeat(50)).unwrap();
+    let before = fs::read(model.join("vocab.json")).unwrap();
+    let command = ["tokenizer", "train", "-i", argument(&text), "-o", argument(&model)];
+    let (_, message) = run(&[&command[..], &["--vocabulary", "8"]].concat(), b"").failure(2);
+    assert!(message.contains("has a model"), "{message}");
+    assert!(fs::read(model.join("vocab.json")).unwrap() == before);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_descriptor_is_written_and_never_replaced() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let tsv = folder.path().join("tsv");
+    fs::write(&tsv, format!("{CAT}\tLe chat dort.\n").repeat(40)).unwrap();
+    for (output, script) in [
+        ("/dev/stdout", "exec \"$0\" translate \"$1\" -o /dev/stdout >> \"$2\""),
+        ("/dev/fd/3", "exec \"$0\" translate \"$1\" -o /dev/fd/3 3>> \"$2\""),
+    ] {
+        fs::write(&log, "precious\n").unwrap();
+        let mut command = std::process::Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_tfm"), CAT]).arg(&log);
+        assert!(command.status().unwrap().success());
+        let expected = format!("precious\n{}\n", golden(CAT, "beam4"));
+        assert_eq!(fs::read_to_string(&log).unwrap(), expected, "{output}");
+    }
+    // A link to a device is not replaced either.
+    let link = folder.path().join("link");
+    std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+    run(&["shortlist", "-q", "--tsv", argument(&tsv), "-o", argument(&link)], b"").success();
+    assert!(link.is_symlink());
+    let list = folder.path().join("list");
+    std::os::unix::fs::symlink("behind", folder.path().join("to")).unwrap();
+    let to = folder.path().join("to");
+    for output in [&list, &to] {
+        run(&["shortlist", "-q", "--tsv", argument(&tsv), "-o", argument(output)], b"").success();
+    }
+    assert!(to.is_symlink());
+    assert!(fs::read(folder.path().join("behind")).unwrap() == fs::read(&list).unwrap());
+}
+
+#[test]
+fn the_scores_are_not_written_over_the_translations() {
+    let (_, message) =
+        run(&["evaluate", "--hypothesis", "h", "--reference", "r", "--save", "s"], b"").failure(2);
+    assert!(message.contains("--save"), "{message}");
+}

@@ -139,12 +139,70 @@ fn an_interrupt_keeps_results_and_says_where() {
 }
 
 #[test]
-fn results_for_a_standard_output_that_is_closed_are_an_error() {
-    let script = "exec \"$0\" translate \"$1\" >&-";
+fn packed_results_are_kept_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for (end, unpack) in [("gz", "gzip"), ("zst", "zstd")] {
+        let output = folder.path().join(format!("out.{end}"));
+        let mut child = start(&["translate", "--beam", "1", "-o", argument(&output)]);
+        let mut stdin = child.stdin.take().unwrap();
+        let partial = folder.path().join(format!("out.{end}.partial"));
+        let clock = Instant::now();
+        while fs::metadata(&partial).map_or(0, |found| found.len()) < 40 {
+            assert!(clock.elapsed() < Duration::from_secs(60), "no result is written");
+            std::io::Write::write_all(&mut stdin, format!("{CAT}\n").as_bytes()).unwrap();
+            thread::sleep(Duration::from_millis(50));
+        }
+        signal(&child, "-TERM");
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+        let Ok(text) = Command::new(unpack).arg("-dc").arg(&partial).output() else {
+            println!("skipped: no {unpack}");
+            continue;
+        };
+        let text = String::from_utf8(text.stdout).unwrap();
+        assert_eq!(text.lines().next(), Some(&*golden(CAT, "greedy")), "{end}");
+    }
+}
+
+#[test]
+fn a_request_that_the_parent_ignores_is_ignored() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
     let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_tfm"), CAT]);
-    let ended = command.output().unwrap();
-    assert_eq!(ended.status.code(), Some(1));
-    let message = String::from_utf8(ended.stderr).unwrap();
-    assert!(message.contains("standard output is closed"), "{message}");
+    let script = "trap '' HUP INT; exec \"$0\" translate --beam 1 -o \"$1\"";
+    command.args(["-c", script, env!("CARGO_BIN_EXE_tfm"), argument(&output)]);
+    let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, format!("{CAT}\n").as_bytes()).unwrap();
+    let partial = folder.path().join("out.partial");
+    let clock = Instant::now();
+    while fs::metadata(&partial).map_or(0, |found| found.len()) == 0 {
+        assert!(clock.elapsed() < Duration::from_secs(60), "no result is written");
+        thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, "-HUP");
+    signal(&child, "-INT");
+    thread::sleep(Duration::from_millis(100));
+    drop(stdin);
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(output.exists());
+}
+
+#[test]
+fn standard_streams_that_are_closed_are_an_error_where_they_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    for (script, status, expected) in [
+        ("exec \"$0\" translate \"$1\" >&-", 1, "standard output is closed"),
+        ("exec \"$0\" translate <&-", 1, "standard input is closed"),
+        ("exec \"$0\" translate \"$1\" 1</dev/null", 1, "cannot write the results"),
+        ("exec \"$0\" translate \"$1\" -o \"$2\" >&- <&-", 0, ""),
+    ] {
+        let mut command = Command::new("sh");
+        command.args(["-c", script, env!("CARGO_BIN_EXE_tfm"), CAT, argument(&out)]);
+        let ended = command.output().unwrap();
+        let message = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(status), "{script}: {message}");
+        assert!(message.contains(expected), "{script}: {message}");
+    }
+    assert_eq!(fs::read_to_string(&out).unwrap(), golden(CAT, "beam4") + "\n");
 }

@@ -28,8 +28,11 @@ impl Aside {
     /// Makes the file.
     ///
     /// # Errors
-    /// [`Error::Write`], naming the destination.
+    /// [`Error::Write`], naming the destination, also where that is a folder.
     pub fn create(destination: &Path) -> Result<Self> {
+        if destination.is_dir() {
+            return Err(Error::write(destination, io::ErrorKind::IsADirectory.into()));
+        }
         let create = |path: &Path| File::options().write(true).create_new(true).open(path);
         let (path, file) = unique(destination, create)?;
         unfinished::begin(&path, unfinished::Kind::File);

@@ -7,23 +7,42 @@ use std::io::{self, BufRead, BufReader, Cursor, Read};
 
 const GZIP: &[u8] = &[0x1f, 0x8b];
 const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+/// What the first of the 16 kinds of frames begins with that readers skip.
+const SKIPPED: u8 = 0x50;
+/// How these go on.
+const SKIPPED_REST: &[u8] = &[0x2a, 0x4d, 0x18];
 
 /// Reads a plain, gzip or zstd input decompressed.
 pub(crate) fn reader(mut input: Box<dyn BufRead + Send>) -> io::Result<Box<dyn BufRead + Send>> {
     // A pipe may bring one byte at a time, and plain text is not waited for.
     let mut start = Vec::new();
-    while [GZIP, ZSTD].iter().any(|magic| magic.len() > start.len() && magic.starts_with(&start)) {
+    while may_be_packed(&start) {
         let Some(byte) = input.fill_buf()?.first().copied() else { break };
         input.consume(1);
         start.push(byte);
     }
-    let (is_gzip, is_zstd) = (start == GZIP, start == ZSTD);
+    let is_skipped = start.len() == 4 && start[0] & 0xf0 == SKIPPED && start[1..] == *SKIPPED_REST;
+    let (is_gzip, is_zstd) = (start == GZIP, start == ZSTD || is_skipped);
     let input = Cursor::new(start).chain(input);
     Ok(match (is_gzip, is_zstd) {
         (true, _) => Box::new(BufReader::new(MultiGzDecoder::new(input))),
         (_, true) => Box::new(BufReader::new(Zstd::new(input)?)),
         _ => Box::new(input),
     })
+}
+
+/// Whether a packed file may begin so and go on.
+fn may_be_packed(start: &[u8]) -> bool {
+    let begins = |magic: &[u8]| magic.len() > start.len() && magic.starts_with(start);
+    let is_skipped = |(first, rest): (&u8, &[u8])| {
+        first & 0xf0 == SKIPPED && rest.len() < 3 && SKIPPED_REST.starts_with(rest)
+    };
+    begins(GZIP) || begins(ZSTD) || start.split_first().is_some_and(is_skipped)
+}
+
+/// What is wrong with a file that does not unpack.
+fn damaged(_: impl std::error::Error) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "its zstd data are damaged or cut off")
 }
 
 /// The frames of a zstd file, one after another.
@@ -63,7 +82,7 @@ impl<R: BufRead> Zstd<R> {
                          again without --long and --ultra"
                     )));
                 }
-                Err(error) => return Err(io::Error::other(error)),
+                Err(error) => return Err(damaged(error)),
             }
         }
         Ok(false)
@@ -93,7 +112,7 @@ impl<R: BufRead> Read for Zstd<R> {
             }
             if !self.decoder.is_finished() {
                 let strategy = BlockDecodingStrategy::UptoBytes(buffer.len());
-                self.decoder.decode_blocks(&mut self.file, strategy).map_err(io::Error::other)?;
+                self.decoder.decode_blocks(&mut self.file, strategy).map_err(damaged)?;
             } else if !self.next_frame()? {
                 return Ok(0);
             }
@@ -131,8 +150,12 @@ mod tests {
         let both = [&long[..], b"end"].concat();
         assert_eq!(read([gzip(&long), gzip(b"end")].concat()).unwrap(), both);
         let skippable = [0x50, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 9, 9, 9].to_vec();
-        let frames = [zstd(&long), skippable, zstd(b""), zstd(b"end")].concat();
+        let frames = [&zstd(&long), &skippable[..], &zstd(b""), &zstd(b"end")].concat();
         assert_eq!(read(frames).unwrap(), both);
+        assert_eq!(read([skippable, zstd(b"end")].concat()).unwrap(), b"end");
+        for text in [&b"P"[..], b"P*", b"P*M", b"Plain", b"(", b"\x1f"] {
+            assert_eq!(read(text.to_vec()).unwrap(), text);
+        }
         assert_eq!(read(Vec::new()).unwrap(), b"");
     }
 

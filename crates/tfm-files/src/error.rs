@@ -19,7 +19,7 @@ pub enum Error {
         source: io::Error,
     },
     /// An input ends with a failure, such as compressed data that are cut off.
-    #[error("{name}, line {line}: {source}")]
+    #[error("{name}, line {line}: {source}{}", cut_off(source))]
     Read {
         /// The input's name.
         name: String,
@@ -76,6 +76,13 @@ pub enum Error {
         /// The folder.
         folder: PathBuf,
     },
+}
+
+fn cut_off(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::UnexpectedEof => "; the file is cut off: fetch it again",
+        _ => "",
+    }
 }
 
 fn remedy(source: &io::Error) -> &'static str {

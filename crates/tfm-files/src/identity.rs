@@ -12,6 +12,12 @@ use std::path::Path;
 /// # Errors
 /// [`Error::OutputIsInput`].
 pub fn refuse_inputs<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let inputs: Vec<&Path> = inputs.into_iter().collect();
+    for &input in &inputs {
+        if is_same_pipe(output, input) {
+            return Err(Error::OutputIsInput { output: output.into(), input: input.into() });
+        }
+    }
     let handle = if output == Path::new("-") { Handle::stdout() } else { file(output) };
     // What is not there yet is no input.
     let Some(handle) = handle.ok().filter(can_be_lost) else { return Ok(()) };
@@ -29,6 +35,22 @@ pub fn refuse_inputs<'a>(output: &Path, inputs: impl IntoIterator<Item = &'a Pat
         }
     }
     Ok(())
+}
+
+/// Whether both are one named pipe, which would wait for itself.
+#[cfg(unix)]
+fn is_same_pipe(output: &Path, input: &Path) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let pipe = |path: &Path| {
+        let found = fs::metadata(path).ok().filter(|found| found.file_type().is_fifo());
+        found.map(|found| (found.dev(), found.ino()))
+    };
+    pipe(output).is_some_and(|output| pipe(input) == Some(output))
+}
+
+#[cfg(not(unix))]
+fn is_same_pipe(_: &Path, _: &Path) -> bool {
+    false
 }
 
 /// The file at a path. A pipe or a device is not opened: that could wait for its other end.

@@ -114,12 +114,28 @@ impl Lines {
         }
         String::from_utf8(line).map_err(|error| {
             let (at, bytes) = (error.utf8_error().valid_up_to(), error.as_bytes());
-            let is_utf16 = self.number == 1
-                && (bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF"));
-            let hint = if is_utf16 { " (the file looks like UTF-16)" } else { "" };
+            let hint = if self.number == 1 { hint(bytes) } else { "" };
             self.fault(LineProblem::NotUtf8 { byte: bytes[at], column: at + 1, hint })
         })
     }
+}
+
+/// What a file may be that begins with these bytes and is not UTF-8.
+fn hint(bytes: &[u8]) -> &'static str {
+    for (start, hint) in [
+        (&b"\xFF\xFE"[..], " (the file looks like UTF-16)"),
+        (b"\xFE\xFF", " (the file looks like UTF-16)"),
+        (b"\xFD7zXZ", " (the file is packed by xz; unpack it, or use gzip or zstd)"),
+        (b"BZh", " (the file is packed by bzip2; unpack it, or use gzip or zstd)"),
+        (b"PK\x03\x04", " (the file is a zip archive; unpack it)"),
+        (b"\x1f\x8b", " (the file is packed twice)"),
+        (b"\x28\xb5\x2f\xfd", " (the file is packed twice)"),
+    ] {
+        if bytes.starts_with(start) {
+            return hint;
+        }
+    }
+    ""
 }
 
 /// Opens anything but a folder, whose opening succeeds and whose reading fails later.

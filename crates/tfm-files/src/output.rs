@@ -10,9 +10,13 @@ use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The bytes that become a frame of zstd.
 const FRAME: usize = 1 << 20;
+
+/// How often compressed results are flushed.
+const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// How many links are followed to a file.
 const MOST_LINKS: usize = 40;
@@ -22,6 +26,8 @@ const MOST_LINKS: usize = 40;
 pub struct Output {
     writer: Writer,
     aside: Option<Aside>,
+    /// When compressed results were flushed last.
+    flushed: Instant,
 }
 
 enum Writer {
@@ -39,17 +45,25 @@ impl Output {
     /// [`Error::OutputIsInput`] for one of `inputs` under whatever name; [`Error::Write`].
     pub fn create<'a>(path: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<Self> {
         refuse_inputs(path, inputs)?;
-        if path == Path::new("-") {
-            let writer = Writer::Plain(BufWriter::new(Box::new(io::stdout())));
-            return Ok(Output { writer, aside: None });
-        }
         let failed = |source| Error::write(path, source);
+        if path == Path::new("-") {
+            let writer = Writer::Plain(BufWriter::new(standard_output().map_err(failed)?));
+            return Ok(Output::to(writer, None));
+        }
+        if is_descriptor(path) {
+            // Append, for it may be a file that has something already.
+            let file = File::options().append(true).open(path).map_err(failed)?;
+            return Ok(Output::to(Writer::new(path, Box::new(file)), None));
+        }
+        if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
+            return Err(failed(io::ErrorKind::IsADirectory.into()));
+        }
         let target = followed(path).map_err(failed)?;
         match fs::metadata(&target) {
             Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
             Ok(found) if !found.is_file() => {
                 let device = File::options().write(true).open(&target).map_err(failed)?;
-                return Ok(Output { writer: Writer::new(path, Box::new(device)), aside: None });
+                return Ok(Output::to(Writer::new(path, Box::new(device)), None));
             }
             // Refuse to replace a read-only file.
             Ok(_) => drop(File::options().append(true).open(&target).map_err(failed)?),
@@ -61,25 +75,42 @@ impl Output {
         })?;
         unfinished::begin(aside.path(), unfinished::Kind::Results);
         let file = aside.file.try_clone().map_err(failed)?;
-        Ok(Output { writer: Writer::new(path, Box::new(file)), aside: Some(aside) })
+        Ok(Output::to(Writer::new(path, Box::new(file)), Some(aside)))
+    }
+
+    fn to(writer: Writer, aside: Option<Aside>) -> Self {
+        Output { writer, aside, flushed: Instant::now() }
     }
 
     /// Writes one result. Where it is not compressed it is flushed: the reader of a pipe sees it at
-    /// once, and it is kept if the next one fails.
+    /// once, and it is kept if the next one fails. Where it is compressed, it is flushed every
+    /// second.
     ///
     /// # Errors
     /// The operating system's.
     pub fn write(&mut self, result: &str) -> io::Result<()> {
-        let bytes = result.as_bytes();
+        self.write_bytes(result.as_bytes())
+    }
+
+    /// Writes one result that is no text.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        // What is compressed is worse to compress in small pieces, and would be lost in large ones.
+        let is_time = self.flushed.elapsed() >= FLUSH_EVERY;
+        if is_time {
+            self.flushed = Instant::now();
+        }
         match &mut self.writer {
             Writer::Plain(plain) => plain.write_all(bytes).and_then(|()| plain.flush()),
-            Writer::Gzip(gzip) => gzip.write_all(bytes),
+            Writer::Gzip(gzip) => {
+                gzip.write_all(bytes)?;
+                if is_time { gzip.flush() } else { Ok(()) }
+            }
             Writer::Zstd(frame, file) => {
                 frame.extend(bytes);
-                if frame.len() < FRAME {
-                    return Ok(());
-                }
-                write_frame(frame, file)
+                if is_time || frame.len() >= FRAME { write_frame(frame, file) } else { Ok(()) }
             }
         }
     }
@@ -137,6 +168,26 @@ impl Writer {
 fn write_frame(frame: &mut Vec<u8>, file: &mut impl Write) -> io::Result<()> {
     let frame = std::mem::take(frame);
     file.write_all(&compress_to_vec(&frame[..], CompressionLevel::Fastest))
+}
+
+/// Standard output without the standard library's own, which takes a descriptor that cannot be
+/// written for one that swallows everything.
+fn standard_output() -> io::Result<Box<dyn Write + Send>> {
+    #[cfg(unix)]
+    let output = File::from(std::os::fd::AsFd::as_fd(&io::stdout()).try_clone_to_owned()?);
+    #[cfg(not(unix))]
+    let output = io::stdout();
+    Ok(Box::new(output))
+}
+
+/// Whether a path names an open descriptor of this process, such as `/dev/stdout`: the file behind
+/// it is somebody's who has it open, and is not replaced.
+fn is_descriptor(path: &Path) -> bool {
+    if ["/dev/stdout", "/dev/stderr"].iter().any(|name| path == Path::new(name)) {
+        return true;
+    }
+    let folder = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+    folder.is_some_and(|folder| folder.starts_with("/proc") || folder.starts_with("/dev/fd"))
 }
 
 /// The file that a path names, through links, whether it is there or not.
@@ -197,11 +248,28 @@ mod tests {
     #[test]
     fn what_cannot_be_written_is_known_at_once() {
         let folder = tempfile::tempdir().unwrap();
-        for path in [folder.path(), &folder.path().join("absent/out")] {
+        let [inside, slash] = ["absent/out", "new/"].map(|name| folder.path().join(name));
+        for path in [folder.path(), &inside, &slash] {
             let error = Output::create(path, []).err().unwrap().to_string();
             let expected = format!("cannot write {}: ", path.display());
             assert!(error.starts_with(&expected), "{error}");
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_file_that_is_open_is_appended_to() {
+        use std::os::fd::AsRawFd;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        fs::write(&path, "before\n").unwrap();
+        let open = fs::File::open(&path).unwrap();
+        for folder in ["/dev/fd", "/proc/self/fd"] {
+            let mut output = create(&Path::new(folder).join(open.as_raw_fd().to_string()));
+            output.write("more\n").unwrap();
+            output.finish().unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "before\nmore\nmore\n");
     }
 
     #[cfg(unix)]

@@ -55,7 +55,13 @@ impl Files<'_> {
         match self {
             Files::Folder(folder) => match read_whole(&folder.join(name), LARGEST) {
                 Ok(content) => Ok(Some(Cow::Owned(content))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                // A link that leads nowhere is there, and is a fault.
+                Err(error)
+                    if error.kind() == ErrorKind::NotFound
+                        && folder.join(name).symlink_metadata().is_err() =>
+                {
+                    Ok(None)
+                }
                 Err(source) => Err(Error::Io { file: self.display(name), source }),
             },
             Files::Memory(files) => Ok(files

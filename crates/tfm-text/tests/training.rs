@@ -217,10 +217,10 @@ fn a_folder_is_written_whole_or_not_at_all() {
 
     // A name that is taken by a folder: the others are as they were.
     let taken = tempfile::tempdir().unwrap();
-    std::fs::create_dir(taken.path().join("vocab.json.partial")).unwrap();
+    std::fs::create_dir(taken.path().join("vocab.json")).unwrap();
     let error = write_marian(taken.path(), Vocabularies::Joint(&one)).unwrap_err().to_string();
     assert!(error.starts_with("cannot write ") && error.contains("vocab.json"), "{error}");
-    assert_eq!(names(taken.path()), ["vocab.json.partial"]);
+    assert_eq!(names(taken.path()), ["vocab.json"]);
 }
 
 proptest! {

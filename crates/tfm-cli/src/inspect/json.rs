@@ -15,7 +15,7 @@ const OTHER: &str = "other";
 pub(super) fn page(model: &Model) -> String {
     let (config, own, tokenizer) = (model.config(), model.generation(), model.tokenizer());
     let special = &config.special;
-    let parameters = model.checkpoint().parameters().into_iter();
+    let parameters = model.checkpoint().parameters();
     let parameters: Vec<Value> = parameters
         .map(|parameter| {
             json!({

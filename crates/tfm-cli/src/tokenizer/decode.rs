@@ -3,17 +3,16 @@
 use crate::failure::{Failure, Outcome};
 use crate::input::Input;
 use crate::options;
-use crate::translate::close;
+use crate::sink;
 use clap::Args;
 use std::path::PathBuf;
-use tfm_files::Output as Sink;
 
-/// Show the text of tokens of the target language: a line of ids, between spaces, is a text.
+/// Show the text of tokens of the target language: each line of ids, between spaces, is a text.
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
     #[command(flatten)]
     input: Input,
-    /// The model's folder; without it, the bundled English-French model
+    /// The folder of a model or of a tokeniser; without it, the bundled English-French model
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Write the texts to this file; - is standard output
@@ -29,17 +28,20 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let items = arguments.input.open(arguments.quiet)?;
     let mut inputs = arguments.input.files();
     inputs.extend(arguments.model.as_deref());
-    let mut sink = Sink::create(&arguments.output, inputs)?;
-    let model = options::open(arguments.model.as_deref())?;
+    let mut sink = sink::create(&arguments.output, inputs)?;
+    let tokenizer = options::tokenizer(arguments.model.as_deref())?;
+    let most = tokenizer.target_vocab_size();
     let mut outcome = Ok(());
     for item in items {
         let decoded = item.map_err(|fault| Failure::Work(fault.message)).and_then(|item| {
             let fault = |problem: String| Failure::Work(format!("{}: {problem}", item.place));
-            let id = |word: &str| {
-                word.parse::<u32>().map_err(|_| fault(format!("`{word}` is no id of a token")))
+            let id = |word: &str| match word.parse::<u32>() {
+                Ok(id) if (id as usize) < most => Ok(id),
+                Ok(id) => Err(fault(format!("there is no token {id}; the last is {}", most - 1))),
+                Err(_) => Err(fault(format!("`{word}` is no id of a token, which is a number"))),
             };
             let ids = item.text.split_whitespace().map(id).collect::<Outcome<Vec<u32>>>()?;
-            model.tokenizer().decode_target(&ids).map_err(|error| fault(error.to_string()))
+            tokenizer.decode_target(&ids).map_err(|error| fault(error.to_string()))
         });
         outcome = decoded.and_then(|text| {
             sink.write(&(text.replace(['\n', '\r'], " ") + "\n"))
@@ -49,5 +51,5 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             break;
         }
     }
-    close(sink, outcome, &arguments.output)
+    sink::close(sink, outcome, &arguments.output)
 }

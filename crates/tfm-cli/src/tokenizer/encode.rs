@@ -5,10 +5,11 @@ use crate::faults::{Faults, OnError};
 use crate::input::{Input, Item, Items};
 use crate::options::{self, Output};
 use crate::progress::Progress;
-use crate::render::{fault_line, json_line};
+use crate::render::{called, fault_line, json_line};
+use crate::sink;
 use clap::{Args, ValueEnum};
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 use std::path::{Path, PathBuf};
 use tfm_files::Output as Sink;
 use tfm_text::Tokenizer;
@@ -18,7 +19,7 @@ use tfm_text::Tokenizer;
 pub(crate) struct Arguments {
     #[command(flatten)]
     input: Input,
-    /// The model's folder; without it, the bundled English-French model
+    /// The folder of a model or of a tokeniser; without it, the bundled English-French model
     #[arg(short, long, value_name = "DIR")]
     model: Option<PathBuf>,
     /// Which of the model's languages the text is in
@@ -44,7 +45,7 @@ enum Side {
 
 #[derive(Serialize)]
 struct Record<'a> {
-    id: &'a Value,
+    id: Box<RawValue>,
     text: &'a str,
     tokens: Vec<String>,
     ids: Vec<u32>,
@@ -55,32 +56,31 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let items = arguments.input.open(arguments.quiet)?;
     let mut inputs = arguments.input.files();
     inputs.extend(arguments.model.as_deref());
-    let mut sink = Sink::create(&arguments.output.path, inputs)?;
+    let mut sink = sink::create(&arguments.output.path, inputs)?;
     let mut faults = arguments.on_error.faults();
     let outcome = encode(arguments, items, &mut faults, &mut sink);
-    crate::translate::close(sink, outcome, &arguments.output.path)?;
+    sink::close(sink, outcome, &arguments.output.path)?;
     faults.finish()
 }
 
 fn encode(arguments: &Arguments, items: Items, faults: &mut Faults, sink: &mut Sink) -> Outcome {
-    let model = options::open(arguments.model.as_deref())?;
+    let tokenizer = options::tokenizer(arguments.model.as_deref())?;
     let progress = Progress::new(&[], Path::new("-"), arguments.quiet);
     for (number, item) in (1usize..).zip(items) {
         let found = match item {
-            Ok(item) => match ids(model.tokenizer(), arguments.side, &item.text) {
+            Ok(item) => match ids(&tokenizer, arguments.side, &item.text) {
                 Ok(ids) => Ok((item, ids)),
-                Err(error) => Err((Some(item.id), format!("{}: {error}", item.place))),
+                Err(error) => Err((item.id, format!("{}: {error}", item.place))),
             },
-            Err(fault) if fault.is_of_a_line => Err((None, fault.message)),
+            Err(fault) if fault.is_of_a_line => Err((fault.id, fault.message)),
             Err(fault) => return Err(Failure::Work(fault.message)),
         };
         let is_json = arguments.output.format.is_json();
         let line = match found {
-            Ok((item, ids)) => show(arguments, model.tokenizer(), number, &item, ids),
+            Ok((item, ids)) => show(arguments, &tokenizer, number, &item, ids),
             Err((id, message)) => {
                 faults.meet(message.clone(), &progress)?;
-                let id = id.flatten();
-                if is_json { fault_line(id.as_ref(), number, &message) } else { "\n".into() }
+                if is_json { fault_line(id.as_deref(), number, &message) } else { "\n".into() }
             }
         };
         sink.write(&line).map_err(|error| Failure::writing(&error))?;
@@ -111,8 +111,8 @@ fn show(
     };
     let tokens = ids.iter().map(token).collect::<Vec<_>>();
     if arguments.output.format.is_json() {
-        let id = item.id.clone().unwrap_or_else(|| number.into());
-        return json_line(&Record { id: &id, text: &item.text, tokens, ids });
+        let id = called(item.id.as_deref(), number);
+        return json_line(&Record { id, text: &item.text, tokens, ids });
     }
     let words = match arguments.ids {
         true => ids.iter().map(u32::to_string).collect(),

@@ -2,6 +2,7 @@
 
 use crate::failure::{Failure, Outcome};
 use crate::faults::{Faults, OnError};
+use crate::input::refuse_json;
 use crate::options::positive;
 use crate::pairs::{Columns, refuse_stdin_twice};
 use crate::progress::Progress;
@@ -100,6 +101,14 @@ fn train(arguments: &Arguments, text: &mut Text) -> Outcome {
     }
     let files = || arguments.input.iter().chain(&arguments.source).chain(&arguments.target);
     refuse_stdin_twice(files())?;
+    refuse_json(files())?;
+    for weights in ["model.safetensors", "model.safetensors.index.json"] {
+        if arguments.output.join(weights).exists() {
+            let folder = arguments.output.display();
+            let problem = "has a model, which another tokeniser does not fit; name another folder";
+            return Err(Failure::Usage(format!("{folder} {problem}")));
+        }
+    }
     for name in WRITTEN {
         refuse_inputs(&arguments.output.join(name), files().map(PathBuf::as_path))?;
     }

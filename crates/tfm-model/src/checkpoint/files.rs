@@ -164,7 +164,8 @@ pub(super) fn read_config(
     faults: &mut Vec<Fault>,
 ) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
     let config = read_at_most(folder, CONFIG, LARGEST_CONFIG, faults);
-    let has_generation = folder.join(GENERATION).exists();
+    // A link that leads nowhere is there, and is a fault.
+    let has_generation = folder.join(GENERATION).symlink_metadata().is_ok();
     let generation =
         has_generation.then(|| read_at_most(folder, GENERATION, LARGEST_CONFIG, faults));
     (config, generation.flatten())
