@@ -1,7 +1,8 @@
 //! The cases: searches, alignments, scores and a shortlist on each model in each type of numbers,
 //! and a training.
 //!
-//! They use only options that both commits have.
+//! They use only options that both commits have, and compare what both say: results got more fields
+//! in time.
 
 use super::command::Binary;
 use super::{Subject, workplace};
@@ -67,8 +68,12 @@ impl Case<'_> {
         let sources = subject.sources()?;
         match self.work {
             Work::Translate(options) => {
-                let arguments = subject.translate(&sources, self.dtype, options);
-                Ok(binary.run(&arguments)?.map(|run| run.output))
+                let mut options = options.to_vec();
+                if options.contains(&"--alignments") && binary.knows("translate", "--subwords")? {
+                    options.push("--subwords");
+                }
+                let arguments = subject.translate(&sources, self.dtype, &options);
+                Ok(binary.run(&arguments)?.map(|run| common(&run.output)))
             }
             Work::Score => {
                 let targets = match self.targets(binary, &sources)? {
@@ -78,7 +83,7 @@ impl Case<'_> {
                 let files = ["--source", text(&sources), "--target", text(&targets)];
                 let options = ["score", "--quiet", "--dtype", self.dtype, "--format", "jsonl"];
                 let arguments = subject.arguments(&[&options[..], &files[..]].concat());
-                Ok(binary.run(&arguments)?.map(|run| run.output))
+                Ok(binary.run(&arguments)?.map(|run| common(&run.output)))
             }
             Work::Shortlist => {
                 let targets = match self.targets(binary, &sources)? {
@@ -96,7 +101,7 @@ impl Case<'_> {
                 let arguments = subject.translate(&sources, self.dtype, &options);
                 let translated = binary.run(&arguments)?;
                 let learnt = fingerprint(&shortlist)?;
-                Ok(translated.map(|run| format!("shortlist {learnt}\n{}", run.output)))
+                Ok(translated.map(|run| format!("shortlist {learnt}\n{}", common(&run.output))))
             }
             Work::Train => train(binary),
         }
@@ -169,6 +174,37 @@ fn train(binary: &Binary) -> Outcome<Result<String, String>> {
     }
     let model = fingerprint(&folder.join("model/model.safetensors"))?;
     Ok(Ok(format!("{lines}model {model}\n")))
+}
+
+/// Of JSON lines the fields that all commits have, to the last digit: texts, scores, those of
+/// alternatives, the weights of alignments, log-probabilities. Other lines are as they are.
+fn common(output: &str) -> String {
+    let line = |line: &str| match serde_json::from_str::<Value>(line) {
+        Ok(record) if record.is_object() => format!("{}\n", common_fields(&record)),
+        _ => format!("{line}\n"),
+    };
+    output.lines().map(line).collect()
+}
+
+fn common_fields(record: &Value) -> Value {
+    let mut fields = serde_json::Map::new();
+    for name in ["text", "score", "log_probability"] {
+        if let Some(value) = record.get(name) {
+            fields.insert(name.into(), value.clone());
+        }
+    }
+    if record.get("log_probability").is_some() {
+        fields.insert("tokens".into(), record["tokens"].clone());
+    }
+    if let Some(others) = record["alternatives"].as_array() {
+        fields.insert("alternatives".into(), others.iter().map(common_fields).collect());
+    }
+    match &record["alignment"] {
+        Value::Object(alignment) => fields.insert("alignment".into(), alignment["weights"].clone()),
+        Value::Array(weights) => fields.insert("alignment".into(), weights.clone().into()),
+        _ => None,
+    };
+    fields.into()
 }
 
 /// The SHA-256 of a file.

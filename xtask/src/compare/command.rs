@@ -50,6 +50,12 @@ impl Binary {
         Ok(command)
     }
 
+    /// Whether a subcommand has an option of that name.
+    pub(super) fn knows(&self, command: &str, option: &str) -> Outcome<bool> {
+        let help = self.run(&[command.to_owned(), "--help".to_owned()])?;
+        Ok(help.is_ok_and(|run| run.output.contains(option)))
+    }
+
     /// Runs the command to its end. The inner result is the command's own, or its error.
     pub(super) fn run(&self, arguments: &[String]) -> Outcome<Result<Run, String>> {
         let mut command = self.command(arguments)?;
