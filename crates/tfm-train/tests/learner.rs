@@ -33,6 +33,7 @@ fn config(norm: NormPlacement) -> Config {
         share_embeddings: true,
         tie_output: true,
         output_bias: OutputBias::None,
+        unlearnt_padding: false,
     };
     let special = SpecialTokens { bos: Some(2), eos: vec![0], pad: Some(1), decoder_start: 2 };
     architecture.config(13, 13, special)

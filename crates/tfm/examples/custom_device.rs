@@ -22,12 +22,8 @@ fn main() -> Result<(), tfm::Error> {
     };
     // On the CPU each thread is a worker with sentences of its own. A GPU ignores the number.
     let device = device.with_threads(NonZeroUsize::MIN.saturating_add(1));
-    let compute = Compute {
-        dtype,
-        // Keys and values of one worker: more memory means that more is decoded together.
-        memory: Some(256 << 20),
-        ..Compute::default()
-    };
+    // Keys and values of one worker: more memory means that more is decoded together.
+    let compute = Compute::new().dtype(dtype).memory(256 << 20);
 
     let model = Model::bundled()?;
     let translator = Translator::with_compute(&model, device, &compute, &Options::default())?;

@@ -11,10 +11,10 @@ const SENTENCES: [&str; 4] =
 
 fn main() -> Result<(), tfm::Error> {
     let model = Model::bundled()?;
-    let careful = Options { beams: Some(4), ..Options::default() };
+    let careful = Options::new().beams(4);
     let careful = Translator::new(&model, Device::auto(), &careful)?;
     // The same model, the same workers, the same batches: only the options differ.
-    let fast = Options { beams: Some(1), scores: false, ..Options::default() };
+    let fast = Options::new().beams(1).scores(false);
     let fast = careful.with_options(&fast)?;
 
     let results = thread::scope(|scope| {

@@ -6,7 +6,7 @@ use tfm::{Device, Model, Options, Translator};
 
 fn main() -> Result<(), tfm::Error> {
     let model = Model::bundled()?;
-    let options = Options { alignments: true, ..Options::default() };
+    let options = Options::new().alignments(true);
     let translator = Translator::new(&model, Device::auto(), &options)?;
 
     // The log-probability of a translation is the sum of those of its tokens.

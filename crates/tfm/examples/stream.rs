@@ -8,7 +8,7 @@ use tfm::{Device, Model, Options, Translator};
 
 fn main() -> Result<(), tfm::Error> {
     let model = Model::bundled()?;
-    let options = Options { beams: Some(4), ..Options::default() };
+    let options = Options::new().beams(4);
     let translator = Translator::new(&model, Device::auto(), &options)?;
 
     let mut stream = translator.stream("She has been living in Paris for ten years.")?;

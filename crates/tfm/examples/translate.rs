@@ -10,7 +10,7 @@ fn main() -> Result<(), tfm::Error> {
     // The bundled English-French model. `Model::open("path/to/opus-mt-en-de")` opens any other.
     let model = Model::bundled()?;
     // What is not set here is as the model's `generation_config.json` says.
-    let options = Options { beams: Some(4), n_best: 2, ..Options::default() };
+    let options = Options::new().beams(4).n_best(2);
     let translator = Translator::new(&model, Device::auto(), &options)?;
 
     let translation = translator.translate("Where is the station?")?;

@@ -40,7 +40,7 @@ fn what_models_give_has_names() {
     let checkpoint: &Arc<Checkpoint> = model.checkpoint();
     let description: &Description = checkpoint.description();
     let (family, template): (&Family, &Template) =
-        (description.family, description.family.template());
+        (description.family, description.family.template().unwrap());
     assert_eq!((family.model_type(), template.is_open), ("marian", false));
     let first: ParameterInfo<'_> = checkpoint.parameters().next().unwrap();
     let (_, element_type): (&str, ElementType) = first.stored.unwrap();
