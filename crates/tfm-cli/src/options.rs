@@ -176,7 +176,8 @@ pub(crate) fn positive(text: &str) -> Result<NonZeroUsize, String> {
 }
 
 /// The device that was asked for, or else the best one. Says which device that is, where the user
-/// asked for a choice or the choice is not the processor.
+/// asked for a choice or the choice is not the processor, and where fewer threads compute than were
+/// asked for.
 pub(crate) fn chosen(asked: Option<Device>, threads: Option<NonZeroUsize>, quiet: bool) -> Device {
     let device = asked.unwrap_or_default();
     let device = threads.map_or(device, |threads| device.with_threads(threads));

@@ -18,6 +18,7 @@ fn wrong_usage_has_status_2() {
         &["translate", "--min-new-tokens", "9", "--max-new-tokens", "8", "Hello."],
         &["translate", "--device", "tpu", "Hello."],
         &["translate", "--threads", "0", "Hello."],
+        &["translate", "--threads", "2000", "Hello."],
         &["translate", "--no-such-option"],
         &["evaluate", "--reference", "x"],
         &["evaluate", "--reference", "x", "--hypothesis", "y", "--paired-bs"],

@@ -147,14 +147,12 @@ fn training_on_cuda_is_that_on_the_cpu() {
     let arguments = ["translate", "-m", argument(&model), "--device", "auto", "--beam", "1", "abc"];
     let with = emulated(&driver, &[], &arguments);
     assert_eq!(with.status, 0, "{with:?}");
-    assert_eq!(with.stderr, "note: computing on cuda:0 (PTX interpreter)\n");
+    assert!(with.stderr.starts_with("note: computing on cuda:0 (PTX interpreter)\n"), "{with:?}");
     let without = emulated(&driver, &[("TFM_FAKE_VERSION", "10020")], &arguments);
     assert_eq!(without.status, 0, "{without:?}");
-    assert_eq!(
-        without.stderr,
-        "note: computing on the cpu (cuda: the driver is for CUDA 10.2, and 11.4 or newer is needed; update NVIDIA's \
-         driver)\n"
-    );
+    let expected = "note: computing on the cpu (cuda: the driver is for CUDA 10.2, and 11.4 or newer \
+                    is needed; update NVIDIA's driver)\n";
+    assert!(without.stderr.starts_with(expected), "{without:?}");
     assert_eq!(with.stdout, without.stdout);
 }
 

@@ -56,6 +56,9 @@ impl TeacherForcing {
     ///
     /// # Errors
     /// As [`TeacherForcing::logits`].
+    ///
+    /// # Panics
+    /// If `next` has another length.
     pub fn log_probabilities(&mut self, pairs: &[Pair<'_>], next: &[u32]) -> Result<Vec<f32>> {
         let batch = Pairs::new(&self.config, pairs)?;
         let (t, v) = (batch.target_tokens(), self.config.target.vocabulary);

@@ -11,12 +11,24 @@ use tfm_core::fused::quantized;
 use tfm_model::checkpoint::{ElementType, export};
 use tfm_model::{Checkpoint, Error};
 
-const FIXTURES: [&str; 7] = [
+const FIXTURES: [&str; 19] = [
     "marian_swish_tied",
     "marian_relu_untied",
     "marian_relu_all_separate",
     "marian_gelu_separate_vocab",
     "marian_eos_nonzero",
+    "bart",
+    "bart_scaled",
+    "mbart",
+    "plbart",
+    "pegasus",
+    "blenderbot",
+    "m2m_100",
+    "m2m_100_odd",
+    "t5",
+    "t5_v1_1",
+    "mt5",
+    "umt5",
     "nn_transformer_post",
     "nn_transformer_pre",
 ];
@@ -68,12 +80,13 @@ fn weights_are_the_integers_that_quantising_the_original_makes_and_the_rest_is_a
             }
         }
         // Four for self-attention, as many for attention to the source, two of the feed-forward
-        // network.
+        // network or three where it is gated.
         let layers = (read.config().encoder.layers, read.config().decoder.layers);
         let tables = 3
             - usize::from(read.config().shared_embeddings)
             - usize::from(read.config().output.tied);
-        assert_eq!(weights, 6 * layers.0 + 10 * layers.1 + tables, "{name}");
+        let gates = usize::from(read.config().encoder.feed_forward.gated) * (layers.0 + layers.1);
+        assert_eq!(weights, 6 * layers.0 + 10 * layers.1 + gates + tables, "{name}");
     }
 }
 

@@ -12,14 +12,24 @@ use tfm_model::generation::{EarlyStopping, GenerationOptions};
 use tfm_model::scheduler::Limits;
 use tfm_model::{Config, Numerics, Pair, TeacherForcing};
 
-const CHECKPOINTS: [&str; 9] = [
+const CHECKPOINTS: [&str; 19] = [
     "marian_swish_tied",
     "marian_relu_untied",
     "marian_relu_all_separate",
     "marian_gelu_separate_vocab",
     "marian_eos_nonzero",
     "bart",
+    "bart_scaled",
+    "mbart",
+    "plbart",
+    "pegasus",
+    "blenderbot",
+    "m2m_100",
+    "m2m_100_odd",
     "t5",
+    "t5_v1_1",
+    "mt5",
+    "umt5",
     "nn_transformer_post",
     "nn_transformer_pre",
 ];

@@ -23,7 +23,7 @@ const UNSAFE_MAY_STAND_IN: &[&str] = &[
     "crates/tfm-fake-driver/src/driver.rs",
     "crates/tfm-fake-driver/tests/",
     // This process forks itself.
-    "crates/tfm/tests/sharing.rs",
+    "crates/tfm/tests/fork.rs",
     "crates/tfm-model/src/checkpoint/mmap.rs",
 ];
 
