@@ -123,7 +123,12 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
 
 fn read(path: &Path) -> Outcome<Vec<String>> {
     let texts = input::lines(path)?.map(|item| item.map(|item| item.text));
-    texts.collect::<Result<_, _>>().map_err(|fault| Failure::Work(fault.message))
+    let texts: Vec<String> =
+        texts.collect::<Result<_, _>>().map_err(|fault| Failure::Work(fault.message))?;
+    if texts.is_empty() {
+        return Err(Failure::Work(format!("{} has no lines: nothing to score", path.display())));
+    }
+    Ok(texts)
 }
 
 /// The model's translations of a file.

@@ -53,9 +53,13 @@ impl From<tfm::Error> for Failure {
     fn from(error: tfm::Error) -> Self {
         match error {
             tfm::Error::Files(error) => error.into(),
-            tfm::Error::Option { .. }
-            | tfm::Error::Generation(_)
-            | tfm::Error::Text(tfm_text::Error::Option { .. }) => Failure::Usage(error.to_string()),
+            tfm::Error::Option { option, problem } => {
+                let flag = if option == "beams" { "beam".into() } else { option.replace('_', "-") };
+                Failure::Usage(format!("--{flag}: {problem}"))
+            }
+            tfm::Error::Generation(_) | tfm::Error::Text(tfm_text::Error::Option { .. }) => {
+                Failure::Usage(error.to_string())
+            }
             _ => Failure::Work(error.to_string()),
         }
     }

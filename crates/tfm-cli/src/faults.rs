@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 /// How to go on after a line at fault.
 #[derive(Debug, Args)]
 pub(crate) struct OnError {
-    /// After a line at fault: stop, with the lines before it written; or skip it, with an empty
-    /// line (jsonl: its `error`) in its place and status 3 at the end
+    /// After a line at fault: stop, with the lines before it done; or skip it. Where there is a
+    /// result for each line, an empty line (jsonl: its `error`) stands for it. The status is then 3
     #[arg(long, value_enum, value_name = "WHAT", default_value_t = What::Stop)]
     on_error: What,
 }

@@ -62,7 +62,7 @@ fn translations_on_cuda_are_those_on_the_cpu() {
 fn sixteen_bits_are_for_devices_that_have_them() {
     let outcome = run(&["translate", "--device", "cpu", "--dtype", "f16", "Hi."], b"");
     let (_, stderr) = outcome.failure(2);
-    assert_eq!(stderr, "error: dtype: f16: the cpu computes in f32, bf16 and int8\n");
+    assert_eq!(stderr, "error: --dtype: f16: the cpu computes in f32, bf16 and int8\n");
 }
 
 /// The configuration of a small training, dropout and all.

@@ -26,6 +26,8 @@ const MOST_LINKS: usize = 40;
 pub struct Output {
     writer: Writer,
     aside: Option<Aside>,
+    /// What messages call it.
+    name: String,
     /// When compressed results were flushed last.
     flushed: Instant,
 }
@@ -48,12 +50,12 @@ impl Output {
         let failed = |source| Error::write(path, source);
         if path == Path::new("-") {
             let writer = Writer::Plain(BufWriter::new(standard_output().map_err(failed)?));
-            return Ok(Output::to(writer, None));
+            return Ok(Output::to(path, writer, None));
         }
         if is_descriptor(path) {
             // Append, for it may be a file that has something already.
             let file = File::options().append(true).open(path).map_err(failed)?;
-            return Ok(Output::to(Writer::new(path, Box::new(file)), None));
+            return Ok(Output::to(path, Writer::new(path, Box::new(file)), None));
         }
         if path.as_os_str().to_string_lossy().ends_with(std::path::is_separator) {
             return Err(failed(io::ErrorKind::IsADirectory.into()));
@@ -63,7 +65,7 @@ impl Output {
             Ok(found) if found.is_dir() => return Err(failed(io::ErrorKind::IsADirectory.into())),
             Ok(found) if !found.is_file() => {
                 let device = File::options().write(true).open(&target).map_err(failed)?;
-                return Ok(Output::to(Writer::new(path, Box::new(device)), None));
+                return Ok(Output::to(path, Writer::new(path, Box::new(device)), None));
             }
             // Refuse to replace a read-only file.
             Ok(_) => drop(File::options().append(true).open(&target).map_err(failed)?),
@@ -75,11 +77,13 @@ impl Output {
         })?;
         unfinished::begin(aside.path(), unfinished::Kind::Results);
         let file = aside.file.try_clone().map_err(failed)?;
-        Ok(Output::to(Writer::new(path, Box::new(file)), Some(aside)))
+        Ok(Output::to(path, Writer::new(path, Box::new(file)), Some(aside)))
     }
 
-    fn to(writer: Writer, aside: Option<Aside>) -> Self {
-        Output { writer, aside, flushed: Instant::now() }
+    fn to(path: &Path, writer: Writer, aside: Option<Aside>) -> Self {
+        let is_stdout = path == Path::new("-");
+        let name = if is_stdout { "standard output".into() } else { path.display().to_string() };
+        Output { writer, aside, name, flushed: Instant::now() }
     }
 
     /// Writes one result. Where it is not compressed it is flushed: the reader of a pipe sees it at
@@ -97,6 +101,11 @@ impl Output {
     /// # Errors
     /// The operating system's.
     pub fn write_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let written = self.put(bytes);
+        written.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", self.name)))
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
         // What is compressed is worse to compress in small pieces, and would be lost in large ones.
         let is_time = self.flushed.elapsed() >= FLUSH_EVERY;
         if is_time {
