@@ -126,3 +126,13 @@ fn each_token_of_a_word_level_vocabulary_is_a_word() {
     let word = |text: &str, token| (text.to_owned(), vec![token]);
     assert_eq!(words, [word("a", 1), word("<unk>", 2), word("b", 3)]);
 }
+
+/// As in the files of some T5 models, whose list of added tokens is empty.
+#[test]
+fn the_end_is_no_text_where_only_the_configuration_names_it() {
+    let file = word_level(&["A", "</s>"]);
+    let files = [("tokenizer.json", file.as_bytes()), ("tokenizer_config.json", CONFIG)];
+    let tokenizer = Tokenizer::from_files(&Files::Memory(&files)).unwrap();
+    assert_eq!(tokenizer.decode_target(&[3, 4, 2]).unwrap(), "a b");
+    assert_eq!(tokenizer.decode_target(&[2]).unwrap(), "");
+}

@@ -129,7 +129,11 @@ impl Side for JsonSide {
     }
 
     fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        guarded(|| self.inner.decode(ids, true)).map_err(|fault| self.failed("decode", fault))
+        // Some files do not say of the tokens that `tokenizer_config.json` names that they are
+        // special.
+        let is_inside = |id: &u32| self.outside.binary_search(id).is_err();
+        let ids: Vec<u32> = ids.iter().copied().filter(is_inside).collect();
+        guarded(|| self.inner.decode(&ids, true)).map_err(|fault| self.failed("decode", fault))
     }
 
     fn token(&self, id: u32) -> Option<Cow<'_, str>> {
