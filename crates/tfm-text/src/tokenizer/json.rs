@@ -17,6 +17,8 @@ struct JsonSide {
     file: String,
     /// The special ids but for the unknown token, sorted.
     outside: Vec<u32>,
+    /// The tokens that `tokenizer_config.json` names, which are special whatever this file says.
+    named: Vec<u32>,
 }
 
 /// The names of special tokens in `tokenizer_config.json`, as bare text or as an object with
@@ -75,11 +77,13 @@ pub(super) fn load(files: &Files<'_>) -> Result<Tokenizer, Error> {
     };
     let added = inner.get_added_tokens_decoder().into_iter();
     let outside = added.filter(|(id, token)| token.special && Some(*id) != special.unk);
-    let named = [special.bos, special.eos, special.pad].into_iter().flatten();
+    let named: Vec<u32> = [special.bos, special.eos, special.pad].into_iter().flatten().collect();
     let around = affixes.before.iter().chain(&affixes.after).copied();
-    let mut outside: Vec<u32> = outside.map(|(id, _)| id).chain(named).chain(around).collect();
+    let mut outside: Vec<u32> =
+        outside.map(|(id, _)| id).chain(named.iter().copied()).chain(around).collect();
     outside.sort_unstable();
-    let side: Arc<dyn Side> = Arc::new(JsonSide { inner, file, outside });
+    let named = named.into_iter().chain(special.unk).collect();
+    let side: Arc<dyn Side> = Arc::new(JsonSide { inner, file, outside, named });
     Ok(Tokenizer {
         source: side.clone(),
         target: side,
@@ -129,10 +133,7 @@ impl Side for JsonSide {
     }
 
     fn decode(&self, ids: &[u32]) -> Result<String, Error> {
-        // Some files do not say of the tokens that `tokenizer_config.json` names that they are
-        // special.
-        let is_inside = |id: &u32| self.outside.binary_search(id).is_err();
-        let ids: Vec<u32> = ids.iter().copied().filter(is_inside).collect();
+        let ids: Vec<u32> = ids.iter().copied().filter(|id| !self.named.contains(id)).collect();
         guarded(|| self.inner.decode(&ids, true)).map_err(|fault| self.failed("decode", fault))
     }
 

@@ -23,7 +23,7 @@ warnings.filterwarnings("ignore")
 
 import sentencepiece
 import tokenizers
-from transformers import MarianTokenizer
+from transformers import MarianTokenizer, PreTrainedTokenizerFast
 
 import metric_goldens as metrics
 
@@ -300,7 +300,11 @@ def digests(shared):
             fast.no_padding()
             fast.no_truncation()
             source = target = lambda text: fast.encode(text).ids
-            decode = lambda ids: fast.decode(ids)
+            # The file need not say that the tokens are special which tokenizer_config.json names: `transformers` does.
+            config = json.loads((path / "tokenizer_config.json").read_text())
+            named = {name: config[name] for name in ("eos_token", "pad_token", "unk_token") if isinstance(config.get(name), str)}
+            whole = PreTrainedTokenizerFast(tokenizer_file=str(path / "tokenizer.json"), **named)
+            decode = lambda ids: whole.decode(ids, skip_special_tokens=True)
         for file in files:
             texts = test_texts(file)
             targets = [target(text) for text in texts]
