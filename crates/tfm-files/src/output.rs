@@ -124,12 +124,6 @@ impl Output {
         }
     }
 
-    /// The name of the file until it is complete; none where it has its name from the start.
-    #[must_use]
-    pub fn partial(&self) -> Option<&Path> {
-        self.aside.as_ref().map(Aside::path)
-    }
-
     /// Gives the file its name.
     ///
     /// # Errors
